@@ -1,0 +1,58 @@
+"""fedrms: federated learning under unequal noise, on Flower.
+
+RMSProp divides each parameter's step by the root of an average of its squared gradient.
+FedRMS divides each client's step by the root of an average of its loss noise.
+
+The names below are loaded on first use, so ``import fedrms`` is quick and an analysis
+that only needs :func:`load_runs` never loads PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedrms.client import loss_moments
+    from fedrms.data import Federation
+    from fedrms.engines import VectorGrid
+    from fedrms.experiment import run
+    from fedrms.results import compare, load_runs
+    from fedrms.server import ClientScaler, FedRMS
+    from fedrms.tasks import Task
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ClientScaler",
+    "FedRMS",
+    "Federation",
+    "Task",
+    "VectorGrid",
+    "compare",
+    "load_runs",
+    "loss_moments",
+    "run",
+]
+
+_HOME = {
+    "ClientScaler": "fedrms.server",
+    "FedRMS": "fedrms.server",
+    "Federation": "fedrms.data",
+    "Task": "fedrms.tasks",
+    "VectorGrid": "fedrms.engines",
+    "compare": "fedrms.results",
+    "load_runs": "fedrms.results",
+    "loss_moments": "fedrms.client",
+    "run": "fedrms.experiment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'fedrms' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

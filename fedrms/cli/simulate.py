@@ -1,0 +1,83 @@
+"""``fedrms``: run one simulation, or a Hydra multirun of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from fedrms.cli.options import options_page
+from fedrms.conf_folder import conf_folder
+from fedrms.errors import ConfigError, FedRMSError
+
+BAD_INPUT, FAILED = 2, 1
+"""Exit codes: a configuration that cannot run, and a run that broke."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the ``fedrms`` command.
+
+    Exits with 2, and one message that names the key and the remedy, where the
+    configuration cannot run; with 1 where a run broke.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line after the program's name; ``sys.argv`` by default.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if "--help" in words or "-h" in words:
+        print(options_page(conf_folder()))
+        return
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    # Hydra would print its errors and exit with 1; asked for the full error, it raises.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    sys.argv = ["fedrms", *words]
+    simulate = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(
+        run_job
+    )
+    try:
+        simulate()
+    except (HydraException, OmegaConfBaseException) as error:
+        from fedrms.experiment.config import explain
+
+        _stop(explain(error, [word for word in words if not word.startswith("-")]))
+    except FedRMSError as error:
+        _stop(error)
+    except KeyboardInterrupt:
+        print("fedrms: stopped; what was computed is kept", file=sys.stderr)
+        sys.exit(130)
+
+
+def run_job(config: DictConfig) -> float:
+    """Run one job and return what a sweeper optimises: the final metric."""
+    from fedrms.experiment import run
+    from fedrms.results.table import show, summary_table
+
+    job = HydraConfig.get()
+    result = run(config, folder=job.runtime.output_dir)
+    if job.mode == RunMode.RUN:
+        show(summary_table(headline(result.summary)))
+        print(f"results: {os.path.relpath(result.folder)}")
+    metric = "final_accuracy" if "final_accuracy" in result.summary else "final_mse"
+    return float(result.summary[metric])
+
+
+def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a summary that a person wants on the terminal."""
+    hidden = ("versions", "git_revision", "error", "device")
+    return {key: value for key, value in summary.items() if key not in hidden}
+
+
+def _stop(error: FedRMSError) -> None:
+    print(f"fedrms: {error}", file=sys.stderr)
+    sys.exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)

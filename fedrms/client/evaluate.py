@@ -1,0 +1,40 @@
+"""Score a model on the clean global test set in large batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedrms.client.local_update import Tree, as_function
+from fedrms.data import Federation
+from fedrms.tasks import Task
+
+
+@torch.no_grad()
+def evaluate(
+    task: Task, module: nn.Module, params: Tree, federation: Federation, *, batch_size: int = 4096
+) -> dict[str, np.ndarray]:
+    """Return per-example metrics on the global test set.
+
+    One pass serves everyone: a client's own score is a weighted mean of these (see
+    :meth:`fedrms.data.Federation.per_client_metric`).
+
+    Returns
+    -------
+    dict
+        ``loss`` and the task's metric, each ``[test examples]`` float64.
+    """
+    apply = as_function(module)
+    device = next(iter(params.values())).device
+    parts: list[dict[str, torch.Tensor]] = []
+    for start in range(0, len(federation.test_y), batch_size):
+        rows = slice(start, start + batch_size)
+        batch = {
+            "x": torch.from_numpy(federation.test_x[rows]).to(device),
+            "y": torch.from_numpy(federation.test_y[rows]).to(device),
+        }
+        parts.append(task.metrics(apply, params, batch))
+    return {
+        name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]
+    }

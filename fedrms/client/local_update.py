@@ -1,0 +1,138 @@
+"""How one client learns: three small pure functions, ``begin``, ``step`` and ``finish``.
+
+They are written for ONE client with ``torch.func``. The Flower ``ClientApp`` loops them;
+the vector engine maps ``step`` over a stack of clients. Both follow the same schedule of
+batches, so both give the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad
+
+from fedrms.client.settings import LocalSettings
+from fedrms.errors import ConfigError
+from fedrms.tasks import Apply, Batch, Task
+
+Tree = dict[str, Tensor]
+State = dict[str, Tree]
+"""``params``, and where the settings ask for them ``velocity`` (momentum) and ``anchor``
+(the received parameters, for the proximal term); ``lr`` holds the scalar step size."""
+
+
+def as_function(module: nn.Module) -> Apply:
+    """Return the module as a pure function of its parameters; buffers stay as they are.
+
+    Raises
+    ------
+    ConfigError
+        If the module keeps batch statistics: they are not parameters, and averaging them
+        over unequal clients is not what anyone means by it.
+    """
+    for name, part in module.named_modules():
+        if isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats:
+            raise ConfigError(
+                "model",
+                f"layer {name!r} ({type(part).__name__}) keeps running batch statistics",
+                "use GroupNorm or LayerNorm, or track_running_stats=False",
+            )
+
+    def apply(params: object, x: Tensor) -> Tensor:
+        y: Tensor = functional_call(module, params, (x,))  # type: ignore[arg-type]
+        return y
+
+    return apply
+
+
+@dataclass(frozen=True)
+class LocalUpdate:
+    """Local SGD on a task, as pure functions of one client's state.
+
+    Parameters
+    ----------
+    task : Task
+        What is learned.
+    apply : Apply
+        The model as a function (see :func:`as_function`).
+    settings : LocalSettings
+        Momentum, weight decay, clipping and the proximal weight are read from it.
+    """
+
+    task: Task
+    apply: Apply
+    settings: LocalSettings
+
+    def begin(self, params: Tree, lr: Tensor) -> State:
+        """Return the state of a client that has just received ``params``."""
+        state: State = {"params": params, "lr": {"lr": lr}}
+        if self.settings.momentum:
+            state["velocity"] = {name: torch.zeros_like(p) for name, p in params.items()}
+        if self.settings.proximal_mu:
+            state["anchor"] = params
+        return state
+
+    def step(self, state: State, batch: Batch) -> tuple[State, Tensor]:
+        """Take one mini-batch step.
+
+        Parameters
+        ----------
+        state : State
+            From :meth:`begin` or the previous step.
+        batch : Batch
+            Columns of the task, ``[batch, ...]``, and ``present`` ``[batch]``: 1 for an
+            example, 0 for padding.
+
+        Returns
+        -------
+        state : State
+            After the update.
+        losses : Tensor
+            ``[batch]`` losses at the parameters *before* the update (0 where padded).
+        """
+        settings = self.settings
+        params, present = state["params"], batch["present"]
+
+        def objective(params: Tree) -> tuple[Tensor, Tensor]:
+            losses = self.task.losses(self.apply, params, batch)
+            losses = torch.where(present > 0, losses, torch.zeros_like(losses))
+            total = losses.sum() / present.sum()
+            if settings.proximal_mu:
+                anchor = state["anchor"]
+                drift = sum((p - anchor[name]).square().sum() for name, p in params.items())
+                total = total + 0.5 * settings.proximal_mu * drift
+            return total, losses
+
+        gradients, losses = grad(objective, has_aux=True)(params)
+        if settings.clip_norm:
+            norm = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
+            shrink = (settings.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+            gradients = {name: g * shrink for name, g in gradients.items()}
+        if settings.weight_decay:
+            gradients = {
+                name: g + settings.weight_decay * params[name] for name, g in gradients.items()
+            }
+        after: State = dict(state)
+        if settings.momentum:
+            velocity = state["velocity"]
+            gradients = {
+                name: settings.momentum * velocity[name] + g for name, g in gradients.items()
+            }
+            after["velocity"] = gradients
+        lr = state["lr"]["lr"]
+        after["params"] = {name: p - lr * gradients[name] for name, p in params.items()}
+        return after, losses
+
+    def finish(self, state: State) -> Tree:
+        """Return the trained parameters; the statistics come from the losses of the steps."""
+        return state["params"]
+
+    def losses(self, params: Tree, batch: Batch) -> Tensor:
+        """Return the losses ``[examples]`` at fixed parameters, for the other statistics."""
+        return self.task.losses(self.apply, params, batch)
+
+
+StepFunction = Callable[[State, Batch], tuple[State, Tensor]]

@@ -1,0 +1,84 @@
+"""Moments of a client's per-example losses: the evidence that FedRMS weighs clients by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+MOMENTS = ("mean", "variance", "second_moment", "mad")
+"""Names of the moments; a reply carries them as ``loss-mean``, ``loss-second-moment`` ..."""
+
+
+def stacked_moments(losses: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the loss moments of many clients at once.
+
+    Parameters
+    ----------
+    losses : np.ndarray
+        ``[clients, examples]`` per-example losses, padded.
+    present : np.ndarray
+        ``[clients, examples]`` boolean; False marks padding.
+
+    Returns
+    -------
+    dict
+        Each ``[clients]`` float64. ``mean`` (units of loss); ``variance`` (population,
+        loss squared); ``second_moment`` (mean of squared losses); ``mad`` (the square of
+        1.4826 times the median absolute deviation, a variance that heavy tails do not
+        inflate). A client without any loss, or with a loss that is not finite, gets NaN.
+    """
+    losses = np.where(present, losses.astype(np.float64), 0.0)
+    count = present.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        mean = losses.sum(1) / count
+        deviation = np.where(present, losses - mean[:, None], 0.0)
+        variance = np.square(deviation).sum(1) / count
+        second_moment = np.square(losses).sum(1) / count
+    mad = np.full(len(losses), np.nan)
+    for width in np.unique(count[np.isfinite(variance)]):
+        rows = np.flatnonzero((count == width) & np.isfinite(variance))
+        values = losses[rows][present[rows]].reshape(len(rows), width)
+        centre = np.median(values, axis=1, keepdims=True)
+        mad[rows] = np.square(1.4826 * np.median(np.abs(values - centre), axis=1))
+    return {"mean": mean, "variance": variance, "second_moment": second_moment, "mad": mad}
+
+
+def loss_moments(losses: torch.Tensor | np.ndarray | Sequence[float]) -> dict[str, float]:
+    """Return one client's loss moments under the keys that :class:`fedrms.FedRMS` reads.
+
+    This is all that an existing Flower ``ClientApp`` adds::
+
+        metrics.update(loss_moments(per_example_losses))
+
+    Parameters
+    ----------
+    losses : tensor, array or sequence of float
+        Per-example losses, any shape, in units of loss. Best taken from the mini-batches
+        *before* each update, over the second half of the first local epoch (prequential
+        scoring, Dawid 1984): that tells noisy data from data that is merely rare.
+
+    Returns
+    -------
+    dict
+        ``loss-mean``, ``loss-variance``, ``loss-second-moment``, ``loss-mad``; see
+        :func:`stacked_moments`.
+
+    Raises
+    ------
+    ValueError
+        If there is no loss.
+    """
+    if isinstance(losses, torch.Tensor):
+        losses = losses.detach().to(torch.float64).cpu().numpy()
+    values = np.asarray(losses, dtype=np.float64).reshape(1, -1)
+    if values.size == 0:
+        raise ValueError("loss_moments needs at least one per-example loss")
+    moments = stacked_moments(values, np.ones(values.shape, dtype=bool))
+    return {metric_key(name): float(value[0]) for name, value in moments.items()}
+
+
+def metric_key(moment: str) -> str:
+    """Return the key of a moment in a Flower ``MetricRecord``."""
+    return f"loss-{moment.replace('_', '-')}"

@@ -1,0 +1,141 @@
+"""Which rows a client trains on at each step.
+
+The order depends only on (seed, round, client, epoch, row), so a client takes the same
+batches alone in a process as inside a cohort of thousands, on every engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedrms.client.settings import LocalSettings
+from fedrms.randomness import counter_bits, counter_uniform
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The batches of a cohort for one round.
+
+    Attributes
+    ----------
+    rows : np.ndarray
+        ``[steps, clients, batch]`` positions within each client's own data.
+    present : np.ndarray
+        ``[steps, clients, batch]`` boolean; False marks padding of a partial batch.
+    steps : np.ndarray
+        ``[clients]`` steps each client takes; the first ``steps[k]`` are its own.
+    scored : np.ndarray
+        ``[steps, clients]`` boolean: the batches whose losses feed the prequential
+        statistic, i.e. the second half of the first epoch.
+    fallback : np.ndarray
+        ``[clients]`` boolean: fewer than four steps in the first epoch, too few to
+        score prequentially; such a client reports ``incoming``.
+    held_out : np.ndarray
+        ``[clients, rows]`` boolean: rows kept out of training (``holdout`` only).
+    """
+
+    rows: np.ndarray
+    present: np.ndarray
+    steps: np.ndarray
+    scored: np.ndarray
+    fallback: np.ndarray
+    held_out: np.ndarray
+
+
+def schedule(
+    settings: LocalSettings, server_round: int, clients: np.ndarray, sizes: np.ndarray
+) -> Schedule:
+    """Lay out the batches of a cohort.
+
+    Parameters
+    ----------
+    settings : LocalSettings
+        The round's orders.
+    server_round : int
+        The round, from 1.
+    clients : np.ndarray
+        ``[clients]`` client indices, the address of each client's draws.
+    sizes : np.ndarray
+        ``[clients]`` examples each client holds.
+    """
+    clients = np.asarray(clients, dtype=np.int64)
+    sizes = np.asarray(sizes, dtype=np.int64)
+    batch = settings.batch_size
+    held_out = _held_out(settings, clients, sizes)
+    train_sizes = sizes - held_out.sum(1)
+    epoch_steps = -(-train_sizes // batch)
+    full = np.full(len(sizes), settings.steps) if settings.steps else settings.epochs * epoch_steps
+    steps = np.maximum(1, np.ceil(full * work(settings, server_round, clients))).astype(np.int64)
+
+    longest = int(steps.max())
+    rows = np.zeros((longest, len(sizes), batch), dtype=np.int64)
+    present = np.zeros((longest, len(sizes), batch), dtype=bool)
+    columns = np.arange(len(sizes))
+    width = int(epoch_steps.max()) * batch
+    for epoch in range(int(np.ceil(steps / epoch_steps).max())):
+        order = _epoch_order(settings.seed, server_round, clients, epoch, sizes, held_out, width)
+        for step in range(int(epoch_steps.max())):
+            target = epoch * epoch_steps + step
+            mine = (step < epoch_steps) & (target < steps)
+            block = slice(step * batch, (step + 1) * batch)
+            rows[target[mine], columns[mine]] = order[mine, block]
+            inside = np.arange(block.start, block.stop)[None, :] < train_sizes[mine, None]
+            present[target[mine], columns[mine]] = inside
+    rows[~present] = np.broadcast_to(rows[:, :, :1], rows.shape)[~present]
+
+    first_epoch = np.minimum(epoch_steps, steps)
+    step = np.arange(longest)[:, None]
+    return Schedule(
+        rows=rows,
+        present=present,
+        steps=steps,
+        scored=(step >= first_epoch // 2) & (step < first_epoch),
+        fallback=first_epoch < 4,
+        held_out=held_out,
+    )
+
+
+def drops_out(settings: LocalSettings, server_round: int, clients: np.ndarray) -> np.ndarray:
+    """Return ``[clients]`` boolean: who drops out of this round."""
+    draw = counter_uniform(settings.seed, "dropout", clients, server_round)
+    return np.asarray(draw < settings.dropout)
+
+
+def work(settings: LocalSettings, server_round: int, clients: np.ndarray) -> np.ndarray:
+    """Return ``[clients]`` the share of its steps that each client does, in (0, 1]."""
+    slow = counter_uniform(settings.seed, "straggler", clients, server_round)
+    share = counter_uniform(settings.seed, "work", clients, server_round)
+    partial = settings.min_work + (1 - settings.min_work) * share
+    return np.where(slow < settings.straggler_fraction, partial, 1.0)
+
+
+def _held_out(settings: LocalSettings, clients: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Mark the rows that ``holdout`` keeps out: the same in every round of a run."""
+    index = np.arange(int(sizes.max()))[None, :]
+    if settings.statistic != "holdout":
+        return np.zeros((len(sizes), index.size), dtype=bool)
+    bits = counter_bits(settings.seed, "holdout", clients[:, None], 0, index)
+    bits = np.where(index < sizes[:, None], bits, np.iinfo(np.uint64).max)
+    rank = bits.argsort(1, kind="stable").argsort(1, kind="stable")
+    count = np.floor(settings.holdout_fraction * sizes).astype(np.int64)
+    return np.asarray(rank < count[:, None])
+
+
+def _epoch_order(
+    seed: int,
+    server_round: int,
+    clients: np.ndarray,
+    epoch: int,
+    sizes: np.ndarray,
+    held_out: np.ndarray,
+    width: int,
+) -> np.ndarray:
+    """Shuffle each client's training rows: ``[clients, width]``, its own rows first."""
+    index = np.arange(held_out.shape[1])[None, :]
+    bits = counter_bits(seed, f"epoch-{epoch}", clients[:, None], server_round, index)
+    usable = (index < sizes[:, None]) & ~held_out
+    order = np.where(usable, bits, np.iinfo(np.uint64).max).argsort(1, kind="stable")
+    short = width - order.shape[1]
+    return np.pad(order, ((0, 0), (0, short))) if short > 0 else order[:, :width]

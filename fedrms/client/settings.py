@@ -1,0 +1,121 @@
+"""What a client is told to do in a round, and how it travels in a Flower message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from fedrms.errors import ConfigError
+
+STATISTICS = ("prequential", "incoming", "holdout")
+"""Where a client's losses are read for its noise statistic (see :mod:`local_update`)."""
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """One round's orders to a client; the same for the whole cohort.
+
+    Travels in the TRAIN message's ``ConfigRecord`` with kebab-case keys (``batch-size``),
+    because Flower's simulation leaves ``context.run_config`` empty.
+
+    Attributes
+    ----------
+    seed : int
+        The run's seed; with the round and the client it decides every local draw.
+    lr : float
+        Local learning rate.
+    epochs : int
+        Passes over the local data.
+    steps : int
+        Mini-batch steps in place of epochs; 0 means by epochs.
+    batch_size : int
+        Examples a mini-batch; an epoch's last batch may be smaller.
+    momentum, weight_decay : float
+        As in ``torch.optim.SGD``; the momentum buffer starts at zero each round.
+    clip_norm : float
+        Largest L2 norm of a mini-batch gradient; 0 means no clipping.
+    proximal_mu : float
+        Weight of FedProx's term mu/2 ||w - w_received||^2 (arXiv:1812.06127, eq. 2).
+    statistic : str
+        ``prequential``, ``incoming`` or ``holdout``.
+    holdout_fraction : float
+        Share of local examples kept out of training by ``holdout``.
+    dropout : float
+        Probability that a client drops out of a round.
+    straggler_fraction : float
+        Probability that a client is a straggler in a round (FedProx, section 5.2).
+    min_work : float
+        A straggler does a share of its steps drawn uniformly from [min_work, 1).
+    """
+
+    seed: int = 0
+    lr: float = 0.1
+    epochs: int = 1
+    steps: int = 0
+    batch_size: int = 32
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+    proximal_mu: float = 0.0
+    statistic: str = "prequential"
+    holdout_fraction: float = 0.2
+    dropout: float = 0.0
+    straggler_fraction: float = 0.0
+    min_work: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse orders that no client can follow.
+
+        Raises
+        ------
+        ConfigError
+            Naming the config key, the value and the remedy.
+        """
+        for key, smallest, open_end in (
+            ("lr", 0.0, True),
+            ("epochs", 1, False),
+            ("steps", 0, False),
+            ("batch_size", 1, False),
+            ("momentum", 0.0, False),
+            ("weight_decay", 0.0, False),
+            ("clip_norm", 0.0, False),
+            ("proximal_mu", 0.0, False),
+        ):
+            value = getattr(self, key)
+            if not (value > smallest or (value == smallest and not open_end)):
+                bound = f"more than {smallest}" if open_end else f"{smallest} or more"
+                raise ConfigError(f"client.{key}", f"is {value}", f"set it to {bound}")
+        for key, name in (
+            ("dropout", "heterogeneity.dropout"),
+            ("straggler_fraction", "heterogeneity.straggler_fraction"),
+            ("min_work", "heterogeneity.min_work"),
+        ):
+            if not 0 <= getattr(self, key) <= 1:
+                raise ConfigError(name, f"is {getattr(self, key)}", "set a share in [0, 1]")
+        if self.statistic not in STATISTICS:
+            raise ConfigError(
+                "strategy.statistic",
+                f"no client reports {self.statistic!r}",
+                f"choose one of {', '.join(STATISTICS)}",
+            )
+        if not 0 < self.holdout_fraction < 1:
+            raise ConfigError(
+                "client.holdout_fraction", f"is {self.holdout_fraction}", "set a share in (0, 1)"
+            )
+
+    def to_record(self) -> dict[str, int | float | str]:
+        """Return the flat kebab-case mapping that a ``ConfigRecord`` takes."""
+        return {f.name.replace("_", "-"): getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> LocalSettings:
+        """Read settings from a ``ConfigRecord``; unknown keys are other people's business."""
+        kinds = {f.name: type(f.default) for f in fields(cls)}
+        return cls(
+            **{
+                name: kind(record[name.replace("_", "-")])
+                for name, kind in kinds.items()
+                if name.replace("_", "-") in record
+            }
+        )

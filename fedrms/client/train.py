@@ -1,0 +1,108 @@
+"""One client's round on its own: the loop over ``begin``, ``step`` and ``finish``."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedrms.client.local_update import LocalUpdate, Tree
+from fedrms.client.reply import needs_received_losses, reply_metrics
+from fedrms.client.schedule import schedule
+from fedrms.data import Examples
+from fedrms.errors import RunError
+
+
+def train_client(
+    update: LocalUpdate,
+    received: Tree,
+    examples: Examples,
+    *,
+    client: int,
+    server_round: int,
+    lr_scale: float = 1.0,
+) -> tuple[Tree, dict[str, float | int]]:
+    """Train one client for one round.
+
+    Parameters
+    ----------
+    update : LocalUpdate
+        Task, model and orders.
+    received : dict of Tensor
+        The global model's parameters; left untouched.
+    examples : Examples
+        The client's local data in this round.
+    client, server_round : int
+        The address of every local draw.
+    lr_scale : float
+        Factor on the local learning rate (``apply_to=local_lr``).
+
+    Returns
+    -------
+    params : dict of Tensor
+        The trained parameters.
+    metrics : dict
+        See :func:`fedrms.client.reply.reply_metrics`.
+
+    Raises
+    ------
+    RunError
+        If training diverged: the parameters or the losses are not finite.
+    """
+    settings = update.settings
+    who, sizes = np.array([client]), np.array([len(examples.y)])
+    plan = schedule(settings, server_round, who, sizes)
+    device = next(iter(received.values())).device
+    data = {
+        "x": torch.as_tensor(examples.x, device=device),
+        "y": torch.as_tensor(examples.y, device=device),
+    }
+    rows = torch.as_tensor(plan.rows[:, 0], device=device)
+    present = torch.as_tensor(plan.present[:, 0], device=device).to(torch.float32)
+
+    other_losses, other_present = np.zeros((1, int(sizes[0]))), np.zeros((1, int(sizes[0])), bool)
+    if needs_received_losses(settings, plan)[0]:
+        other_losses[0] = update.losses(received, data).detach().cpu().numpy()
+        other_present[:] = True
+
+    state = update.begin(received, torch.tensor(settings.lr * lr_scale, device=device))
+    step_losses: list[Tensor] = []
+    for step in range(int(plan.steps[0])):
+        batch = {name: column[rows[step]] for name, column in data.items()}
+        state, losses = update.step(state, batch | {"present": present[step]})
+        step_losses.append(losses)
+    params = update.finish(state)
+
+    if settings.statistic == "holdout" and plan.held_out.any():
+        other_losses[0] = update.losses(params, data).detach().cpu().numpy()
+        other_present[:] = plan.held_out
+    squared = sum((params[n].double() - received[n].double()).square().sum() for n in params)
+    metrics = reply_metrics(
+        settings,
+        plan,
+        clients=who,
+        sizes=sizes,
+        step_losses=torch.stack(step_losses)[:, None].cpu().numpy(),
+        other_losses=other_losses,
+        other_present=other_present,
+        update_norm=np.sqrt([float(squared)]),
+    )
+    row = {name: column[0].item() for name, column in metrics.items()}
+    problem = divergence(row)
+    if problem:
+        raise RunError(f"client {client}, round {server_round}: {problem}")
+    return params, row
+
+
+def divergence(metrics: dict[str, float | int]) -> str | None:
+    """Say what is not finite in a client's round, or return None.
+
+    The update's norm covers every parameter, so no parameter needs a look of its own.
+    """
+    for key, what in (("update-norm", "parameters"), ("train-loss", "losses")):
+        if not np.isfinite(metrics[key]):
+            return (
+                f"training diverged, its {what} are not finite; lower client.lr, set "
+                "client.clip_norm, or look for bad values in its data"
+            )
+    return None

@@ -1,0 +1,178 @@
+"""Partitions that divide classes: Dirichlet mixes, label-sorted shards, rare classes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrms.data.dataset import Dataset
+from fedrms.data.dealing import Partition, Rows, deal, shuffled
+from fedrms.data.options import positive, sequence, switch, whole
+from fedrms.errors import ConfigError
+from fedrms.randomness import generator
+
+ATTEMPTS = 50
+
+
+def dirichlet(
+    seed: int,
+    clients: int,
+    dataset: Dataset,
+    n: int | None,
+    *,
+    alpha: float = 0.5,
+    balanced: bool = True,
+    min_examples: int = 10,
+) -> list[Rows]:
+    """Give clients unequal class mixes; the smaller `alpha`, the more unequal.
+
+    Parameters
+    ----------
+    seed, clients, dataset, n
+        As for every partition; `n` is the number of examples per client, or None.
+    alpha : float
+        Concentration, above 0.
+    balanced : bool
+        True: each client draws its class mix ~ Dir(alpha) and takes equally many examples
+        without replacement; a class that runs out leaves its share to the others
+        (Hsu et al. 2019, arXiv:1909.06335). False: each class is shared out over clients
+        ~ Dir(alpha), so sizes are unequal too (Yurochkin et al. 2019, arXiv:1905.12022).
+    min_examples : int
+        With ``balanced=False``, redraw until every client has this many (50 attempts).
+    """
+    labels = _labels(dataset, "dirichlet")
+    alpha = positive("partition.alpha", alpha)
+    least = whole("partition.min_examples", min_examples)
+    rows = shuffled(seed, len(labels))
+    if switch("partition.balanced", balanced):
+        pools = _by_class(rows, labels, dataset.num_classes or 0)
+        return _draw_mixes(seed, clients, pools, alpha, n or len(rows) // clients)
+    pools = _by_class(rows[: clients * n] if n else rows, labels, dataset.num_classes or 0)
+    ends = np.array([len(pool) for pool in pools])[:, None]
+    for attempt in range(ATTEMPTS):
+        draw = generator(seed, "partition-shares", round=attempt)
+        shares = draw.dirichlet(np.full(clients, alpha), len(pools))
+        cuts = np.rint(np.cumsum(shares, axis=1) * ends).astype(np.int64)
+        cuts[:, -1] = ends[:, 0]
+        sizes = np.diff(cuts, axis=1, prepend=0).sum(axis=0)
+        if sizes.min() >= least:
+            held = [np.split(pool, cut[:-1]) for pool, cut in zip(pools, cuts, strict=True)]
+            return [np.concatenate(parts) for parts in zip(*held, strict=True)]
+    raise ConfigError(
+        "partition.alpha",
+        f"{alpha:g} leaves client {sizes.argmin()} with {sizes.min()} examples, below "
+        f"partition.min_examples={least}, in the last of {ATTEMPTS} draws",
+        "raise alpha, lower clients or partition.min_examples, or set partition.balanced=true",
+    )
+
+
+def _draw_mixes(seed: int, clients: int, pools: list[Rows], alpha: float, n: int) -> list[Rows]:
+    """Let each client in turn take `n` examples in its own class mix from what is left."""
+    left = np.array([len(pool) for pool in pools])
+    taken = np.zeros_like(left)
+    held = []
+    for client in range(clients):
+        draw = generator(seed, "partition-mix", client)
+        mix = draw.dirichlet(np.full(len(pools), alpha))
+        counts = np.zeros_like(left)
+        while (missing := n - int(counts.sum())) > 0:
+            open_mix = np.where(left > counts, mix, 0.0)
+            if open_mix.sum() <= 0:  # a small alpha puts no mass at all on the classes left
+                open_mix = (left - counts).astype(np.float64)
+            counts += draw.multinomial(missing, open_mix / open_mix.sum())
+            counts = np.minimum(counts, left)
+        spans = zip(pools, taken, taken + counts, strict=True)
+        held.append(np.concatenate([pool[start:end] for pool, start, end in spans]))
+        taken += counts
+        left -= counts
+    return held
+
+
+def shards(
+    seed: int, clients: int, dataset: Dataset, n: int | None, *, classes_per_client: int = 2
+) -> list[Rows]:
+    """Sort by label, cut into shards, give each client `classes_per_client` of them at random.
+
+    McMahan et al. 2017 (arXiv:1602.05629). A shard may straddle two classes.
+    """
+    labels = _labels(dataset, "shards")
+    each = whole("partition.classes_per_client", classes_per_client)
+    rows = shuffled(seed, len(labels))[: clients * n if n else None]
+    sizes = np.full(clients, len(rows) // clients) + (np.arange(clients) < len(rows) % clients)
+    if each > min(sizes.min(), dataset.num_classes or 0):
+        raise ConfigError(
+            "partition.classes_per_client",
+            f"{each} is more than there are classes ({dataset.num_classes}) or examples "
+            f"per client ({sizes.min()})",
+            "lower it",
+        )
+    rows = rows[np.argsort(labels[rows], kind="stable")]
+    of_slot = (sizes[:, None] // each + (np.arange(each) < sizes[:, None] % each)).ravel()
+    slots = generator(seed, "partition-shards").permutation(clients * each)
+    cut = np.split(rows, np.cumsum(of_slot[slots])[:-1])
+    order = np.argsort(slots)  # the shard that lies in slot 0, 1, ...
+    return [np.concatenate([cut[s] for s in mine]) for mine in order.reshape(clients, each)]
+
+
+def minority(
+    seed: int,
+    clients: int,
+    dataset: Dataset,
+    n: int | None,
+    *,
+    rare_clients: int = 3,
+    rare_classes: tuple[int, ...] = (8, 9),
+) -> Partition:
+    """Let a few clients, chosen at random, alone hold the rare classes and nothing else.
+
+    The others share the remaining classes IID. What a fair method must not do is to
+    mistake the rare clients for noisy ones.
+    """
+    labels = _labels(dataset, "minority")
+    few = whole("partition.rare_clients", rare_clients)
+    if few >= clients:
+        raise ConfigError(
+            "partition.rare_clients",
+            f"{few} rare clients leave nobody else among {clients}",
+            f"set at most {clients - 1}",
+        )
+    known = set(range(dataset.num_classes or 0))
+    chosen = sequence("partition.rare_classes", rare_classes)
+    if not chosen or not set(chosen) < known:
+        raise ConfigError(
+            "partition.rare_classes",
+            f"{chosen} is not some, but not all, of the classes 0 to {len(known) - 1}",
+            "name the classes that only the rare clients hold",
+        )
+    rare = np.zeros(clients, np.bool_)
+    rare[generator(seed, "rare-clients").permutation(clients)[:few]] = True
+    rows = shuffled(seed, len(labels))
+    is_rare = np.isin(labels[rows], chosen)
+    held: list[Rows] = [rows[:0]] * clients
+    for part, members in ((rows[is_rare], rare), (rows[~is_rare], ~rare)):
+        count = int(members.sum())
+        if count * (n or 1) > len(part):
+            raise ConfigError(
+                "data.examples_per_client" if n else "partition.rare_clients",
+                f"{count} {'rare' if members is rare else 'other'} clients need "
+                f"{count * (n or 1)} examples of their classes, but there are {len(part)}",
+                "lower it",
+            )
+        for client, mine in zip(np.flatnonzero(members), deal(part, count, n), strict=True):
+            held[client] = mine
+    return Partition(held, rare)
+
+
+def _by_class(rows: Rows, labels: NDArray[np.int64], classes: int) -> list[Rows]:
+    """Return `rows` class by class, keeping their order within each."""
+    return [rows[labels[rows] == label] for label in range(classes)]
+
+
+def _labels(dataset: Dataset, name: str) -> NDArray[np.int64]:
+    if dataset.task != "classification":
+        raise ConfigError(
+            "partition",
+            f"{name} divides classes, and a regression data set has none",
+            "choose partition=iid, quantity or natural",
+        )
+    return dataset.train.y

@@ -1,0 +1,119 @@
+"""One data set before anyone holds it: training and test examples, and how to scale them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrms.randomness import generator
+
+Task = Literal["classification", "regression"]
+Scale = float | NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Inputs and targets, row by row.
+
+    Parameters
+    ----------
+    x : array, ``[n, *shape]``
+        float32 features; inside a :class:`Dataset` also uint8 pixels as they are stored
+        (possibly memory-mapped), which :meth:`Dataset.raw` turns into floats in [0, 1].
+    y : array, ``[n]``
+        int64 class labels, or float32 regression targets.
+    """
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.y)
+
+    def first(self, count: int | None) -> Examples:
+        """Return the first `count` examples (all of them for None)."""
+        return Examples(self.x[:count], self.y[:count])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A training and a clean test set, with the scaling that is applied after any noise.
+
+    Parameters
+    ----------
+    train, test : Examples
+        The training examples to be shared among clients, and the global test examples.
+    task : {"classification", "regression"}
+        What the targets are.
+    num_classes : int or None
+        Number of classes; None for regression.
+    shape : tuple of int
+        Shape of one example after pooling (``(channels, height, width)`` or ``(features,)``).
+    mean, std : float or array broadcastable to `shape`
+        ``(x - mean) / std`` is what a model sees; noise acts on the raw x before it.
+    natural_ids, test_natural_ids : array ``[n]`` or None
+        Which client each example belongs to in the real world, where the source knows.
+    class_names : tuple of str or None
+        Names of the classes in label order.
+    noise_unit : float or array broadcastable to `shape`
+        What a feature-noise level of 1 means in raw units: 1 for pixels in [0, 1], one
+        training standard deviation for tabular columns.
+    pool : int
+        Average-pooling factor that :meth:`raw` applies to stored pixels.
+    """
+
+    train: Examples
+    test: Examples
+    task: Task
+    num_classes: int | None
+    shape: tuple[int, ...]
+    mean: Scale = 0.0
+    std: Scale = 1.0
+    natural_ids: NDArray[Any] | None = None
+    test_natural_ids: NDArray[Any] | None = None
+    class_names: tuple[str, ...] | None = None
+    noise_unit: Scale = 1.0
+    pool: int = 1
+
+    def raw(self, examples: Examples, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Return fresh float32 features ``[rows, *shape]``, pixels in [0, 1] and pooled."""
+        return raw_features(examples.x if rows is None else examples.x[rows], self.pool)
+
+    def normalise(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scale `x` in place to ``(x - mean) / std`` and return it."""
+        x -= self.mean
+        x /= self.std
+        return x
+
+
+def raw_features(x: NDArray[Any], pool: int) -> NDArray[np.float32]:
+    """Return a float32 copy of stored features; pixels ``[n, C, H, W]`` in [0, 1] and pooled."""
+    pixels = x.dtype == np.uint8
+    if pool > 1:
+        n, channels, height, width = x.shape
+        windows = (n, channels, height // pool, pool, width // pool, pool)
+        features: NDArray[np.float32] = x.reshape(windows).mean(axis=(3, 5), dtype=np.float32)
+    else:
+        features = np.array(x, dtype=np.float32)
+    if pixels:
+        features /= np.float32(255)
+    return features
+
+
+def held_out(labels: NDArray[Any], fraction: float, seed: int, stratify: bool) -> NDArray[np.bool_]:
+    """Return which rows form the test set: a fixed share of them, of each class if `stratify`.
+
+    The split is keyed by its own `seed`, not by the run's, so every run of a
+    comparison is tested on the same examples.
+    """
+    shuffled = generator(seed, "held-out").permutation(len(labels))
+    groups = labels[shuffled] if stratify else np.zeros(len(labels), np.int64)
+    test = np.zeros(len(labels), np.bool_)
+    for group in np.unique(groups):
+        members = shuffled[groups == group]
+        test[members[: round(fraction * len(members))]] = True
+    return test

@@ -1,0 +1,240 @@
+"""All clients' examples laid out in one array, with the truth about their noise."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrms.data.dataset import Dataset, Examples, Task
+from fedrms.data.dealing import Partition
+from fedrms.data.noise import Noise, corrupt_x, corrupt_y, decide
+from fedrms.data.options import whole
+from fedrms.data.partition import split
+from fedrms.data.sources import load
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A stretch of rounds over which every client's noise stays the same.
+
+    Parameters
+    ----------
+    start_round : int
+        The first round (from 1) that it holds for.
+    x : array, float32 ``[total, *shape]``
+        Normalised features; client k has the rows ``offsets[k]:offsets[k + 1]``. The same
+        object in every stage where noise does not touch features.
+    y : array, int64 or float32 ``[total]``
+        Labels or targets as the clients have them, noise included.
+    true_noise : array, float64 ``[clients]``
+        Each client's noise level: a rate, or a standard deviation.
+    """
+
+    start_round: int
+    x: NDArray[np.float32]
+    y: NDArray[Any]
+    true_noise: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Federation:
+    """Who holds what, over all rounds, and the clean test set everyone is judged on.
+
+    Parameters
+    ----------
+    task : {"classification", "regression"}
+        What the targets are.
+    num_classes : int or None
+        Number of classes; None for regression.
+    shape : tuple of int
+        Shape of one example.
+    offsets : array, int64 ``[clients + 1]``
+        Where each client's rows begin.
+    stages : tuple of Stage
+        In order of rounds; the first begins in round 1.
+    clean_y : array ``[total]``
+        The targets before noise, for analysis only.
+    test_x, test_y : arrays, float32 ``[test, *shape]`` and ``[test]``
+        The global clean test set, normalised.
+    test_groups : array, int64 ``[test]``
+        The group of each test example: its class; the client it belongs to, where the
+        source knows; a single group otherwise.
+    client_mix : array, float64 ``[clients, groups]``
+        How much each group counts in a client's own clean test mix; rows sum to 1.
+    rare : array of bool, ``[clients]``
+        Clients that alone hold certain classes.
+    class_names : tuple of str or None
+        Names of the classes in label order.
+    """
+
+    task: Task
+    num_classes: int | None
+    shape: tuple[int, ...]
+    offsets: NDArray[np.int64]
+    stages: tuple[Stage, ...]
+    clean_y: NDArray[Any]
+    test_x: NDArray[np.float32]
+    test_y: NDArray[Any]
+    test_groups: NDArray[np.int64]
+    client_mix: NDArray[np.float64]
+    rare: NDArray[np.bool_]
+    class_names: tuple[str, ...] | None
+
+    @property
+    def clients(self) -> int:
+        """Number of clients."""
+        return len(self.offsets) - 1
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Number of training examples of each client, int64 ``[clients]``."""
+        return np.diff(self.offsets)
+
+    def stage(self, round: int) -> Stage:
+        """Return the stage that `round` (from 1) falls into."""
+        if round < 1:
+            raise ValueError(f"rounds are counted from 1, not {round}")
+        return self.stages[bisect_right([s.start_round for s in self.stages], round) - 1]
+
+    def client(self, client: int, round: int = 1) -> Examples:
+        """Return one client's training examples in one round, as views."""
+        if not 0 <= client < self.clients:
+            raise IndexError(f"client {client} is not one of 0 to {self.clients - 1}")
+        stage = self.stage(round)
+        rows = slice(int(self.offsets[client]), int(self.offsets[client + 1]))
+        return Examples(stage.x[rows], stage.y[rows])
+
+    def per_client_metric(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Return what each client would score on its own clean test mix.
+
+        The exact expectation over test examples drawn in the client's mix: with classes
+        as groups, client k gets ``sum_c client_mix[k, c] * mean(values of class c)``.
+
+        Parameters
+        ----------
+        values : array ``[test]``
+            A score of one global model on each test example (0/1 correct, a loss).
+
+        Returns
+        -------
+        array, float64 ``[clients]``
+        """
+        groups = self.client_mix.shape[1]
+        sums = np.bincount(self.test_groups, np.asarray(values, np.float64), groups)
+        counts = np.bincount(self.test_groups, minlength=groups)
+        return np.asarray(self.client_mix @ (sums / np.maximum(counts, 1)))
+
+
+def build(
+    *,
+    seed: int,
+    clients: int,
+    data: Mapping[str, Any],
+    partition: Mapping[str, Any],
+    noise: Mapping[str, Any],
+) -> Federation:
+    """Load the examples, share them among clients, and add the noise.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed: it decides the partition and the noise, never the test set of real data.
+    clients : int
+        Number of clients.
+    data, partition, noise : mapping
+        ``name`` and the options of a source, a partition and a noise.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is unknown or out of range, or settings do not fit each other.
+    """
+    seed, clients = whole("seed", seed, 0), whole("clients", clients)
+    dataset, examples_per_client = load(seed, clients, data)
+    shared = split(seed, clients, dataset, examples_per_client, partition)
+    decided = decide(seed, dataset.task, dataset.num_classes, shared.rare, noise)
+    by_owner = partition["name"] == "natural" and dataset.test_natural_ids is not None
+    return lay_out(seed, dataset, shared, decided, by_owner)
+
+
+def lay_out(
+    seed: int, dataset: Dataset, shared: Partition, noise: Noise, by_owner: bool = False
+) -> Federation:
+    """Lay a decided partition and noise out as a federation.
+
+    With `by_owner`, a client is judged on the test examples that are its own
+    (``dataset.test_natural_ids``), and on all of them where it has none.
+    """
+    offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in shared.rows])])
+    rows = np.concatenate(shared.rows)
+    clean_x, clean_y = dataset.raw(dataset.train, rows), dataset.train.y[rows]
+    stages: list[Stage] = []
+    normalised = None
+    for start, levels in noise.schedule:
+        x = corrupt_x(seed, noise, levels, clean_x, offsets, dataset.mean, dataset.noise_unit)
+        if x is not clean_x:
+            x = dataset.normalise(x)
+        else:
+            if normalised is None:
+                normalised = dataset.normalise(clean_x.copy())
+            x = normalised
+        y = corrupt_y(seed, noise, levels, clean_y, offsets, dataset.num_classes)
+        stages.append(Stage(start, x, y, levels))
+    if by_owner:
+        groups, mix = _owners(dataset, rows[offsets[:-1]])
+    elif dataset.num_classes is not None:
+        groups, mix = _classes(dataset, clean_y, offsets)
+    else:
+        groups = np.zeros(len(dataset.test), np.int64)
+        mix = np.ones((len(shared.rows), 1))
+    return Federation(
+        task=dataset.task,
+        num_classes=dataset.num_classes,
+        shape=dataset.shape,
+        offsets=offsets.astype(np.int64),
+        stages=tuple(stages),
+        clean_y=clean_y,
+        test_x=dataset.normalise(dataset.raw(dataset.test)),
+        test_y=np.asarray(dataset.test.y),
+        test_groups=groups,
+        client_mix=mix,
+        rare=shared.rare,
+        class_names=dataset.class_names,
+    )
+
+
+def _classes(
+    dataset: Dataset, clean_y: NDArray[np.int64], offsets: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Group the test set by class; a client's mix is its clean training class shares."""
+    clients, classes = len(offsets) - 1, dataset.num_classes or 0
+    owner = np.repeat(np.arange(clients), np.diff(offsets))
+    counts = np.bincount(owner * classes + clean_y, minlength=clients * classes)
+    return dataset.test.y, _mix(counts.reshape(clients, classes), dataset.test.y)
+
+
+def _owners(
+    dataset: Dataset, first_rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Group the test set by the client it belongs to; the last group is everyone else."""
+    assert dataset.natural_ids is not None
+    assert dataset.test_natural_ids is not None
+    ids = dataset.natural_ids[first_rows]
+    index = {owner: client for client, owner in enumerate(ids.tolist())}
+    owners = dataset.test_natural_ids.tolist()
+    groups = np.array([index.get(owner, len(ids)) for owner in owners], np.int64)
+    return groups, _mix(np.eye(len(ids), len(ids) + 1), groups)
+
+
+def _mix(counts: NDArray[Any], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Normalise rows over the groups that the test set has; a row of none becomes the test mix."""
+    tested = np.bincount(groups, minlength=counts.shape[1])
+    mix = np.where(tested > 0, counts, 0).astype(np.float64)
+    mix[mix.sum(axis=1) == 0] = tested
+    mix /= mix.sum(axis=1, keepdims=True)
+    return mix

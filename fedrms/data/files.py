@@ -1,0 +1,155 @@
+"""Where a parquet source lies: files in a folder, or a table from the Hugging Face hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrms.data import columns, images
+from fedrms.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Part:
+    """A training or test set before it is read: parquet files, or a table in memory."""
+
+    files: tuple[Path, ...] = ()
+    table: Any = None
+
+    def schema(self) -> Any:
+        """Return the arrow schema, without reading any row."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self.table is not None:
+            return self.table.schema
+        try:
+            return pq.read_schema(self.files[0])
+        except (OSError, pa.ArrowInvalid) as fault:
+            raise _unreadable(self.files[0], fault) from fault
+
+    def read(self, names: list[str]) -> Any:
+        """Return an arrow table of the named columns."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self.table is not None:
+            for name in names:
+                columns.require(self.table.schema, name, "data.hub")
+            return self.table.select(names)
+        tables = []
+        for file in self.files:
+            try:
+                present = pq.read_schema(file)
+                for name in names:
+                    columns.require(present, name, f"data.path ({file.name})")
+                tables.append(pq.read_table(file, columns=names))
+            except (OSError, pa.ArrowInvalid) as fault:
+                raise _unreadable(file, fault) from fault
+        try:
+            return pa.concat_tables(tables, promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as fault:
+            raise _unreadable(self.files[0].parent, fault) from fault
+
+    def pixels(self, image: str) -> images.Pixels:
+        """Return the decoded pictures of a column, uint8 ``[rows, channels, height, width]``."""
+        if self.table is not None:
+            return images.decode(_blobs(self.table.column(image)), "the hub data set")
+        parts = []
+        for file in self.files:
+
+            def decode_file(file: Path = file) -> images.Pixels:
+                blobs = _blobs(Part((file,)).read([image]).column(image))
+                return images.decode(blobs, file.name)
+
+            parts.append(images.cached(file, image, decode_file))
+        return parts[0] if len(parts) == 1 else stack(parts)
+
+
+def pair(path: str | None) -> tuple[Part, Part]:
+    """Return a folder's ``train.parquet`` and ``test.parquet``; both must exist."""
+    remedy = "give data.path=FOLDER holding train.parquet and test.parquet"
+    if path is None:
+        raise ConfigError("data.path", "it is not set", remedy)
+    folder = Path(path).expanduser()
+    for name in ("train.parquet", "test.parquet"):
+        if not (folder / name).is_file():
+            raise ConfigError("data.path", f"there is no file {folder / name}", remedy)
+    return Part((folder / "train.parquet",)), Part((folder / "test.parquet",))
+
+
+def from_folder(path: Path) -> tuple[Part, Part | None]:
+    """Return the training and test files at a path; None where no file is named ``test*``."""
+    if path.is_file():
+        return Part((path,)), None
+    files = sorted(path.glob("*.parquet"))
+    test = tuple(file for file in files if file.name.startswith("test"))
+    train = tuple(file for file in files if file.name.startswith("train"))
+    train = train or tuple(file for file in files if file not in test)
+    if not train:
+        raise ConfigError(
+            "data.path",
+            f"there is no training data (*.parquet) in {path}",
+            "give a parquet file, or a folder holding train.parquet and, if any, test.parquet",
+        )
+    return Part(train), Part(test) if test else None
+
+
+def from_hub(name: str) -> tuple[Part, Part | None]:
+    """Return the train and test splits of a hub data set; None where there is no test split."""
+    try:
+        import datasets
+    except ImportError as fault:
+        raise ConfigError(
+            "data.hub", "the Hugging Face reader is not installed", "pip install 'fedrms[hub]'"
+        ) from fault
+    try:
+        splits = datasets.load_dataset(name)
+    except Exception as fault:  # the reader raises many kinds: offline, unknown, gated, malformed
+        raise ConfigError(
+            "data.hub",
+            f"cannot load {name!r} ({type(fault).__name__}: {fault})",
+            "check the name and the connection, or download its parquet files and set data.path",
+        ) from fault
+    if "train" not in splits:
+        raise ConfigError(
+            "data.hub",
+            f"{name!r} has no train split (it has {', '.join(splits)})",
+            "download its parquet files and set data.path",
+        )
+    train, test = (
+        Part(table=splits[split].with_format("arrow")[:]) if split in splits else None
+        for split in ("train", "test")
+    )
+    assert train is not None
+    return train, test
+
+
+def _unreadable(file: Path, fault: Exception) -> ConfigError:
+    return ConfigError("data.path", f"cannot read {file} ({fault})", "give readable parquet files")
+
+
+def stack(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Concatenate pictures; refuse differing shapes."""
+    shapes = sorted({part.shape[1:] for part in parts})
+    if len(shapes) > 1:
+        raise ConfigError(
+            "data.image_column",
+            f"files hold pictures of different shapes ({list(shapes[0])} and {list(shapes[1])})",
+            "convert them to one size and colour mode",
+        )
+    return np.concatenate(parts)
+
+
+def _blobs(column: Any) -> list[bytes | None]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_struct(column.type):
+        column = pc.struct_field(column, "bytes")
+    blobs: list[bytes | None] = column.to_pylist()
+    return blobs

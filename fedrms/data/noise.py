@@ -1,0 +1,241 @@
+"""What noise does to a client's training examples; `KINDS` lists it by name.
+
+Every example has its own draw at the client's address, and a level only decides how that
+draw shows. So when levels drift, the same examples stay noisy at the same level, and a
+higher level corrupts a superset of what a lower one does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrms.data.dataset import Scale, Task
+from fedrms.data.levels import Levels, Schedule, fedcorr, schedule, spread
+from fedrms.data.options import choose, one_of, positive, read, switch
+from fedrms.errors import ConfigError
+from fedrms.randomness import generator
+
+Offsets = NDArray[np.int64]
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of noise: what it touches, what a level can be, its options."""
+
+    touches: Literal["labels", "targets", "x", "nothing"]
+    ceiling: float
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """A federation's noise, decided but not yet applied.
+
+    Parameters
+    ----------
+    name : str
+        A name in `KINDS`.
+    options : mapping
+        Its options, with defaults filled in.
+    schedule : list of (round, float64 ``[clients]``)
+        The levels from each round on.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    schedule: Schedule
+
+
+def _spread_defaults(low: float, high: float, **more: Any) -> dict[str, Any]:
+    spread_over = {"fraction": 0.4, "low": low, "high": high, "spacing": "linear", "levels": None}
+    return {**spread_over, "spare_rare": True, "drift": (), **more}
+
+
+KINDS: dict[str, Kind] = {
+    "none": Kind("nothing", 0.0),
+    "label": Kind("labels", 1.0, _spread_defaults(0.3, 0.8)),
+    "label_pairflip": Kind("labels", 1.0, _spread_defaults(0.3, 0.8)),
+    "feature": Kind("x", math.inf, _spread_defaults(0.0, 2.0, fraction=1.0)),
+    "missing": Kind("x", 1.0, _spread_defaults(0.3, 0.8, fill="mean")),
+    "target": Kind(
+        "targets",
+        math.inf,
+        _spread_defaults(
+            0.1,
+            3.0,
+            fraction=1.0,
+            spacing="log",
+            distribution="gaussian",
+            degrees_of_freedom=3,
+        ),
+    ),
+    "fedcorr": Kind("labels", 1.0, {"rho": 0.6, "tau": 0.5, "spare_rare": True, "drift": ()}),
+}
+
+
+def decide(
+    seed: int,
+    task: Task,
+    num_classes: int | None,
+    rare: NDArray[np.bool_],
+    noise: Mapping[str, Any],
+) -> Noise:
+    """Decide every client's noise level in every round.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed.
+    task, num_classes
+        What is learned; labels can be flipped only where there are at least two classes.
+    rare : array of bool, ``[clients]``
+        Clients that are never chosen while ``spare_rare`` holds.
+    noise : mapping
+        ``name``, and the options of that name in `KINDS`.
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown or out of range, or the noise does not fit the task.
+    """
+    kind = choose("noise", noise, KINDS)
+    name = str(noise["name"])
+    options = read("noise", noise, kind.defaults)
+    if kind.touches == "labels" and (task != "classification" or (num_classes or 0) < 2):
+        raise ConfigError(
+            "noise",
+            f"{name} flips class labels, and this data set has no two classes",
+            "choose noise=target, feature or missing",
+        )
+    if kind.touches == "targets" and task != "regression":
+        raise ConfigError(
+            "noise",
+            f"{name} adds noise to regression targets, and this data set has classes",
+            "choose noise=label, label_pairflip, feature or missing",
+        )
+    if name == "none":
+        return Noise(name, options, [(1, np.zeros(len(rare)))])
+    spared = rare & switch("noise.spare_rare", options.pop("spare_rare"))
+    drift = options.pop("drift")
+    if name == "fedcorr":
+        first = fedcorr(seed, spared, rho=options["rho"], tau=options["tau"])
+    else:
+        keys = ("fraction", "low", "high", "spacing", "levels")
+        first = spread(seed, spared, kind.ceiling, **{key: options.pop(key) for key in keys})
+    if name == "missing":
+        one_of("noise.fill", options["fill"], ("mean", "zero"))
+    if name == "target":
+        one_of("noise.distribution", options["distribution"], ("gaussian", "student_t"))
+        positive("noise.degrees_of_freedom", options["degrees_of_freedom"])
+    return Noise(name, options, schedule(seed, first, spared, drift, kind.ceiling))
+
+
+def corrupt_x(
+    seed: int, noise: Noise, levels: Levels, x: Features, offsets: Offsets, mean: Scale, unit: Scale
+) -> Features:
+    """Return raw features ``[total, *shape]`` as noisy clients see them; `x` stays as it is."""
+    if KINDS[noise.name].touches != "x" or not levels.any():
+        return x
+    if noise.name == "feature":
+        return jitter(seed, x, offsets, levels, unit)
+    return mask(seed, x, offsets, levels, mean if noise.options["fill"] == "mean" else 0.0)
+
+
+def corrupt_y(
+    seed: int,
+    noise: Noise,
+    levels: Levels,
+    y: NDArray[Any],
+    offsets: Offsets,
+    num_classes: int | None,
+) -> NDArray[Any]:
+    """Return labels or targets ``[total]`` as noisy clients have them; `y` stays as it is."""
+    touches = KINDS[noise.name].touches
+    if not levels.any() or touches not in ("labels", "targets"):
+        return y
+    if touches == "labels":
+        return flip(seed, y, offsets, levels, num_classes or 0, noise.name == "label_pairflip")
+    student = noise.options["distribution"] == "student_t"
+    freedom = float(noise.options["degrees_of_freedom"]) if student else None
+    return blur(seed, y, offsets, levels, freedom)
+
+
+def flip(
+    seed: int,
+    y: NDArray[np.int64],
+    offsets: Offsets,
+    levels: Levels,
+    num_classes: int,
+    to_next: bool = False,
+) -> NDArray[np.int64]:
+    """Flip each label with probability `levels[client]`.
+
+    To a uniformly drawn other class, or with `to_next` always to the next class
+    (``(y + 1) % num_classes``: systematic mislabelling).
+    """
+    result = y.copy()
+    for client, rows in _noisy(offsets, levels):
+        draw = generator(seed, "label-noise", client)
+        count = rows.stop - rows.start
+        flipped = draw.random(count) < levels[client]
+        steps = np.ones(count, np.int64) if to_next else draw.integers(1, num_classes, count)
+        result[rows] = (y[rows] + flipped * steps) % num_classes
+    return result
+
+
+def jitter(seed: int, x: Features, offsets: Offsets, levels: Levels, unit: Scale = 1.0) -> Features:
+    """Add ``levels[client] * unit * N(0, 1)`` to every feature, without clipping."""
+    result = x.copy()
+    for client, rows in _noisy(offsets, levels):
+        draw = generator(seed, "feature-noise", client)
+        scale = np.asarray(levels[client] * unit, np.float32)
+        result[rows] += scale * draw.standard_normal(x[rows].shape, np.float32)
+    return result
+
+
+def mask(seed: int, x: Features, offsets: Offsets, levels: Levels, fill: Scale = 0.0) -> Features:
+    """Replace each column, or each pixel in all its channels, by `fill` at rate `levels`."""
+    result = x.copy()
+    single = (1, *x.shape[2:]) if x.ndim == 4 else x.shape[1:]
+    for client, rows in _noisy(offsets, levels):
+        draw = generator(seed, "missing-noise", client)
+        lost = draw.random((rows.stop - rows.start, *single), np.float32) < levels[client]
+        result[rows] = np.where(lost, np.asarray(fill, np.float32), x[rows])
+    return result
+
+
+def blur(
+    seed: int,
+    y: NDArray[np.float32],
+    offsets: Offsets,
+    levels: Levels,
+    degrees_of_freedom: float | None = None,
+) -> NDArray[np.float32]:
+    """Add ``levels[client]`` times N(0, 1), or Student's t, to every target.
+
+    A level is the scale: for Gaussian noise its standard deviation, for Student's t with
+    v > 2 degrees of freedom that divided by ``sqrt(v / (v - 2))``.
+    """
+    result = y.copy()
+    for client, rows in _noisy(offsets, levels):
+        draw = generator(seed, "target-noise", client)
+        count = rows.stop - rows.start
+        if degrees_of_freedom is None:
+            noise = draw.standard_normal(count)
+        else:
+            noise = draw.standard_t(degrees_of_freedom, count)
+        result[rows] += (levels[client] * noise).astype(np.float32)
+    return result
+
+
+def _noisy(offsets: Offsets, levels: Levels) -> Iterator[tuple[int, slice]]:
+    """Yield each noisy client with its rows."""
+    for client in np.flatnonzero(levels):
+        yield int(client), slice(int(offsets[client]), int(offsets[client + 1]))

@@ -1,0 +1,134 @@
+"""Who gets which training examples: a name in `PARTITIONS` and the function that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fedrms.data.class_partition import dirichlet, minority, shards
+from fedrms.data.dataset import Dataset
+from fedrms.data.dealing import Partition, Rows, deal, shuffled
+from fedrms.data.flower_partition import flower
+from fedrms.data.options import choose, defaults_of, positive, read, whole
+from fedrms.errors import ConfigError
+from fedrms.randomness import generator
+
+
+def split(
+    seed: int,
+    clients: int,
+    dataset: Dataset,
+    examples_per_client: int | None,
+    partition: Mapping[str, Any],
+) -> Partition:
+    """Share the training set among clients as ``partition`` says.
+
+    Raises
+    ------
+    ConfigError
+        If the data set cannot be shared that way, or a client would be left with nothing.
+    """
+    function = choose("partition", partition, PARTITIONS)
+    options = read("partition", partition, defaults_of(function))
+    total = len(dataset.train)
+    if clients > total:
+        raise ConfigError(
+            "clients", f"{clients} clients cannot share {total} examples", f"set at most {total}"
+        )
+    wanted = clients * (examples_per_client or 0)
+    if wanted > total:
+        raise ConfigError(
+            "data.examples_per_client",
+            f"{examples_per_client} examples for each of {clients} clients make {wanted}, "
+            f"but the training set has {total}",
+            f"set at most {total // clients}, or fewer clients",
+        )
+    shared = function(seed, clients, dataset, examples_per_client, **options)
+    if not isinstance(shared, Partition):
+        shared = Partition(shared, np.zeros(clients, np.bool_))
+    for client, rows in enumerate(shared.rows):
+        if len(rows) == 0:
+            raise ConfigError(
+                "partition",
+                f"client {client} is left without examples",
+                "lower clients, or choose another partition",
+            )
+    return shared
+
+
+def iid(seed: int, clients: int, dataset: Dataset, n: int | None) -> list[Rows]:
+    """Shuffle and deal: sizes differ by at most 1, or are exactly `n`."""
+    return deal(shuffled(seed, len(dataset.train)), clients, n)
+
+
+def quantity(
+    seed: int,
+    clients: int,
+    dataset: Dataset,
+    n: int | None,
+    *,
+    alpha: float = 1.0,
+    min_examples: int = 10,
+) -> list[Rows]:
+    """Give clients IID examples in unequal amounts.
+
+    Everyone gets `min_examples`; the rest is shared in proportions ~ Dir(alpha). With `n`,
+    the total is ``clients * n``.
+    """
+    alpha = positive("partition.alpha", alpha)
+    least = whole("partition.min_examples", min_examples)
+    rows = shuffled(seed, len(dataset.train))[: clients * n if n else None]
+    spare = len(rows) - clients * least
+    if spare < 0:
+        raise ConfigError(
+            "partition.min_examples",
+            f"{least} examples for each of {clients} clients exceed the {len(rows)} there are",
+            f"set at most {len(rows) // clients}",
+        )
+    shares = generator(seed, "partition-shares").dirichlet(np.full(clients, alpha)) * spare
+    sizes = np.floor(shares).astype(np.int64)
+    sizes[np.argsort(sizes - shares, kind="stable")[: spare - sizes.sum()]] += 1
+    return np.split(rows, np.cumsum(sizes + least)[:-1])
+
+
+def natural(seed: int, clients: int, dataset: Dataset, n: int | None) -> list[Rows]:
+    """Give each client the examples that are its own: the first `clients` ids, sorted."""
+    if dataset.natural_ids is None:
+        raise ConfigError(
+            "partition",
+            "natural needs to know whose each example is, and this data set does not say",
+            "set data.client_column, or choose another partition",
+        )
+    ids, owner = np.unique(dataset.natural_ids, return_inverse=True)
+    if clients > len(ids):
+        raise ConfigError(
+            "clients",
+            f"{clients} clients, but the data set has {len(ids)}",
+            f"set at most {len(ids)}",
+        )
+    bounds = np.cumsum(np.bincount(owner))[:-1]
+    held = np.split(np.argsort(owner, kind="stable"), bounds)[:clients]
+    if n is None:
+        return held
+    for client, rows in enumerate(held):
+        if len(rows) < n:
+            raise ConfigError(
+                "data.examples_per_client",
+                f"client {client} ({ids[client]}) has {len(rows)} examples, not {n}",
+                "lower it, or leave it unset to take all",
+            )
+    picks = (generator(seed, "partition-natural", k) for k in range(clients))
+    return [np.sort(g.choice(rows, n, replace=False)) for g, rows in zip(picks, held, strict=True)]
+
+
+PARTITIONS: dict[str, Callable[..., list[Rows] | Partition]] = {
+    "iid": iid,
+    "dirichlet": dirichlet,
+    "shards": shards,
+    "quantity": quantity,
+    "natural": natural,
+    "minority": minority,
+    "flower": flower,
+}

@@ -1,0 +1,129 @@
+"""Where examples come from: a name in `SOURCES` and the function that loads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrms.data.dataset import Dataset, Examples, held_out
+from fedrms.data.options import choose, defaults_of, one_of, optional_whole, read, whole
+from fedrms.data.parquet import cifar10, mnist, parquet
+from fedrms.errors import ConfigError
+from fedrms.randomness import generator
+
+
+def digits(
+    seed: int, clients: int, *, test_examples: int | None = None, split_seed: int = 0
+) -> Dataset:
+    """Load the 1,797 handwritten 8x8 digits that scikit-learn carries: no download needed.
+
+    Pixels in [0, 1], shape (1, 8, 8); a stratified quarter is held out for testing.
+    """
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    x = (pixels / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    y = labels.astype(np.int64)
+    test = held_out(y, 0.25, whole("data.split_seed", split_seed, 0), stratify=True)
+    limit = optional_whole("data.test_examples", test_examples)
+    return Dataset(
+        train=Examples(x[~test], y[~test]),
+        test=Examples(x[test], y[test]).first(limit),
+        task="classification",
+        num_classes=10,
+        shape=(1, 8, 8),
+        mean=float(x[~test].mean()),
+        std=float(x[~test].std()),
+        class_names=tuple("0123456789"),
+    )
+
+
+def regression(
+    seed: int,
+    clients: int,
+    *,
+    examples_per_client: int = 50,
+    kind: str = "linear",
+    features: int = 20,
+    hidden: int = 16,
+    test_examples: int = 2000,
+) -> Dataset:
+    """Draw a regression problem whose true function is known.
+
+    ``x ~ N(0, I)`` and ``y = teacher(x)`` without noise (``noise=target`` adds it). The
+    teacher is linear with weights ``~ N(0, I / features)``, or one hidden tanh layer.
+    Each client's inputs are drawn at its own address.
+
+    Parameters
+    ----------
+    seed, clients : int
+        The run's seed, and the number of clients to draw examples for.
+    examples_per_client, test_examples : int
+        Training examples of each client; noiseless test examples.
+    kind : {"linear", "tanh"}
+        The teacher.
+    features, hidden : int
+        Input dimension; width of the tanh teacher.
+    """
+    n = whole("data.examples_per_client", examples_per_client)
+    d = whole("data.features", features)
+    width = whole("data.hidden", hidden)
+    one_of("data.kind", kind, ("linear", "tanh"))
+    draw = generator(seed, "regression-teacher")
+    inner = draw.standard_normal((d, 1 if kind == "linear" else width)) / np.sqrt(d)
+    outer = draw.standard_normal(width) / np.sqrt(width)
+
+    def teacher(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        y = (x @ inner)[:, 0] if kind == "linear" else np.tanh(x @ inner) @ outer
+        return np.asarray(y, np.float32)
+
+    def inputs(purpose: str, client: int, count: int) -> NDArray[np.float32]:
+        return generator(seed, purpose, client).standard_normal((count, d), np.float32)
+
+    x = np.concatenate([inputs("regression-inputs", k, n) for k in range(clients)])
+    test_x = inputs("regression-test", 0, whole("data.test_examples", test_examples))
+    return Dataset(
+        train=Examples(x, teacher(x)),
+        test=Examples(test_x, teacher(test_x)),
+        task="regression",
+        num_classes=None,
+        shape=(d,),
+        natural_ids=np.repeat(np.arange(clients), n),
+    )
+
+
+SOURCES: dict[str, Callable[..., Dataset]] = {
+    "digits": digits,
+    "mnist": mnist,
+    "cifar10": cifar10,
+    "parquet": parquet,
+    "regression": regression,
+}
+
+
+def load(seed: int, clients: int, data: Mapping[str, Any]) -> tuple[Dataset, int | None]:
+    """Load the source that ``data`` names.
+
+    Returns
+    -------
+    dataset : Dataset
+        The examples, in memory or memory-mapped.
+    examples_per_client : int or None
+        How many training examples each client is to take; None shares out all of them.
+    """
+    source = choose("data", data, SOURCES)
+    own = defaults_of(source)
+    options = read("data", data, {"examples_per_client": None, **own})
+    per_client = optional_whole("data.examples_per_client", options["examples_per_client"])
+    dataset = source(seed, clients, **{option: options[option] for option in own})
+    for part, examples in (("training", dataset.train), ("test", dataset.test)):
+        if len(examples) == 0:
+            raise ConfigError("data", f"the {part} set is empty", "point data at one with rows")
+    if dataset.task == "classification" and dataset.class_names is None:
+        names = tuple(str(c) for c in range(dataset.num_classes or 0))
+        dataset = replace(dataset, class_names=names)
+    return dataset, per_client

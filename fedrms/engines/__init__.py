@@ -1,0 +1,5 @@
+"""Where clients run: each engine hands the strategy a Flower ``Grid``."""
+
+from fedrms.engines.vector import VectorGrid
+
+__all__ = ["VectorGrid"]

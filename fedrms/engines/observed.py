@@ -1,0 +1,147 @@
+"""A window on a grid: see every training reply without the strategy's help.
+
+Tables about clients are the same for every strategy, Flower's own among them, because
+they are read here, where the replies pass by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from fedrms.engines.replies import CohortReplies
+from fedrms.server.client_scaler import ClientId
+from fedrms.server.cohort import identity_in
+from fedrms.server.membership import Membership
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the clients of one TRAIN round reported.
+
+    Attributes
+    ----------
+    clients : list
+        ``[answered]`` ids.
+    metrics : mapping
+        Each ``[answered]``; NaN where a client did not report it.
+    failures : mapping
+        Reason by client id.
+    """
+
+    clients: list[ClientId]
+    metrics: Mapping[str, np.ndarray]
+    failures: Mapping[ClientId, str]
+
+
+class ObservedGrid(Grid):
+    """Pass everything on to another grid, and show training replies to an observer.
+
+    Parameters
+    ----------
+    inner : Grid
+        Where the clients are.
+    observer : callable (Observation) -> None
+        Called once a TRAIN round, before the strategy sees the replies.
+    check : callable (sequence of Message) -> None, optional
+        May raise to stop the run on replies that no strategy should average.
+    """
+
+    def __init__(
+        self,
+        inner: Grid,
+        observer: Callable[[Observation], None],
+        check: Callable[[Sequence[Message]], None] | None = None,
+    ) -> None:
+        self._inner = inner
+        self._observer = observer
+        self._check = check
+        self._members = Membership(0, ask=True, timeout=60.0)
+
+    def set_run(self, run: Run) -> None:
+        """Set the run that messages belong to."""
+        self._inner.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """Flower's record of the run."""
+        return self._inner.run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Make a message on the inner grid."""
+        return self._inner.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the inner grid's nodes."""
+        return self._inner.get_node_ids()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Push messages to the inner grid."""
+        return self._inner.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Pull replies from the inner grid."""
+        return self._inner.pull_messages(message_ids)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Run the messages on the inner grid and show training replies to the observer."""
+        messages = list(messages)
+        replies = self._inner.send_and_receive(messages, timeout=timeout)
+        if any(message.metadata.message_type == "train" for message in messages):
+            if not isinstance(replies, CohortReplies):
+                replies = list(replies)
+                if self._check is not None:
+                    self._check(replies)
+            self._observer(self._observe(messages, replies))
+        return replies
+
+    def _observe(self, sent: list[Message], replies: Sequence[Message]) -> Observation:
+        if isinstance(replies, CohortReplies):
+            record = replies.record
+            return Observation(list(record.clients), record.metrics, record.failures)
+        rows: dict[ClientId, Mapping[str, object]] = {}
+        failures: dict[ClientId, str] = {}
+        answered = set()
+        for reply in replies:
+            answered.add(reply.metadata.reply_to_message_id)
+            node = self._addressee(sent, reply)
+            if reply.has_error():
+                failures[self._name(node)] = reply.error.reason or f"code {reply.error.code}"
+                continue
+            client = identity_in(reply)
+            if client is not None:
+                self._members.learn(node, client)
+            rows[self._name(node)] = next(iter(reply.content.metric_records.values()), {})
+        for message in sent:
+            if message.metadata.message_id not in answered:
+                failures[self._name(message.metadata.dst_node_id)] = "no reply in time"
+        keys = {key for row in rows.values() for key in row}
+        metrics = {
+            key: np.array([row.get(key, np.nan) for row in rows.values()]) for key in sorted(keys)
+        }
+        return Observation(list(rows), metrics, failures)
+
+    def _addressee(self, sent: list[Message], reply: Message) -> int:
+        for message in sent:
+            if message.metadata.message_id == reply.metadata.reply_to_message_id:
+                return int(message.metadata.dst_node_id)
+        return int(reply.metadata.src_node_id)
+
+    def _name(self, node: int) -> ClientId:
+        if self._members.client_of(node) == node:
+            self._members.ask_names(self._inner, [node])
+        return self._members.client_of(node)

@@ -1,0 +1,107 @@
+"""Flower's Ray simulation: the same app, one message a client, over worker processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from collections.abc import Callable, Sequence
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from fedrms.errors import ConfigError, RunError
+
+
+def run_on_ray(
+    main: Callable[[Grid], None],
+    app: ClientApp,
+    *,
+    clients: int,
+    num_cpus: int | None = None,
+    num_gpus: float | None = None,
+    client_cpus: float = 1,
+    client_gpus: float = 0.0,
+) -> None:
+    """Run a server function against clients on Flower's simulation runtime.
+
+    Parameters
+    ----------
+    main : callable (Grid) -> None
+        The server's part; runs in a thread of this process.
+    app : ClientApp
+        Runs in Ray's workers; must be small to pickle.
+    clients : int
+        How many SuperNodes are simulated.
+    num_cpus, num_gpus : optional
+        What Ray may use; everything it finds by default.
+    client_cpus, client_gpus : float
+        What one client takes.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    from flwr.simulation import run_simulation
+
+    server = ServerApp()
+    failure: list[BaseException] = []
+
+    @server.main()  # type: ignore[untyped-decorator]
+    def serve(grid: Grid, context: Context) -> None:
+        try:
+            main(grid)
+        except BaseException as error:  # carried over to the caller's thread, and raised there
+            failure.append(error)
+
+    init: dict[str, int | float | bool | str] = {"logging_level": "ERROR", "log_to_driver": False}
+    if num_cpus is not None:
+        init["num_cpus"] = num_cpus
+    if num_gpus is not None:
+        init["num_gpus"] = num_gpus
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    run_simulation(
+        server_app=server,
+        client_app=app,
+        num_supernodes=clients,
+        backend_config={
+            "init_args": init,
+            "client_resources": {"num_cpus": client_cpus, "num_gpus": client_gpus},
+        },
+    )
+    if failure:
+        raise failure[0]
+
+
+def require_ray() -> None:
+    """Say so now if Ray is missing.
+
+    Raises
+    ------
+    ConfigError
+        With the command that installs it.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError(
+            "engine", "engine=ray needs Ray, which is not installed", "pip install 'fedrms[ray]'"
+        )
+
+
+def refuse_dead_workers(replies: Sequence[Message]) -> None:
+    """Stop the run when a Ray worker has died.
+
+    Flower puts a dead worker back into its pool, where it fails everything it is given:
+    averaging what is left would leave clients out in silence.
+
+    Raises
+    ------
+    RunError
+        Naming the cause.
+    """
+    for reply in replies:
+        reason = (reply.error.reason or "") if reply.has_error() else ""
+        if "ActorDiedError" in reason or "ActorUnavailableError" in reason:
+            raise RunError(
+                "a Ray worker process died (out of memory, or killed); the run stops here. "
+                "Lower engine.num_cpus or raise engine.client_cpus so that fewer clients "
+                f"share the memory. Ray says: {reason[:300]}"
+            )

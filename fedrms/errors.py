@@ -1,0 +1,39 @@
+"""The errors that a person is meant to read: what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class FedRMSError(Exception):
+    """Base of every error that fedrms raises on purpose."""
+
+
+class ConfigError(FedRMSError, ValueError):
+    """A setting, or a combination of settings, that cannot run.
+
+    Raised before any training starts. The command line prints it as one message
+    and exits with code 2.
+
+    Parameters
+    ----------
+    key : str
+        The config key at fault, as it is written on the command line
+        (``"partition.alpha"``).
+    problem : str
+        What is wrong, with the offending value.
+    remedy : str
+        What to do about it.
+    """
+
+    def __init__(self, key: str, problem: str, remedy: str) -> None:
+        self.key = key
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{key}: {problem}\n  -> {remedy}")
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str, str]]:
+        """Survive pickling: workers hand errors back across process borders."""
+        return (type(self), (self.key, self.problem, self.remedy))
+
+
+class RunError(FedRMSError, RuntimeError):
+    """A fault while a run is under way; everything computed until then is kept."""

@@ -1,0 +1,197 @@
+"""From a configuration to the parts of a run: task, model, data, orders and strategy."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from flwr.serverapp.strategy import Strategy
+from hydra.errors import HydraException
+from hydra.utils import get_class, instantiate
+from torch import nn
+
+from fedrms import data, randomness
+from fedrms.client import ClientSide, LocalSettings, as_function
+from fedrms.data import Federation
+from fedrms.errors import ConfigError
+from fedrms.server import ServerOptimizer
+from fedrms.tasks import Classification, Regression, Task
+
+SIDE_KEYS = ("seed", "clients", "data", "partition", "noise", "model")
+
+
+def build_side(config: Mapping[str, Any], device: str) -> ClientSide:
+    """Build what a client's process needs: task, model and everyone's data.
+
+    Raises
+    ------
+    ConfigError
+        For anything that cannot run, before any training.
+    """
+    return side_from_json(json.dumps({key: config[key] for key in SIDE_KEYS}), device)
+
+
+@functools.lru_cache(maxsize=1)
+def side_from_json(text: str, device: str) -> ClientSide:
+    """Build the client side from its configuration; a worker process does so once."""
+    config = json.loads(text)
+    federation = data.build(
+        seed=config["seed"],
+        clients=config["clients"],
+        data=config["data"],
+        partition=config["partition"],
+        noise=config["noise"],
+    )
+    task = build_task(config["model"], federation)
+    generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
+    module = task.init(generator)
+    _try_model(task, module, federation)
+    return ClientSide(task, module.to(device), federation, device)
+
+
+def build_task(model: Mapping[str, Any], federation: Federation) -> Task:
+    """Return the task that fits the data, with the configured model."""
+    outputs = federation.num_classes or 1
+    options = {key: value for key, value in model.items() if key != "name"}
+
+    def build_model() -> nn.Module:
+        try:
+            module = instantiate(options, shape=tuple(federation.shape), outputs=outputs)
+        except (HydraException, TypeError, ValueError) as error:
+            cause = error.__cause__ or error
+            raise ConfigError(
+                "model",
+                f"{model.get('_target_')} cannot be made for examples of shape "
+                f"{tuple(federation.shape)}: {cause}",
+                "choose another model, or mend its options",
+            ) from error
+        assert isinstance(module, nn.Module)
+        return module
+
+    if federation.task == "classification":
+        return Classification(build_model)
+    return Regression(build_model)
+
+
+def build_settings(config: Mapping[str, Any]) -> LocalSettings:
+    """Return the orders to clients."""
+    client = {k: v for k, v in config["client"].items() if k not in ("name", "fraction")}
+    nullable = {"steps": 0, "clip_norm": 0.0}
+    client |= {key: none for key, none in nullable.items() if client.get(key) is None}
+    systems = {k: v for k, v in config["heterogeneity"].items() if k != "name"}
+    statistic = config["strategy"].get("statistic", "prequential")
+    try:
+        return LocalSettings(seed=config["seed"], statistic=statistic, **client, **systems)
+    except TypeError as error:
+        raise ConfigError("client", str(error), "fedrms --help lists its options") from error
+
+
+def build_strategy(config: Mapping[str, Any], federation: Federation) -> Strategy:
+    """Make the strategy: ours, Flower's or anyone's, by its ``_target_``.
+
+    Flower's strategies sample with Python's global generator, which is seeded here.
+    """
+    random.seed(randomness.integer(config["seed"], "flower-sampling"))
+    options = {key: value for key, value in config["strategy"].items() if key != "name"}
+    target = options.get("_target_")
+    if target is None:
+        raise ConfigError("strategy", "has no _target_", "name a Flower Strategy class")
+    try:
+        accepted = inspect.signature(get_class(target)).parameters
+    except (HydraException, ImportError, ValueError) as error:
+        raise ConfigError("strategy._target_", str(error), "name an importable class") from error
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    offered: dict[str, Any] = {"seed": config["seed"], "identify": "query"}
+    server_optimizer = build_server_optimizer(config["server_optimizer"])
+    if "server_optimizer" in accepted or takes_any:
+        offered["server_optimizer"] = server_optimizer
+    elif config["server_optimizer"]["name"] != "none":
+        raise ConfigError(
+            "server_optimizer",
+            f"{target} steps the global model by itself",
+            "leave server_optimizer=none, or use strategy=fedavg or fedrms with it",
+        )
+    options |= {k: v for k, v in offered.items() if k in accepted or takes_any}
+    unknown = [k for k in options if k not in accepted and not k.startswith("_") and not takes_any]
+    if unknown:
+        raise ConfigError(
+            f"strategy.{unknown[0]}",
+            f"{target} has no such option",
+            f"it takes {', '.join(accepted)}",
+        )
+    try:
+        strategy = instantiate(options)
+    except HydraException as error:
+        cause = error.__cause__
+        if isinstance(cause, ConfigError):
+            raise cause from None
+        raise ConfigError("strategy", str(cause or error), "mend its options") from error
+    if hasattr(strategy, "reveal_truth"):
+        strategy.reveal_truth(lambda server_round: federation.stage(server_round).true_noise)
+    assert isinstance(strategy, Strategy)
+    return strategy
+
+
+def build_server_optimizer(config: Mapping[str, Any]) -> ServerOptimizer:
+    """Return the optimizer that steps the global model."""
+    if config["name"] == "none":
+        return ServerOptimizer()
+    options = {k: v for k, v in config.items() if k not in ("name", "scheduler")}
+    try:
+        optimizer: Callable[..., Any] = instantiate(options | {"_partial_": True})
+        scheduler = None
+        if config.get("scheduler"):
+            scheduler = instantiate(dict(config["scheduler"]) | {"_partial_": True})
+        trial = optimizer([torch.zeros(1, requires_grad=True)])
+        if scheduler is not None:
+            scheduler(trial)
+    except (HydraException, TypeError, ValueError) as error:
+        raise ConfigError(
+            "server_optimizer", str(error.__cause__ or error), "see torch.optim for its options"
+        ) from error
+    return ServerOptimizer(optimizer, scheduler)
+
+
+def choose_device(config: Mapping[str, Any]) -> str:
+    """Return the device that ``device=auto|cpu|cuda`` means here."""
+    wanted = config["device"]
+    if wanted not in ("auto", "cpu", "cuda") and not str(wanted).startswith("cuda:"):
+        raise ConfigError("device", f"there is no device {wanted!r}", "choose auto, cpu or cuda")
+    usable = torch.cuda.is_available()
+    if wanted == "auto":
+        shared = config["engine"].get("name") == "ray" and not config["engine"].get("client_gpus")
+        return "cuda" if usable and not shared else "cpu"
+    if str(wanted).startswith("cuda") and not usable:
+        raise ConfigError("device", "PyTorch sees no CUDA device", "set device=cpu or auto")
+    return str(wanted)
+
+
+def _try_model(task: Task, module: nn.Module, federation: Federation) -> None:
+    """Pass two examples through the model, so that a misfit shows before training."""
+    batch = {
+        "x": torch.from_numpy(federation.test_x[:2]),
+        "y": torch.from_numpy(federation.test_y[:2]),
+    }
+    params = {name: p.detach() for name, p in module.named_parameters()}
+    if not params:
+        raise ConfigError("model", "has no trainable parameter", "choose another model")
+    apply = as_function(module)
+    try:
+        losses = task.losses(apply, params, batch)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ConfigError(
+            "model",
+            f"does not fit examples of shape {tuple(federation.shape)}: {error}",
+            "choose a model for this data (model=mlp fits every shape)",
+        ) from error
+    if losses.shape != batch["y"].shape[:1]:
+        raise ConfigError(
+            "model",
+            f"gives losses of shape {tuple(losses.shape)} for 2 examples",
+            "a task needs one loss for each example",
+        )

@@ -1,0 +1,79 @@
+"""Find, compose and read the configuration tree under ``conf/``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fedrms.conf_folder import conf_folder
+from fedrms.errors import ConfigError
+
+
+def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose the default configuration with command-line style overrides.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        As on the command line: ``["strategy=fedavg", "rounds=50"]``.
+
+    Raises
+    ------
+    ConfigError
+        If an override names something that does not exist.
+    """
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        try:
+            return compose("config", list(overrides), return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise explain(error, overrides) from error
+
+
+def explain(error: BaseException, overrides: Sequence[str]) -> ConfigError:
+    """Turn Hydra's error about an override into one that names the key and the remedy."""
+    text = str(error).strip()
+    words = [override.lstrip("+~").split("=")[0] for override in overrides]
+    # The override at fault is the one that Hydra's message names.
+    named = [word for word in words if f"'{word}'" in text or f"{word}=" in text]
+    named = named or [word for word in words if word in text or word.split(".")[-1] in text]
+    key = named[0] if named else "command line"
+    remedy = "fedrms --help lists every option"
+    close = difflib.get_close_matches(key, _all_keys(), n=1, cutoff=0.6)
+    if close and close[0] != key:
+        remedy = f"did you mean {close[0]}? {remedy}"
+    first = " ".join(line.strip() for line in text.splitlines() if line.strip())
+    return ConfigError(key, first, remedy)
+
+
+def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config node as plain resolved Python values, without its Hydra entry."""
+    if not isinstance(config, DictConfig):
+        return dict(config)
+    keys = [key for key in config if key != "hydra"]
+    values = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _all_keys() -> list[str]:
+    """List every group and dotted key of the default configuration, for suggestions."""
+    keys = [path.name for path in conf_folder().iterdir() if path.is_dir()]
+
+    def walk(node: Mapping[str, Any], prefix: str) -> None:
+        for key, value in node.items():
+            keys.append(prefix + str(key))
+            if isinstance(value, Mapping):
+                walk(value, f"{prefix}{key}.")
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        walk(plain(compose("config")), "")
+    return keys

@@ -1,0 +1,169 @@
+"""Evaluate and record every round, whatever the strategy and the engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, MetricRecord
+from flwr.serverapp.strategy import Strategy
+
+from fedrms.client import ClientSide
+from fedrms.client.app import tensors
+from fedrms.client.evaluate import evaluate
+from fedrms.engines.observed import Observation
+from fedrms.results import Recorder, client_metrics, weighting_metrics
+from fedrms.server import Diagnostics
+
+REPORTED = {
+    "num_examples": "num-examples",
+    "loss_mean": "loss-mean",
+    "loss_variance": "loss-variance",
+    "loss_second_moment": "loss-second-moment",
+    "update_norm": "update-norm",
+}
+"""Columns of the client table that clients report themselves, by their key in a reply."""
+
+DECIDED = ("statistic", "ema", "rms", "scale", "weight")
+"""Columns that the strategy decides; NaN for strategies that do not say."""
+
+
+class RoundLog:
+    """Collect what a round shows, score the new model, and write both down.
+
+    Parameters
+    ----------
+    side : ClientSide
+        Task, model and data; the test set is among them.
+    strategy : Strategy
+        Its ``diagnostics``, where it has them, go into the client table.
+    recorder : Recorder
+        The tables.
+    fairness : mapping
+        ``metrics`` and ``fraction``.
+    rounds, evaluate_every : int
+        The model is scored every ``evaluate_every`` rounds and after the last.
+    on_round : callable (round, row) -> None
+        Told of every finished round.
+    """
+
+    def __init__(
+        self,
+        side: ClientSide,
+        strategy: Strategy,
+        recorder: Recorder,
+        *,
+        fairness: Mapping[str, Any],
+        rounds: int,
+        evaluate_every: int,
+        on_round: Callable[[int, Mapping[str, float]], None],
+    ) -> None:
+        self._side = side
+        self._strategy = strategy
+        self._recorder = recorder
+        self._fairness = fairness
+        self._rounds = rounds
+        self._every = evaluate_every
+        self._on_round = on_round
+        self._seen: Observation | None = None
+        self._started = time.perf_counter()
+        self.arrays: ArrayRecord | None = None
+        self.succeeded = False
+
+    def observe(self, observation: Observation) -> None:
+        """Take in what the clients of this round reported."""
+        self._seen = observation
+
+    def finish_round(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+        """Score the model after a round and record it; Flower calls this as ``evaluate_fn``."""
+        self.arrays = arrays
+        if server_round == 0:
+            self._started = time.perf_counter()
+            return None
+        columns = self._client_columns(server_round)
+        row: dict[str, float] = {"round": server_round}
+        if server_round % self._every == 0 or server_round == self._rounds:
+            row |= self._score(arrays, columns)
+        took_part = columns["participated"] & ~columns["failed"]
+        self.succeeded = self.succeeded or bool(took_part.any())
+        row |= weighting_metrics(
+            num_examples=columns["num_examples"][took_part],
+            weight=columns["weight"][took_part],
+            rms=columns["rms"][took_part],
+            true_noise=columns["true_noise"][took_part],
+            rare=self._side.federation.rare[took_part],
+            metrics=self._fairness["metrics"],
+        )
+        now = time.perf_counter()
+        row["seconds"] = now - self._started
+        self._started = now
+        self._recorder.add_clients(columns)
+        self._recorder.add_round(row)
+        self._on_round(server_round, row)
+        return MetricRecord(
+            {key: float(value) for key, value in row.items() if key.startswith("test_")}
+        )
+
+    def _score(self, arrays: ArrayRecord, columns: dict[str, np.ndarray]) -> dict[str, float]:
+        task, federation = self._side.task, self._side.federation
+        received = tensors(arrays, self._side.device)
+        trainable = {
+            name: received[name].to(parameter.dtype)
+            for name, parameter in self._side.module.named_parameters()
+        }
+        scores = evaluate(task, self._side.module, trainable, federation)
+        per_client = federation.per_client_metric(scores[task.metric])
+        columns[f"test_{task.metric}"] = per_client
+        row = {f"test_{name}": float(value.mean()) for name, value in scores.items()}
+        return row | client_metrics(
+            per_client,
+            metrics=self._fairness["metrics"],
+            fraction=self._fairness["fraction"],
+            higher_is_better=task.higher_is_better,
+        )
+
+    def _client_columns(self, server_round: int) -> dict[str, np.ndarray]:
+        federation = self._side.federation
+        count = federation.clients
+        columns: dict[str, np.ndarray] = {
+            "round": np.full(count, server_round),
+            "client": np.arange(count),
+            "true_noise": federation.stage(server_round).true_noise,
+            "failed": np.zeros(count, dtype=bool),
+            "participated": np.zeros(count, dtype=bool),
+            "failure": np.full(count, None, dtype=object),
+        }
+        columns |= {
+            name: np.full(count, np.nan)
+            for name in (*REPORTED, *DECIDED, f"test_{self._side.task.metric}")
+        }
+        columns["num_examples"] = federation.sizes.astype(np.int64)
+        if self._seen is not None:
+            who = _indices(self._seen.clients)
+            columns["participated"][who] = True
+            for name, key in REPORTED.items():
+                if key in self._seen.metrics:
+                    columns[name][who] = self._seen.metrics[key]
+            _mark_failed(columns, self._seen.failures)
+        self._seen = None
+        diagnostics = getattr(self._strategy, "diagnostics", None)
+        if isinstance(diagnostics, Diagnostics) and diagnostics.server_round == server_round:
+            who = _indices(diagnostics.clients)
+            for name, values in diagnostics.columns.items():
+                columns[name][who] = values
+            _mark_failed(columns, diagnostics.failures)
+        return columns
+
+
+def _indices(clients: Sequence[int | str]) -> np.ndarray:
+    return np.array([int(client) for client in clients], dtype=np.int64)
+
+
+def _mark_failed(columns: dict[str, np.ndarray], failures: Mapping[Any, str]) -> None:
+    for client, reason in failures.items():
+        if isinstance(client, int) and 0 <= client < len(columns["client"]):
+            columns["participated"][client] = True
+            columns["failed"][client] = True
+            columns["failure"][client] = reason

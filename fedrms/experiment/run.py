@@ -1,0 +1,261 @@
+"""Run one experiment: configuration in, tables and a model out."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from flwr.app import ArrayRecord, ConfigRecord
+from flwr.serverapp import Grid
+from omegaconf import DictConfig, OmegaConf
+
+from fedrms.client import ClientSide, client_app
+from fedrms.engines.observed import ObservedGrid
+from fedrms.engines.vector import VectorGrid
+from fedrms.errors import ConfigError, FedRMSError, RunError
+from fedrms.experiment.build import (
+    SIDE_KEYS,
+    build_settings,
+    build_side,
+    build_strategy,
+    choose_device,
+    side_from_json,
+)
+from fedrms.experiment.config import compose_config, plain
+from fedrms.experiment.progress import show_progress
+from fedrms.experiment.provenance import provenance
+from fedrms.experiment.round_log import RoundLog
+from fedrms.results import Recorder, summarise, write_summary
+from fedrms.results.fairness import validate as validate_fairness
+
+log = logging.getLogger("fedrms")
+
+TIMEOUT = 24 * 3600.0
+"""Longest wait for a round's replies, in seconds."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run leaves behind.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the files are (see ``outputs/README.md``).
+    summary : dict
+        The content of ``summary.json``.
+    rounds, clients : DataFrame
+        The tables, one row a round and one a (round, client).
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    rounds: pd.DataFrame
+    clients: pd.DataFrame
+
+
+def run(
+    config: DictConfig | Mapping[str, Any] | Sequence[str] = (),
+    *,
+    folder: str | Path | None = None,
+) -> Result:
+    """Simulate federated learning from a configuration.
+
+    Parameters
+    ----------
+    config : sequence of str, or a composed configuration
+        Overrides as on the command line (``["strategy=fedavg", "rounds=50"]``), or a
+        configuration that Hydra has composed.
+    folder : path, optional
+        Where to write; by default ``outputs/<date>/<time>`` under the current folder.
+
+    Returns
+    -------
+    Result
+        The tables and where they were written.
+
+    Raises
+    ------
+    ConfigError
+        Before any training, naming the key and the remedy.
+    RunError
+        If the run cannot go on; what was computed until then is on disk.
+    """
+    if not isinstance(config, DictConfig | Mapping):
+        config = compose_config(list(config))
+    values = plain(config)
+    _check_whole_numbers(values)
+    validate_fairness(values["fairness"]["metrics"])
+    if not 0 < values["fairness"]["fraction"] <= 1:
+        raise ConfigError(
+            "fairness.fraction", f"is {values['fairness']['fraction']}", "set a share in (0, 1]"
+        )
+    device = choose_device(values)
+    settings = build_settings(values)
+    side = build_side(values, device)
+    strategy = build_strategy(values, side.federation)
+    engine = build_engine(values, side, device)
+
+    where = Path(folder) if folder else Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S")
+    _prepare_folder(where, config)
+    _quiet_flower()
+    started = time.perf_counter()
+    status, error = "interrupted", None
+    initial = ArrayRecord({k: v.cpu() for k, v in side.module.state_dict().items()})
+    title = f"{values['strategy'].get('name', 'strategy')}, seed {values['seed']}"
+    with (
+        Recorder(where, metric=side.task.metric) as recorder,
+        show_progress(title, values["rounds"], side.task.metric) as on_round,
+    ):
+        rounds_log = RoundLog(
+            side,
+            strategy,
+            recorder,
+            fairness=values["fairness"],
+            rounds=values["rounds"],
+            evaluate_every=values["evaluate_every"],
+            on_round=on_round,
+        )
+
+        def serve(grid: Grid) -> None:
+            check = engine.check
+            strategy.start(
+                ObservedGrid(grid, rounds_log.observe, check),
+                initial,
+                num_rounds=values["rounds"],
+                timeout=TIMEOUT,
+                train_config=ConfigRecord(settings.to_record()),  # type: ignore[arg-type]
+                evaluate_fn=rounds_log.finish_round,
+            )
+
+        try:
+            engine.serve(serve)
+            if not rounds_log.succeeded:
+                raise RunError(
+                    "no client finished any round; the reasons are in the column 'failure' "
+                    f"of {where / 'clients.parquet'}"
+                )
+            status = "finished"
+        except FedRMSError as problem:
+            error = str(problem)
+            raise
+        finally:
+            recorder.flush()
+            summary = summarise(
+                recorder.rounds(), recorder.clients(), side.task.metric, side.task.higher_is_better
+            )
+            summary |= {"status": status, "error": error, "device": device} | provenance()
+            summary["wall_seconds"] = time.perf_counter() - started
+            write_summary(where, summary)
+            if rounds_log.arrays is not None:
+                save_model(where / "model.safetensors", rounds_log.arrays)
+    return Result(where, summary, recorder.rounds(), recorder.clients())
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where a run's clients live.
+
+    Attributes
+    ----------
+    serve : callable
+        Calls the server's function with a ``Grid`` and returns when it has finished.
+    check : callable, optional
+        See :class:`ObservedGrid`.
+    """
+
+    serve: Callable[[Callable[[Grid], None]], None]
+    check: Callable[[Any], None] | None = None
+
+
+def build_engine(config: Mapping[str, Any], side: ClientSide, device: str) -> Engine:
+    """Return the engine that ``engine=vector|ray`` names."""
+    options = dict(config["engine"])
+    name = options.pop("name")
+    if name == "vector":
+        chunk = options["chunk_clients"]
+        if chunk is not None and not (isinstance(chunk, int) and chunk >= 1):
+            raise ConfigError("engine.chunk_clients", f"is {chunk!r}", "set 1 or more, or null")
+
+        def serve_here(main: Callable[[Grid], None]) -> None:
+            main(
+                VectorGrid(
+                    side.task, side.module, side.federation, device=device, chunk_clients=chunk
+                )
+            )
+
+        return Engine(serve_here)
+    if name == "ray":
+        from fedrms.engines.ray import refuse_dead_workers, require_ray, run_on_ray
+
+        require_ray()
+        text = json.dumps({key: config[key] for key in SIDE_KEYS})
+        app = client_app(functools.partial(_worker_side, text, device, str(Path.cwd())))
+        return Engine(
+            lambda main: run_on_ray(main, app, clients=config["clients"], **options),
+            refuse_dead_workers,
+        )
+    raise ConfigError("engine", f"there is no engine {name!r}", "choose vector or ray")
+
+
+def _worker_side(text: str, device: str, folder: str) -> ClientSide:
+    """Build the client side in a worker, from the folder that relative paths start at."""
+    if str(Path.cwd()) != folder:
+        os.chdir(folder)
+    return side_from_json(text, device)
+
+
+def save_model(path: Path, arrays: ArrayRecord) -> None:
+    """Write the global model as safetensors, aside and then renamed."""
+    from safetensors.torch import save_file
+
+    tensors = {name: torch.from_numpy(array.numpy().copy()) for name, array in arrays.items()}
+    aside = path.with_suffix(".tmp")
+    save_file(tensors, str(aside))
+    aside.replace(path)
+
+
+def _prepare_folder(folder: Path, config: DictConfig | Mapping[str, Any]) -> None:
+    """Make the folder, and keep the configuration in it as Hydra's own runs do."""
+    try:
+        (folder / ".hydra").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            "hydra.run.dir", f"cannot write to {folder}: {error}", "choose another folder"
+        ) from error
+    if (folder / ".hydra" / "config.yaml").exists() or not isinstance(config, DictConfig):
+        return
+    (folder / ".hydra" / "config.yaml").write_text(
+        OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+    )
+    if "hydra" in config:
+        choices = OmegaConf.to_container(config.hydra.runtime.choices)
+        overrides = OmegaConf.to_container(config.hydra.overrides)
+        kept = {"hydra": {"runtime": {"choices": choices}, "overrides": overrides}}
+        (folder / ".hydra" / "hydra.yaml").write_text(OmegaConf.to_yaml(kept))
+
+
+def _quiet_flower() -> None:
+    """Keep Flower's round-by-round log out of the terminal; warnings stay."""
+    for handler in logging.getLogger("flwr").handlers:
+        if type(handler).__name__ == "ConsoleHandler":
+            handler.setLevel(logging.WARNING)
+
+
+def _check_whole_numbers(config: Mapping[str, Any]) -> None:
+    for key, least in (("seed", 0), ("rounds", 1), ("clients", 1), ("evaluate_every", 1)):
+        value = config[key]
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ConfigError(key, f"is {value!r}", f"set a whole number, {least} or more")
+    fraction = config["client"]["fraction"]
+    if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        raise ConfigError("client.fraction", f"is {fraction!r}", "set a share in (0, 1]")

@@ -1,0 +1,41 @@
+"""Replace a file in one step, so that a reader never sees half of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file aside in the same folder, force it to disk, and move it into place.
+
+    A process killed at any moment leaves either the former file or the new one, and at
+    most a hidden ``.<name>.part`` beside it, which the next write takes over.
+
+    Parameters
+    ----------
+    path : Path
+        The file to create or replace; its folder must exist.
+    write : callable
+        Receives the open binary file, and writes the whole content.
+    """
+    aside = path.with_name(f".{path.name}.part")
+    with aside.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)  # noqa: PTH105 - the call whose atomicity is promised
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name durable too, where the system lets a folder be opened."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

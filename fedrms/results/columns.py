@@ -1,0 +1,142 @@
+"""The columns of the two tables of a run, and how given values become them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+_FLOATS_BEFORE_METRIC: Final = (
+    "loss_mean",
+    "loss_variance",
+    "loss_second_moment",
+    "statistic",
+    "ema",
+    "rms",
+    "scale",
+    "weight",
+    "update_norm",
+)
+
+
+def round_schema(metric: str, extras: tuple[str, ...]) -> pa.Schema:
+    """Columns of ``rounds.parquet``; `extras` are the further numbers, by name."""
+    floats = (f"test_{metric}", "test_loss", "seconds", *extras)
+    return pa.schema([("round", pa.int32()), *((name, pa.float64()) for name in floats)])
+
+
+def client_schema(metric: str, identity: pa.DataType, extras: tuple[str, ...]) -> pa.Schema:
+    """Columns of ``clients.parquet``; `identity` is the type of the client ids."""
+    return pa.schema(
+        [
+            ("round", pa.int32()),
+            ("client", identity),
+            ("num_examples", pa.int64()),
+            *((name, pa.float64()) for name in _FLOATS_BEFORE_METRIC),
+            (f"test_{metric}", pa.float64()),
+            ("true_noise", pa.float64()),
+            ("failed", pa.bool_()),
+            ("failure", pa.string()),
+            ("participated", pa.bool_()),
+            *((name, pa.float64()) for name in extras),
+        ]
+    )
+
+
+def client_ids(values: Any) -> pa.Array:
+    """Client ids as int64 if all are integers, as strings otherwise."""
+    ids = np.asarray(values)
+    if ids.dtype.kind in "iu" or (
+        ids.dtype.kind == "O" and all(isinstance(i, (int, np.integer)) for i in ids)
+    ):
+        return pa.array(ids.astype(np.int64), pa.int64())
+    if ids.dtype.kind not in "OUT":
+        raise ValueError(f"client: ids must be integers or strings, not {ids.dtype}")
+    return pa.array([str(i) for i in ids], pa.string())
+
+
+def round_row(row: Mapping[str, Any]) -> dict[str, float]:
+    """One round's numbers, checked."""
+    if "round" not in row:
+        raise ValueError(f"round: missing from the round's row, which has {sorted(row)}")
+    checked: dict[str, float] = {}
+    for name, value in row.items():
+        try:
+            if name == "round":
+                checked[name] = int(value)
+            else:
+                checked[name] = float("nan") if value is None else float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"{name}: {value!r} is not a number") from None
+    return checked
+
+
+def round_table(rows: list[dict[str, float]], schema: pa.Schema) -> pa.Table:
+    """Rows of rounds as a table; what a row lacks is NaN."""
+    nan = float("nan")
+    columns = [pa.array([row.get(field.name, nan) for row in rows], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def client_table(columns: Mapping[str, Any], metric: str) -> pa.Table:
+    """One round's client rows, in the order of the client ids; what is missing is filled in.
+
+    Floats become NaN, ``num_examples`` 0, ``failed`` false, ``failure`` null and
+    ``participated`` true. Columns beyond the known ones are kept as float64, at the end.
+    """
+    for name in ("round", "client"):
+        if name not in columns:
+            raise ValueError(f"{name}: missing from the clients' columns, {sorted(columns)}")
+    ids = client_ids(columns["client"])
+    count = len(ids)
+    known = client_schema(metric, ids.type, ())
+    extras = tuple(name for name in columns if name not in known.names)
+    order = np.argsort(ids.to_numpy(zero_copy_only=False), kind="stable")
+    arrays = []
+    schema = client_schema(metric, ids.type, extras)
+    for field in schema:
+        if field.name == "client":
+            arrays.append(ids.take(pa.array(order)))
+            continue
+        value = columns.get(field.name, _default(field))
+        if value is None:
+            arrays.append(pa.nulls(count, field.type))
+            continue
+        given = np.asarray(value)
+        if given.ndim == 0:
+            given = np.broadcast_to(given, (count,))
+        if given.shape != (count,):
+            raise ValueError(
+                f"{field.name}: shape {given.shape}, but there are {count} clients in this round"
+            )
+        try:
+            arrays.append(_convert(given[order], field.type))
+        except (TypeError, ValueError):
+            raise ValueError(f"{field.name}: not convertible to {field.type}") from None
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _default(field: pa.Field) -> object:
+    if field.name == "participated":
+        return True
+    if pa.types.is_boolean(field.type):
+        return False
+    if pa.types.is_string(field.type):
+        return None
+    return 0 if pa.types.is_integer(field.type) else float("nan")
+
+
+def _convert(values: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_string(kind):
+        return pa.array(
+            [str(v) if v is not None and v == v and v != "" else None for v in values], kind
+        )
+    if pa.types.is_boolean(kind):
+        return pa.array(values.astype(np.bool_), kind)
+    floats = values.astype(np.float64) if values.dtype.kind not in "iu" else values
+    if pa.types.is_integer(kind):
+        whole = np.nan_to_num(floats, nan=0.0) if floats.dtype.kind == "f" else floats
+        return pa.array(whole.astype(kind.to_pandas_dtype()), kind)
+    return pa.array(floats.astype(np.float64), kind)

@@ -1,0 +1,218 @@
+"""Tables of a run, kept on disk while it is under way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fedrms.results.atomic import replace_file
+from fedrms.results.columns import (
+    client_schema,
+    client_table,
+    round_row,
+    round_schema,
+    round_table,
+)
+from fedrms.results.fairness import AVAILABLE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROUNDS_FILE: Final = "rounds.parquet"
+CLIENTS_FILE: Final = "clients.parquet"
+
+_ROWS_PER_GROUP: Final = 1 << 17  # fixed, so that the bytes do not depend on when we flush
+_REST_PER_FLUSH: Final = 20  # writing takes at most about 5 % of a run's time
+
+
+class Recorder:
+    """Collects one row per round and one per (round, client), and keeps them on disk.
+
+    ``rounds.parquet`` and ``clients.parquet`` are replaced as a whole, atomically, from
+    time to time: a run that is killed leaves tables that can be read, short of at most
+    the rounds since the last flush. The same rows give the same bytes, whenever they were
+    flushed, except for the column ``seconds``.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder; created if it is absent.
+    metric : str
+        Test metric of the task, ``"accuracy"`` or ``"mse"``; names the column
+        ``test_<metric>`` of both tables.
+    flush_seconds : float
+        Seconds between flushes; stretched to 20 times the duration of the last flush, so
+        that large tables do not slow the run down.
+    resume_round : int, optional
+        If given, the rows of the tables already in `folder` up to and including this
+        round are kept and continued, and later ones dropped. Otherwise tables start empty.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder)) as recorder:
+    ...     recorder.add_clients({"round": 1, "client": np.arange(2), "rms": [0.5, 2.0]})
+    ...     recorder.add_round({"round": 1, "test_accuracy": 0.25, "seconds": 0.1})
+    ...     recorder.clients()["rms"].tolist()
+    [0.5, 2.0]
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        metric: str = "accuracy",
+        flush_seconds: float = 5.0,
+        resume_round: int | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.metric = metric
+        self._flush_seconds = flush_seconds
+        self._rows: list[dict[str, float]] = []
+        self._chunks: list[pa.Table] = []
+        self._changed = True
+        self._last_flush = float("-inf")
+        self._last_duration = 0.0
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if resume_round is not None:
+            self._resume(resume_round)
+
+    def add_round(self, row: Mapping[str, float | int]) -> None:
+        """Add one round, and flush if it is time.
+
+        Give a round's clients first, so that the two tables on disk end together.
+
+        Parameters
+        ----------
+        row : mapping
+            ``round`` and any numbers: ``test_<metric>``, ``test_loss``, ``seconds``,
+            fairness metrics, others. What is missing is NaN.
+
+        Raises
+        ------
+        ValueError
+            If ``round`` is missing, or a value is not a number.
+        """
+        self._rows.append(round_row(row))
+        self._changed = True
+        wait = max(self._flush_seconds, _REST_PER_FLUSH * self._last_duration)
+        if time.monotonic() - self._last_flush >= wait:
+            self.flush()
+
+    def add_clients(self, columns: Mapping[str, Any]) -> None:
+        """Add the clients' rows of one round; they are stored in the order of their ids.
+
+        Parameters
+        ----------
+        columns : mapping of str to array ``[clients]``
+            ``round`` (one number will do) and ``client`` (integers or strings), and any of
+            the other columns. What is missing is filled in: NaN, and for ``num_examples``
+            0, ``failed`` false, ``failure`` null, ``participated`` true. Unknown columns
+            are kept as numbers.
+
+        Raises
+        ------
+        ValueError
+            If a column has the wrong length or type, or ids change from numbers to text.
+        """
+        chunk = client_table(columns, self.metric)
+        if self._chunks and chunk.field("client").type != self._chunks[0].field("client").type:
+            raise ValueError(
+                f"client: ids are {chunk.field('client').type} in this round, but "
+                f"{self._chunks[0].field('client').type} before"
+            )
+        self._chunks.append(chunk)
+        self._changed = True
+
+    def flush(self) -> None:
+        """Put everything so far on disk, now."""
+        start = time.monotonic()
+        if self._changed:
+            clients = _in_groups(self._client_table())
+            self._chunks = clients if clients[0].num_rows else []
+            _write(self.folder / CLIENTS_FILE, clients)
+            _write(self.folder / ROUNDS_FILE, _in_groups(self._round_table()))
+            self._changed = False
+        self._last_flush = time.monotonic()
+        self._last_duration = self._last_flush - start
+
+    def close(self) -> None:
+        """Flush what is left; more rows may still be added afterwards."""
+        self.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def rounds(self) -> pd.DataFrame:
+        """Return the rounds so far, one row each."""
+        frame: pd.DataFrame = self._round_table().to_pandas()
+        return frame
+
+    def clients(self) -> pd.DataFrame:
+        """Return the clients' rows so far."""
+        frame: pd.DataFrame = self._client_table().to_pandas()
+        return frame
+
+    def _round_table(self) -> pa.Table:
+        given = dict.fromkeys(name for row in self._rows for name in row)
+        base = round_schema(self.metric, ()).names
+        fairness = [name for name in AVAILABLE if name in given]
+        others = [name for name in given if name not in base and name not in AVAILABLE]
+        return round_table(self._rows, round_schema(self.metric, (*fairness, *others)))
+
+    def _client_table(self) -> pa.Table:
+        if not self._chunks:
+            return client_schema(self.metric, pa.int64(), ()).empty_table()
+        base = client_schema(self.metric, self._chunks[0].field("client").type, ())
+        names = dict.fromkeys(name for chunk in self._chunks for name in chunk.column_names)
+        extras = tuple(name for name in names if name not in base.names)
+        schema = client_schema(self.metric, base.field("client").type, extras)
+        return pa.concat_tables(_complete(chunk, schema) for chunk in self._chunks)
+
+    def _resume(self, last: int) -> None:
+        path = self.folder / ROUNDS_FILE
+        if path.exists():
+            kept = pq.read_table(path, filters=[("round", "<=", last)])
+            self._rows = [round_row(row) for row in kept.to_pylist()]
+        path = self.folder / CLIENTS_FILE
+        if path.exists():
+            kept = pq.read_table(path, filters=[("round", "<=", last)])
+            self._chunks = [kept] if kept.num_rows else []
+
+
+def _complete(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Give a chunk the columns that appeared only in other rounds, as NaN."""
+    for name in schema.names:
+        if name not in chunk.column_names:
+            chunk = chunk.append_column(name, pa.array(np.full(chunk.num_rows, np.nan)))
+    return chunk.select(schema.names).cast(schema)
+
+
+def _in_groups(table: pa.Table) -> list[pa.Table]:
+    """Cut into contiguous row groups that depend on the rows alone."""
+    starts = range(0, max(table.num_rows, 1), _ROWS_PER_GROUP)
+    return [table.slice(start, _ROWS_PER_GROUP).combine_chunks() for start in starts]
+
+
+def _write(path: Path, groups: list[pa.Table]) -> None:
+    def write(file: BinaryIO) -> None:
+        with pq.ParquetWriter(file, groups[0].schema, compression="zstd") as writer:
+            for group in groups:
+                writer.write_table(group, row_group_size=_ROWS_PER_GROUP)
+
+    replace_file(path, write)

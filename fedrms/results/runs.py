@@ -1,0 +1,241 @@
+"""Runs on disk as pandas DataFrames."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fedrms.results.config_columns import read_choices, read_config
+from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
+from fedrms.results.summary import SUMMARY_FILE, higher_is_better, summarise
+
+_THREADS: Final = 8
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Many runs as three tables.
+
+    Attributes
+    ----------
+    summary : DataFrame
+        One row per run: ``run``, the group choices (``strategy``, ``noise``, ...), every
+        config value by its dotted name, and what ``summary.json`` says. ``status`` is
+        ``"interrupted"`` for a run without a summary; its numbers come from its tables.
+        A key of ``summary.json`` that is a config key too is named ``summary.<key>``.
+    rounds, clients : DataFrame
+        The rows of every ``rounds.parquet`` and ``clients.parquet``, led by ``run``, the
+        group choices and ``seed`` as categorical columns.
+    config : tuple of str
+        The columns of `summary` that are choices or config values.
+    """
+
+    summary: pd.DataFrame
+    rounds: pd.DataFrame
+    clients: pd.DataFrame
+    config: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Run:
+    name: str
+    choices: dict[str, Any]
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    rounds: pa.Table | None
+    clients: pa.Table | None
+
+
+class _UnreadableError(Exception):
+    """A file of a run that cannot be read; the message names it."""
+
+
+def load_runs(path: str | Path | Iterable[str | Path]) -> Runs:
+    """Load one run, a multirun, or a whole tree of runs.
+
+    Parameters
+    ----------
+    path : path or iterable of paths
+        Folders; each is searched with everything below it. A folder that holds
+        ``summary.json`` or ``rounds.parquet`` is a run.
+
+    Returns
+    -------
+    Runs
+        In the order of the runs' names, which are their paths relative to the given
+        folder (of several: to the folder common to them); a folder that itself is the run
+        is named by its own name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path does not exist, or there is no readable run.
+
+    Warns
+    -----
+    UserWarning
+        For each run that is left out because a file of it cannot be read.
+    """
+    roots = [Path(path)] if isinstance(path, (str, Path)) else [Path(p) for p in path]
+    folders = _find(roots)
+    base = Path(os.path.commonpath([root.resolve() for root in roots]))
+    names = [
+        folder.relative_to(base).as_posix() if folder != base else folder.name for folder in folders
+    ]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        loaded = list(pool.map(_load, folders, names))
+    runs = [run for run in loaded if isinstance(run, _Run)]
+    for problem in loaded:
+        if isinstance(problem, _UnreadableError):
+            warnings.warn(f"{problem}; this run is left out", UserWarning, stacklevel=2)
+    if not runs:
+        raise FileNotFoundError(
+            f"{_text(roots)}: all {len(folders)} runs below are unreadable; the warnings name "
+            "the files. Delete these runs, or run them again."
+        )
+    labels = _labels(runs)
+    summary, config = _summary(runs)
+    return Runs(
+        summary=summary,
+        rounds=_stack([run.rounds for run in runs], labels),
+        clients=_stack([run.clients for run in runs], labels),
+        config=config,
+    )
+
+
+def _find(roots: list[Path]) -> list[Path]:
+    found: set[Path] = set()
+    for root in roots:
+        if not root.is_dir():
+            raise FileNotFoundError(
+                f"{root}: there is no such folder. Give the folder of a run, or any folder "
+                "above it, such as 'outputs'."
+            )
+        for folder, below, files in os.walk(root.resolve()):
+            below[:] = [name for name in below if not name.startswith(".")]
+            if SUMMARY_FILE in files or ROUNDS_FILE in files:
+                found.add(Path(folder))
+    if not found:
+        raise FileNotFoundError(
+            f"{_text(roots)}: no run in here or below: no folder holds {SUMMARY_FILE} or "
+            f"{ROUNDS_FILE}. Give the folder that a run wrote to, or start a run first."
+        )
+    return sorted(found)
+
+
+def _text(roots: list[Path]) -> str:
+    return ", ".join(map(str, roots)) or "no folder was given"
+
+
+def _load(folder: Path, name: str) -> _Run | _UnreadableError:
+    current = folder
+    try:
+        current = folder / ".hydra" / "hydra.yaml"
+        choices = read_choices(current)
+        current = folder / ".hydra" / "config.yaml"
+        choices, config = read_config(current, choices)
+        current = folder / ROUNDS_FILE
+        rounds = _read_table(current)
+        current = folder / CLIENTS_FILE
+        clients = _read_table(current)
+        current = folder / SUMMARY_FILE
+        summary = _read_summary(current, rounds, clients)
+    except Exception as error:  # whatever is wrong with one run must not hide the others
+        reason = " ".join(str(error).split())
+        return _UnreadableError(f"{current}: unreadable ({type(error).__name__}: {reason})")
+    return _Run(name, choices, config, summary, rounds, clients)
+
+
+def _read_table(path: Path) -> pa.Table | None:
+    if not path.exists():
+        return None
+    with pq.ParquetFile(path) as file:
+        return file.read(use_threads=False)
+
+
+def _read_summary(path: Path, rounds: pa.Table | None, clients: pa.Table | None) -> dict[str, Any]:
+    if path.exists():
+        told = json.loads(path.read_text())
+        if not isinstance(told, dict):
+            raise ValueError("not a JSON object")
+        return {"status": "finished", **told}
+    if rounds is None or clients is None or not rounds.num_rows:
+        return {"status": "interrupted"}
+    tested = [c for c in rounds.column_names if c.startswith("test_") and c != "test_loss"]
+    metric = tested[0].removeprefix("test_")
+    frames = rounds.to_pandas(), clients.to_pandas()
+    return {"status": "interrupted", **summarise(*frames, metric, higher_is_better(metric))}
+
+
+def _labels(runs: list[_Run]) -> pd.DataFrame:
+    """Name every run by its choices and seed: what leads the two long tables.
+
+    The choice of the group ``client`` is left out: there, ``client`` is a client's id.
+    """
+    rows = []
+    for run in runs:
+        choices = {group: choice for group, choice in run.choices.items() if group != "client"}
+        seed = {"seed": run.config["seed"]} if "seed" in run.config else {}
+        rows.append({"run": run.name, **choices, **seed})
+    return pd.DataFrame(rows)
+
+
+def _summary(runs: list[_Run]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    config = dict.fromkeys(
+        [name for run in runs for name in run.choices]
+        + [name for run in runs for name in run.config]
+    )
+    rows = [
+        {"run": run.name}
+        | run.choices
+        | {name: value for name, value in run.config.items() if name not in run.choices}
+        | {f"summary.{k}" if k in config or k == "run" else k: v for k, v in _outcome(run)}
+        for run in runs
+    ]
+    outcomes = dict.fromkeys(name for row in rows for name in row)
+    frame = pd.DataFrame(rows, columns=list(dict.fromkeys(["run", *config, *outcomes])))
+    return frame, tuple(config)
+
+
+def _outcome(run: _Run) -> list[tuple[str, Any]]:
+    return [
+        (key, json.dumps(value) if isinstance(value, (list, dict)) else value)
+        for key, value in run.summary.items()
+    ]
+
+
+def _stack(tables: list[pa.Table | None], labels: pd.DataFrame) -> pd.DataFrame:
+    """Concatenate the runs' tables, led by the runs' labels as categorical columns."""
+    lengths = [0 if table is None else table.num_rows for table in tables]
+    present = [table for table in tables if table is not None]
+    if len({str(t.schema.field("client").type) for t in present if "client" in t.schema.names}) > 1:
+        present = [_text_ids(table) for table in present]
+    frame: pd.DataFrame = (
+        pa.concat_tables(present, promote_options="permissive").to_pandas()
+        if present
+        else pd.DataFrame()
+    )
+    lead = {
+        name: pd.Categorical.from_codes(np.repeat(codes, lengths), categories=pd.Index(categories))
+        for name, (codes, categories) in (
+            (str(name), pd.factorize(column)) for name, column in labels.items()
+        )
+        if name not in frame
+    }
+    return pd.concat([pd.DataFrame(lead, index=frame.index), frame], axis=1)
+
+
+def _text_ids(table: pa.Table) -> pa.Table:
+    at = table.schema.get_field_index("client")
+    return table.set_column(at, "client", table["client"].cast(pa.string()))

@@ -1,0 +1,135 @@
+"""One run in a few numbers: its final quality, its worst client, its cost."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fedrms.results.atomic import replace_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUMMARY_FILE: Final = "summary.json"
+
+_LOWER_IS_BETTER: Final = frozenset({"mse", "rmse", "mae", "loss", "error", "cost", "regret"})
+
+
+def higher_is_better(metric: str) -> bool:
+    """Guess from a metric's name whether more is better; false for errors and losses."""
+    return metric not in _LOWER_IS_BETTER
+
+
+def summarise(
+    rounds: pd.DataFrame,
+    clients: pd.DataFrame,
+    metric: str = "accuracy",
+    higher_is_better: bool = True,
+    last: int = 5,
+) -> dict[str, Any]:
+    """Summarise a run by its last rounds, never by its best one.
+
+    Parameters
+    ----------
+    rounds, clients : DataFrame
+        The tables of one run, as `Recorder.rounds` and `Recorder.clients` return them.
+    metric : str
+        Test metric, ``"accuracy"`` or ``"mse"``.
+    higher_is_better : bool
+        Decides which client is the worst.
+    last : int
+        Rounds to average over. Rounds without an evaluation, and round 0 (before
+        training), do not count.
+
+    Returns
+    -------
+    dict
+        ``final_<metric>``, ``final_loss`` and ``noise_auroc``: means over the last
+        evaluated rounds; ``worst_client_<metric>``: the worst client of each of these
+        rounds, averaged; ``rounds``, ``clients``: how many; ``seconds``: total time;
+        ``failed_client_rounds``: failures of one client in one round; ``metric`` and
+        ``higher_is_better``: as given. NaN where not known, and where the run diverged:
+        an evaluation was due in the end, and gave no number.
+    """
+    column = f"test_{metric}"
+    trained = rounds[rounds["round"] > 0] if (rounds["round"] > 0).any() else rounds
+    final = _final_rounds(trained, column, last)
+    diverged = bool(trained[column].notna().any() and final[column].isna().any())
+    worst = math.nan if diverged else _worst_client(final, clients, column, higher_is_better, last)
+    return {
+        f"final_{metric}": _mean(final, column),
+        "final_loss": _mean(final, "test_loss"),
+        f"worst_client_{metric}": worst,
+        "noise_auroc": _mean(final, "noise_auroc", known_only=True),
+        "rounds": int((rounds["round"] > 0).sum()),
+        "seconds": float(rounds["seconds"].sum()),
+        "clients": int(clients["client"].nunique()),
+        "failed_client_rounds": int(clients["failed"].sum()),
+        "metric": metric,
+        "higher_is_better": higher_is_better,
+    }
+
+
+def write_summary(folder: Path, mapping: Mapping[str, Any]) -> Path:
+    """Write ``summary.json`` atomically, with sorted keys, and return its path.
+
+    NaN and infinities become null, NumPy scalars and arrays plain JSON, paths text.
+
+    Raises
+    ------
+    TypeError
+        If a value has no form in JSON.
+    """
+    path = Path(folder) / SUMMARY_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_plain(mapping), indent=2, sort_keys=True, allow_nan=False) + "\n"
+    replace_file(path, lambda file: file.write(text.encode()))
+    return path
+
+
+def _final_rounds(rounds: pd.DataFrame, column: str, last: int) -> pd.DataFrame:
+    """Return the last evaluated rounds, or the unevaluated last one of a diverged run."""
+    if rounds.empty:
+        return rounds
+    evaluated = rounds[rounds[column].notna()]
+    if evaluated.empty:
+        return rounds.tail(1)
+    at = evaluated["round"].to_numpy()
+    spacing = int(np.diff(at).max()) if len(at) > 1 else max(int(at[0]), 1)
+    overdue = int(rounds["round"].iloc[-1]) - int(at[-1]) >= spacing
+    return rounds.tail(1) if overdue else evaluated.tail(last)
+
+
+def _worst_client(
+    final: pd.DataFrame, clients: pd.DataFrame, column: str, higher: bool, last: int
+) -> float:
+    if "client_min" in final and final["client_min"].notna().any():
+        return _mean(final, "client_min", known_only=True)
+    measured = clients[clients[column].notna() & (clients["round"] > 0)]
+    by_round = measured.groupby("round")[column]
+    worst = (by_round.min() if higher else by_round.max()).tail(last)
+    return float(worst.mean()) if len(worst) else math.nan
+
+
+def _mean(frame: pd.DataFrame, column: str, *, known_only: bool = False) -> float:
+    """Average a column; an unknown entry makes the mean unknown unless told otherwise."""
+    if column not in frame or frame.empty:
+        return math.nan
+    return float(frame[column].mean(skipna=known_only))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,69 @@
+"""Baselines that the comparison needs and Flower does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fedrms.errors import ConfigError
+from fedrms.server.client_scaler import Scales
+from fedrms.server.cohort import Cohort
+from fedrms.server.strategy import FedRMS
+
+MODES = ("clean_only", "true_rate", "inverse_variance")
+
+
+class Oracle(FedRMS):
+    """Weigh clients by the noise that only the simulator knows: the bar to reach.
+
+    Parameters
+    ----------
+    mode : str
+        ``clean_only`` averages the clients whose true noise is 0. ``true_rate`` scales by
+        1 - level, the share of clean labels. ``inverse_variance`` scales by 1 / level^2,
+        the Gauss-Markov weight when the level is the standard deviation of target noise.
+    **options
+        As in :class:`FedRMS`.
+
+    Notes
+    -----
+    These are heuristic weights for label noise, not a bound: closing more than the whole
+    gap between FedAvg and the oracle is possible. For target noise ``inverse_variance`` is
+    the bound for linear models.
+    """
+
+    def __init__(self, *, mode: str = "clean_only", **options: Any) -> None:
+        if mode not in MODES:
+            raise ConfigError(
+                "strategy.mode", f"there is no {mode!r}", f"choose one of {', '.join(MODES)}"
+            )
+        super().__init__(**{"law": "uniform"} | options)
+        self.mode = mode
+        self._true_noise: Callable[[int], np.ndarray] | None = None
+
+    def reveal_truth(self, true_noise: Callable[[int], np.ndarray]) -> None:
+        """Take the true noise levels ``[clients]`` by round; the simulator calls this."""
+        self._true_noise = true_noise
+
+    def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
+        """Scale by the truth; the estimates are kept beside it for the tables."""
+        if self._true_noise is None:
+            raise ConfigError(
+                "strategy", "the oracle needs the true noise", "use it in simulation only"
+            )
+        level = self._true_noise(server_round)[np.array(cohort.clients, dtype=np.int64)]
+        estimated = super().scale(server_round, cohort, statistic)
+        return Scales(ema=estimated.ema, rms=estimated.rms, scale=self._from_truth(level))
+
+    def _from_truth(self, level: np.ndarray) -> np.ndarray:
+        if self.mode == "clean_only":
+            clean = (level == 0.0).astype(np.float64)
+            return clean if clean.any() else np.ones_like(level)
+        if self.mode == "true_rate":
+            return np.clip(1.0 - level, 0.0, 1.0)
+        positive = level[level > 0.0]
+        smallest = float(positive.min()) if positive.size else 1.0
+        floor = level if (level > 0.0).all() else np.maximum(level, 1e-3 * smallest)
+        return np.asarray((floor.min() / floor) ** 2)

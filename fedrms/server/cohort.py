@@ -1,0 +1,251 @@
+"""A round's replies, checked and stacked: one row a client, sorted by client id."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, Message
+from torch import Tensor
+
+from fedrms.server.client_scaler import ClientId
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each floating array of an ``ArrayRecord`` lies in a flat vector.
+
+    Integer and boolean arrays (counters, masks) are not averaged: they pass through as
+    the server sent them.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, record: ArrayRecord) -> Layout:
+        """Read the layout from an ``ArrayRecord`` without decoding its data."""
+        floating = [
+            (n, a) for n, a in record.items() if np.issubdtype(np.dtype(a.dtype), np.floating)
+        ]
+        return cls(
+            tuple(name for name, _ in floating),
+            tuple(tuple(array.shape) for _, array in floating),
+            tuple(array.dtype for _, array in floating),
+        )
+
+    @property
+    def sizes(self) -> list[int]:
+        """Elements of each array."""
+        return [math.prod(shape) for shape in self.shapes]
+
+    def flatten(self, record: ArrayRecord) -> Tensor:
+        """Return the record's floating arrays as one vector ``[parameters]``, float32 or wider."""
+        parts = [torch.from_numpy(record[name].numpy()).reshape(-1) for name in self.names]
+        return torch.cat(parts)
+
+    def unflatten(self, flat: Tensor, template: ArrayRecord) -> ArrayRecord:
+        """Return a record like ``template`` with its floating arrays taken from ``flat``."""
+        parts = dict(zip(self.names, flat.detach().cpu().split(self.sizes), strict=True))
+        record = ArrayRecord()
+        for name, array in template.items():
+            if name not in parts:
+                record[name] = array
+                continue
+            values = parts[name].reshape(tuple(array.shape)).numpy()
+            record[name] = Array(np.ascontiguousarray(values.astype(array.dtype, copy=False)))
+        return record
+
+
+@dataclass(frozen=True)
+class StackedReplies:
+    """What an in-process engine puts beside its list of messages, so that none is serialised.
+
+    Attributes
+    ----------
+    clients : sequence
+        ``[clients]`` ids of those who answered.
+    parameters : Tensor
+        ``[clients, parameters]`` in the order of the sent record's floating arrays.
+    metrics : mapping
+        Each ``[clients]``.
+    failures : mapping
+        Reason by client id of those who did not.
+    """
+
+    clients: Sequence[ClientId]
+    parameters: Tensor
+    metrics: Mapping[str, np.ndarray]
+    failures: Mapping[ClientId, str]
+
+
+@dataclass
+class Cohort:
+    """The valid replies of a round (see :class:`StackedReplies` for shapes)."""
+
+    clients: list[ClientId]
+    parameters: Tensor
+    metrics: dict[str, np.ndarray]
+    failures: dict[ClientId, str] = field(default_factory=dict)
+
+    def keep(self, valid: np.ndarray, reasons: Mapping[ClientId, str]) -> Cohort:
+        """Return the cohort with only the rows where ``valid``; the rest become failures."""
+        if valid.all():
+            return self
+        rows = np.flatnonzero(valid)
+        return Cohort(
+            [self.clients[row] for row in rows],
+            self.parameters[torch.from_numpy(rows)],
+            {name: column[rows] for name, column in self.metrics.items()},
+            self.failures | dict(reasons),
+        )
+
+
+def order_key(client: ClientId) -> tuple[bool, int, str]:
+    """Sort numbers before names, each in its own order."""
+    return (True, 0, client) if isinstance(client, str) else (False, client, "")
+
+
+def identity_in(message: Message) -> ClientId | None:
+    """Return the client id that a reply carries, or None.
+
+    A ``client-id`` in a ``ConfigRecord`` (a name, in deployment) comes before a
+    ``partition-id`` among the metrics (a number, in simulation).
+    """
+    for config in message.content.config_records.values():
+        if "client-id" in config:
+            return str(config["client-id"])
+    for metrics in message.content.metric_records.values():
+        if "partition-id" in metrics:
+            return int(metrics["partition-id"])  # type: ignore[arg-type]
+    return None
+
+
+def read_replies(
+    replies: Iterable[Message],
+    layout: Layout,
+    known: Mapping[str, ClientId],
+    *,
+    weighted_by: str = "num-examples",
+) -> Cohort:
+    """Check a round's replies and stack the good ones, sorted by client id.
+
+    Sorting makes sums independent of arrival order. A reply that is an error, lacks an
+    array, or carries wrong shapes or numbers that are not finite is a failure with a
+    reason and is left out; nothing is raised for it.
+
+    Parameters
+    ----------
+    replies : iterable of Message
+        What ``grid.send_and_receive`` returned; its ``stacked`` attribute, when present
+        and not None, is used as it is.
+    layout : Layout
+        Of the record that was sent.
+    known : mapping
+        Client id by the id of the message that was sent to it.
+    weighted_by : str
+        Metric that holds the number of examples.
+    """
+    stacked = getattr(replies, "stacked", None)
+    if isinstance(stacked, StackedReplies):
+        cohort = _sorted(
+            list(stacked.clients), stacked.parameters, dict(stacked.metrics), dict(stacked.failures)
+        )
+    else:
+        cohort = _stack_messages(replies, layout, known)
+    return _check_numbers(cohort, weighted_by)
+
+
+def _stack_messages(
+    replies: Iterable[Message], layout: Layout, known: Mapping[str, ClientId]
+) -> Cohort:
+    rows: dict[ClientId, Tensor] = {}
+    metrics: dict[ClientId, dict[str, float]] = {}
+    failures: dict[ClientId, str] = {}
+    for reply in replies:
+        sent_to = known.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
+        if reply.has_error():
+            failures[sent_to] = reply.error.reason or f"error code {reply.error.code}"
+            continue
+        client = identity_in(reply)
+        client = sent_to if client is None else client
+        if client in rows:
+            failures[client] = "two replies carry this client id in one round"
+            del rows[client], metrics[client]
+            continue
+        if client in failures:
+            continue
+        problem = _structure_problem(reply, layout)
+        if problem:
+            failures[client] = problem
+            continue
+        rows[client] = layout.flatten(next(iter(reply.content.array_records.values())))
+        metrics[client] = {
+            key: float(value)
+            for record in reply.content.metric_records.values()
+            for key, value in record.items()
+            if isinstance(value, int | float)
+        }
+    clients = list(rows)
+    keys = sorted({key for row in metrics.values() for key in row})
+    table = {
+        key: np.array([metrics[client].get(key, np.nan) for client in clients]) for key in keys
+    }
+    parameters = torch.stack(list(rows.values())) if rows else torch.zeros(0, sum(layout.sizes))
+    return _sorted(clients, parameters, table, failures)
+
+
+def _structure_problem(reply: Message, layout: Layout) -> str | None:
+    if not reply.content.array_records:
+        return "the reply holds no ArrayRecord"
+    record = next(iter(reply.content.array_records.values()))
+    for name, shape in zip(layout.names, layout.shapes, strict=True):
+        if name not in record:
+            return f"array {name!r} is missing"
+        if tuple(record[name].shape) != shape:
+            return f"array {name!r} has shape {tuple(record[name].shape)}, not {shape}"
+        if not np.issubdtype(np.dtype(record[name].dtype), np.floating):
+            return f"array {name!r} has dtype {record[name].dtype}, not a floating one"
+        try:
+            actual = record[name].numpy()
+        except (ValueError, TypeError, EOFError) as error:
+            return f"array {name!r} cannot be decoded: {error}"
+        if actual.shape != shape or not np.issubdtype(actual.dtype, np.floating):
+            return f"array {name!r} is not what its header says"
+    return None
+
+
+def _check_numbers(cohort: Cohort, weighted_by: str) -> Cohort:
+    if not cohort.clients:
+        return cohort
+    finite = torch.isfinite(cohort.parameters).all(dim=1).cpu().numpy()
+    examples = cohort.metrics.get(weighted_by)
+    if examples is None:
+        examples = np.full(len(cohort.clients), np.nan)
+    counted = np.isfinite(examples) & (examples > 0)
+    reasons = {
+        client: "the parameters are not finite"
+        if not finite[row]
+        else f"{weighted_by!r} is missing or not a positive number"
+        for row, client in enumerate(cohort.clients)
+        if not (finite[row] and counted[row])
+    }
+    return cohort.keep(finite & counted, reasons)
+
+
+def _sorted(
+    clients: list[ClientId],
+    parameters: Tensor,
+    metrics: dict[str, np.ndarray],
+    failures: dict[ClientId, str],
+) -> Cohort:
+    order = sorted(range(len(clients)), key=lambda row: order_key(clients[row]))
+    if order != list(range(len(clients))):
+        clients = [clients[row] for row in order]
+        parameters = parameters[torch.tensor(order)]
+        metrics = {name: np.asarray(column)[order] for name, column in metrics.items()}
+    return Cohort(clients, parameters, metrics, failures)

@@ -1,0 +1,153 @@
+"""From a client's noise to its scale: the laws, as pure functions.
+
+Every law takes ``rms`` ``[cohort]``, the root of each client's noise estimate in units of
+loss, and ``known`` ``[clients]``, the same for every client that has been seen so far (the
+cohort among them), and returns a scale a client. All laws are free of units: multiplying
+every loss by a constant changes no scale.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fedrms.errors import ConfigError
+
+Law = Callable[..., np.ndarray]
+
+
+def uniform(rms: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Scale everyone alike: FedAvg (McMahan et al. 2017, arXiv:1602.05629)."""
+    return np.ones_like(rms)
+
+
+def rmsprop(rms: np.ndarray, known: np.ndarray, *, eps: float = 1e-3) -> np.ndarray:
+    """Scale by 1 / (rms + eps), normalised to mean 1: RMSProp, read with one client a parameter.
+
+    (Tieleman and Hinton 2012, lecture 6.5.) On heteroscedastic regression with squared loss
+    this is inverse-variance weighting, the best linear unbiased choice. It trusts what
+    clients report: one that claims no noise at all gets up to 1/eps times the median.
+
+    Parameters
+    ----------
+    eps : float
+        Relative to the median of ``known``, so that the law has no units.
+    """
+    median = float(np.median(known))
+    if median == 0.0 and not rms.any():
+        return np.ones_like(rms)
+    floor = eps * (median if median > 0.0 else float(rms.max()))
+    inverse = 1.0 / (rms + floor)
+    return np.asarray(inverse / inverse.mean())
+
+
+def deadzone(
+    rms: np.ndarray,
+    known: np.ndarray,
+    *,
+    threshold: float = 1.5,
+    exponent: float = 1.0,
+    quantile: float = 0.25,
+) -> np.ndarray:
+    """Leave clients near the clean ones alone; scale the others by inverse variance.
+
+    ``min(1, (threshold * q / rms) ** (2 * exponent))`` with ``q`` a low quantile of the
+    known clients' rms. Never above 1, so a client that claims to be noiseless gets no more
+    than a clean one; and exactly 1 for everyone when nobody stands out.
+
+    Parameters
+    ----------
+    threshold : float
+        How many times the clean clients' rms still counts as clean.
+    exponent : float
+        1 is inverse variance, 0.5 inverse standard deviation.
+    quantile : float
+        Which quantile of the known clients stands for "clean"; assumes that at least this
+        share of clients is.
+    """
+    reference = threshold * float(np.quantile(known, quantile))
+    ratio = np.divide(reference, rms, out=np.full_like(rms, np.inf), where=rms > 0.0)
+    return np.asarray(np.minimum(1.0, np.minimum(ratio, 1.0) ** (2.0 * exponent)))
+
+
+def random_effects(rms: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Scale by 1 / (rms^2 + tau^2), relative to a noiseless client.
+
+    The weights of random-effects meta-analysis (DerSimonian and Laird 1986), with tau^2,
+    the variance between clients, set to the median of rms^2: epsilon read as a quantity
+    with a meaning. Softest on clean clients whose data is hard.
+    """
+    between = float(np.median(np.square(known)))
+    if between == 0.0:
+        return np.where(rms > 0.0, 0.0, 1.0) if (rms == 0.0).any() else np.ones_like(rms)
+    return np.asarray(between / (np.square(rms) + between))
+
+
+def softmax(rms: np.ndarray, known: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
+    """Scale by exp(-z / temperature), z the robust z-score of log rms, largest scale 1.
+
+    The family of DGA (Dimitriadis et al. 2021, arXiv:2106.07578), as a baseline.
+
+    Parameters
+    ----------
+    temperature : float
+        Large values flatten the scales.
+    """
+    tiny = np.finfo(np.float64).tiny
+    log_known, log_rms = np.log(np.maximum(known, tiny)), np.log(np.maximum(rms, tiny))
+    centre = float(np.median(log_known))
+    spread = 1.4826 * float(np.median(np.abs(log_known - centre)))
+    if spread == 0.0:
+        return np.ones_like(rms)
+    score = -(log_rms - centre) / (spread * temperature)
+    return np.asarray(np.exp(score - score.max()))
+
+
+LAWS: Mapping[str, Law] = {
+    law.__name__: law for law in (uniform, rmsprop, deadzone, random_effects, softmax)
+}
+
+
+def bind_law(law: str | Law, options: Mapping[str, Any] | None = None) -> Law:
+    """Look a law up by name and fix its options.
+
+    Parameters
+    ----------
+    law : str or callable
+        A name from :data:`LAWS`, or any function of the same form.
+    options : mapping, optional
+        The law's keyword parameters.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such law, or it has no such option.
+    """
+    if isinstance(law, str):
+        if law not in LAWS:
+            raise ConfigError(
+                "strategy.law", f"there is no law {law!r}", f"choose one of {', '.join(LAWS)}"
+            )
+        law = LAWS[law]
+    chosen = dict(options or {})
+    allowed = list(inspect.signature(law).parameters)[2:]
+    for name, value in chosen.items():
+        key = f"strategy.law_options.{name}"
+        if name not in allowed:
+            raise ConfigError(
+                key,
+                f"the law {law.__name__!r} has no such option",
+                f"it takes {', '.join(allowed) or 'none'}",
+            )
+        low, high = (0.0, 1.0) if name == "quantile" else (0.0, np.inf)
+        if not isinstance(value, int | float) or not low <= value <= high:
+            raise ConfigError(key, f"is {value!r}", f"set a number in [{low:g}, {high:g}]")
+    bound = law
+
+    def fixed(rms: np.ndarray, known: np.ndarray) -> np.ndarray:
+        return bound(rms, known, **chosen)
+
+    return fixed

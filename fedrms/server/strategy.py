@@ -1,0 +1,390 @@
+"""FedRMS: a Flower strategy that scales each client's update by its loss noise.
+
+A thin adapter around a chain of small pieces, each in its own file:
+
+    read replies -> clip each client -> scale each client -> combine -> server optimizer
+
+With every scale equal it is FedAvg, exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from logging import INFO, WARNING
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg, Strategy
+from torch import Tensor
+
+from fedrms.errors import ConfigError
+from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
+from fedrms.server.clip import clip_factors
+from fedrms.server.cohort import Cohort, Layout, read_replies
+from fedrms.server.combine import COMBINE
+from fedrms.server.laws import Law
+from fedrms.server.log import log
+from fedrms.server.membership import Membership
+from fedrms.server.server_optimizer import ServerOptimizer
+
+NORMALIZE = ("sum", "mean", "none")
+APPLY_TO = ("update", "local_lr")
+MOMENTS = ("variance", "second_moment", "mad")
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What the server did with each client of a round.
+
+    Attributes
+    ----------
+    server_round : int
+    clients : list
+        ``[cohort]`` ids whose updates were combined.
+    columns : mapping
+        ``statistic`` (loss squared), ``ema``, ``rms`` (loss), ``scale`` and ``weight``
+        (the share of the combined update), each ``[cohort]``.
+    failures : mapping
+        Reason by client id of those left out.
+    """
+
+    server_round: int
+    clients: list[ClientId]
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    failures: Mapping[ClientId, str] = field(default_factory=dict)
+
+
+class FedRMS(Strategy):
+    """Scale each client's update by the inverse root of an average of its loss noise.
+
+    Drop-in for Flower's ``FedAvg`` where clients add ``loss_moments(losses)`` to their
+    metrics. Defaults leave clean federations alone and pull noisy clients down as inverse
+    variance.
+
+    Parameters
+    ----------
+    statistic : str (default: "prequential")
+        Where clients read their losses: ``prequential`` (while training, before each
+        update; tells noisy from merely rare), ``incoming`` (at the received model) or
+        ``holdout``. Sent to clients as ``statistic``; fedrms clients follow it.
+    moment : str (default: "second_moment")
+        Which moment of the losses is the noise: ``second_moment`` (rises with the label
+        noise all the way), ``variance`` (falls again past one half) or ``mad`` (for heavy
+        tails).
+    law : str or callable (default: "deadzone")
+        From noise to scale, see :mod:`fedrms.server.laws`; ``uniform`` is FedAvg.
+    law_options : mapping, optional
+        The law's parameters, such as ``{"threshold": 1.5}``.
+    decay, bias_correction, staleness, warmup
+        See :class:`ClientScaler`.
+    normalize : str (default: "sum")
+        ``sum``: weights p_k s_k are divided by their sum, so the step keeps its length.
+        ``mean``: scales are divided by their mean. ``none``: noisy rounds take shorter steps.
+    apply_to : str (default: "update")
+        ``update`` scales what a client sends; ``local_lr`` sends the scale to the client,
+        which multiplies its learning rate by it (measured worse; the idea names it).
+    combine : str (default: "mean")
+        ``mean``, ``median``, ``trimmed_mean`` or ``geometric_median``, all weighted.
+    combine_options : mapping, optional
+        The rule's parameters, such as ``{"trim": 0.2}``.
+    clip_norm, clip_median : float, optional
+        Largest L2 norm of an update, absolute or as a multiple of the cohort's median.
+    server_optimizer : ServerOptimizer, optional
+        Defaults to SGD with learning rate 1.
+    fraction_train, fraction_evaluate, min_train_nodes, min_evaluate_nodes, \
+min_available_nodes, weighted_by_key, arrayrecord_key, configrecord_key, \
+train_metrics_aggr_fn, evaluate_metrics_aggr_fn
+        As in Flower's ``FedAvg``.
+    seed : int (default: 0)
+        Decides who is sampled in each round.
+    identify : str (default: "replies")
+        ``replies`` learns who is behind a node from its training replies; ``query`` asks
+        first, so that samples do not depend on Flower's random node ids.
+    wait_timeout : float (default: 600)
+        Longest wait for ``min_available_nodes``, in seconds.
+
+    Attributes
+    ----------
+    scaler : ClientScaler
+        The estimates of every client.
+    diagnostics : Diagnostics or None
+        What was done with each client in the latest round.
+
+    Raises
+    ------
+    ConfigError
+        For an option that does not exist, when the strategy is made; and in the first
+        round if no client reports the statistic that the law needs.
+    """
+
+    def __init__(
+        self,
+        *,
+        statistic: str = "prequential",
+        moment: str = "second_moment",
+        law: str | Law = "deadzone",
+        law_options: Mapping[str, Any] | None = None,
+        decay: float = 0.9,
+        bias_correction: bool = True,
+        staleness: float = 0.0,
+        warmup: int = 0,
+        normalize: str = "sum",
+        apply_to: str = "update",
+        combine: str = "mean",
+        combine_options: Mapping[str, Any] | None = None,
+        clip_norm: float | None = None,
+        clip_median: float | None = None,
+        server_optimizer: ServerOptimizer | None = None,
+        fraction_train: float = 1.0,
+        fraction_evaluate: float = 1.0,
+        min_train_nodes: int = 2,
+        min_evaluate_nodes: int = 2,
+        min_available_nodes: int = 2,
+        weighted_by_key: str = "num-examples",
+        arrayrecord_key: str = "arrays",
+        configrecord_key: str = "config",
+        train_metrics_aggr_fn: Callable[[list[RecordDict], str], MetricRecord] | None = None,
+        evaluate_metrics_aggr_fn: Callable[[list[RecordDict], str], MetricRecord] | None = None,
+        seed: int = 0,
+        identify: str = "replies",
+        wait_timeout: float = 600.0,
+    ) -> None:
+        _choice("strategy.moment", moment, MOMENTS)
+        _choice("strategy.normalize", normalize, NORMALIZE)
+        _choice("strategy.apply_to", apply_to, APPLY_TO)
+        _choice("strategy.combine", combine, tuple(COMBINE))
+        _choice("strategy.identify", identify, ("replies", "query"))
+        for key, value in (("clip_norm", clip_norm), ("clip_median", clip_median)):
+            if value is not None and not value > 0:
+                raise ConfigError(f"strategy.{key}", f"is {value}", "set it above 0, or to null")
+        if not 0 <= fraction_train <= 1:
+            raise ConfigError("client.fraction", f"is {fraction_train}", "set a share in [0, 1]")
+        self.statistic = statistic
+        self.moment = moment
+        self.needs_statistic = law != "uniform"
+        self.scaler = ClientScaler(
+            decay,
+            law,
+            law_options,
+            bias_correction=bias_correction,
+            staleness=staleness,
+            warmup=warmup,
+        )
+        self.normalize = normalize
+        self.apply_to = apply_to
+        self._combine_name = combine
+        self._combine_options = dict(combine_options or {})
+        self.clip_norm = clip_norm
+        self.clip_median = clip_median
+        self.server_optimizer = server_optimizer or ServerOptimizer()
+        self.fraction_train = fraction_train
+        self.min_train_nodes = min_train_nodes
+        self.min_available_nodes = min_available_nodes
+        self.weighted_by_key = weighted_by_key
+        self.arrayrecord_key = arrayrecord_key
+        self.configrecord_key = configrecord_key
+        self.train_metrics_aggr_fn = train_metrics_aggr_fn
+        self._federated_evaluation = FedAvg(
+            fraction_evaluate=fraction_evaluate,
+            min_evaluate_nodes=min_evaluate_nodes,
+            weighted_by_key=weighted_by_key,
+            evaluate_metrics_aggr_fn=evaluate_metrics_aggr_fn,
+        )
+        self._members = Membership(seed, ask=identify == "query", timeout=wait_timeout)
+        self._law_name = law if isinstance(law, str) else getattr(law, "__name__", str(law))
+        self._sent: list[Message] = []
+        self._received: ArrayRecord = ArrayRecord()
+        self.diagnostics: Diagnostics | None = None
+
+    def summary(self) -> None:
+        """Log the strategy's settings."""
+        log(INFO, "\t├──> Client scaling:")
+        log(INFO, "\t│\t├── Statistic: %s of %s losses", self.moment, self.statistic)
+        log(INFO, "\t│\t├── Law: %s | decay: %s", self._law_name, self.scaler.decay)
+        log(INFO, "\t│\t└── Applied to: %s | normalize: %s", self.apply_to, self.normalize)
+        log(INFO, "\t├──> Combine: %s", self._combine_name)
+        log(INFO, "\t└──> Sampling:")
+        log(INFO, "\t\t├── Fraction: %.2f", self.fraction_train)
+        log(INFO, "\t\t└── Minimum available nodes: %d", self.min_available_nodes)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Choose the cohort by client id and address it; see Flower's ``Strategy``."""
+        self._received = arrays
+        self._sent = []
+        if self.fraction_train == 0:
+            return self._sent
+        nodes = self._members.sample(
+            grid,
+            "participation",
+            server_round,
+            fraction=self.fraction_train,
+            least=self.min_train_nodes,
+            available=self.min_available_nodes,
+        )
+        config["server-round"] = server_round
+        config["statistic"] = self.statistic
+        shared = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
+        contents = [shared] * len(nodes)
+        if self.apply_to == "local_lr":
+            scales = self.scaler.scale_of([self._members.client_of(node) for node in nodes])
+            contents = [self._with_lr_scale(arrays, config, scale) for scale in scales]
+        self._sent = [
+            Message(content, dst_node_id=node, message_type=MessageType.TRAIN)
+            for content, node in zip(contents, nodes, strict=True)
+        ]
+        return self._sent
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Clip, scale and combine the round's replies, and step the server optimizer."""
+        layout = Layout.of(self._received)
+        cohort = read_replies(replies, layout, self._addressees(), weighted_by=self.weighted_by_key)
+        cohort, statistic = self._read_statistic(cohort)
+        for client, reason in cohort.failures.items():
+            log(WARNING, "Round %d: client %s left out: %s", server_round, client, reason)
+        if not cohort.clients:
+            self.diagnostics = Diagnostics(server_round, [], {}, cohort.failures)
+            return None, None
+
+        scales = self.scale(server_round, cohort, statistic)
+        weights = self._weights(cohort.metrics[self.weighted_by_key], scales.scale)
+        current = layout.flatten(self._received)
+        update = self._combine(cohort, current, weights)
+        following = self.server_optimizer.step(current, update)
+        self.diagnostics = Diagnostics(
+            server_round,
+            cohort.clients,
+            {
+                "statistic": statistic,
+                "ema": scales.ema,
+                "rms": scales.rms,
+                "scale": scales.scale,
+                "weight": weights,
+            },
+            cohort.failures,
+        )
+        return layout.unflatten(following, self._received), self._metrics(cohort, scales, replies)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Choose who evaluates the new model; see Flower's ``Strategy``."""
+        federated = self._federated_evaluation
+        if federated.fraction_evaluate == 0.0:
+            return []
+        nodes = self._members.sample(
+            grid,
+            "evaluation",
+            server_round,
+            fraction=federated.fraction_evaluate,
+            least=federated.min_evaluate_nodes,
+            available=self.min_available_nodes,
+        )
+        config["server-round"] = server_round
+        content = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
+        return [
+            Message(content, dst_node_id=node, message_type=MessageType.EVALUATE) for node in nodes
+        ]
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Average the clients' evaluation metrics as Flower's ``FedAvg`` does."""
+        return self._federated_evaluation.aggregate_evaluate(server_round, replies)
+
+    def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
+        """Return the cohort's scales; what a subclass changes to weigh clients its own way."""
+        return self.scaler.update(server_round, cohort.clients, statistic)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that lives across rounds, for a checkpoint."""
+        return {
+            "scaler": self.scaler.state_dict(),
+            "server_optimizer": self.server_optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take a state from :meth:`state_dict` back."""
+        self.scaler.load_state_dict(state["scaler"])
+        self.server_optimizer.load_state_dict(state["server_optimizer"])
+
+    def _with_lr_scale(self, arrays: ArrayRecord, config: ConfigRecord, scale: float) -> RecordDict:
+        own = ConfigRecord({**config, "lr-scale": float(scale)})
+        return RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: own})
+
+    def _addressees(self) -> dict[str, ClientId]:
+        return {
+            message.metadata.message_id: self._members.client_of(message.metadata.dst_node_id)
+            for message in self._sent
+        }
+
+    def _read_statistic(self, cohort: Cohort) -> tuple[Cohort, np.ndarray]:
+        key = f"loss-{self.moment.replace('_', '-')}"
+        if not cohort.clients:
+            return cohort, np.zeros(0)
+        if key not in cohort.metrics:
+            if self.needs_statistic:
+                raise ConfigError(
+                    "strategy.moment",
+                    f"the law {self._law_name!r} needs {key!r} and no client reports it",
+                    "add metrics.update(fedrms.loss_moments(losses)) to the client's training",
+                )
+            return cohort, np.full(len(cohort.clients), np.nan)
+        statistic = cohort.metrics[key]
+        if not self.needs_statistic:
+            return cohort, statistic
+        valid = np.isfinite(statistic) & (statistic >= 0)
+        reasons = {
+            client: f"{key!r} is {statistic[row]}, not a number of 0 or more"
+            for row, client in enumerate(cohort.clients)
+            if not valid[row]
+        }
+        return cohort.keep(valid, reasons), statistic[valid]
+
+    def _weights(self, examples: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        share = examples.astype(np.float64)
+        if self.apply_to == "local_lr":
+            return share / share.sum()
+        scaled = share * scale
+        if not scaled.sum() > 0.0:
+            log(WARNING, "Every client's scale is 0; the round is averaged without scaling")
+            return share / share.sum()
+        if self.normalize == "sum":
+            return scaled / scaled.sum()
+        if self.normalize == "mean":
+            return scaled / share.sum() / scale.mean()
+        return scaled / share.sum()
+
+    def _combine(self, cohort: Cohort, current: Tensor, weights: np.ndarray) -> Tensor:
+        parameters = cohort.parameters.to(current.device)
+        if self.clip_norm is not None or self.clip_median is not None:
+            updates = parameters - current
+            norms = updates.double().norm(dim=1).numpy()
+            factors = clip_factors(norms, largest=self.clip_norm, times_median=self.clip_median)
+            parameters = current + torch.from_numpy(factors).to(updates.dtype)[:, None] * updates
+        rule = COMBINE[self._combine_name]
+        return rule(parameters, current, torch.from_numpy(weights), **self._combine_options)
+
+    def _metrics(self, cohort: Cohort, scales: Scales, replies: Iterable[Message]) -> MetricRecord:
+        if self.train_metrics_aggr_fn is not None:
+            contents = [reply.content for reply in replies if not reply.has_error()]
+            return self.train_metrics_aggr_fn(contents, self.weighted_by_key)
+        share = cohort.metrics[self.weighted_by_key]
+        averaged = {
+            key: float(np.average(column, weights=share))
+            for key, column in cohort.metrics.items()
+            if key not in (self.weighted_by_key, "partition-id")
+        }
+        return MetricRecord(averaged | {"scale-min": float(scales.scale.min())})
+
+
+def _choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(key, f"there is no {value!r}", f"choose one of {', '.join(allowed)}")

@@ -1,0 +1,7 @@
+"""What is learned: a model, a per-example loss and its metrics. One file a task."""
+
+from fedrms.tasks.classification import Classification
+from fedrms.tasks.regression import Regression
+from fedrms.tasks.task import Apply, Batch, Params, Task
+
+__all__ = ["Apply", "Batch", "Classification", "Params", "Regression", "Task"]

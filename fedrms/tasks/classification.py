@@ -1,0 +1,43 @@
+"""Classification: cross-entropy on class scores, judged by accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedrms.tasks.task import Apply, Batch, Params, seeded_module
+
+
+class Classification:
+    """Predict a class: per-example cross-entropy in nats, accuracy as the metric.
+
+    Parameters
+    ----------
+    build_model : callable () -> nn.Module
+        Makes a model that maps ``[examples, *shape]`` to scores ``[examples, classes]``.
+    """
+
+    metric = "accuracy"
+    higher_is_better = True
+
+    def __init__(self, build_model: Callable[[], nn.Module]) -> None:
+        self._build_model = build_model
+
+    def init(self, generator: torch.Generator) -> nn.Module:
+        """Return a freshly initialised model."""
+        return seeded_module(self._build_model, generator)
+
+    def losses(self, apply: Apply, params: Params, batch: Batch) -> Tensor:
+        """Return the cross-entropy of each example, ``[examples]``, in nats."""
+        return functional.cross_entropy(apply(params, batch["x"]), batch["y"], reduction="none")
+
+    def metrics(self, apply: Apply, params: Params, batch: Batch) -> dict[str, Tensor]:
+        """Return ``loss`` (nats) and ``accuracy`` (0 or 1) of each example."""
+        scores = apply(params, batch["x"])
+        return {
+            "loss": functional.cross_entropy(scores, batch["y"], reduction="none"),
+            "accuracy": (scores.argmax(-1) == batch["y"]).to(scores.dtype),
+        }

@@ -1,0 +1,104 @@
+"""The models that come with fedrms. Any ``nn.Module`` without batch statistics works.
+
+Each takes the shape of one example and the number of outputs first, so that a config
+(``model._target_``) can name a user's own module in their place.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Fully connected layers with ReLU between them.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of one example; it is flattened.
+    outputs : int
+        Number of outputs (classes, or 1 for regression).
+    hidden : int or sequence of int
+        Widths of the hidden layers; an empty sequence gives a linear model.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], outputs: int, hidden: int | Sequence[int] = (64,)
+    ) -> None:
+        super().__init__()
+        widths = [math.prod(shape), *([hidden] if isinstance(hidden, int) else hidden), outputs]
+        layers: list[nn.Module] = [nn.Flatten(-len(shape))]
+        for inputs, width in itertools.pairwise(widths):
+            layers += [nn.Linear(inputs, width), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[examples, *shape]`` to ``[examples, outputs]``."""
+        y: Tensor = self.layers(x)
+        return y
+
+
+class Linear(MLP):
+    """One linear layer: softmax regression on class scores, linear regression on a number.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of one example; it is flattened.
+    outputs : int
+        Number of outputs (classes, or 1 for regression).
+    """
+
+    def __init__(self, shape: Sequence[int], outputs: int) -> None:
+        super().__init__(shape, outputs, hidden=())
+
+
+class CNN(nn.Module):
+    """A small convolutional network: (3x3 convolution, GroupNorm, ReLU, 2x2 max-pool) twice.
+
+    GroupNorm (Wu and He 2018, arXiv:1803.08494) and not BatchNorm, whose running
+    statistics are neither trainable nor safe to average over unequal clients.
+
+    Parameters
+    ----------
+    shape : (channels, height, width)
+        Shape of one image; height and width of 4 or more.
+    outputs : int
+        Number of classes.
+    channels : (int, int)
+        Filters of the two convolutions.
+    groups : int
+        Groups of each GroupNorm; must divide both channel counts.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        outputs: int,
+        channels: Sequence[int] = (16, 32),
+        groups: int = 4,
+    ) -> None:
+        super().__init__()
+        depth, height, width = shape
+        first, second = channels
+        self.features = nn.Sequential(
+            nn.Conv2d(depth, first, 3, padding=1),
+            nn.GroupNorm(groups, first),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(first, second, 3, padding=1),
+            nn.GroupNorm(groups, second),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(-3),
+        )
+        self.head = nn.Linear(second * (height // 4) * (width // 4), outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[examples, channels, height, width]`` to ``[examples, outputs]``."""
+        y: Tensor = self.head(self.features(x))
+        return y

@@ -1,0 +1,43 @@
+"""Regression: squared error on one real target, judged by mean squared error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from fedrms.tasks.task import Apply, Batch, Params, seeded_module
+
+
+class Regression:
+    """Predict a number: per-example squared error, mean squared error as the metric.
+
+    With target noise of standard deviation sigma the loss variance of a fitted model
+    tends to 2 sigma^4, so the inverse root of it is the Gauss-Markov weight 1/sigma^2
+    up to a constant.
+
+    Parameters
+    ----------
+    build_model : callable () -> nn.Module
+        Makes a model that maps ``[examples, *shape]`` to ``[examples, 1]``.
+    """
+
+    metric = "mse"
+    higher_is_better = False
+
+    def __init__(self, build_model: Callable[[], nn.Module]) -> None:
+        self._build_model = build_model
+
+    def init(self, generator: torch.Generator) -> nn.Module:
+        """Return a freshly initialised model."""
+        return seeded_module(self._build_model, generator)
+
+    def losses(self, apply: Apply, params: Params, batch: Batch) -> Tensor:
+        """Return the squared error of each example, ``[examples]``."""
+        return (apply(params, batch["x"]).squeeze(-1) - batch["y"]).square()
+
+    def metrics(self, apply: Apply, params: Params, batch: Batch) -> dict[str, Tensor]:
+        """Return ``loss`` and ``mse``, both the squared error of each example."""
+        squared_error = self.losses(apply, params, batch)
+        return {"loss": squared_error, "mse": squared_error}

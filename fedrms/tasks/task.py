@@ -1,0 +1,68 @@
+"""The contract between a learning problem and the rest of fedrms.
+
+A task is a model plus a per-example loss. Everything that a client, an engine or a
+report knows about learning goes through the four members below, so a new problem is
+one more file in this folder and every strategy, engine and noise model works on it
+unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+Params = Mapping[str, Tensor]
+"""A model's trainable tensors by name."""
+
+Batch = Mapping[str, Tensor]
+"""Columns of examples by name, each ``[examples, ...]``; supervised tasks use ``x`` and ``y``."""
+
+Apply = Callable[[Params, Tensor], Tensor]
+"""``apply(params, inputs) -> outputs``: the model as a pure function of its parameters."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A learning problem: how to make a model, what it loses, how it is judged.
+
+    Attributes
+    ----------
+    metric : str
+        Name of the headline metric, a key of what :meth:`metrics` returns
+        (``"accuracy"``, ``"mse"``). Tables name their columns after it.
+    higher_is_better : bool
+        Direction of the headline metric.
+    """
+
+    metric: str
+    higher_is_better: bool
+
+    def init(self, generator: torch.Generator) -> nn.Module:
+        """Return a freshly initialised model; the generator's seed alone decides it."""
+        ...
+
+    def losses(self, apply: Apply, params: Params, batch: Batch) -> Tensor:
+        """Return the loss of each example, ``[examples]``.
+
+        The gradient of the mean is the training direction. Must be pure: clients are
+        mapped over it by ``torch.func``.
+        """
+        ...
+
+    def metrics(self, apply: Apply, params: Params, batch: Batch) -> dict[str, Tensor]:
+        """Return per-example metrics, each ``[examples]``: ``"loss"`` and :attr:`metric`."""
+        ...
+
+
+def seeded_module(build: Callable[[], nn.Module], generator: torch.Generator) -> nn.Module:
+    """Build a module whose initial weights depend on the generator's seed alone.
+
+    ``torch.nn`` layers draw from the global generator, so it is forked and seeded for
+    the duration, and left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())
+        return build()

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedrms.data.noise import decide
+from fedrms.errors import ConfigError
+
+NOBODY = np.zeros(20, bool)
+
+
+def levels_of(noise: dict[str, Any], rare: Any = NOBODY, seed: int = 0) -> Any:
+    return decide(seed, "classification", 10, np.asarray(rare), noise).schedule[0][1]
+
+
+def test_eight_of_twenty_clients_are_noisy_at_evenly_spaced_rates() -> None:
+    levels = levels_of({"name": "label"})
+    assert np.sort(levels)[:12].tolist() == [0.0] * 12
+    assert np.sort(levels)[12:] == pytest.approx(0.3 + 0.5 * np.arange(8) / 7)
+
+
+def test_the_noisy_count_rounds_halves_up() -> None:
+    levels = levels_of({"name": "label", "fraction": 0.5, "low": 0.4}, np.zeros(5, bool))
+    assert np.count_nonzero(levels) == 3
+
+
+def test_log_spacing_has_equal_ratios() -> None:
+    noise = {"name": "target"}
+    levels = np.sort(decide(0, "regression", None, NOBODY, noise).schedule[0][1])
+    assert levels[[0, -1]] == pytest.approx([0.1, 3.0])
+    assert levels[1:] / levels[:-1] == pytest.approx(np.full(19, 30 ** (1 / 19)))
+
+
+def test_rare_clients_are_spared_unless_told_otherwise() -> None:
+    rare = np.arange(20) < 12
+    for seed in range(5):
+        assert not levels_of({"name": "label"}, rare, seed)[rare].any()
+    everyone = {"name": "label", "fraction": 1.0, "spare_rare": False}
+    assert levels_of(everyone, rare).all()
+
+
+def test_explicit_levels_are_taken_as_they_are() -> None:
+    assert levels_of({"name": "label", "levels": [0, 0.25]}, NOBODY[:2]).tolist() == [0, 0.25]
+
+
+def test_fedcorr_draws_who_is_noisy_and_how_much() -> None:
+    crowd = np.zeros(4000, bool)
+    levels = levels_of({"name": "fedcorr", "rho": 0.3, "tau": 0.6}, crowd)
+    noisy = levels[levels > 0]
+    # Binomial(4000, .3): 5 sigma = 145. U(.6, 1): mean .8, sigma .115 / sqrt(1200) = .0033.
+    assert len(noisy) == pytest.approx(1200, abs=145)
+    assert noisy.min() >= 0.6
+    assert noisy.max() <= 1
+    assert noisy.mean() == pytest.approx(0.8, abs=0.017)
+    assert np.array_equal(levels_of({"name": "fedcorr", "rho": 0.3, "tau": 0.6}), levels[:20])
+
+
+def test_a_shuffle_deals_the_same_levels_anew_and_leaves_rare_clients_alone() -> None:
+    rare = np.arange(20) < 3
+    drift = [{"round": 5, "levels": "shuffle"}, {"round": 9, "levels": "shuffle"}]
+    plan = decide(1, "classification", 10, rare, {"name": "label", "drift": drift}).schedule
+    assert [start for start, _ in plan] == [1, 5, 9]
+    first, second, third = (levels for _, levels in plan)
+    assert np.array_equal(np.sort(first), np.sort(second))
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(second, third)
+    assert not second[rare].any()
+
+
+@pytest.mark.parametrize(
+    ("noise", "key"),
+    [
+        ({"name": "static"}, "noise"),
+        ({"name": "label", "foo": 1}, "noise.foo"),
+        ({"name": "none", "low": 1}, "noise.low"),
+        ({"name": "label", "low": -0.1}, "noise.low"),
+        ({"name": "label", "high": 1.1}, "noise.high"),
+        ({"name": "label", "high": float("nan")}, "noise.high"),
+        ({"name": "label", "low": 0.9}, "noise.low"),
+        ({"name": "label", "fraction": 1.2}, "noise.fraction"),
+        ({"name": "label", "fraction": 0.95}, "noise.fraction"),
+        ({"name": "label", "spacing": "square"}, "noise.spacing"),
+        ({"name": "feature", "spacing": "log", "fraction": 0.1}, "noise.low"),
+        ({"name": "feature", "low": -1}, "noise.low"),
+        ({"name": "label", "levels": [0.1, 0.2]}, "noise.levels"),
+        ({"name": "label", "levels": [2.0] * 20}, "noise.levels"),
+        ({"name": "label", "levels": 0.5}, "noise.levels"),
+        ({"name": "label", "spare_rare": "yes"}, "noise.spare_rare"),
+        ({"name": "missing", "fill": "median", "fraction": 0.1}, "noise.fill"),
+        ({"name": "fedcorr", "rho": 2}, "noise.rho"),
+        ({"name": "fedcorr", "tau": -1}, "noise.tau"),
+        ({"name": "target"}, "noise"),
+        ({"name": "label", "drift": "shuffle"}, "noise.drift"),
+        ({"name": "label", "drift": [{"round": 3}]}, "noise.drift"),
+        ({"name": "label", "drift": [{"round": 1, "levels": "shuffle"}]}, "noise.drift.round"),
+        (
+            {"name": "label", "drift": [{"round": r, "levels": "shuffle"} for r in (5, 5)]},
+            "noise.drift.round",
+        ),
+        ({"name": "label", "drift": [{"round": 5, "levels": [0.1]}]}, "noise.drift.levels"),
+    ],
+)
+def test_an_impossible_noise_names_its_key(noise: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        decide(0, "classification", 10, np.arange(20) < 3, noise)
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize("name", ["label", "label_pairflip", "fedcorr"])
+def test_label_noise_on_a_regression_names_the_kinds_that_fit(name: str) -> None:
+    with pytest.raises(ConfigError, match="choose noise=target") as caught:
+        decide(0, "regression", None, NOBODY, {"name": name})
+    assert caught.value.key == "noise"
+
+
+def test_target_noise_options_are_checked() -> None:
+    for option, value in (("distribution", "cauchy"), ("degrees_of_freedom", 0)):
+        with pytest.raises(ConfigError) as caught:
+            decide(0, "regression", None, NOBODY, {"name": "target", option: value})
+        assert caught.value.key == f"noise.{option}"
+
+
+def test_a_misspelt_option_is_answered_with_the_right_one() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean noise\.fraction\?"):
+        decide(0, "classification", 10, NOBODY, {"name": "label", "fractoin": 0.5})
