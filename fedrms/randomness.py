@@ -69,11 +69,11 @@ def counter_bits(
     np.ndarray
         ``uint64`` of the broadcast shape.
     """
-    bits = np.uint64(integer(seed, purpose))
+    bits: np.ndarray = np.asarray(np.uint64(integer(seed, purpose)))
     with np.errstate(over="ignore"):
         for coordinate in (client, round, index):
             bits = _splitmix(bits + (np.asarray(coordinate).astype(np.uint64) + _ONE) * _GOLDEN)
-    return np.asarray(bits)
+    return bits
 
 
 def counter_uniform(
@@ -95,4 +95,4 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 def _splitmix(bits: np.ndarray) -> np.ndarray:
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
+    return np.asarray(bits ^ (bits >> np.uint64(31)))

@@ -61,7 +61,7 @@ def client_app(load: Callable[[], ClientSide]) -> ClientApp:
     """
     app = ClientApp()
 
-    @app.train()  # type: ignore[untyped-decorator]
+    @app.train()
     def train(message: Message, context: Context) -> Message:
         side, client = load(), partition(context)
         config = _only(message.content.config_records)
@@ -84,7 +84,7 @@ def client_app(load: Callable[[], ClientSide]) -> ClientApp:
             reply_to=message,
         )
 
-    @app.evaluate()  # type: ignore[untyped-decorator]
+    @app.evaluate()
     def evaluate_client(message: Message, context: Context) -> Message:
         side, client = load(), partition(context)
         received = tensors(_only(message.content.array_records), side.device)
@@ -97,7 +97,7 @@ def client_app(load: Callable[[], ClientSide]) -> ClientApp:
         record = MetricRecord({"partition-id": client, "num-examples": size, **values})
         return Message(RecordDict({"metrics": record}), reply_to=message)
 
-    @app.query("whoami")  # type: ignore[untyped-decorator]
+    @app.query("whoami")
     def whoami(message: Message, context: Context) -> Message:
         record = MetricRecord({"partition-id": partition(context)})
         return Message(RecordDict({"identity": record}), reply_to=message)

@@ -12,8 +12,8 @@ from fedrms.client.settings import LocalSettings
 def needs_received_losses(settings: LocalSettings, plan: Schedule) -> np.ndarray:
     """Return ``[clients]``: who must score all its data at the received model."""
     if settings.statistic == "holdout":
-        return ~plan.held_out.any(1)
-    return plan.fallback | (settings.statistic == "incoming")
+        return np.asarray(~plan.held_out.any(1))
+    return np.asarray(plan.fallback | (settings.statistic == "incoming"))
 
 
 def reply_metrics(

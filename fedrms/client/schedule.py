@@ -64,9 +64,11 @@ def schedule(
     sizes = np.asarray(sizes, dtype=np.int64)
     batch = settings.batch_size
     held_out = _held_out(settings, clients, sizes)
-    train_sizes = sizes - held_out.sum(1)
+    train_sizes: np.ndarray = sizes - held_out.sum(1)
     epoch_steps = -(-train_sizes // batch)
-    full = np.full(len(sizes), settings.steps) if settings.steps else settings.epochs * epoch_steps
+    full = np.asarray(settings.epochs * epoch_steps)
+    if settings.steps:
+        full = np.full_like(full, settings.steps)
     steps = np.maximum(1, np.ceil(full * work(settings, server_round, clients))).astype(np.int64)
 
     longest = int(steps.max())
@@ -86,12 +88,12 @@ def schedule(
     rows[~present] = np.broadcast_to(rows[:, :, :1], rows.shape)[~present]
 
     first_epoch = np.minimum(epoch_steps, steps)
-    step = np.arange(longest)[:, None]
+    position = np.arange(longest)[:, None]
     return Schedule(
         rows=rows,
         present=present,
         steps=steps,
-        scored=(step >= first_epoch // 2) & (step < first_epoch),
+        scored=(position >= first_epoch // 2) & (position < first_epoch),
         fallback=first_epoch < 4,
         held_out=held_out,
     )

@@ -111,11 +111,5 @@ class LocalSettings:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> LocalSettings:
         """Read settings from a ``ConfigRecord``; unknown keys are other people's business."""
-        kinds = {f.name: type(f.default) for f in fields(cls)}
-        return cls(
-            **{
-                name: kind(record[name.replace("_", "-")])
-                for name, kind in kinds.items()
-                if name.replace("_", "-") in record
-            }
-        )
+        keys = {f.name: f.name.replace("_", "-") for f in fields(cls)}
+        return cls(**{name: record[key] for name, key in keys.items() if key in record})

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from fedrms.data.dataset import Dataset, Examples, held_out
@@ -23,9 +26,7 @@ def digits(
 
     Pixels in [0, 1], shape (1, 8, 8); a stratified quarter is held out for testing.
     """
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = _read_digits()
     x = (pixels / 16).astype(np.float32).reshape(-1, 1, 8, 8)
     y = labels.astype(np.int64)
     test = held_out(y, 0.25, whole("data.split_seed", split_seed, 0), stratify=True)
@@ -40,6 +41,20 @@ def digits(
         std=float(x[~test].std()),
         class_names=tuple("0123456789"),
     )
+
+
+def _read_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Read scikit-learn's file of digits; importing scikit-learn itself takes seconds."""
+    package = find_spec("sklearn")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            table = pd.read_csv(file, header=None).to_numpy(np.float64)
+            return table[:, :-1], table[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    return pixels, labels
 
 
 def regression(

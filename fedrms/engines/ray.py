@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -46,14 +47,14 @@ def run_on_ray(
     server = ServerApp()
     failure: list[BaseException] = []
 
-    @server.main()  # type: ignore[untyped-decorator]
+    @server.main()
     def serve(grid: Grid, context: Context) -> None:
         try:
             main(grid)
         except BaseException as error:  # carried over to the caller's thread, and raised there
             failure.append(error)
 
-    init: dict[str, int | float | bool | str] = {"logging_level": "ERROR", "log_to_driver": False}
+    init: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if num_cpus is not None:
         init["num_cpus"] = num_cpus
     if num_gpus is not None:

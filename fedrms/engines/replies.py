@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import overload
 
+import torch
 from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
 
 from fedrms.engines.flower_border import LazyArray, number
@@ -85,7 +86,7 @@ class CohortReplies(Sequence[Message]):
         return reply
 
     def _content(self, sent: Message, row: int) -> RecordDict:
-        flat = self._stacked.parameters[row].cpu().split(self._layout.sizes)
+        flat = torch.split(self._stacked.parameters[row].cpu(), self._layout.sizes)
         floating = dict(zip(self._layout.names, flat, strict=True))
         arrays = ArrayRecord()
         for name, array in next(iter(sent.content.array_records.values())).items():

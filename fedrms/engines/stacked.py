@@ -13,6 +13,9 @@ from fedrms.client.local_update import LocalUpdate, State, Tree
 from fedrms.client.reply import needs_received_losses, reply_metrics
 from fedrms.client.schedule import Schedule, schedule
 
+SCORED_AT_ONCE = 1 << 15
+"""Rows scored in one forward pass outside of training."""
+
 
 @dataclass(frozen=True)
 class ClientRows:
@@ -140,12 +143,10 @@ def _other_losses(
     if wanted.any():
         who, row = np.nonzero(wanted)
         picked = torch.from_numpy(data.offsets[clients[who]] + row)
-        for part in picked.split(1 << 15):
-            batch = {n: c[part.to(c.device)] for n, c in data.columns.items()}
-            values = update.losses(received, batch).detach().cpu().numpy()
-            done = len(values)
-            losses[who[:done], row[:done]] = values
-            who, row = who[done:], row[done:]
+        for start in range(0, len(picked), SCORED_AT_ONCE):
+            part = slice(start, start + SCORED_AT_ONCE)
+            batch = {n: c[picked[part].to(c.device)] for n, c in data.columns.items()}
+            losses[who[part], row[part]] = update.losses(received, batch).detach().cpu().numpy()
     for client in np.flatnonzero(~at_received & plan.held_out.any(1)):
         held = np.flatnonzero(plan.held_out[client])
         picked = torch.from_numpy(data.offsets[clients[client]] + held)

@@ -21,6 +21,7 @@ from fedrms.data import Federation
 from fedrms.engines.flower_border import FIRST_NODE_ID, become_server, number
 from fedrms.engines.replies import CLIENT_RAISED, CohortReplies
 from fedrms.engines.stacked import ClientRows, train_cohort
+from fedrms.server.client_scaler import ClientId
 from fedrms.server.cohort import Layout, StackedReplies
 from fedrms.tasks import Task
 
@@ -167,7 +168,7 @@ class VectorGrid(Grid):
         lr_scale: np.ndarray,
     ) -> StackedReplies:
         dropped = drops_out(settings, server_round, clients)
-        failures = {
+        failures: dict[ClientId, str] = {
             int(client): f"client {client} dropped out of round {server_round}"
             for client in clients[dropped]
         }

@@ -57,7 +57,7 @@ def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """Return a config node as plain resolved Python values, without its Hydra entry."""
     if not isinstance(config, DictConfig):
         return dict(config)
-    keys = [key for key in config if key != "hydra"]
+    keys = [str(key) for key in config if key != "hydra"]
     values = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}

@@ -94,11 +94,7 @@ def run(
         config = compose_config(list(config))
     values = plain(config)
     _check_whole_numbers(values)
-    validate_fairness(values["fairness"]["metrics"])
-    if not 0 < values["fairness"]["fraction"] <= 1:
-        raise ConfigError(
-            "fairness.fraction", f"is {values['fairness']['fraction']}", "set a share in (0, 1]"
-        )
+    validate_fairness(values["fairness"]["metrics"], values["fairness"]["fraction"])
     device = choose_device(values)
     settings = build_settings(values)
     side = build_side(values, device)

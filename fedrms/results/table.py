@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,9 +22,10 @@ def comparison_table(comparison: pd.DataFrame) -> Table:
     """
     header, rows = _comparison_cells(comparison)
     levels = comparison.index.nlevels
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for at, name in enumerate(header):
-        table.add_column(Text(name), justify="left" if at < levels else "right", no_wrap=True)
+        justify: Literal["left", "right"] = "left" if at < levels else "right"
+        table.add_column(Text(name), justify=justify, vertical="bottom", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
@@ -44,30 +46,33 @@ def to_markdown(comparison: pd.DataFrame) -> str:
     header, rows = _comparison_cells(comparison)
     levels = comparison.index.nlevels
     rule = [":--" if at < levels else "--:" for at in range(len(header))]
-    lines = [header, rule, *rows]
+    lines = [[name.replace("\n", " ") for name in header], rule, *rows]
     escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
 def to_text(table: Table) -> str:
-    """Render a table as aligned plain text, without frame or colour."""
+    """Render a table as aligned plain text, without rules or colour."""
     former, table.box = table.box, None
     try:
         file = io.StringIO()
-        width = Console(width=100_000).measure(table).maximum
-        Console(file=file, width=width, color_system=None).print(table)
+        Console(file=file, width=_width(table), color_system=None).print(table)
     finally:
         table.box = former
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
 def show(table: Table, console: Console | None = None) -> None:
-    """Print a table: framed in a terminal, as aligned plain text elsewhere."""
+    """Print a table: ruled in a terminal that is wide enough, as aligned plain text elsewhere."""
     console = console or Console()
-    if console.is_terminal:
+    if console.is_terminal and _width(table) <= console.width:
         console.print(table)
-    else:
+    else:  # rich would cut numbers off to fit
         console.file.write(to_text(table) + "\n")
+
+
+def _width(table: Table) -> int:
+    return Console(width=100_000).measure(table).maximum
 
 
 def _comparison_cells(comparison: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
@@ -77,10 +82,10 @@ def _comparison_cells(comparison: pd.DataFrame) -> tuple[list[str], list[list[st
         "runs",
         f"{metric} %" if metric == "accuracy" else metric,
         "difference",
-        "rounds to baseline",
-        "worst client %" if metric == "accuracy" else "worst client",
-        "worst client difference",
-        "noise AUROC",
+        "rounds to\nbaseline",
+        "worst\nclient %" if metric == "accuracy" else "worst\nclient",
+        "worst client\ndifference",
+        "noise\nAUROC",
         "seconds",
     ]
     rows = []

@@ -23,4 +23,4 @@ def clip_factors(
     if times_median is not None:
         limit = min(limit, times_median * float(np.median(norms)))
     over = norms > limit
-    return np.divide(limit, norms, out=np.ones_like(norms), where=over)
+    return np.asarray(np.divide(limit, norms, out=np.ones_like(norms), where=over))

@@ -50,7 +50,7 @@ class Layout:
 
     def unflatten(self, flat: Tensor, template: ArrayRecord) -> ArrayRecord:
         """Return a record like ``template`` with its floating arrays taken from ``flat``."""
-        parts = dict(zip(self.names, flat.detach().cpu().split(self.sizes), strict=True))
+        parts = dict(zip(self.names, torch.split(flat.detach().cpu(), self.sizes), strict=True))
         record = ArrayRecord()
         for name, array in template.items():
             if name not in parts:

@@ -350,17 +350,16 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     def _weights(self, examples: np.ndarray, scale: np.ndarray) -> np.ndarray:
         share = examples.astype(np.float64)
-        if self.apply_to == "local_lr":
-            return share / share.sum()
-        scaled = share * scale
+        scaled = share if self.apply_to == "local_lr" else share * scale
         if not scaled.sum() > 0.0:
             log(WARNING, "Every client's scale is 0; the round is averaged without scaling")
-            return share / share.sum()
-        if self.normalize == "sum":
-            return scaled / scaled.sum()
-        if self.normalize == "mean":
-            return scaled / share.sum() / scale.mean()
-        return scaled / share.sum()
+            scaled = share
+        total = {
+            "sum": scaled.sum(),
+            "mean": share.sum() * scale.mean(),
+            "none": share.sum(),
+        }[self.normalize]
+        return np.asarray(scaled / total)
 
     def _combine(self, cohort: Cohort, current: Tensor, weights: np.ndarray) -> Tensor:
         parameters = cohort.parameters.to(current.device)
@@ -377,12 +376,13 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             contents = [reply.content for reply in replies if not reply.has_error()]
             return self.train_metrics_aggr_fn(contents, self.weighted_by_key)
         share = cohort.metrics[self.weighted_by_key]
-        averaged = {
+        averaged: dict[str, int | float | list[int] | list[float]] = {
             key: float(np.average(column, weights=share))
             for key, column in cohort.metrics.items()
             if key not in (self.weighted_by_key, "partition-id")
         }
-        return MetricRecord(averaged | {"scale-min": float(scales.scale.min())})
+        averaged["scale-min"] = float(scales.scale.min())
+        return MetricRecord(averaged)
 
 
 def _choice(key: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -42,9 +42,9 @@ def test_errors_are_plain_numbers():
 
 def test_plain_text_is_aligned_and_unframed():
     lines = to_text(comparison_table(comparison())).splitlines()
-    assert len(lines) == 3
-    assert lines[1].index("84.03") == lines[2].index("88.17")
-    assert not set("│┃━") & set("".join(lines))
+    assert len(lines) == 4  # the header takes two
+    assert lines[2].index("84.03") == lines[3].index("88.17")
+    assert not set("│┃━─") & set("".join(lines))
 
 
 def test_names_with_brackets_are_shown_as_they_are():
@@ -73,10 +73,17 @@ def test_a_summary_shows_units_and_unknowns():
     ]
 
 
+def test_a_narrow_terminal_cuts_no_number_off():
+    file = io.StringIO()
+    show(comparison_table(comparison()), Console(file=file, force_terminal=True, width=40))
+    for piece in ("fedrms", "88.17 ± 0.39", "+4.14 ± 1.30 pp", "83.80", "0.980", "11.3"):
+        assert piece in file.getvalue()
+
+
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_table_is_framed_only_in_a_terminal(terminal):
+def test_a_table_is_ruled_only_in_a_terminal(terminal):
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=200)
     show(comparison_table(comparison()), console)
-    assert ("┃" in file.getvalue()) == terminal
+    assert ("──" in file.getvalue()) == terminal
     assert "88.17 ± 0.39" in file.getvalue()
