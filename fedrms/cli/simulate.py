@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -51,8 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from fedrms.experiment.config import explain
 
         _stop(explain(error, [word for word in words if not word.startswith("-")]))
-    except FedRMSError as error:
-        _stop(error)
     except KeyboardInterrupt:
         print("fedrms: stopped; what was computed is kept", file=sys.stderr)
         sys.exit(130)
@@ -64,7 +62,10 @@ def run_job(config: DictConfig) -> float:
     from fedrms.results.table import show, summary_table
 
     job = HydraConfig.get()
-    result = run(config, folder=job.runtime.output_dir)
+    try:
+        result = run(config, folder=job.runtime.output_dir, brief=job.mode != RunMode.RUN)
+    except FedRMSError as error:
+        _stop(error)
     if job.mode == RunMode.RUN:
         show(summary_table(headline(result.summary)))
         print(f"results: {os.path.relpath(result.folder)}")
@@ -74,10 +75,13 @@ def run_job(config: DictConfig) -> float:
 
 def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a summary that a person wants on the terminal."""
-    hidden = ("versions", "git_revision", "error", "device")
+    hidden = {
+        *("versions", "git_revision", "error", "device", "metric", "higher_is_better"),
+        "wall_seconds",
+    }
     return {key: value for key, value in summary.items() if key not in hidden}
 
 
-def _stop(error: FedRMSError) -> None:
+def _stop(error: FedRMSError) -> NoReturn:
     print(f"fedrms: {error}", file=sys.stderr)
     sys.exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)

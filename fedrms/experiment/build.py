@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import logging
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from fedrms.errors import ConfigError
 from fedrms.server import ServerOptimizer
 from fedrms.tasks import Classification, Regression, Task
 
+SEE_HELP = "fedrms --help lists every option"
 SIDE_KEYS = ("seed", "clients", "data", "partition", "noise", "model")
 
 
@@ -84,11 +87,12 @@ def build_settings(config: Mapping[str, Any]) -> LocalSettings:
     nullable = {"steps": 0, "clip_norm": 0.0}
     client |= {key: none for key, none in nullable.items() if client.get(key) is None}
     systems = {k: v for k, v in config["heterogeneity"].items() if k != "name"}
+    known = {field.name for field in fields(LocalSettings)}
+    for group, options in (("client", client), ("heterogeneity", systems)):
+        for key in options.keys() - known:
+            raise ConfigError(f"{group}.{key}", "nothing reads this key", SEE_HELP)
     statistic = config["strategy"].get("statistic", "prequential")
-    try:
-        return LocalSettings(seed=config["seed"], statistic=statistic, **client, **systems)
-    except TypeError as error:
-        raise ConfigError("client", str(error), "fedrms --help lists its options") from error
+    return LocalSettings(seed=config["seed"], statistic=statistic, **client, **systems)
 
 
 def build_strategy(config: Mapping[str, Any], federation: Federation) -> Strategy:
@@ -96,6 +100,7 @@ def build_strategy(config: Mapping[str, Any], federation: Federation) -> Strateg
 
     Flower's strategies sample with Python's global generator, which is seeded here.
     """
+    logging.getLogger("flwr").addFilter(_expected)
     random.seed(randomness.integer(config["seed"], "flower-sampling"))
     options = {key: value for key, value in config["strategy"].items() if key != "name"}
     target = options.get("_target_")
@@ -169,6 +174,11 @@ def choose_device(config: Mapping[str, Any]) -> str:
     if str(wanted).startswith("cuda") and not usable:
         raise ConfigError("device", "PyTorch sees no CUDA device", "set device=cpu or auto")
     return str(wanted)
+
+
+def _expected(record: logging.LogRecord) -> bool:
+    """Drop Flower's warning that clients do not evaluate: here the server does it."""
+    return "fraction_evaluate is set to 0.0" not in record.getMessage()
 
 
 def _try_model(task: Task, module: nn.Module, federation: Federation) -> None:

@@ -49,7 +49,8 @@ def explain(error: BaseException, overrides: Sequence[str]) -> ConfigError:
     close = difflib.get_close_matches(key, _all_keys(), n=1, cutoff=0.6)
     if close and close[0] != key:
         remedy = f"did you mean {close[0]}? {remedy}"
-    first = " ".join(line.strip() for line in text.splitlines() if line.strip())
+    told = text.split("Config search path")[0].split("Set the environment variable")[0]
+    first = " ".join(line.strip() for line in told.splitlines() if line.strip())
     return ConfigError(key, first, remedy)
 
 

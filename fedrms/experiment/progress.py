@@ -17,7 +17,9 @@ OnRound = Callable[[int, Mapping[str, float]], None]
 
 
 @contextmanager
-def show_progress(title: str, rounds: int, metric: str) -> Iterator[OnRound]:
+def show_progress(
+    title: str, rounds: int, metric: str, *, brief: bool = False
+) -> Iterator[OnRound]:
     """Show rounds as they finish.
 
     Parameters
@@ -28,6 +30,8 @@ def show_progress(title: str, rounds: int, metric: str) -> Iterator[OnRound]:
         How many there are.
     metric : str
         The headline metric, shown as it stands (``"accuracy"``).
+    brief : bool
+        Of the plain lines, only the last.
 
     Yields
     ------
@@ -36,7 +40,7 @@ def show_progress(title: str, rounds: int, metric: str) -> Iterator[OnRound]:
     """
     column = f"test_{metric}"
     if not sys.stderr.isatty():
-        every = max(1, math.ceil(rounds / 10))
+        every = rounds if brief else max(1, math.ceil(rounds / 10))
 
         def say(server_round: int, row: Mapping[str, float]) -> None:
             loud = server_round % every == 0 or server_round == rounds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
 import logging
@@ -23,6 +24,7 @@ from fedrms.engines.observed import ObservedGrid
 from fedrms.engines.vector import VectorGrid
 from fedrms.errors import ConfigError, FedRMSError, RunError
 from fedrms.experiment.build import (
+    SEE_HELP,
     SIDE_KEYS,
     build_settings,
     build_side,
@@ -67,6 +69,7 @@ def run(
     config: DictConfig | Mapping[str, Any] | Sequence[str] = (),
     *,
     folder: str | Path | None = None,
+    brief: bool = False,
 ) -> Result:
     """Simulate federated learning from a configuration.
 
@@ -77,6 +80,8 @@ def run(
         configuration that Hydra has composed.
     folder : path, optional
         Where to write; by default ``outputs/<date>/<time>`` under the current folder.
+    brief : bool
+        Log the last round only, where there is no terminal to show a bar on.
 
     Returns
     -------
@@ -93,6 +98,7 @@ def run(
     if not isinstance(config, DictConfig | Mapping):
         config = compose_config(list(config))
     values = plain(config)
+    _check_keys(values)
     _check_whole_numbers(values)
     validate_fairness(values["fairness"]["metrics"], values["fairness"]["fraction"])
     device = choose_device(values)
@@ -110,7 +116,7 @@ def run(
     title = f"{values['strategy'].get('name', 'strategy')}, seed {values['seed']}"
     with (
         Recorder(where, metric=side.task.metric) as recorder,
-        show_progress(title, values["rounds"], side.task.metric) as on_round,
+        show_progress(title, values["rounds"], side.task.metric, brief=brief) as on_round,
     ):
         rounds_log = RoundLog(
             side,
@@ -173,10 +179,21 @@ class Engine:
     check: Callable[[Any], None] | None = None
 
 
+ENGINE_OPTIONS = {
+    "vector": {"chunk_clients"},
+    "ray": {"num_cpus", "num_gpus", "client_cpus", "client_gpus"},
+}
+
+
 def build_engine(config: Mapping[str, Any], side: ClientSide, device: str) -> Engine:
     """Return the engine that ``engine=vector|ray`` names."""
     options = dict(config["engine"])
     name = options.pop("name")
+    known = ENGINE_OPTIONS.get(name)
+    if known is None:
+        raise ConfigError("engine", f"there is no engine {name!r}", "choose vector or ray")
+    for key in options.keys() - known:
+        raise ConfigError(f"engine.{key}", "nothing reads this key", SEE_HELP)
     if name == "vector":
         chunk = options["chunk_clients"]
         if chunk is not None and not (isinstance(chunk, int) and chunk >= 1):
@@ -190,17 +207,15 @@ def build_engine(config: Mapping[str, Any], side: ClientSide, device: str) -> En
             )
 
         return Engine(serve_here)
-    if name == "ray":
-        from fedrms.engines.ray import refuse_dead_workers, require_ray, run_on_ray
+    from fedrms.engines.ray import refuse_dead_workers, require_ray, run_on_ray
 
-        require_ray()
-        text = json.dumps({key: config[key] for key in SIDE_KEYS})
-        app = client_app(functools.partial(_worker_side, text, device, str(Path.cwd())))
-        return Engine(
-            lambda main: run_on_ray(main, app, clients=config["clients"], **options),
-            refuse_dead_workers,
-        )
-    raise ConfigError("engine", f"there is no engine {name!r}", "choose vector or ray")
+    require_ray()
+    text = json.dumps({key: config[key] for key in SIDE_KEYS})
+    app = client_app(functools.partial(_worker_side, text, device, str(Path.cwd())))
+    return Engine(
+        lambda main: run_on_ray(main, app, clients=config["clients"], **options),
+        refuse_dead_workers,
+    )
 
 
 def _worker_side(text: str, device: str, folder: str) -> ClientSide:
@@ -245,6 +260,21 @@ def _quiet_flower() -> None:
     for handler in logging.getLogger("flwr").handlers:
         if type(handler).__name__ == "ConsoleHandler":
             handler.setLevel(logging.WARNING)
+
+
+KNOWN_KEYS = {
+    *("seed", "rounds", "clients", "device", "evaluate_every", *SIDE_KEYS, "experiment"),
+    *("client", "strategy", "server_optimizer", "heterogeneity", "fairness", "engine"),
+}
+
+
+def _check_keys(config: Mapping[str, Any]) -> None:
+    """Refuse a key that nothing reads; groups check their own."""
+    for key in config:
+        if key not in KNOWN_KEYS:
+            close = difflib.get_close_matches(key, KNOWN_KEYS, n=1)
+            hint = f"did you mean {close[0]}?" if close else SEE_HELP
+            raise ConfigError(key, "nothing reads this key", hint)
 
 
 def _check_whole_numbers(config: Mapping[str, Any]) -> None:

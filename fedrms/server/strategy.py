@@ -183,14 +183,14 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self.server_optimizer = server_optimizer or ServerOptimizer()
         self.fraction_train = fraction_train
         self.min_train_nodes = min_train_nodes
+        self.min_evaluate_nodes = min_evaluate_nodes
         self.min_available_nodes = min_available_nodes
         self.weighted_by_key = weighted_by_key
         self.arrayrecord_key = arrayrecord_key
         self.configrecord_key = configrecord_key
         self.train_metrics_aggr_fn = train_metrics_aggr_fn
+        self.fraction_evaluate = fraction_evaluate
         self._federated_evaluation = FedAvg(
-            fraction_evaluate=fraction_evaluate,
-            min_evaluate_nodes=min_evaluate_nodes,
             weighted_by_key=weighted_by_key,
             evaluate_metrics_aggr_fn=evaluate_metrics_aggr_fn,
         )
@@ -276,15 +276,14 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Choose who evaluates the new model; see Flower's ``Strategy``."""
-        federated = self._federated_evaluation
-        if federated.fraction_evaluate == 0.0:
+        if self.fraction_evaluate == 0:
             return []
         nodes = self._members.sample(
             grid,
             "evaluation",
             server_round,
-            fraction=federated.fraction_evaluate,
-            least=federated.min_evaluate_nodes,
+            fraction=self.fraction_evaluate,
+            least=self.min_evaluate_nodes,
             available=self.min_available_nodes,
         )
         config["server-round"] = server_round

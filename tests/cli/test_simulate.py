@@ -1,0 +1,109 @@
+"""The ``fedrms`` command as a person uses it: a real process, a real folder."""
+
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+import fedrms
+from fedrms.cli.options import GROUPS, options_page
+from fedrms.conf_folder import conf_folder
+
+
+def command(*arguments, folder, module="fedrms.cli"):
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"},
+        timeout=300,
+        check=False,
+    )
+
+
+def test_one_run_prints_its_summary_and_writes_where_hydra_says(tmp_path):
+    done = command("rounds=1", "client.epochs=1", "hydra.run.dir=here", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "final accuracy" in done.stdout
+    assert "results: here" in done.stdout
+    names = {path.name for path in (tmp_path / "here").iterdir()}
+    assert names >= {"summary.json", "rounds.parquet", "clients.parquet", "run.log", ".hydra"}
+
+
+def test_a_multirun_ends_with_the_paired_table(tmp_path):
+    done = command(
+        *("-m", "strategy=fedavg,fedrms", "seed=0,1", "rounds=2", "client.epochs=1"),
+        "hydra.sweep.dir=sweep",
+        folder=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "difference" in done.stdout
+    assert (tmp_path / "sweep" / "comparison.md").read_text().count("| fed") == 2
+    runs = fedrms.load_runs(tmp_path / "sweep")
+    table = fedrms.compare(runs)
+    assert table.loc["fedavg", "difference"] == 0
+    assert table["runs"].tolist() == [2, 2]
+    by_hand = runs.summary.pivot_table(index="seed", columns="strategy", values="final_accuracy")
+    expected = (by_hand.fedrms - by_hand.fedavg).mean()
+    assert table.loc["fedrms", "difference"] == pytest.approx(expected)
+    written = pd.read_csv(tmp_path / "sweep" / "comparison.csv", index_col=0)
+    assert written.loc["fedrms", "mean"] == pytest.approx(table.loc["fedrms", "mean"])
+
+
+@pytest.mark.parametrize(
+    ("argument", "key", "remedy"),
+    [
+        ("roundz=5", "roundz", "did you mean rounds?"),
+        ("strategy=fedrmz", "strategy", "fedrms_text"),
+        ("noise.fraction=2", "noise.fraction", ""),
+    ],
+)
+def test_bad_input_ends_in_one_message_and_exit_code_2(argument, key, remedy, tmp_path):
+    done = command(argument, folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"fedrms: {key}: ")
+    assert remedy in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 2
+
+
+def test_cfg_job_shows_the_composed_configuration(tmp_path):
+    done = command("--cfg", "job", "rounds=7", folder=tmp_path)
+    assert done.returncode == 0
+    assert "rounds: 7" in done.stdout
+
+
+def test_help_shows_every_option_with_its_comment():
+    page = options_page(conf_folder())
+    for group in GROUPS:
+        for file in (conf_folder() / group).glob("*.yaml"):
+            assert f"{group}={file.stem}: " in page
+            for line in file.read_text().splitlines()[1:]:
+                if " # " in line:
+                    assert line.split(" # ")[1] in page
+    for key in ("seed", "rounds", "clients", "device", "evaluate_every"):
+        assert f"\n  {key}: " in page
+
+
+def test_light_uses_load_no_heavy_library(tmp_path):
+    """Analysing outputs must not wait for PyTorch, and a run must not wait for Ray."""
+    code = (
+        "import sys, fedrms; fedrms.load_runs; fedrms.compare; "
+        "print([m for m in ('torch', 'flwr', 'ray', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    code = (
+        "import sys, fedrms; fedrms.run(['rounds=1', 'client.epochs=1'], folder=sys.argv[1]); "
+        "print([m for m in ('ray', 'datasets', 'matplotlib', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
