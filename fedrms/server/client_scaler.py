@@ -128,11 +128,11 @@ class ClientScaler:
         return dict(zip(self._place, self._rms().tolist(), strict=True))
 
     def scale_of(self, clients: Sequence[ClientId]) -> np.ndarray:
-        """Return the scales that the current estimates give; 1 for a client never seen."""
+        """Return the scales that the current estimates give the next round; 1 for the unseen."""
         rms = self._rms()
         seen = [client for client in clients if client in self._place]
         scale = dict.fromkeys(clients, 1.0)
-        if seen and self._last_round.max() > self.warmup:
+        if seen and self._last_round.max() >= self.warmup:
             places = [self._place[client] for client in seen]
             scale |= dict(zip(seen, self._law(rms[places], np.sort(rms)).tolist(), strict=True))
         return np.array([scale[client] for client in clients])

@@ -44,9 +44,17 @@ class Layout:
         return [math.prod(shape) for shape in self.shapes]
 
     def flatten(self, record: ArrayRecord) -> Tensor:
-        """Return the record's floating arrays as one vector ``[parameters]``, float32 or wider."""
-        parts = [torch.from_numpy(record[name].numpy()).reshape(-1) for name in self.names]
-        return torch.cat(parts)
+        """Return the record's floating arrays as one vector ``[parameters]``.
+
+        Each array is cast to this layout's dtype, or to float32 where that is wider; a number
+        too large for it becomes infinite.
+        """
+        with np.errstate(over="ignore"):
+            parts = [
+                record[name].numpy().astype(np.promote_types(dtype, np.float32), copy=False)
+                for name, dtype in zip(self.names, self.dtypes, strict=True)
+            ]
+        return torch.cat([torch.from_numpy(part).reshape(-1) for part in parts])
 
     def unflatten(self, flat: Tensor, template: ArrayRecord) -> ArrayRecord:
         """Return a record like ``template`` with its floating arrays taken from ``flat``."""
@@ -120,9 +128,21 @@ def identity_in(message: Message) -> ClientId | None:
         if "client-id" in config:
             return str(config["client-id"])
     for metrics in message.content.metric_records.values():
-        if "partition-id" in metrics:
-            return int(metrics["partition-id"])  # type: ignore[arg-type]
+        number = metrics.get("partition-id")
+        if isinstance(number, int) or (isinstance(number, float) and number.is_integer()):
+            return int(number)
     return None
+
+
+def sender(reply: Message, known: Mapping[str, ClientId]) -> ClientId:
+    """Return who sent a reply: whom it names, or else whom the answered message was sent to.
+
+    Errors name nobody, and those that Flower makes itself come from a node id of its own.
+    """
+    client = None if reply.has_error() else identity_in(reply)
+    if client is not None:
+        return client
+    return known.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
 
 
 def read_replies(
@@ -166,19 +186,18 @@ def _stack_messages(
     rows: dict[ClientId, Tensor] = {}
     metrics: dict[ClientId, dict[str, float]] = {}
     failures: dict[ClientId, str] = {}
+    heard: set[ClientId] = set()
     for reply in replies:
-        sent_to = known.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
+        client = sender(reply, known)
         if reply.has_error():
-            failures[sent_to] = reply.error.reason or f"error code {reply.error.code}"
+            failures[client] = reply.error.reason or f"error code {reply.error.code}"
             continue
-        client = identity_in(reply)
-        client = sent_to if client is None else client
-        if client in rows:
+        if client in heard:
             failures[client] = "two replies carry this client id in one round"
-            del rows[client], metrics[client]
+            rows.pop(client, None)
+            metrics.pop(client, None)
             continue
-        if client in failures:
-            continue
+        heard.add(client)
         problem = _structure_problem(reply, layout)
         if problem:
             failures[client] = problem
@@ -208,13 +227,14 @@ def _structure_problem(reply: Message, layout: Layout) -> str | None:
             return f"array {name!r} is missing"
         if tuple(record[name].shape) != shape:
             return f"array {name!r} has shape {tuple(record[name].shape)}, not {shape}"
-        if not np.issubdtype(np.dtype(record[name].dtype), np.floating):
-            return f"array {name!r} has dtype {record[name].dtype}, not a floating one"
         try:
+            if not np.issubdtype(np.dtype(record[name].dtype), np.floating):
+                return f"array {name!r} has dtype {record[name].dtype}, not a floating one"
             actual = record[name].numpy()
-        except (ValueError, TypeError, EOFError) as error:
+            honest = actual.shape == shape and np.issubdtype(actual.dtype, np.floating)
+        except Exception as error:
             return f"array {name!r} cannot be decoded: {error}"
-        if actual.shape != shape or not np.issubdtype(actual.dtype, np.floating):
+        if not honest:
             return f"array {name!r} is not what its header says"
     return None
 

@@ -8,10 +8,15 @@ returned, ``received`` ``[parameters]``, the model they were all given, and ``we
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from fedrms.errors import ConfigError
 
 BLOCK = 1 << 16
 """Columns handled at a time, so that a float64 copy of the stack is never held whole."""
@@ -54,13 +59,15 @@ def trimmed_mean(
     Parameters
     ----------
     trim : float
-        Share of clients cut from each end of every coordinate, rounded down.
+        Share of clients cut from each end of every coordinate, rounded down; below one
+        half. Where only clients of weight 0 are left, they count alike.
     """
     cut = int(trim * len(weights))
     step = torch.empty_like(received)
     for block in _blocks(received):
         values, order = parameters[:, block].double().sort(dim=0)
         kept = weights[order][cut : len(weights) - cut]
+        kept = torch.where(kept.sum(0) > 0.0, kept, 1.0)
         centre = (kept * values[cut : len(weights) - cut]).sum(0) / kept.sum(0)
         step[block] = (weights.sum() * (centre - received[block].double())).to(step.dtype)
     return step
@@ -86,12 +93,13 @@ def geometric_median(
     tolerance : float
         Stop when the centre moves less than this share of its distance from ``received``.
     smoothing : float
-        Smallest distance that divides, as a share of the largest client update.
+        Smallest distance that divides, as a share of the median client update, which one
+        far outlier cannot inflate.
     """
     share = weights / weights.sum()
     centre = mean(parameters, received, share).double()
     updates = parameters.double() - received.double()
-    floor = smoothing * float(updates.norm(dim=1).max())
+    floor = smoothing * float(updates.norm(dim=1).median())
     for _ in range(iterations):
         distance = (updates - centre).norm(dim=1).clamp(min=max(floor, 1e-300))
         pull = share / distance
@@ -106,6 +114,29 @@ def geometric_median(
 COMBINE: Mapping[str, Callable[..., Tensor]] = {
     rule.__name__: rule for rule in (mean, median, trimmed_mean, geometric_median)
 }
+
+
+def bind_rule(name: str, options: Mapping[str, Any] | None = None) -> Callable[..., Tensor]:
+    """Look a rule up by name and fix its options.
+
+    Raises
+    ------
+    ConfigError
+        If the rule has no such option, or the value cannot work.
+    """
+    rule, chosen = COMBINE[name], dict(options or {})
+    allowed = list(inspect.signature(rule).parameters)[3:]
+    for option, value in chosen.items():
+        key = f"strategy.combine_options.{option}"
+        if option not in allowed:
+            raise ConfigError(
+                key, f"{name!r} has no such option", f"it takes {', '.join(allowed) or 'none'}"
+            )
+        if not isinstance(value, int | float) or not value >= 0:
+            raise ConfigError(key, f"is {value!r}", "set a number of 0 or more")
+        if option == "trim" and not value < 0.5:
+            raise ConfigError(key, f"is {value!r}", "set it below 0.5, or nobody is left")
+    return partial(rule, **chosen)
 
 
 def _blocks(received: Tensor) -> Iterator[slice]:

@@ -110,6 +110,9 @@ LAWS: Mapping[str, Law] = {
     law.__name__: law for law in (uniform, rmsprop, deadzone, random_effects, softmax)
 }
 
+DIVISORS = ("eps", "temperature")
+"""Options that divide, so that 0 would make scales of NaN."""
+
 
 def bind_law(law: str | Law, options: Mapping[str, Any] | None = None) -> Law:
     """Look a law up by name and fix its options.
@@ -142,9 +145,11 @@ def bind_law(law: str | Law, options: Mapping[str, Any] | None = None) -> Law:
                 f"the law {law.__name__!r} has no such option",
                 f"it takes {', '.join(allowed) or 'none'}",
             )
-        low, high = (0.0, 1.0) if name == "quantile" else (0.0, np.inf)
-        if not isinstance(value, int | float) or not low <= value <= high:
-            raise ConfigError(key, f"is {value!r}", f"set a number in [{low:g}, {high:g}]")
+        high = 1.0 if name == "quantile" else np.inf
+        if not isinstance(value, int | float) or not 0.0 <= value <= high:
+            raise ConfigError(key, f"is {value!r}", f"set a number in [0, {high:g}]")
+        if name in DIVISORS and not value > 0.0:
+            raise ConfigError(key, f"is {value!r}", "set a number above 0")
     bound = law
 
     def fixed(rms: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ is a gradient for the server. SGD with learning rate 1 takes the update as it is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -68,15 +69,15 @@ class ServerOptimizer:
         return None if self._flat is None else float(self._optimizer.param_groups[0]["lr"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the optimizer's and the scheduler's state, for a checkpoint."""
+        """Return a copy of the optimizer's and the scheduler's state, for a checkpoint."""
         if self._flat is None:
-            return {"optimizer": None, "scheduler": None}
+            return deepcopy(dict(self._pending or {"optimizer": None, "scheduler": None}))
         scheduler = None if self._scheduler is None else self._scheduler.state_dict()
-        return {"optimizer": self._optimizer.state_dict(), "scheduler": scheduler}
+        return deepcopy({"optimizer": self._optimizer.state_dict(), "scheduler": scheduler})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state back; it is applied when the model's size is known, at the next step."""
-        self._pending = state if state["optimizer"] is not None else None
+        self._pending = deepcopy(state) if state["optimizer"] is not None else None
         self._flat = None
 
     def _start(self, current: Tensor) -> None:

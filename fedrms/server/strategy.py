@@ -24,8 +24,8 @@ from torch import Tensor
 from fedrms.errors import ConfigError
 from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
 from fedrms.server.clip import clip_factors
-from fedrms.server.cohort import Cohort, Layout, read_replies
-from fedrms.server.combine import COMBINE
+from fedrms.server.cohort import Cohort, Layout, identity_in, read_replies, sender
+from fedrms.server.combine import COMBINE, bind_rule
 from fedrms.server.laws import Law
 from fedrms.server.log import log
 from fedrms.server.membership import Membership
@@ -103,7 +103,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         Decides who is sampled in each round.
     identify : str (default: "replies")
         ``replies`` learns who is behind a node from its training replies; ``query`` asks
-        first, so that samples do not depend on Flower's random node ids.
+        first, so that samples do not depend on Flower's random node ids. ``local_lr``
+        always asks: it must know whose scale it sends.
     wait_timeout : float (default: 600)
         Longest wait for ``min_available_nodes``, in seconds.
 
@@ -177,7 +178,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self.normalize = normalize
         self.apply_to = apply_to
         self._combine_name = combine
-        self._combine_options = dict(combine_options or {})
+        self._rule = bind_rule(combine, combine_options)
         self.clip_norm = clip_norm
         self.clip_median = clip_median
         self.server_optimizer = server_optimizer or ServerOptimizer()
@@ -194,7 +195,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             weighted_by_key=weighted_by_key,
             evaluate_metrics_aggr_fn=evaluate_metrics_aggr_fn,
         )
-        self._members = Membership(seed, ask=identify == "query", timeout=wait_timeout)
+        ask = identify == "query" or apply_to == "local_lr"
+        self._members = Membership(seed, ask=ask, timeout=wait_timeout)
         self._law_name = law if isinstance(law, str) else getattr(law, "__name__", str(law))
         self._sent: list[Message] = []
         self._received: ArrayRecord = ArrayRecord()
@@ -246,6 +248,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         """Clip, scale and combine the round's replies, and step the server optimizer."""
         layout = Layout.of(self._received)
         cohort = read_replies(replies, layout, self._addressees(), weighted_by=self.weighted_by_key)
+        self._learn_names(replies, cohort)
         cohort, statistic = self._read_statistic(cohort)
         for client, reason in cohort.failures.items():
             log(WARNING, "Round %d: client %s left out: %s", server_round, client, reason)
@@ -324,6 +327,15 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             for message in self._sent
         }
 
+    def _learn_names(self, replies: Iterable[Message], cohort: Cohort) -> None:
+        if getattr(replies, "stacked", None) is not None:
+            return
+        valid = set(cohort.clients)
+        for reply in replies:
+            client = None if reply.has_error() else identity_in(reply)
+            if client is not None and client in valid:
+                self._members.learn(reply.metadata.src_node_id, client)
+
     def _read_statistic(self, cohort: Cohort) -> tuple[Cohort, np.ndarray]:
         key = f"loss-{self.moment.replace('_', '-')}"
         if not cohort.clients:
@@ -349,10 +361,15 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     def _weights(self, examples: np.ndarray, scale: np.ndarray) -> np.ndarray:
         share = examples.astype(np.float64)
-        scaled = share if self.apply_to == "local_lr" else share * scale
-        if not scaled.sum() > 0.0:
+        if not (share * scale).sum() > 0.0:
             log(WARNING, "Every client's scale is 0; the round is averaged without scaling")
+            scale = np.ones_like(share)
+        if self.apply_to == "local_lr":
             scaled = share
+        else:
+            if self.normalize != "none":
+                scale = scale / scale.max()  # equal scales become exactly 1: FedAvg to the bit
+            scaled = share * scale
         total = {
             "sum": scaled.sum(),
             "mean": share.sum() * scale.mean(),
@@ -367,12 +384,16 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             norms = updates.double().norm(dim=1).numpy()
             factors = clip_factors(norms, largest=self.clip_norm, times_median=self.clip_median)
             parameters = current + torch.from_numpy(factors).to(updates.dtype)[:, None] * updates
-        rule = COMBINE[self._combine_name]
-        return rule(parameters, current, torch.from_numpy(weights), **self._combine_options)
+        return self._rule(parameters, current, torch.from_numpy(weights))
 
     def _metrics(self, cohort: Cohort, scales: Scales, replies: Iterable[Message]) -> MetricRecord:
         if self.train_metrics_aggr_fn is not None:
-            contents = [reply.content for reply in replies if not reply.has_error()]
+            known, valid = self._addressees(), set(cohort.clients)
+            contents = [
+                reply.content
+                for reply in replies
+                if not reply.has_error() and sender(reply, known) in valid
+            ]
             return self.train_metrics_aggr_fn(contents, self.weighted_by_key)
         share = cohort.metrics[self.weighted_by_key]
         averaged: dict[str, int | float | list[int] | list[float]] = {

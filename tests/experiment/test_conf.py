@@ -66,7 +66,7 @@ def test_every_line_of_the_tree_has_a_comment():
             for line in lines
             if ":" in line
             and "#" not in line
-            and not line.lstrip().startswith(("name:", "_target_:", "defaults:", "data:"))
+            and not line.lstrip().startswith(("name:", "_target_:", "defaults:"))
         ]
         bare = [line for line in bare if not line.rstrip().endswith(":")]
         assert not bare, f"{file.name}: {bare}"
