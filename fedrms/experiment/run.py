@@ -256,10 +256,13 @@ def _prepare_folder(folder: Path, config: DictConfig | Mapping[str, Any]) -> Non
 
 
 def _quiet_flower() -> None:
-    """Keep Flower's round-by-round log out of the terminal; warnings stay."""
-    for handler in logging.getLogger("flwr").handlers:
-        if type(handler).__name__ == "ConsoleHandler":
-            handler.setLevel(logging.WARNING)
+    """Keep Flower's round-by-round log out of the terminal; warnings stay, once."""
+    flower = logging.getLogger("flwr")
+    own = [handler for handler in flower.handlers if type(handler).__name__ == "ConsoleHandler"]
+    for handler in own:
+        handler.setLevel(logging.WARNING)
+        if len(flower.handlers) > len(own):  # the command line has set up its own
+            flower.removeHandler(handler)
 
 
 KNOWN_KEYS = {
