@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch import nn
 
@@ -24,8 +24,8 @@ from fedrms.tasks import Task
 Record = TypeVar("Record", ArrayRecord, ConfigRecord)
 
 
-class ClientUnavailableError(RunError):
-    """The client drops out of this round (``heterogeneity=dropout``)."""
+CLIENT_RAISED = 2
+"""Flower's error code for a ``ClientApp`` that raised."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ def client_app(load: Callable[[], ClientSide]) -> ClientApp:
     load : callable
         Returns this process's :class:`ClientSide`. Must be small to pickle and cheap to
         call again: the app is pickled with every message, so data must never hang on it.
+
+    Notes
+    -----
+    A client that drops out or diverges answers with an error. It does not raise: Flower's
+    Ray backend would print two tracebacks for it and bury the reason in them.
     """
     app = ClientApp()
 
@@ -67,17 +72,21 @@ def client_app(load: Callable[[], ClientSide]) -> ClientApp:
         config = _only(message.content.config_records)
         settings, server_round = LocalSettings.from_record(config), int(config["server-round"])  # type: ignore[arg-type]
         if drops_out(settings, server_round, np.array([client]))[0]:
-            raise ClientUnavailableError(f"client {client} dropped out of round {server_round}")
+            reason = f"client {client} dropped out of round {server_round}"
+            return Message(Error(CLIENT_RAISED, reason), reply_to=message)
         received = tensors(_only(message.content.array_records), side.device)
         trainable, rest = split(side.module, received)
-        params, metrics = train_client(
-            LocalUpdate(side.task, as_function(side.module), settings),
-            trainable,
-            side.federation.client(client, server_round),
-            client=client,
-            server_round=server_round,
-            lr_scale=float(config.get("lr-scale", 1.0)),  # type: ignore[arg-type]
-        )
+        try:
+            params, metrics = train_client(
+                LocalUpdate(side.task, as_function(side.module), settings),
+                trainable,
+                side.federation.client(client, server_round),
+                client=client,
+                server_round=server_round,
+                lr_scale=float(config.get("lr-scale", 1.0)),  # type: ignore[arg-type]
+            )
+        except RunError as problem:
+            return Message(Error(CLIENT_RAISED, str(problem)), reply_to=message)
         arrays = {name: (params | rest)[name].cpu() for name in received}
         return Message(
             RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord(metrics)}),  # type: ignore[arg-type]

@@ -7,7 +7,6 @@ batches, so both give the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -97,9 +96,8 @@ class LocalUpdate:
         params, present = state["params"], batch["present"]
 
         def objective(params: Tree) -> tuple[Tensor, Tensor]:
-            losses = self.task.losses(self.apply, params, batch)
-            losses = torch.where(present > 0, losses, torch.zeros_like(losses))
-            total = losses.sum() / present.sum()
+            losses = self.task.losses(self.apply, params, batch) * present
+            total = losses.sum() / present.sum().clamp(min=1.0)
             if settings.proximal_mu:
                 anchor = state["anchor"]
                 drift = sum((p - anchor[name]).square().sum() for name, p in params.items())
@@ -123,7 +121,9 @@ class LocalUpdate:
             }
             after["velocity"] = gradients
         lr = state["lr"]["lr"]
-        after["params"] = {name: p - lr * gradients[name] for name, p in params.items()}
+        after["params"] = {
+            name: torch.addcmul(p, lr, gradients[name], value=-1) for name, p in params.items()
+        }
         return after, losses
 
     def finish(self, state: State) -> Tree:
@@ -133,6 +133,3 @@ class LocalUpdate:
     def losses(self, params: Tree, batch: Batch) -> Tensor:
         """Return the losses ``[examples]`` at fixed parameters, for the other statistics."""
         return self.task.losses(self.apply, params, batch)
-
-
-StepFunction = Callable[[State, Batch], tuple[State, Tensor]]

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any
 
 from fedrms.errors import ConfigError
 
 STATISTICS = ("prequential", "incoming", "holdout")
 """Where a client's losses are read for its noise statistic (see :mod:`local_update`)."""
+
+NUMBERS: dict[str, tuple[type, str]] = {
+    "int": (Integral, "a whole number"),
+    "float": (Real, "a number"),
+}
+ELSEWHERE = {
+    "seed": "seed",
+    "statistic": "strategy.statistic",
+    "dropout": "heterogeneity.dropout",
+    "straggler_fraction": "heterogeneity.straggler_fraction",
+    "min_work": "heterogeneity.min_work",
+}
+"""Config keys of the settings that are not under ``client``."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +86,13 @@ class LocalSettings:
         ConfigError
             Naming the config key, the value and the remedy.
         """
+        for item in fields(self):
+            value = getattr(self, item.name)
+            kind, said = NUMBERS.get(str(item.type), (object, ""))
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise ConfigError(_config_key(item.name), f"is {value!r}", f"set {said}")
         for key, smallest, open_end in (
+            ("seed", 0, False),
             ("lr", 0.0, True),
             ("epochs", 1, False),
             ("steps", 0, False),
@@ -85,23 +105,23 @@ class LocalSettings:
             value = getattr(self, key)
             if not (value > smallest or (value == smallest and not open_end)):
                 bound = f"more than {smallest}" if open_end else f"{smallest} or more"
-                raise ConfigError(f"client.{key}", f"is {value}", f"set it to {bound}")
-        for key, name in (
-            ("dropout", "heterogeneity.dropout"),
-            ("straggler_fraction", "heterogeneity.straggler_fraction"),
-            ("min_work", "heterogeneity.min_work"),
-        ):
+                raise ConfigError(_config_key(key), f"is {value}", f"set it to {bound}")
+        for key in ("dropout", "straggler_fraction", "min_work"):
             if not 0 <= getattr(self, key) <= 1:
-                raise ConfigError(name, f"is {getattr(self, key)}", "set a share in [0, 1]")
+                raise ConfigError(
+                    _config_key(key), f"is {getattr(self, key)}", "set a share in [0, 1]"
+                )
         if self.statistic not in STATISTICS:
             raise ConfigError(
-                "strategy.statistic",
+                _config_key("statistic"),
                 f"no client reports {self.statistic!r}",
                 f"choose one of {', '.join(STATISTICS)}",
             )
         if not 0 < self.holdout_fraction < 1:
             raise ConfigError(
-                "client.holdout_fraction", f"is {self.holdout_fraction}", "set a share in (0, 1)"
+                _config_key("holdout_fraction"),
+                f"is {self.holdout_fraction}",
+                "set a share in (0, 1)",
             )
 
     def to_record(self) -> dict[str, int | float | str]:
@@ -113,3 +133,7 @@ class LocalSettings:
         """Read settings from a ``ConfigRecord``; unknown keys are other people's business."""
         keys = {f.name: f.name.replace("_", "-") for f in fields(cls)}
         return cls(**{name: record[key] for name, key in keys.items() if key in record})
+
+
+def _config_key(name: str) -> str:
+    return ELSEWHERE.get(name, f"client.{name}")

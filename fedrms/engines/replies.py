@@ -8,11 +8,9 @@ from typing import overload
 import torch
 from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
 
+from fedrms.client.app import CLIENT_RAISED
 from fedrms.engines.flower_border import LazyArray, number
 from fedrms.server.cohort import Layout, StackedReplies
-
-CLIENT_RAISED = 2
-"""Flower's error code for a ``ClientApp`` that raised."""
 
 
 class CohortReplies(Sequence[Message]):

@@ -11,16 +11,17 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from torch import Tensor, nn
 
-from fedrms.client.app import split, tensors
+from fedrms.client.app import CLIENT_RAISED, split, tensors
 from fedrms.client.evaluate import evaluate
-from fedrms.client.local_update import LocalUpdate, as_function
+from fedrms.client.local_update import LocalUpdate, Tree, as_function
 from fedrms.client.schedule import drops_out
 from fedrms.client.settings import LocalSettings
 from fedrms.client.train import divergence
 from fedrms.data import Federation
+from fedrms.engines.cohort_training import ClientRows, train_cohort
+from fedrms.engines.executor import Executor
 from fedrms.engines.flower_border import FIRST_NODE_ID, become_server, number
-from fedrms.engines.replies import CLIENT_RAISED, CohortReplies
-from fedrms.engines.stacked import ClientRows, train_cohort
+from fedrms.engines.replies import CohortReplies
 from fedrms.server.client_scaler import ClientId
 from fedrms.server.cohort import Layout, StackedReplies
 from fedrms.tasks import Task
@@ -39,8 +40,12 @@ class VectorGrid(Grid):
         Everyone's data.
     device : str
         Where clients train.
+    executor : str
+        ``stacked`` trains clients as batches, ``loop`` one by one, ``auto`` times both.
     chunk_clients : int, optional
-        Most clients trained as one batch; all of a round's cohort by default.
+        Most clients in one batch; by default what fits a CPU's caches, all on a GPU.
+    threads : int, optional
+        Worker threads on a CPU; by default as many as PyTorch uses.
     run_id : int
         Flower's number for the run.
     """
@@ -52,7 +57,9 @@ class VectorGrid(Grid):
         federation: Federation,
         *,
         device: str = "cpu",
+        executor: str = "auto",
         chunk_clients: int | None = None,
+        threads: int | None = None,
         run_id: int = 1,
     ) -> None:
         self._task = task
@@ -60,7 +67,7 @@ class VectorGrid(Grid):
         self._apply = as_function(self._module)
         self._federation = federation
         self._device = device
-        self._chunk = chunk_clients
+        self._executor = Executor(executor, chunk_clients=chunk_clients, threads=threads)
         self._laid_out: dict[int, ClientRows] = {}
         self._waiting: dict[str, Message] = {}
         self.set_run(become_server(run_id))
@@ -148,14 +155,11 @@ class VectorGrid(Grid):
         parts = []
         for (_, server_round, settings), positions in groups.items():
             received = _records(messages[positions[0]])[0]
-            step = self._chunk or len(positions)
-            for start in range(0, len(positions), step):
-                chunk = positions[start : start + step]
-                parts.append(
-                    self._train_group(
-                        received, layout, settings, server_round, clients[chunk], scales[chunk]
-                    )
+            parts.append(
+                self._train_group(
+                    received, layout, settings, server_round, clients[positions], scales[positions]
                 )
+            )
         return CohortReplies(messages, clients.tolist(), _join(parts), layout)
 
     def _train_group(
@@ -174,19 +178,21 @@ class VectorGrid(Grid):
         }
         clients, lr_scale = clients[~dropped], lr_scale[~dropped]
         if not clients.size:
-            return StackedReplies([], torch.zeros(0, sum(layout.sizes)), {}, failures)
+            nobody = torch.zeros(0, sum(layout.sizes), device=self._device)
+            return StackedReplies([], nobody, {}, failures)
         received = tensors(record, self._device)
         trainable, rest = split(self._module, received)
-        params, metrics = train_cohort(
+        stack, metrics = train_cohort(
             LocalUpdate(self._task, self._apply, settings),
             trainable,
             self._rows(server_round),
             clients=clients,
             server_round=server_round,
             lr_scale=lr_scale,
+            executor=self._executor,
         )
-        everything = params | {n: v.expand(len(clients), *v.shape) for n, v in rest.items()}
-        stack = torch.cat([everything[name].flatten(1) for name in layout.names], dim=1)
+        if tuple(trainable) != layout.names:
+            stack = _reorder(stack, trainable, rest, layout)
         finite = np.isfinite(metrics["update-norm"]) & np.isfinite(metrics["train-loss"])
         for row in np.flatnonzero(~finite):
             problem = divergence({name: column[row] for name, column in metrics.items()})
@@ -224,6 +230,14 @@ class VectorGrid(Grid):
 def _records(message: Message) -> tuple[ArrayRecord, ConfigRecord]:
     content = message.content
     return next(iter(content.array_records.values())), next(iter(content.config_records.values()))
+
+
+def _reorder(stack: Tensor, trainable: Tree, rest: Tree, layout: Layout) -> Tensor:
+    """Put floating buffers beside the parameters, in the order of the sent record."""
+    parts = torch.split(stack, [value.numel() for value in trainable.values()], dim=1)
+    columns = dict(zip(trainable, parts, strict=True))
+    columns |= {n: v.reshape(1, -1).expand(len(stack), -1) for n, v in rest.items()}
+    return torch.cat([columns[name] for name in layout.names], dim=1)
 
 
 def _join(parts: list[StackedReplies]) -> StackedReplies:

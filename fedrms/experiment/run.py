@@ -20,6 +20,7 @@ from flwr.serverapp import Grid
 from omegaconf import DictConfig, OmegaConf
 
 from fedrms.client import ClientSide, client_app
+from fedrms.engines.executor import EXECUTORS
 from fedrms.engines.observed import ObservedGrid
 from fedrms.engines.vector import VectorGrid
 from fedrms.errors import ConfigError, FedRMSError, RunError
@@ -180,7 +181,7 @@ class Engine:
 
 
 ENGINE_OPTIONS = {
-    "vector": {"chunk_clients"},
+    "vector": {"executor", "chunk_clients", "threads"},
     "ray": {"num_cpus", "num_gpus", "client_cpus", "client_gpus"},
 }
 
@@ -195,16 +196,19 @@ def build_engine(config: Mapping[str, Any], side: ClientSide, device: str) -> En
     for key in options.keys() - known:
         raise ConfigError(f"engine.{key}", "nothing reads this key", SEE_HELP)
     if name == "vector":
-        chunk = options["chunk_clients"]
-        if chunk is not None and not (isinstance(chunk, int) and chunk >= 1):
-            raise ConfigError("engine.chunk_clients", f"is {chunk!r}", "set 1 or more, or null")
+        for key in ("chunk_clients", "threads"):
+            value = options[key]
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise ConfigError(f"engine.{key}", f"is {value!r}", "set 1 or more, or null")
+        if options["executor"] not in EXECUTORS:
+            raise ConfigError(
+                "engine.executor",
+                f"there is no {options['executor']!r}",
+                f"choose one of {', '.join(EXECUTORS)}",
+            )
 
         def serve_here(main: Callable[[Grid], None]) -> None:
-            main(
-                VectorGrid(
-                    side.task, side.module, side.federation, device=device, chunk_clients=chunk
-                )
-            )
+            main(VectorGrid(side.task, side.module, side.federation, device=device, **options))
 
         return Engine(serve_here)
     from fedrms.engines.ray import refuse_dead_workers, require_ray, run_on_ray

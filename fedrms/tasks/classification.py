@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fedrms.tasks.task import Apply, Batch, Params, seeded_module
 
@@ -32,12 +31,17 @@ class Classification:
 
     def losses(self, apply: Apply, params: Params, batch: Batch) -> Tensor:
         """Return the cross-entropy of each example, ``[examples]``, in nats."""
-        return functional.cross_entropy(apply(params, batch["x"]), batch["y"], reduction="none")
+        return _cross_entropy(apply(params, batch["x"]), batch["y"])
 
     def metrics(self, apply: Apply, params: Params, batch: Batch) -> dict[str, Tensor]:
         """Return ``loss`` (nats) and ``accuracy`` (0 or 1) of each example."""
         scores = apply(params, batch["x"])
         return {
-            "loss": functional.cross_entropy(scores, batch["y"], reduction="none"),
+            "loss": _cross_entropy(scores, batch["y"]),
             "accuracy": (scores.argmax(-1) == batch["y"]).to(scores.dtype),
         }
+
+
+def _cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return ``[examples]`` losses, without torch's search for ignored labels."""
+    return -scores.log_softmax(-1).gather(-1, labels[..., None]).squeeze(-1)

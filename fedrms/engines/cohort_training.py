@@ -1,4 +1,4 @@
-"""Train a cohort as one batched program: ``step`` mapped over a stack of clients."""
+"""A cohort's round: lay out its batches, train it, and report its losses."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import vmap
 
-from fedrms.client.local_update import LocalUpdate, State, Tree
+from fedrms.client.local_update import LocalUpdate, Tree
 from fedrms.client.reply import needs_received_losses, reply_metrics
 from fedrms.client.schedule import Schedule, schedule
+from fedrms.engines.executor import Executor, Work
 
 SCORED_AT_ONCE = 1 << 15
 """Rows scored in one forward pass outside of training."""
@@ -41,12 +41,12 @@ def train_cohort(
     clients: np.ndarray,
     server_round: int,
     lr_scale: np.ndarray,
-) -> tuple[Tree, dict[str, np.ndarray]]:
+    executor: Executor,
+) -> tuple[Tensor, dict[str, np.ndarray]]:
     """Train many clients from the same model for one round.
 
     Gives each client the numbers that :func:`fedrms.client.train.train_client` gives it,
-    to rounding. Clients are ordered by their number of steps, so that those still at work
-    at any step are the first rows of the stack and nobody waits under a mask.
+    to rounding.
 
     Parameters
     ----------
@@ -60,75 +60,48 @@ def train_cohort(
         The round, from 1.
     lr_scale : np.ndarray
         ``[cohort]`` factors on the local learning rate.
+    executor : Executor
+        How the steps are run.
 
     Returns
     -------
-    params : dict of Tensor
-        ``[cohort, ...]`` each, in the order of ``clients``.
+    stack : Tensor
+        ``[cohort, parameters]``: a client a row, the parameters in the order of ``received``.
     metrics : dict of np.ndarray
         ``[cohort]`` each, see :func:`fedrms.client.reply.reply_metrics`.
     """
     settings = update.settings
     sizes = np.diff(data.offsets)[clients]
     plan = schedule(settings, server_round, clients, sizes)
-    order = np.argsort(-plan.steps, kind="stable")
-    device = next(iter(received.values())).device
     starts = data.offsets[:-1][clients]
-    rows = torch.from_numpy(starts[None, order, None] + plan.rows[:, order]).to(device)
-    present = torch.from_numpy(plan.present[:, order]).to(device, torch.float32)
-    lr = torch.from_numpy(settings.lr * lr_scale[order]).to(device, torch.float32)
+    work = Work(update, received, data.columns, starts, plan, settings.lr * lr_scale)
+    stack, step_losses = executor.train(work)
 
-    state = _begin(update, received, lr)
-    step = vmap(update.step, randomness="different")
-    step_losses = torch.zeros(rows.shape, device=device)
-    active = (plan.steps[None, :] > np.arange(rows.shape[0])[:, None]).sum(1)
-    for t, count in enumerate(active.tolist()):
-        batch = {name: column[rows[t, :count]] for name, column in data.columns.items()}
-        batch["present"] = present[t, :count]
-        front = {part: {n: v[:count] for n, v in tree.items()} for part, tree in state.items()}
-        after, losses = step(front, batch)
-        step_losses[t, :count] = losses.detach()
-        state = after if count == len(clients) else _write_front(state, after, count)
-    back = torch.from_numpy(np.argsort(order)).to(device)
-    params = {name: value[back] for name, value in update.finish(state).items()}
-
-    other_losses, other_present = _other_losses(update, received, params, data, clients, plan)
-    squared = sum(
-        (params[name] - received[name]).double().square().flatten(1).sum(1) for name in params
-    )
-    assert isinstance(squared, Tensor)
+    flat = torch.cat([value.reshape(-1) for value in received.values()])
+    other_losses, other_present = _other_losses(update, received, stack, data, clients, plan)
     metrics = reply_metrics(
         settings,
         plan,
         clients=clients,
         sizes=sizes,
-        step_losses=step_losses[:, back].cpu().numpy(),
+        step_losses=step_losses,
         other_losses=other_losses,
         other_present=other_present,
-        update_norm=squared.sqrt().cpu().numpy(),
+        update_norm=_norms(stack, flat),
     )
-    return params, metrics
+    return stack, metrics
 
 
-def _begin(update: LocalUpdate, received: Tree, lr: Tensor) -> State:
-    def one(rate: Tensor) -> State:
-        return update.begin(received, rate)
-
-    state: State = vmap(one, out_dims=0)(lr)
-    return state
-
-
-def _write_front(state: State, after: State, count: int) -> State:
-    for part in ("params", "velocity"):
-        for name, value in after.get(part, {}).items():
-            state[part][name][:count] = value
-    return state
+def _norms(stack: Tensor, flat: Tensor) -> np.ndarray:
+    """Return the L2 norms of the updates, ``[cohort]``, summed in float64 a row at a time."""
+    norms = [(row - flat).double().square().sum() for row in stack]
+    return np.asarray(torch.stack(norms).sqrt().cpu().numpy())
 
 
 def _other_losses(
     update: LocalUpdate,
     received: Tree,
-    trained: Tree,
+    stack: Tensor,
     data: ClientRows,
     clients: np.ndarray,
     plan: Schedule,
@@ -151,7 +124,8 @@ def _other_losses(
         held = np.flatnonzero(plan.held_out[client])
         picked = torch.from_numpy(data.offsets[clients[client]] + held)
         batch = {n: c[picked.to(c.device)] for n, c in data.columns.items()}
-        own = {name: value[client] for name, value in trained.items()}
+        parts = torch.split(stack[client], [value.numel() for value in received.values()])
+        own = {n: part.view(received[n].shape) for n, part in zip(received, parts, strict=True)}
         losses[client, held] = update.losses(own, batch).detach().cpu().numpy()
         wanted[client, held] = True
     return losses, wanted

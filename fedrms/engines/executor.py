@@ -1,0 +1,279 @@
+"""Two executors of the same pure step, and the choice between them.
+
+``stacked`` trains chunks of clients as one batched graph: best where the work of a client is
+smaller than the cost of launching its operations, and on a GPU. ``loop`` trains one client
+after the other: best where the arithmetic is everything, such as wide layers or convolutions
+on a CPU. ``auto`` times both for a few steps, once for each model and shape.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedrms.client.local_update import LocalUpdate, State, Tree
+from fedrms.client.schedule import Schedule
+from fedrms.engines.traced_step import StepCache
+
+log = logging.getLogger("fedrms")
+
+EXECUTORS = ("auto", "stacked", "loop")
+CHUNK_BYTES = 2 << 20
+"""Parameters of a chunk on a CPU: what its caches hold."""
+TRIAL_STEPS = 3
+ALWAYS_STACKED = 8192
+"""Parameters up to which stacking always wins on a CPU; nothing is timed."""
+SHRINK = 0.85
+"""A stack is cut when the clients still at work fall below this share of it."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A cohort's local training for one round, laid out.
+
+    Attributes
+    ----------
+    update : LocalUpdate
+        The pure step.
+    received : Tree
+        The global model.
+    columns : Tree
+        Everyone's examples, ``[total, ...]``.
+    starts : np.ndarray
+        ``[cohort]`` first row of each client.
+    plan : Schedule
+        The batches.
+    lr : np.ndarray
+        ``[cohort]`` local learning rates.
+    """
+
+    update: LocalUpdate
+    received: Tree
+    columns: Tree
+    starts: np.ndarray
+    plan: Schedule
+    lr: np.ndarray
+
+
+class Executor:
+    """Train cohorts, and remember what was traced and chosen.
+
+    Parameters
+    ----------
+    choice : str
+        ``auto``, ``stacked`` or ``loop``.
+    chunk_clients : int, optional
+        Most clients in one stack; by default what fits the caches of a CPU, or all on a GPU.
+    threads : int, optional
+        Worker threads on a CPU; by default PyTorch's number.
+    """
+
+    def __init__(
+        self,
+        choice: str = "auto",
+        *,
+        chunk_clients: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._choice = choice
+        self._chunk_clients = chunk_clients
+        self._threads = threads or torch.get_num_threads()
+        self._steps = {"stacked": StepCache(stacked=True), "loop": StepCache(stacked=False)}
+        self._chosen: dict[tuple[Any, ...], str] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+    def train(self, work: Work) -> tuple[Tensor, np.ndarray]:
+        """Train the cohort.
+
+        Returns
+        -------
+        stack : Tensor
+            ``[cohort, parameters]`` trained parameters, one row a client, in the order of
+            ``work.received``.
+        losses : np.ndarray
+            ``[steps, cohort, batch]`` losses before each update.
+        """
+        cohort = len(work.starts)
+        flat = torch.cat([value.reshape(-1) for value in work.received.values()])
+        stack = flat.expand(cohort, -1).clone()
+        losses = torch.zeros(work.plan.rows.shape, device=flat.device)
+        order = np.argsort(-work.plan.steps, kind="stable")
+        name = self._choose(work, order)
+        chunk = 1 if name == "loop" else self._chunk(flat, cohort)
+        parts = [order[start : start + chunk] for start in range(0, cohort, chunk)]
+
+        def run(part: np.ndarray) -> None:
+            self._run_chunk(name, work, part, stack, losses)
+
+        small = flat.numel() <= ALWAYS_STACKED and flat.device.type == "cpu"
+        with torch.no_grad(), _own_threads(1 if small else self._threads):
+            # Threads of small operations would only pass Python's lock around.
+            if name == "loop" and flat.numel() > ALWAYS_STACKED and flat.device.type == "cpu":
+                self._spread(run, parts)
+            else:
+                for part in parts:
+                    run(part)
+        return stack, losses.cpu().numpy()
+
+    def _spread(self, run: Callable[[np.ndarray], None], parts: list[np.ndarray]) -> None:
+        """Run clients on worker threads, one core each."""
+        run(parts[0])  # traces what the others share
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, initializer=_one_thread)
+        list(self._pool.map(run, parts[1:]))
+
+    def _run_chunk(
+        self,
+        name: str,
+        work: Work,
+        part: np.ndarray,
+        stack: Tensor,
+        losses: Tensor,
+        most_steps: int | None = None,
+    ) -> None:
+        """Train the clients of one chunk, those with the most steps first."""
+        device = stack.device
+        stacked = name == "stacked"
+        own = torch.from_numpy(work.starts[part])
+        rows = (torch.from_numpy(work.plan.rows[:, part]) + own[None, :, None]).to(device)
+        present = torch.from_numpy(work.plan.present[:, part]).to(device, torch.float32)
+        steps = work.plan.steps[part]
+        where = torch.from_numpy(part).to(device)
+        start = stack[where] if stacked else stack[part[0]]
+        everyone = state = _state(work, start, torch.from_numpy(work.lr[part]).to(start), stacked)
+        chunk_losses = torch.zeros(rows.shape, device=device)
+        width = len(part)
+        for t in range(min(int(steps[0]), most_steps or int(steps[0]))):
+            active = int((steps > t).sum())
+            if active < SHRINK * width:
+                width = active
+                state = {p: {n: v[:width] for n, v in tree.items()} for p, tree in state.items()}
+            if active < width:
+                state["lr"]["lr"][active:] = 0.0  # they have finished, and stay as they are
+            index = rows[t, :width] if stacked else rows[t, 0]
+            batch = {
+                column: values.index_select(0, index.reshape(-1)).view(
+                    *index.shape, *values.shape[1:]
+                )
+                for column, values in work.columns.items()
+            }
+            batch["present"] = present[t, :width] if stacked else present[t, 0]
+            done = self._steps[name].step(work.update, state, batch)(state, batch)
+            chunk_losses[t, :width] = done
+        if stacked:
+            parts = [value.flatten(1) for value in everyone["params"].values()]
+            stack[where] = torch.cat(parts, dim=1)
+        losses[:, where] = chunk_losses
+
+    def _choose(self, work: Work, order: np.ndarray) -> str:
+        """Return the executor for this work: the config's, or the faster of a short trial."""
+        device = next(iter(work.received.values())).device
+        if self._choice != "auto":
+            return self._choice
+        shapes = tuple((name, tuple(value.shape)) for name, value in work.received.items())
+        batch = work.plan.rows.shape[2]
+        key = (replace(work.update.settings, seed=0, lr=1.0), shapes, batch, str(device))
+        if key not in self._chosen:
+            self._chosen[key] = self._trial(work, order)
+        return self._chosen[key]
+
+    def _trial(self, work: Work, order: np.ndarray) -> str:
+        flat = torch.cat([value.reshape(-1) for value in work.received.values()])
+        chunk = order[: self._chunk(flat, len(order))]
+        try:
+            stacked = self._cost("stacked", work, chunk, flat)
+        except RuntimeError as error:
+            first = str(error).strip().splitlines()[0]
+            log.info("executor: loop, because clients cannot be stacked: %s", first)
+            return "loop"
+        if flat.device.type != "cpu" or flat.numel() <= ALWAYS_STACKED:
+            log.debug("executor: stacked, %d parameters on %s", flat.numel(), flat.device)
+            return "stacked"
+        loop = self._cost("loop", work, order[:1], flat)
+        best = "stacked" if stacked <= loop else "loop"
+        log.debug(
+            "executor: %s; a client's step takes %.0f us stacked by %d, %.0f us in a loop",
+            *(best, stacked * 1e6, len(chunk), loop * 1e6),
+        )
+        return best
+
+    def _cost(self, name: str, work: Work, part: np.ndarray, flat: Tensor) -> float:
+        """Time a client's step, after a first pass that traces it; nothing is kept."""
+        few = _take(work, part)
+        everyone = np.arange(len(part))
+        seconds = 0.0
+        with torch.no_grad():
+            for _ in range(2):
+                stack = flat.expand(len(part), -1).clone()
+                losses = torch.zeros(few.plan.rows.shape, device=flat.device)
+                started = time.perf_counter()
+                self._run_chunk(name, few, everyone, stack, losses, most_steps=TRIAL_STEPS)
+                seconds = time.perf_counter() - started
+        return seconds / len(part) / min(TRIAL_STEPS, int(few.plan.steps[0]))
+
+    def _chunk(self, flat: Tensor, cohort: int) -> int:
+        if self._chunk_clients is not None:
+            return self._chunk_clients
+        if flat.device.type != "cpu":
+            return cohort
+        fits = max(1, CHUNK_BYTES // (flat.numel() * flat.element_size()))
+        return int(min(fits, cohort))
+
+
+def _state(work: Work, trained: Tensor, lr: Tensor, stacked: bool) -> State:
+    """Return the clients' state from their flat parameters ``[..., parameters]``.
+
+    One client's parameters stay views of its row, and are trained where they lie; those of
+    a stack are laid out one contiguous block a tensor.
+    """
+    lead = trained.shape[:-1]
+    shapes = {name: value.shape for name, value in work.received.items()}
+    parts = torch.split(trained, [shape.numel() for shape in shapes.values()], dim=-1)
+    params = {
+        name: part.reshape(*lead, *shape).contiguous()
+        for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
+    state: State = {"params": params, "lr": {"lr": lr if stacked else lr[0]}}
+    settings = work.update.settings
+    if settings.momentum:
+        state["velocity"] = {name: torch.zeros_like(value) for name, value in params.items()}
+    if settings.proximal_mu:
+        state["anchor"] = {
+            name: value.expand(*lead, *value.shape) for name, value in work.received.items()
+        }
+    return state
+
+
+def _take(work: Work, part: np.ndarray) -> Work:
+    """Return the work of a few of the clients."""
+    plan = replace(
+        work.plan,
+        rows=work.plan.rows[:, part],
+        present=work.plan.present[:, part],
+        steps=work.plan.steps[part],
+    )
+    return replace(work, starts=work.starts[part], plan=plan, lr=work.lr[part])
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def _own_threads(count: int) -> Iterator[None]:
+    """Let operations use this many threads: small ones only wait for each other on more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
