@@ -8,7 +8,9 @@ final ``p - lr * g`` writes where the parameters already lie.
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +24,11 @@ from fedrms.client.local_update import LocalUpdate, State, Tree
 
 Step = Callable[[State, Tree], Tensor]
 """``step(state, batch) -> losses``; the state is updated in place."""
+
+log = logging.getLogger("fedrms")
+
+UPDATED = ("params", "velocity")
+"""Parts of a client's state that a step changes."""
 
 ATEN = torch.ops.aten
 VIEWS = {
@@ -42,8 +49,14 @@ VIEWS = {
 SAME_SHAPE_VIEWS = {ATEN.view.default, ATEN._unsafe_view.default, ATEN.expand.default}
 
 
+TRACE_AFTER = 3
+"""Uses of a shape before it is worth tracing; ragged cohorts have shapes that come once."""
+
+
 class StepCache:
-    """Traced steps by shape, so that each is traced once in a run.
+    """Steps by shape: traced once in a run, when a shape comes often enough to pay for it.
+
+    A step that cannot be traced, because it decides by value, stays as it is.
 
     Parameters
     ----------
@@ -54,15 +67,21 @@ class StepCache:
     def __init__(self, *, stacked: bool) -> None:
         self._stacked = stacked
         self._made: dict[tuple[Any, ...], Step] = {}
+        self._uses: Counter[tuple[Any, ...]] = Counter()
         self._lock = threading.Lock()
 
     def step(self, update: LocalUpdate, state: State, batch: Tree) -> Step:
-        """Return the step for these shapes, traced now if they are new."""
+        """Return the step for these shapes."""
         key = (replace(update.settings, seed=0, lr=1.0), _signature(state), _signature(batch))
         with self._lock:
-            if key not in self._made:
-                self._made[key] = trace_step(update, state, batch, stacked=self._stacked)
-            return self._made[key]
+            self._uses[key] += 1
+            if key not in self._made and self._uses[key] >= TRACE_AFTER:
+                try:
+                    self._made[key] = trace_step(update, state, batch, stacked=self._stacked)
+                except RuntimeError as error:
+                    log.debug("the step is not traced: %s", str(error).splitlines()[0])
+                    self._made[key] = untraced_step(update, stacked=self._stacked)
+            return self._made.get(key) or untraced_step(update, stacked=self._stacked)
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,20 @@ class _Leaves:
     inputs: tuple[tuple[str, str], ...]
     columns: tuple[str, ...]
     updated: tuple[tuple[str, str], ...]
+
+
+def untraced_step(update: LocalUpdate, *, stacked: bool) -> Step:
+    """Return the pure step as it is, writing its result into the state it was given."""
+    one_step = vmap(update.step, randomness="different") if stacked else update.step
+
+    def run(state: State, batch: Tree) -> Tensor:
+        after, losses = one_step(state, batch)
+        for part in UPDATED:
+            for name, value in after.get(part, {}).items():
+                state[part][name].copy_(value)
+        return losses
+
+    return run
 
 
 def trace_step(update: LocalUpdate, state: State, batch: Tree, *, stacked: bool) -> Step:
@@ -92,9 +125,7 @@ def trace_step(update: LocalUpdate, state: State, batch: Tree, *, stacked: bool)
     leaves = _Leaves(
         inputs=tuple((part, name) for part, tree in state.items() for name in tree),
         columns=tuple(batch),
-        updated=tuple(
-            (part, name) for part in ("params", "velocity") if part in state for name in state[part]
-        ),
+        updated=tuple((part, name) for part in UPDATED if part in state for name in state[part]),
     )
     one_step = vmap(update.step, randomness="different") if stacked else update.step
 
