@@ -52,7 +52,8 @@ def train_client(
     settings = update.settings
     who, sizes = np.array([client]), np.array([len(examples.y)])
     plan = schedule(settings, server_round, who, sizes)
-    device = next(iter(received.values())).device
+    some = next(iter(received.values()))
+    device = some.device
     data = {
         "x": torch.as_tensor(examples.x, device=device),
         "y": torch.as_tensor(examples.y, device=device),
@@ -65,7 +66,8 @@ def train_client(
         other_losses[0] = update.losses(received, data).detach().cpu().numpy()
         other_present[:] = True
 
-    state = update.begin(received, torch.tensor(settings.lr * lr_scale, device=device))
+    lr = torch.tensor(settings.lr * lr_scale, dtype=some.dtype, device=device)
+    state = update.begin(received, lr)
     step_losses: list[Tensor] = []
     for step in range(int(plan.steps[0])):
         batch = {name: column[rows[step]] for name, column in data.items()}

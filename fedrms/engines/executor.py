@@ -107,30 +107,37 @@ class Executor:
         stack = flat.expand(cohort, -1).clone()
         losses = torch.zeros(work.plan.rows.shape, device=flat.device)
         order = np.argsort(-work.plan.steps, kind="stable")
-        name = self._choose(work, order)
-        chunk = 1 if name == "loop" else self._chunk(flat, cohort)
-        parts = [order[start : start + chunk] for start in range(0, cohort, chunk)]
-
-        def run(part: np.ndarray) -> None:
-            self._run_chunk(name, work, part, stack, losses)
-
-        small = flat.numel() <= ALWAYS_STACKED and flat.device.type == "cpu"
-        with torch.no_grad(), _own_threads(1 if small else self._threads):
-            # Threads of small operations would only pass Python's lock around.
-            if name == "loop" and flat.numel() > ALWAYS_STACKED and flat.device.type == "cpu":
-                self._spread(run, parts)
-            else:
-                for part in parts:
-                    run(part)
+        with _one_thread_an_operation():
+            name = self._choose(work, order)
+            chunk = 1 if name == "loop" else self._chunk(flat, cohort)
+            parts = [order[start : start + chunk] for start in range(0, cohort, chunk)]
+            self._spread(
+                lambda part: self._run_chunk(name, work, part, stack, losses),
+                parts,
+                self._workers(flat),
+            )
         return stack, losses.cpu().numpy()
 
-    def _spread(self, run: Callable[[np.ndarray], None], parts: list[np.ndarray]) -> None:
-        """Run clients on worker threads, one core each."""
-        run(parts[0])  # traces what the others share
+    def _spread(
+        self, run: Callable[[np.ndarray], None], parts: list[np.ndarray], workers: int
+    ) -> None:
+        """Run the parts on worker threads, or here."""
+        if workers == 1 or len(parts) == 1:
+            for part in parts:
+                run(part)
+            return
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, initializer=_one_thread)
-        list(self._pool.map(run, parts[1:]))
+            self._pool = ThreadPoolExecutor(
+                workers, initializer=torch.set_num_threads, initargs=(1,)
+            )
+        list(self._pool.map(run, parts))
 
+    def _workers(self, flat: Tensor) -> int:
+        """Return how many threads share the parts; small steps only pass Python's lock around."""
+        small = flat.numel() <= ALWAYS_STACKED
+        return 1 if small or flat.device.type != "cpu" else self._threads
+
+    @torch.no_grad()
     def _run_chunk(
         self,
         name: str,
@@ -150,7 +157,7 @@ class Executor:
         where = torch.from_numpy(part).to(device)
         start = stack[where] if stacked else stack[part[0]]
         everyone = state = _state(work, start, torch.from_numpy(work.lr[part]).to(start), stacked)
-        chunk_losses = torch.zeros(rows.shape, device=device)
+        chunk_losses = torch.zeros(rows.shape, dtype=_wide(stack), device=device)
         width = len(part)
         for t in range(min(int(steps[0]), most_steps or int(steps[0]))):
             active = int((steps > t).sum())
@@ -214,7 +221,7 @@ class Executor:
         with torch.no_grad():
             for _ in range(2):
                 stack = flat.expand(len(part), -1).clone()
-                losses = torch.zeros(few.plan.rows.shape, device=flat.device)
+                losses = torch.zeros(few.plan.rows.shape, dtype=_wide(flat), device=flat.device)
                 started = time.perf_counter()
                 self._run_chunk(name, few, everyone, stack, losses, most_steps=TRIAL_STEPS)
                 seconds = time.perf_counter() - started
@@ -226,7 +233,7 @@ class Executor:
         if flat.device.type != "cpu":
             return cohort
         fits = max(1, CHUNK_BYTES // (flat.numel() * flat.element_size()))
-        return int(min(fits, cohort))
+        return int(min(fits, -(-cohort // self._workers(flat))))
 
 
 def _state(work: Work, trained: Tensor, lr: Tensor, stacked: bool) -> State:
@@ -264,15 +271,20 @@ def _take(work: Work, part: np.ndarray) -> Work:
     return replace(work, starts=work.starts[part], plan=plan, lr=work.lr[part])
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+def _wide(parameters: Tensor) -> torch.dtype:
+    """Return the dtype that losses of these parameters are kept in."""
+    return torch.promote_types(parameters.dtype, torch.float32)
 
 
 @contextmanager
-def _own_threads(count: int) -> Iterator[None]:
-    """Let operations use this many threads: small ones only wait for each other on more."""
+def _one_thread_an_operation() -> Iterator[None]:
+    """Keep PyTorch from splitting operations over threads.
+
+    Clients are spread over worker threads instead: operations this small wait for each
+    other longer than they work, and on a busy machine far longer.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(1)
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ final ``p - lr * g`` writes where the parameters already lie.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections import Counter
@@ -21,6 +22,7 @@ from torch.func import vmap
 from torch.fx import GraphModule, Node
 
 from fedrms.client.local_update import LocalUpdate, State, Tree
+from fedrms.client.settings import LocalSettings
 
 Step = Callable[[State, Tree], Tensor]
 """``step(state, batch) -> losses``; the state is updated in place."""
@@ -72,7 +74,7 @@ class StepCache:
 
     def step(self, update: LocalUpdate, state: State, batch: Tree) -> Step:
         """Return the step for these shapes."""
-        key = (replace(update.settings, seed=0, lr=1.0), _signature(state), _signature(batch))
+        key = (_traced(update.settings), _signature(state), _signature(batch))
         with self._lock:
             self._uses[key] += 1
             if key not in self._made and self._uses[key] >= TRACE_AFTER:
@@ -80,8 +82,18 @@ class StepCache:
                     self._made[key] = trace_step(update, state, batch, stacked=self._stacked)
                 except RuntimeError as error:
                     log.debug("the step is not traced: %s", str(error).splitlines()[0])
-                    self._made[key] = untraced_step(update, stacked=self._stacked)
-            return self._made.get(key) or untraced_step(update, stacked=self._stacked)
+                    self._made[key] = self._untraced(update)
+            return self._made.get(key) or self._untraced(update)
+
+    def _untraced(self, update: LocalUpdate) -> Step:
+        """Return the step untraced, one thread at a time: it lends the module its parameters."""
+        step = untraced_step(update, stacked=self._stacked)
+
+        def run(state: State, batch: Tree) -> Tensor:
+            with self._lock:
+                return step(state, batch)
+
+        return run
 
 
 @dataclass(frozen=True)
@@ -216,6 +228,12 @@ def _root(node: Any) -> Any:
     while isinstance(node, Node) and node.op == "call_function" and node.target in VIEWS:
         node = node.args[0]
     return node
+
+
+@functools.lru_cache(maxsize=64)
+def _traced(settings: LocalSettings) -> LocalSettings:
+    """Return what a graph depends on; cached, for it is asked for at every step."""
+    return replace(settings, seed=0, lr=1.0)
 
 
 def _signature(tree: Any) -> tuple[Any, ...]:
