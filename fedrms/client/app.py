@@ -97,7 +97,8 @@ def client_app(load: Callable[[], ClientSide]) -> ClientApp:
     def evaluate_client(message: Message, context: Context) -> Message:
         side, client = load(), partition(context)
         received = tensors(_only(message.content.array_records), side.device)
-        scores = evaluate(side.task, side.module, received, side.federation)
+        trainable, _ = split(side.module, received)
+        scores = evaluate(side.task, side.module, trainable, side.federation)
         values = {
             name: float(side.federation.per_client_metric(value)[client])
             for name, value in scores.items()

@@ -105,7 +105,7 @@ class Executor:
         cohort = len(work.starts)
         flat = torch.cat([value.reshape(-1) for value in work.received.values()])
         stack = flat.expand(cohort, -1).clone()
-        losses = torch.zeros(work.plan.rows.shape, device=flat.device)
+        losses = torch.zeros(work.plan.rows.shape, dtype=_wide(flat), device=flat.device)
         order = np.argsort(-work.plan.steps, kind="stable")
         with _one_thread_an_operation():
             name = self._choose(work, order)

@@ -115,7 +115,9 @@ class VectorGrid(Grid):
         messages = list(messages)
         for message in messages:
             number(message)
-        if messages and all(m.metadata.message_type == "train" for m in messages):
+        nodes = {message.metadata.dst_node_id for message in messages}
+        training = all(message.metadata.message_type == "train" for message in messages)
+        if messages and training and len(nodes) == len(messages):
             return self._train(messages)
         return [self._answer(message) for message in messages]
 
@@ -215,9 +217,9 @@ class VectorGrid(Grid):
         return self._laid_out[stage.start_round]
 
     def _evaluate(self, message: Message) -> RecordDict:
-        received = tensors(_records(message)[0], self._device)
+        trainable, _ = split(self._module, tensors(_records(message)[0], self._device))
         client = self._client(message)
-        scores = evaluate(self._task, self._module, received, self._federation)
+        scores = evaluate(self._task, self._module, trainable, self._federation)
         values = {
             name: float(self._federation.per_client_metric(value)[client])
             for name, value in scores.items()

@@ -1,0 +1,30 @@
+"""Scores of a model on the clean test set."""
+
+import numpy as np
+import pytest
+
+from fedrms.client.evaluate import evaluate
+from fedrms.data import Examples
+
+from .by_hand import federation, losses_at, parameters, problem
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+@pytest.mark.parametrize("batch_size", [1, 7, 30, 4096])
+def test_every_test_example_is_scored_whatever_the_batch_size(kind, batch_size):
+    task, module = problem(kind)
+    clients = federation([5], task=kind)
+    scores = evaluate(task, module, parameters(module), clients, batch_size=batch_size)
+    expected = losses_at(module, parameters(module), Examples(clients.test_x, clients.test_y))
+    np.testing.assert_allclose(scores["loss"], expected, rtol=1e-5, atol=1e-7)
+    assert set(scores) == {"loss", task.metric}
+    assert all(s.shape == (30,) and s.dtype == np.float64 for s in scores.values())
+
+
+def test_the_scores_are_those_of_the_parameters_that_are_given():
+    task, module = problem(hidden=())
+    clients = federation([5])
+    zero = {name: value * 0 for name, value in parameters(module).items()}
+    scores = evaluate(task, module, zero, clients)
+    np.testing.assert_allclose(scores["loss"], np.log(3.0), rtol=1e-6)
+    np.testing.assert_array_equal(scores["accuracy"], clients.test_y == 0)

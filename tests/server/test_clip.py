@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedrms.server.clip import clip_factors
+
+from .by_hand import quickly
+
+NORMS = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=12)
+
+
+def test_norms_over_an_absolute_limit_are_brought_down_to_it() -> None:
+    factors = clip_factors(np.array([0.0, 1.0, 2.0, 8.0]), largest=2.0, times_median=None)
+    assert factors.tolist() == [1.0, 1.0, 1.0, 0.25]
+
+
+def test_norms_over_a_multiple_of_the_median_are_brought_down_to_it() -> None:
+    # The median of 1, 2, 3, 100 is 2.5; twice that is 5.
+    factors = clip_factors(np.array([1.0, 2.0, 3.0, 100.0]), largest=None, times_median=2.0)
+    assert factors.tolist() == [1.0, 1.0, 1.0, 0.05]
+
+
+def test_of_two_limits_the_lower_holds() -> None:
+    norms = np.array([1.0, 2.0, 4.0])
+    assert clip_factors(norms, largest=1.0, times_median=1.5).tolist() == [1.0, 0.5, 0.25]
+    assert clip_factors(norms, largest=3.5, times_median=1.5).tolist() == [1.0, 1.0, 0.75]
+
+
+def test_without_limits_nothing_is_clipped() -> None:
+    assert clip_factors(np.array([1.0, 1e9]), largest=None, times_median=None).tolist() == [1, 1]
+
+
+@quickly
+@given(norms=NORMS, limit=st.floats(1e-3, 1e3))
+def test_clipped_norms_are_the_smaller_of_norm_and_limit(norms: list[float], limit: float) -> None:
+    factors = clip_factors(np.array(norms), largest=limit, times_median=None)
+    assert factors * norms == pytest.approx(np.minimum(norms, limit))
+
+
+@quickly
+@given(norms=st.lists(st.floats(1.0, 2.0), min_size=2, max_size=11), liar=st.floats(1e3, 1e12))
+def test_one_liar_cannot_lift_the_median_limit_above_the_honest_clients(
+    norms: list[float], liar: float
+) -> None:
+    factors = clip_factors(np.array([*norms, liar]), largest=None, times_median=1.0)
+    assert factors[-1] * liar <= max(norms) * (1 + 1e-12)

@@ -1,0 +1,133 @@
+"""What a task loses, and how it makes a model."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from fedrms.tasks import Classification, Regression, Task
+from fedrms.tasks.models import MLP, Linear
+
+
+def classification() -> Classification:
+    return Classification(lambda: MLP((4,), 3, hidden=5))
+
+
+def regression() -> Regression:
+    return Regression(lambda: Linear((4,), 1))
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def as_pure(module: nn.Module):
+    return lambda params, x: functional_call(module, params, (x,))
+
+
+def examples(task: Task, count: int = 7) -> dict[str, torch.Tensor]:
+    draw = seeded(11)
+    x = torch.randn(count, 4, generator=draw)
+    if isinstance(task, Classification):
+        return {"x": x, "y": torch.randint(0, 3, (count,), generator=draw)}
+    return {"x": x, "y": torch.randn(count, generator=draw)}
+
+
+@pytest.mark.parametrize("task", [classification(), regression()], ids=lambda t: t.metric)
+def test_a_task_satisfies_the_protocol_at_run_time(task):
+    assert isinstance(task, Task)
+
+
+def test_something_without_losses_is_no_task():
+    class Half:
+        metric = "accuracy"
+        higher_is_better = True
+
+        def init(self, generator):
+            return nn.Linear(1, 1)
+
+    assert not isinstance(Half(), Task)
+
+
+def test_classification_loses_torchs_cross_entropy_for_each_example():
+    task = classification()
+    module, batch = task.init(seeded(0)), examples(task)
+    losses = task.losses(as_pure(module), dict(module.named_parameters()), batch)
+    expected = [
+        functional.cross_entropy(module(x[None])[0], y)
+        for x, y in zip(*batch.values(), strict=True)
+    ]
+    torch.testing.assert_close(losses, torch.stack(expected))
+    assert losses.shape == (7,)
+
+
+def test_a_cross_entropy_by_hand():
+    """Scores 0 and log 3: the second class has three quarters of the probability."""
+    task = Classification(lambda: Linear((1,), 2))
+    batch = {"x": torch.ones(2, 1), "y": torch.tensor([0, 1])}
+    scores = torch.tensor([[1.0, 3.0], [1.0, 3.0]]).log()
+    losses = task.losses(lambda params, x: scores, {}, batch)
+    torch.testing.assert_close(losses, torch.tensor([4.0, 4.0 / 3.0]).log())
+
+
+def test_regression_loses_the_squared_error_of_each_example():
+    task = regression()
+    module, batch = task.init(seeded(0)), examples(task)
+    losses = task.losses(as_pure(module), dict(module.named_parameters()), batch)
+    expected = functional.mse_loss(module(batch["x"])[:, 0], batch["y"], reduction="none")
+    torch.testing.assert_close(losses, expected)
+    assert losses.shape == (7,)
+
+
+def test_accuracy_is_one_where_the_largest_score_is_the_label():
+    task = Classification(lambda: Linear((1,), 3))
+    scores = torch.tensor([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0], [0.0, 0.5, 1.0]])
+    batch = {"x": torch.zeros(3, 1), "y": torch.tensor([1, 1, 2])}
+    metrics = task.metrics(lambda params, x: scores, {}, batch)
+    assert metrics["accuracy"].tolist() == [1.0, 0.0, 1.0]
+    torch.testing.assert_close(
+        metrics["loss"], functional.cross_entropy(scores, batch["y"], reduction="none")
+    )
+
+
+def test_mse_is_the_squared_error_of_each_example():
+    task = regression()
+    batch = {"x": torch.zeros(2, 4), "y": torch.tensor([1.0, -2.0])}
+    metrics = task.metrics(lambda params, x: torch.tensor([[3.0], [-2.0]]), {}, batch)
+    assert metrics["mse"].tolist() == [4.0, 0.0]
+    assert metrics["loss"].tolist() == [4.0, 0.0]
+
+
+@pytest.mark.parametrize("task", [classification(), regression()], ids=lambda t: t.metric)
+def test_the_headline_metric_is_among_the_metrics(task):
+    module = task.init(seeded(0))
+    metrics = task.metrics(as_pure(module), dict(module.named_parameters()), examples(task))
+    assert set(metrics) == {"loss", task.metric}
+    assert all(values.shape == (7,) for values in metrics.values())
+
+
+@pytest.mark.parametrize("task", [classification(), regression()], ids=lambda t: t.metric)
+def test_the_initial_model_depends_on_the_generators_seed_alone(task):
+    one = task.init(seeded(3)).state_dict()
+    torch.rand(5)  # the global generator has moved on
+    used = seeded(3)
+    torch.rand(5, generator=used)  # and so has this one, whose seed is the same
+    two, other = task.init(used).state_dict(), task.init(seeded(4)).state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not any(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_init_leaves_the_global_generator_as_it_was():
+    before = copy.deepcopy(torch.get_rng_state())
+    classification().init(seeded(0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_init_leaves_the_generator_it_is_given_as_it_was():
+    mine = seeded(5)
+    before = mine.get_state()
+    classification().init(mine)
+    assert torch.equal(mine.get_state(), before)
