@@ -70,8 +70,9 @@ def test_over_many_rounds_everyone_is_sampled_about_alike() -> None:
 
 def test_who_evaluates_is_drawn_apart_from_who_trains() -> None:
     grid = on_nodes(range(2, 22))
-    FedRMS(fraction_train=0.3, fraction_evaluate=0.3).start(grid, record(w=[0.0]), num_rounds=1)
-    trained, evaluated = [{m.metadata.dst_node_id for m in sent} for sent in grid.sent]
+    strategy = FedRMS(identify="query", fraction_train=0.3, fraction_evaluate=0.3)
+    strategy.start(grid, record(w=[0.0]), num_rounds=1)
+    _, trained, evaluated = [{m.metadata.dst_node_id for m in sent} for sent in grid.sent]
     assert len(trained) == len(evaluated) == 6
     assert trained != evaluated
 
