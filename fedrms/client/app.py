@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricR
 from flwr.clientapp import ClientApp
 from torch import nn
 
-from fedrms.client.evaluate import evaluate
+from fedrms.client.evaluate import evaluate_client
 from fedrms.client.local_update import LocalUpdate, Tree, as_function
 from fedrms.client.schedule import drops_out
 from fedrms.client.settings import LocalSettings
@@ -94,18 +94,12 @@ def client_app(load: Callable[[], ClientSide]) -> ClientApp:
         )
 
     @app.evaluate()
-    def evaluate_client(message: Message, context: Context) -> Message:
+    def score(message: Message, context: Context) -> Message:
         side, client = load(), partition(context)
         received = tensors(_only(message.content.array_records), side.device)
         trainable, _ = split(side.module, received)
-        scores = evaluate(side.task, side.module, trainable, side.federation)
-        values = {
-            name: float(side.federation.per_client_metric(value)[client])
-            for name, value in scores.items()
-        }
-        size = int(side.federation.sizes[client])
-        record = MetricRecord({"partition-id": client, "num-examples": size, **values})
-        return Message(RecordDict({"metrics": record}), reply_to=message)
+        metrics = evaluate_client(side.task, side.module, trainable, side.federation, client)
+        return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
 
     @app.query("whoami")
     def whoami(message: Message, context: Context) -> Message:

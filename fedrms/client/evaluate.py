@@ -38,3 +38,18 @@ def evaluate(
     return {
         name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]
     }
+
+
+def evaluate_client(
+    task: Task, module: nn.Module, params: Tree, federation: Federation, client: int
+) -> dict[str, int | float | list[int] | list[float]]:
+    """Return one client's metrics on its own clean test mix, as its reply carries them."""
+    scores = evaluate(task, module, params, federation)
+    return {
+        "partition-id": client,
+        "num-examples": int(federation.sizes[client]),
+        **{
+            name: float(federation.per_client_metric(value)[client])
+            for name, value in scores.items()
+        },
+    }

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from fedrms.data.dataset import Dataset, Examples, held_out
@@ -45,6 +44,8 @@ def digits(
 
 def _read_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Read scikit-learn's file of digits; importing scikit-learn itself takes seconds."""
+    import pandas as pd
+
     package = find_spec("sklearn")
     for folder in (package.submodule_search_locations or ()) if package else ():
         file = Path(folder) / "datasets" / "data" / "digits.csv.gz"

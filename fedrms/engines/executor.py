@@ -3,7 +3,8 @@
 ``stacked`` trains chunks of clients as one batched graph: best where the work of a client is
 smaller than the cost of launching its operations, and on a GPU. ``loop`` trains one client
 after the other: best where the arithmetic is everything, such as wide layers or convolutions
-on a CPU. ``auto`` times both for a few steps, once for each model and shape.
+on a CPU. ``auto`` goes by the size of the model and the device, so that the same run gives the
+same bits every time; ``measure`` times both for a few steps, once for each model and shape.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from fedrms.engines.traced_step import StepCache
 
 log = logging.getLogger("fedrms")
 
-EXECUTORS = ("auto", "stacked", "loop")
+EXECUTORS = ("auto", "stacked", "loop", "measure")
 CHUNK_BYTES = 2 << 20
 """Parameters of a chunk on a CPU: what its caches hold."""
 TRIAL_STEPS = 3
-ALWAYS_STACKED = 8192
-"""Parameters up to which stacking always wins on a CPU; nothing is timed."""
+SMALL = 8192
+"""Parameters up to which threads do not pay: a step is shorter than passing Python's lock."""
+STACKED_UP_TO = 150_000
+"""Parameters up to which ``auto`` stacks clients on a CPU (measured: docs/benchmarks.md)."""
 SHRINK = 0.85
 """A stack is cut when the clients still at work fall below this share of it."""
 
@@ -70,7 +73,7 @@ class Executor:
     Parameters
     ----------
     choice : str
-        ``auto``, ``stacked`` or ``loop``.
+        ``auto``, ``stacked``, ``loop`` or ``measure``.
     chunk_clients : int, optional
         Most clients in one stack; by default what fits the caches of a CPU, or all on a GPU.
     threads : int, optional
@@ -134,7 +137,7 @@ class Executor:
 
     def _workers(self, flat: Tensor) -> int:
         """Return how many threads share the parts; small steps only pass Python's lock around."""
-        small = flat.numel() <= ALWAYS_STACKED
+        small = flat.numel() <= SMALL
         return 1 if small or flat.device.type != "cpu" else self._threads
 
     @torch.no_grad()
@@ -182,9 +185,9 @@ class Executor:
         losses[:, where] = chunk_losses
 
     def _choose(self, work: Work, order: np.ndarray) -> str:
-        """Return the executor for this work: the config's, or the faster of a short trial."""
+        """Return the executor for this work, chosen once for each model and shape."""
         device = next(iter(work.received.values())).device
-        if self._choice != "auto":
+        if self._choice in ("stacked", "loop"):
             return self._choice
         shapes = tuple((name, tuple(value.shape)) for name, value in work.received.items())
         batch = work.plan.rows.shape[2]
@@ -195,6 +198,10 @@ class Executor:
 
     def _trial(self, work: Work, order: np.ndarray) -> str:
         flat = torch.cat([value.reshape(-1) for value in work.received.values()])
+        on_cpu = flat.device.type == "cpu"
+        if on_cpu and self._choice == "auto" and flat.numel() > STACKED_UP_TO:
+            log.debug("executor: loop, %d parameters", flat.numel())
+            return "loop"
         chunk = order[: self._chunk(flat, len(order))]
         try:
             stacked = self._cost("stacked", work, chunk, flat)
@@ -202,7 +209,7 @@ class Executor:
             first = str(error).strip().splitlines()[0]
             log.info("executor: loop, because clients cannot be stacked: %s", first)
             return "loop"
-        if flat.device.type != "cpu" or flat.numel() <= ALWAYS_STACKED:
+        if not on_cpu or self._choice == "auto":
             log.debug("executor: stacked, %d parameters on %s", flat.numel(), flat.device)
             return "stacked"
         loop = self._cost("loop", work, order[:1], flat)
@@ -233,7 +240,7 @@ class Executor:
         if flat.device.type != "cpu":
             return cohort
         fits = max(1, CHUNK_BYTES // (flat.numel() * flat.element_size()))
-        return int(min(fits, -(-cohort // self._workers(flat))))
+        return int(min(fits, cohort))
 
 
 def _state(work: Work, trained: Tensor, lr: Tensor, stacked: bool) -> State:

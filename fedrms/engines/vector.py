@@ -12,7 +12,7 @@ from flwr.supercore.run import Run
 from torch import Tensor, nn
 
 from fedrms.client.app import CLIENT_RAISED, split, tensors
-from fedrms.client.evaluate import evaluate
+from fedrms.client.evaluate import evaluate_client
 from fedrms.client.local_update import LocalUpdate, Tree, as_function
 from fedrms.client.schedule import drops_out
 from fedrms.client.settings import LocalSettings
@@ -41,7 +41,8 @@ class VectorGrid(Grid):
     device : str
         Where clients train.
     executor : str
-        ``stacked`` trains clients as batches, ``loop`` one by one, ``auto`` times both.
+        ``stacked`` trains clients as batches, ``loop`` one by one; ``auto`` goes by the
+        size of the model, ``measure`` times both.
     chunk_clients : int, optional
         Most clients in one batch; by default what fits a CPU's caches, all on a GPU.
     threads : int, optional
@@ -218,15 +219,10 @@ class VectorGrid(Grid):
 
     def _evaluate(self, message: Message) -> RecordDict:
         trainable, _ = split(self._module, tensors(_records(message)[0], self._device))
-        client = self._client(message)
-        scores = evaluate(self._task, self._module, trainable, self._federation)
-        values = {
-            name: float(self._federation.per_client_metric(value)[client])
-            for name, value in scores.items()
-        }
-        size = int(self._federation.sizes[client])
-        record = MetricRecord({"partition-id": client, "num-examples": size, **values})
-        return RecordDict({"metrics": record})
+        metrics = evaluate_client(
+            self._task, self._module, trainable, self._federation, self._client(message)
+        )
+        return RecordDict({"metrics": MetricRecord(metrics)})
 
 
 def _records(message: Message) -> tuple[ArrayRecord, ConfigRecord]:

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from fedrms.client import LocalSettings
+from fedrms.client.train import train_client
 from fedrms.engines import VectorGrid
 from fedrms.engines.executor import ALWAYS_STACKED
 
-from ..client.by_hand import federation, problem
-from .by_hand import train_one_by_one, train_stacked
+from ..client.by_hand import federation, parameters, problem, update_of
+from .by_hand import arrays_of, orders, train_one_by_one, train_stacked
 
 SIZES = [9, 18, 1, 4, 14]
 """Ragged: one example, less than a batch, and partial last batches among them."""
@@ -193,7 +194,22 @@ def test_clients_with_fewer_steps_stay_as_they_are_once_they_have_finished():
 def test_each_client_can_have_its_own_scale_on_the_learning_rate():
     settings = LocalSettings(**PLAIN)
     task, module = problem()
-    grid = VectorGrid(task, module, federation(SIZES))
-    slow = train_stacked(grid, module, settings, EVERYONE, **{"lr-scale": 0.5})
-    halved = train_stacked(grid, module, LocalSettings(**PLAIN | {"lr": 0.05}), EVERYONE)
-    assert torch.equal(slow.parameters, halved.parameters)
+    clients, arrays = federation(SIZES), arrays_of(module)
+    scales = [1.0, 0.5, 0.25, 2.0, 0.0]
+    sent = [
+        order
+        for client, scale in zip(EVERYONE, scales, strict=True)
+        for order in orders(arrays, settings, [client], **{"lr-scale": scale})
+    ]
+    got = VectorGrid(task, module, clients).send_and_receive(sent).stacked
+    for client, scale in zip(EVERYONE, scales, strict=True):
+        expected, _ = train_client(
+            update_of(task, module, settings),
+            parameters(module),
+            clients.client(client),
+            client=client,
+            server_round=1,
+            lr_scale=scale,
+        )
+        row = torch.cat([value.ravel() for value in expected.values()])
+        torch.testing.assert_close(got.parameters[client], row, rtol=0, atol=1e-6)

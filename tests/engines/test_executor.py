@@ -168,6 +168,33 @@ def test_a_module_that_cannot_be_stacked_is_looped_and_says_why(caplog):
     assert len(lines) == 1
 
 
+def test_measuring_picks_one_of_the_two_and_changes_nothing_but_rounding(caplog):
+    given = work(
+        MLP((1, 4, 4), 3, hidden=5),
+        sizes=RAGGED,
+        settings=LocalSettings(batch_size=8),
+        shape=(1, 4, 4),
+    )
+    with caplog.at_level(logging.DEBUG, logger="fedrms"):
+        stack, _ = Executor("measure").train(given)
+    assert any("a client's step takes" in r.getMessage() for r in caplog.records)
+    torch.testing.assert_close(stack, untraced(given), rtol=1e-4, atol=1e-5)
+
+
+def test_auto_loops_over_wide_models_and_stacks_small_ones(caplog):
+    for hidden, expected in ((5, "stacked"), (9000, "loop")):
+        given = work(
+            MLP((16,), 3, hidden=hidden),
+            sizes=[4, 4],
+            settings=LocalSettings(batch_size=4),
+            shape=(16,),
+        )
+        caplog.clear()
+        with caplog.at_level(logging.DEBUG, logger="fedrms"):
+            Executor("auto").train(given)
+        assert any(f"executor: {expected}" in r.getMessage() for r in caplog.records)
+
+
 def test_a_trace_is_made_once_a_shape(monkeypatch):
     from fedrms.engines import traced_step
 

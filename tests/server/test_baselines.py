@@ -62,6 +62,14 @@ def test_the_estimates_are_kept_beside_the_truth() -> None:
     assert column(oracle, "rms") == pytest.approx([1.0, 1.0])
 
 
+def test_clients_need_not_report_any_statistic() -> None:
+    oracle = Oracle(mode="true_rate")
+    oracle.reveal_truth(lambda server_round: np.array([0.0, 0.5]))
+    clients = [HandClient(k, losses={}) for k in range(2)]
+    train_round(oracle, grid_of(clients), record(w=[0.0]))
+    assert column(oracle, "scale") == [1.0, 0.5]
+
+
 @pytest.mark.parametrize("combine", ["median", "trimmed_mean", "geometric_median"])
 def test_noisy_clients_have_no_say_in_a_robust_centre_either(combine: str) -> None:
     levels = [0.0, 0.0, 0.0, 0.9, 0.9]

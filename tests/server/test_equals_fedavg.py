@@ -43,7 +43,7 @@ def same_bits(one: ArrayRecord | None, other: ArrayRecord | None) -> bool:
 
 @EVERY_LAW
 @pytest.mark.parametrize("normalize", ["sum", "mean"])
-@settings(quickly, max_examples=15)
+@settings(quickly, max_examples=8)
 @given(seed=st.integers(0, 10**6), clients=st.integers(2, 12), noise=st.floats(1e-3, 1e3))
 def test_equal_statistics_give_the_uniform_laws_model_to_the_bit(
     law: str, normalize: str, seed: int, clients: int, noise: float

@@ -30,6 +30,12 @@ def inverse(rms: np.ndarray, known: np.ndarray) -> np.ndarray:
     return 1.0 / rms
 
 
+class Stack(list[Message]):
+    """Replies with the stack beneath, as an in-process engine returns them."""
+
+    stacked: StackedReplies
+
+
 # Settings
 
 
@@ -304,6 +310,24 @@ def test_local_lr_sends_each_client_the_scale_of_its_estimate(identify: str) -> 
     assert sent[1] == {2: 0.25, 3: 1.0, 4: 0.5}
 
 
+def test_local_lr_reaches_clients_whose_replies_are_stacked() -> None:
+    def stack(replies: list[Message]) -> list[Message]:
+        if replies[0].metadata.message_type != "train":
+            return replies
+        stacked = Stack(replies)
+        metrics = {"num-examples": [10, 10], "loss-second-moment": [16.0, 1.0]}
+        columns = {name: np.array(values) for name, values in metrics.items()}
+        stacked.stacked = StackedReplies([0, 1], torch.zeros(2, 1), columns, {})
+        return stacked
+
+    grid = grid_of([noisy(0, 4.0), noisy(1, 1.0)], shuffle=stack)
+    strategy = FedRMS(law=inverse, apply_to="local_lr")
+    for server_round in (1, 2):
+        train_round(strategy, grid, ZERO, server_round)
+    sent = [message.content["config"]["lr-scale"] for message in grid.sent[-1]]
+    assert sent == [0.25, 1.0]
+
+
 def test_update_sends_no_scale() -> None:
     grid = grid_of([noisy(0, 1.0), noisy(1, 4.0)])
     train_round(FedRMS(), grid, ZERO)
@@ -365,9 +389,6 @@ def test_a_client_that_missed_rounds_keeps_its_estimate() -> None:
 
 
 def test_stacked_replies_give_the_model_that_messages_give() -> None:
-    class Stack(list[Message]):
-        stacked: StackedReplies
-
     clients = [noisy(k, rms, float(k), 10 + k) for k, rms in enumerate([1.0, 1.0, 2.0, 5.0])]
     by_message, by_stack = FedRMS(), FedRMS()
     expected, metrics = train_round(by_message, grid_of(clients), ZERO)
