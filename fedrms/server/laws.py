@@ -66,9 +66,12 @@ def deadzone(
         1 is inverse variance, 0.5 inverse standard deviation.
     quantile : float
         Which quantile of the known clients stands for "clean"; assumes that at least this
-        share of clients is.
+        share of clients is. Clients that claim no noise at all do not count.
     """
-    reference = threshold * float(np.quantile(known, quantile))
+    plausible = known[known > 0.0]
+    if not plausible.size:
+        return np.ones_like(rms)
+    reference = threshold * float(np.quantile(plausible, quantile))
     ratio = np.divide(reference, rms, out=np.full_like(rms, np.inf), where=rms > 0.0)
     return np.asarray(np.minimum(1.0, np.minimum(ratio, 1.0) ** (2.0 * exponent)))
 

@@ -15,23 +15,19 @@ from logging import INFO, WARNING
 from typing import Any
 
 import numpy as np
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
-from torch import Tensor
 
 from fedrms.errors import ConfigError
+from fedrms.server.aggregation import Aggregation, choose
 from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
-from fedrms.server.clip import clip_factors
 from fedrms.server.cohort import Cohort, Layout, identity_in, read_replies, sender
-from fedrms.server.combine import COMBINE, bind_rule
 from fedrms.server.laws import Law
 from fedrms.server.log import log
 from fedrms.server.membership import Membership
 from fedrms.server.server_optimizer import ServerOptimizer
 
-NORMALIZE = ("sum", "mean", "none")
 APPLY_TO = ("update", "local_lr")
 MOMENTS = ("variance", "second_moment", "mad")
 
@@ -81,18 +77,11 @@ class FedRMS(Strategy):
         The law's parameters, such as ``{"threshold": 1.5}``.
     decay, bias_correction, staleness, warmup
         See :class:`ClientScaler`.
-    normalize : str (default: "sum")
-        ``sum``: weights p_k s_k are divided by their sum, so the step keeps its length.
-        ``mean``: scales are divided by their mean. ``none``: noisy rounds take shorter steps.
     apply_to : str (default: "update")
         ``update`` scales what a client sends; ``local_lr`` sends the scale to the client,
         which multiplies its learning rate by it (measured worse; the idea names it).
-    combine : str (default: "mean")
-        ``mean``, ``median``, ``trimmed_mean`` or ``geometric_median``, all weighted.
-    combine_options : mapping, optional
-        The rule's parameters, such as ``{"trim": 0.2}``.
-    clip_norm, clip_median : float, optional
-        Largest L2 norm of an update, absolute or as a multiple of the cohort's median.
+    normalize, combine, combine_options, clip_norm, clip_median
+        See :class:`fedrms.server.aggregation.Aggregation`.
     server_optimizer : ServerOptimizer, optional
         Defaults to SGD with learning rate 1.
     fraction_train, fraction_evaluate, min_train_nodes, min_evaluate_nodes, \
@@ -154,14 +143,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         identify: str = "replies",
         wait_timeout: float = 600.0,
     ) -> None:
-        _choice("strategy.moment", moment, MOMENTS)
-        _choice("strategy.normalize", normalize, NORMALIZE)
-        _choice("strategy.apply_to", apply_to, APPLY_TO)
-        _choice("strategy.combine", combine, tuple(COMBINE))
-        _choice("strategy.identify", identify, ("replies", "query"))
-        for key, value in (("clip_norm", clip_norm), ("clip_median", clip_median)):
-            if value is not None and not value > 0:
-                raise ConfigError(f"strategy.{key}", f"is {value}", "set it above 0, or to null")
+        choose("strategy.moment", moment, MOMENTS)
+        choose("strategy.apply_to", apply_to, APPLY_TO)
+        choose("strategy.identify", identify, ("replies", "query"))
         if not 0 <= fraction_train <= 1:
             raise ConfigError("client.fraction", f"is {fraction_train}", "set a share in [0, 1]")
         self.statistic = statistic
@@ -175,12 +159,14 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             staleness=staleness,
             warmup=warmup,
         )
-        self.normalize = normalize
+        self.aggregation = Aggregation(
+            normalize=normalize,
+            combine=combine,
+            combine_options=combine_options,
+            clip_norm=clip_norm,
+            clip_median=clip_median,
+        )
         self.apply_to = apply_to
-        self._combine_name = combine
-        self._rule = bind_rule(combine, combine_options)
-        self.clip_norm = clip_norm
-        self.clip_median = clip_median
         self.server_optimizer = server_optimizer or ServerOptimizer()
         self.fraction_train = fraction_train
         self.min_train_nodes = min_train_nodes
@@ -207,8 +193,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         log(INFO, "\t├──> Client scaling:")
         log(INFO, "\t│\t├── Statistic: %s of %s losses", self.moment, self.statistic)
         log(INFO, "\t│\t├── Law: %s | decay: %s", self._law_name, self.scaler.decay)
-        log(INFO, "\t│\t└── Applied to: %s | normalize: %s", self.apply_to, self.normalize)
-        log(INFO, "\t├──> Combine: %s", self._combine_name)
+        log(INFO, "\t│\t└── Applied to: %s", self.apply_to)
+        log(INFO, "\t├──> Normalize: %s", self.aggregation.normalize)
+        log(INFO, "\t├──> Combine: %s", self.aggregation.combine)
         log(INFO, "\t└──> Sampling:")
         log(INFO, "\t\t├── Fraction: %.2f", self.fraction_train)
         log(INFO, "\t\t└── Minimum available nodes: %d", self.min_available_nodes)
@@ -257,9 +244,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             return None, None
 
         scales = self.scale(server_round, cohort, statistic)
-        weights = self._weights(cohort.metrics[self.weighted_by_key], scales.scale)
+        applied = np.ones_like(scales.scale) if self.apply_to == "local_lr" else scales.scale
+        weights = self.aggregation.weights(cohort.metrics[self.weighted_by_key], applied)
         current = layout.flatten(self._received)
-        update = self._combine(cohort, current, weights)
+        update = self.aggregation.update(cohort.parameters, current, weights)
         following = self.server_optimizer.step(current, update)
         self.diagnostics = Diagnostics(
             server_round,
@@ -359,33 +347,6 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         }
         return cohort.keep(valid, reasons), statistic[valid]
 
-    def _weights(self, examples: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        share = examples.astype(np.float64)
-        if not (share * scale).sum() > 0.0:
-            log(WARNING, "Every client's scale is 0; the round is averaged without scaling")
-            scale = np.ones_like(share)
-        if self.apply_to == "local_lr":
-            scaled = share
-        else:
-            if self.normalize != "none":
-                scale = scale / scale.max()  # equal scales become exactly 1: FedAvg to the bit
-            scaled = share * scale
-        total = {
-            "sum": scaled.sum(),
-            "mean": share.sum() * scale.mean(),
-            "none": share.sum(),
-        }[self.normalize]
-        return np.asarray(scaled / total)
-
-    def _combine(self, cohort: Cohort, current: Tensor, weights: np.ndarray) -> Tensor:
-        parameters = cohort.parameters.to(current.device)
-        if self.clip_norm is not None or self.clip_median is not None:
-            updates = parameters - current
-            norms = updates.double().norm(dim=1).numpy()
-            factors = clip_factors(norms, largest=self.clip_norm, times_median=self.clip_median)
-            parameters = current + torch.from_numpy(factors).to(updates.dtype)[:, None] * updates
-        return self._rule(parameters, current, torch.from_numpy(weights))
-
     def _metrics(self, cohort: Cohort, scales: Scales, replies: Iterable[Message]) -> MetricRecord:
         if self.train_metrics_aggr_fn is not None:
             known, valid = self._addressees(), set(cohort.clients)
@@ -403,8 +364,3 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         }
         averaged["scale-min"] = float(scales.scale.min())
         return MetricRecord(averaged)
-
-
-def _choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(key, f"there is no {value!r}", f"choose one of {', '.join(allowed)}")

@@ -1,0 +1,108 @@
+"""From scaled clients to one update: clip each client, weigh it, combine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from logging import WARNING
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedrms.errors import ConfigError
+from fedrms.server.clip import clip_factors
+from fedrms.server.combine import COMBINE, bind_rule
+from fedrms.server.log import log
+
+NORMALIZE = ("sum", "mean", "none")
+
+
+class Aggregation:
+    """How a cohort's updates become one; holds no state.
+
+    Parameters
+    ----------
+    normalize : str
+        ``sum``: weights p_k s_k are divided by their sum, so the step keeps its length.
+        ``mean``: scales are divided by their mean. ``none``: noisy rounds take shorter steps.
+    combine : str
+        ``mean``, ``median``, ``trimmed_mean`` or ``geometric_median``, all weighted.
+    combine_options : mapping, optional
+        The rule's parameters, such as ``{"trim": 0.2}``.
+    clip_norm, clip_median : float, optional
+        Largest L2 norm of an update, absolute or as a multiple of the cohort's median.
+
+    Raises
+    ------
+    ConfigError
+        For an option that does not exist.
+    """
+
+    def __init__(
+        self,
+        *,
+        normalize: str = "sum",
+        combine: str = "mean",
+        combine_options: Mapping[str, Any] | None = None,
+        clip_norm: float | None = None,
+        clip_median: float | None = None,
+    ) -> None:
+        choose("strategy.normalize", normalize, NORMALIZE)
+        choose("strategy.combine", combine, tuple(COMBINE))
+        for key, value in (("clip_norm", clip_norm), ("clip_median", clip_median)):
+            if value is not None and not value > 0:
+                raise ConfigError(f"strategy.{key}", f"is {value}", "set it above 0, or to null")
+        self.normalize = normalize
+        self.combine = combine
+        self.clip_norm = clip_norm
+        self.clip_median = clip_median
+        self._rule = bind_rule(combine, combine_options)
+
+    def weights(self, examples: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """Return ``[clients]`` the weight of each client in the combined update.
+
+        Parameters
+        ----------
+        examples, scale : np.ndarray
+            ``[clients]`` n_k and s_k.
+        """
+        share = examples.astype(np.float64)
+        if not (share * scale).sum() > 0.0:
+            log(WARNING, "Every client's scale is 0; the round is averaged without scaling")
+            scale = np.ones_like(share)
+        if self.normalize != "none":
+            scale = scale / scale.max()  # equal scales become exactly 1: FedAvg to the bit
+        scaled = share * scale
+        total = {
+            "sum": scaled.sum(),
+            "mean": share.sum() * scale.mean(),
+            "none": share.sum(),
+        }[self.normalize]
+        return np.asarray(scaled / total)
+
+    def update(self, parameters: Tensor, received: Tensor, weights: np.ndarray) -> Tensor:
+        """Return ``[parameters]`` the step from ``received``.
+
+        Parameters
+        ----------
+        parameters : Tensor
+            ``[clients, parameters]`` the model each client returned.
+        received : Tensor
+            ``[parameters]`` the model they were given.
+        weights : np.ndarray
+            ``[clients]`` from :meth:`weights`.
+        """
+        parameters = parameters.to(received.device)
+        if self.clip_norm is not None or self.clip_median is not None:
+            updates = parameters - received
+            norms = updates.double().norm(dim=1).numpy()
+            factors = clip_factors(norms, largest=self.clip_norm, times_median=self.clip_median)
+            parameters = received + torch.from_numpy(factors).to(updates.dtype)[:, None] * updates
+        return self._rule(parameters, received, torch.from_numpy(weights))
+
+
+def choose(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a value that is not among the choices, naming the key and the choices."""
+    if value not in allowed:
+        raise ConfigError(key, f"there is no {value!r}", f"choose one of {', '.join(allowed)}")
