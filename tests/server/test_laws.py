@@ -161,9 +161,14 @@ def test_scales_follow_their_clients_when_the_cohort_is_permuted(law, noise, dat
     assert law(rms[order], known) == pytest.approx(law(rms, known)[order], rel=1e-12)
 
 
-def test_noiseless_clients_keep_all_and_others_nothing_when_the_reference_is_zero() -> None:
+def test_clients_that_claim_no_noise_take_nothing_from_the_honest_ones() -> None:
+    # Two of five claim 0: the reference is the quartile of 2, 2, 6, which is 2, times 1.5.
+    rms = np.array([0.0, 0.0, 2.0, 2.0, 6.0])
+    assert deadzone(rms, rms).tolist() == [1.0, 1.0, 1.0, 1.0, 0.25]
+
+
+def test_noiseless_clients_keep_all_and_others_nothing_when_the_median_is_zero() -> None:
     rms = np.array([0.0, 0.0, 5.0])
-    assert deadzone(rms, rms).tolist() == [1.0, 1.0, 0.0]
     assert random_effects(rms, rms).tolist() == [1.0, 1.0, 0.0]
 
 
