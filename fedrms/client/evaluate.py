@@ -28,6 +28,8 @@ def evaluate(
     apply = as_function(module)
     device = next(iter(params.values())).device
     parts: list[dict[str, torch.Tensor]] = []
+    training = module.training
+    module.eval()
     for start in range(0, len(federation.test_y), batch_size):
         rows = slice(start, start + batch_size)
         batch = {
@@ -35,6 +37,7 @@ def evaluate(
             "y": torch.from_numpy(federation.test_y[rows]).to(device),
         }
         parts.append(task.metrics(apply, params, batch))
+    module.train(training)
     return {
         name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]
     }

@@ -28,3 +28,17 @@ def test_the_scores_are_those_of_the_parameters_that_are_given():
     scores = evaluate(task, module, zero, clients)
     np.testing.assert_allclose(scores["loss"], np.log(3.0), rtol=1e-6)
     np.testing.assert_array_equal(scores["accuracy"], clients.test_y == 0)
+
+
+def test_dropout_layers_rest_while_a_model_is_scored():
+    from torch import nn
+
+    from fedrms.tasks import Classification
+
+    clients = federation([5])
+    features = int(np.prod(clients.test_x.shape[1:]))
+    module = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(features, 3))
+    task = Classification(lambda: module)
+    one, two = (evaluate(task, module, parameters(module), clients) for _ in range(2))
+    np.testing.assert_array_equal(one["loss"], two["loss"])
+    assert module.training
