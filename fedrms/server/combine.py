@@ -19,14 +19,16 @@ from torch import Tensor
 from fedrms.errors import ConfigError
 
 BLOCK = 1 << 13
-"""Columns handled at a time: their float64 copy then stays in a CPU's caches."""
+"""Most columns handled at a time."""
+CELLS = 1 << 20
+"""Most numbers handled at a time: their float64 copy then stays in a CPU's caches."""
 
 
 def mean(parameters: Tensor, received: Tensor, weights: Tensor) -> Tensor:
     """Return sum_k w_k (x_k - received); weights that sum to 1 give the weighted mean."""
     step = torch.empty_like(received)
     total = weights.sum()
-    for block in _blocks(received):
+    for block in _blocks(parameters):
         summed = weights @ parameters[:, block].double()
         step[block] = (summed - total * received[block].double()).to(step.dtype)
     return step
@@ -42,7 +44,7 @@ def median(parameters: Tensor, received: Tensor, weights: Tensor) -> Tensor:
     last = len(share) - 1
     alike = bool((share == share[0]).all())
     step = torch.empty_like(received)
-    for block in _blocks(received):
+    for block in _blocks(parameters):
         values, order = _sorted_by_coordinate(parameters, block)
         if alike:
             low, high = values[:, last // 2], values[:, len(share) // 2]
@@ -69,7 +71,7 @@ def trimmed_mean(
     """
     cut = int(trim * len(weights))
     step = torch.empty_like(received)
-    for block in _blocks(received):
+    for block in _blocks(parameters):
         values, order = _sorted_by_coordinate(parameters, block)
         inside = slice(cut, len(weights) - cut)
         kept = weights[order[:, inside]]
@@ -145,9 +147,11 @@ def bind_rule(name: str, options: Mapping[str, Any] | None = None) -> Callable[.
     return partial(rule, **chosen)
 
 
-def _blocks(received: Tensor) -> Iterator[slice]:
-    for start in range(0, len(received), BLOCK):
-        yield slice(start, start + BLOCK)
+def _blocks(parameters: Tensor) -> Iterator[slice]:
+    clients, columns = parameters.shape
+    width = min(BLOCK, max(256, CELLS // clients))
+    for start in range(0, columns, width):
+        yield slice(start, start + width)
 
 
 def _sorted_by_coordinate(parameters: Tensor, block: slice) -> tuple[Tensor, Tensor]:
