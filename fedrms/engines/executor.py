@@ -33,7 +33,7 @@ CHUNK_BYTES = 2 << 20
 TRIAL_STEPS = 3
 SMALL = 8192
 """Parameters up to which threads do not pay: a step is shorter than passing Python's lock."""
-STACKED_UP_TO = 150_000
+STACKED_UP_TO = 200_000
 """Parameters up to which ``auto`` stacks clients on a CPU (measured: docs/benchmarks.md)."""
 SHRINK = 0.85
 """A stack is cut when the clients still at work fall below this share of it."""

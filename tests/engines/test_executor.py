@@ -182,7 +182,7 @@ def test_measuring_picks_one_of_the_two_and_changes_nothing_but_rounding(caplog)
 
 
 def test_auto_loops_over_wide_models_and_stacks_small_ones(caplog):
-    for hidden, expected in ((5, "stacked"), (9000, "loop")):
+    for hidden, expected in ((5, "stacked"), (12000, "loop")):
         given = work(
             MLP((16,), 3, hidden=hidden),
             sizes=[4, 4],

@@ -1,0 +1,245 @@
+"""One engine as a subprocess on one core: started, told to go, asked for its result."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+MARK = "FEDRMS_BENCH_RUN"
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+}
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How an engine is run.
+
+    Attributes
+    ----------
+    runner : str
+        File in ``runners/``, without ``.py``.
+    environment : str
+        Peer whose virtual environment it needs; empty for the one that runs this.
+    arguments : tuple of str
+        For the runner.
+    needs : str
+        Module that must be there.
+    peer : bool
+        Another project's engine, to be compared with.
+    own_block : bool
+        Runs all its rounds alone: its workers poll and would disturb the others.
+    """
+
+    runner: str
+    environment: str = ""
+    arguments: tuple[str, ...] = ()
+    needs: str = ""
+    peer: bool = False
+    own_block: bool = False
+
+
+ENGINES = {
+    "fedrms": Engine("fedrms"),
+    "fedrms stacked": Engine("fedrms", arguments=("--executor", "stacked")),
+    "fedrms loop": Engine("fedrms", arguments=("--executor", "loop")),
+    "ceiling": Engine("ceiling"),
+    "naive loop": Engine("naive"),
+    "Flower (Ray)": Engine("flower", needs="ray", peer=True, own_block=True),
+    "pfl-research": Engine("pfl", "pfl", peer=True),
+    "FedJAX": Engine("fedjax", "fedjax", peer=True),
+    "BlazeFL": Engine("blazefl", "blazefl", peer=True),
+}
+
+
+def absence(engine: Engine, folder: Path) -> str | None:
+    """Say why an engine cannot run here, or return None."""
+    if engine.needs and find_spec(engine.needs) is None:
+        return f"{engine.needs} is not installed"
+    if engine.environment and not (folder / engine.environment / "installed").exists():
+        said = folder / f"{engine.environment}.absent"
+        return said.read_text().strip() if said.exists() else "run scripts/bench/setup-peers"
+    if not (HERE / "runners" / f"{engine.runner}.py").exists():
+        return "no runner is written for it"
+    return None
+
+
+class EngineError(Exception):
+    """The engine ended before its time; the message is the last line that it wrote."""
+
+
+class Contender:
+    """A running engine.
+
+    Parameters
+    ----------
+    engine : Engine
+        Which.
+    folder : Path
+        Of the peers' environments.
+    workload : Path
+        The file.
+    rounds : int
+        How many rounds it will be asked for.
+    core : int
+        The one core that it and its children may use.
+    save : Path, optional
+        Where the final model goes.
+    extra : tuple of str
+        Further arguments for the runner.
+    limit : float
+        Seconds after which it is ended.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        folder: Path,
+        workload: Path,
+        rounds: int,
+        core: int,
+        *,
+        save: Path | None = None,
+        extra: tuple[str, ...] = (),
+        limit: float = 3600.0,
+    ) -> None:
+        self._many = engine.own_block
+        self._mark = uuid.uuid4().hex
+        self._home = tempfile.mkdtemp(prefix="fedrms-bench-")
+        self._errors = Path(self._home, "stderr")
+        python = str(folder / engine.environment / "bin/python") if engine.environment else ""
+        environment = {
+            **os.environ,
+            **QUIET,
+            **dict.fromkeys(ONE_THREAD, "1"),
+            "PYTHONPATH": os.pathsep.join(
+                [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+            ),
+            "PYTHONSAFEPATH": "1",
+            "FLWR_HOME": self._home,
+            MARK: self._mark,
+        }
+        command = [python or sys.executable, str(HERE / "runners" / f"{engine.runner}.py")]
+        command += [str(workload), str(rounds), *engine.arguments, *extra]
+        if save:
+            command += ["--save", str(save)]
+        self._began = time.perf_counter()
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors.open("wb"),
+            text=True,
+            env=environment,
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        )
+        self._timer = threading.Timer(limit, self.stop)
+        self._timer.daemon = True
+        self._timer.start()
+        self.first = 0.0
+        self.seconds: list[float] = []
+        self.cpu: list[float] = []
+        self.peak_mb = 0.0
+        self.accuracy = float("nan")
+
+    def round(self) -> None:
+        """Run one round; the first is timed from the start of the command."""
+        assert self._process.stdin is not None
+        before = self._ticks() if self._many and self.first else 0.0
+        try:
+            self._process.stdin.write("go\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise EngineError(self._last_words()) from None
+        line = self._read()
+        if self.first:
+            self.seconds.append(line["seconds"])
+            self.cpu.append(self._ticks() - before if self._many else line["cpu"])
+        else:
+            self.first = time.perf_counter() - self._began
+        self.peak_mb = max(self.peak_mb, self._memory())
+
+    def finish(self) -> None:
+        """Take the result and end the process."""
+        line = self._read()
+        self.accuracy = line["accuracy"]
+        self.peak_mb = max(self.peak_mb, line["peak_mb"])
+        self._process.wait()
+        self.stop()
+
+    def stop(self) -> None:
+        """End what is left of the process and its children."""
+        self._timer.cancel()
+        for pid in self._family():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self._process.wait()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise EngineError(self._last_words())
+        return dict(json.loads(line))
+
+    def _last_words(self) -> str:
+        lines = self._errors.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "ended without a word"
+
+    def _family(self) -> list[int]:
+        """Return the process and its children, known by a mark in their environment."""
+        mark = f"{MARK}={self._mark}".encode()
+        found = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                try:
+                    if mark in (folder / "environ").read_bytes():
+                        found.append(int(folder.name))
+                except OSError:
+                    continue
+        return found
+
+    def _ticks(self) -> float:
+        """Return the processor time of the whole family, seconds."""
+        total = 0
+        for pid in self._family():
+            try:
+                text = Path(f"/proc/{pid}/stat").read_text()
+            except OSError:
+                continue
+            total += sum(map(int, text.rpartition(")")[2].split()[11:13]))
+        return total / os.sysconf("SC_CLK_TCK")
+
+    def _memory(self) -> float:
+        """Return the proportional set size of the whole family, MB."""
+        total = 0
+        for pid in self._family():
+            try:
+                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            except OSError:
+                continue
+            total += sum(int(row.split()[1]) for row in text.splitlines() if row[:4] == "Pss:")
+        return total / 1024
