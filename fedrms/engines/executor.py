@@ -180,7 +180,7 @@ class Executor:
             done = self._steps[name].step(work.update, state, batch)(state, batch)
             chunk_losses[t, :width] = done
         if stacked:
-            parts = [value.flatten(1) for value in everyone["params"].values()]
+            parts = [value.flatten(1) for value in work.update.finish(everyone).values()]
             stack[where] = torch.cat(parts, dim=1)
         losses[:, where] = chunk_losses
 
@@ -225,13 +225,12 @@ class Executor:
         few = _take(work, part)
         everyone = np.arange(len(part))
         seconds = 0.0
-        with torch.no_grad():
-            for _ in range(2):
-                stack = flat.expand(len(part), -1).clone()
-                losses = torch.zeros(few.plan.rows.shape, dtype=_wide(flat), device=flat.device)
-                started = time.perf_counter()
-                self._run_chunk(name, few, everyone, stack, losses, most_steps=TRIAL_STEPS)
-                seconds = time.perf_counter() - started
+        for _ in range(2):
+            stack = flat.expand(len(part), -1).clone()
+            losses = torch.zeros(few.plan.rows.shape, dtype=_wide(flat), device=flat.device)
+            started = time.perf_counter()
+            self._run_chunk(name, few, everyone, stack, losses, most_steps=TRIAL_STEPS)
+            seconds = time.perf_counter() - started
         return seconds / len(part) / min(TRIAL_STEPS, int(few.plan.steps[0]))
 
     def _chunk(self, flat: Tensor, cohort: int) -> int:
@@ -256,11 +255,8 @@ def _state(work: Work, trained: Tensor, lr: Tensor, stacked: bool) -> State:
         name: part.reshape(*lead, *shape).contiguous()
         for (name, shape), part in zip(shapes.items(), parts, strict=True)
     }
-    state: State = {"params": params, "lr": {"lr": lr if stacked else lr[0]}}
-    settings = work.update.settings
-    if settings.momentum:
-        state["velocity"] = {name: torch.zeros_like(value) for name, value in params.items()}
-    if settings.proximal_mu:
+    state = work.update.begin(params, lr if stacked else lr[0])
+    if "anchor" in state:  # the parameters will be written over; what was received stays
         state["anchor"] = {
             name: value.expand(*lead, *value.shape) for name, value in work.received.items()
         }
