@@ -1,0 +1,133 @@
+"""Train a cohort of simulated clients in this process, and stack what they answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord
+from torch import Tensor, nn
+
+from fedrms.client.app import split, tensors
+from fedrms.client.evaluate import evaluate_client
+from fedrms.client.local_update import LocalUpdate, Tree, as_function
+from fedrms.client.schedule import drops_out
+from fedrms.client.settings import LocalSettings
+from fedrms.client.train import divergence
+from fedrms.data import Federation
+from fedrms.engines.cohort_training import ClientRows, train_cohort
+from fedrms.engines.executor import Executor
+from fedrms.server.client_scaler import ClientId
+from fedrms.server.cohort import Layout, StackedReplies
+from fedrms.tasks import Task
+
+
+class CohortTrainer:
+    """Everyone's data and model in this process; trains any of them for a round.
+
+    Parameters
+    ----------
+    task, module, federation
+        What is learned, the model's structure, and everyone's data.
+    device : str
+        Where clients train.
+    executor : Executor
+        How their steps are run.
+    """
+
+    def __init__(
+        self, task: Task, module: nn.Module, federation: Federation, device: str, executor: Executor
+    ) -> None:
+        self._task = task
+        self._module = module.to(device)
+        self._apply = as_function(self._module)
+        self._federation = federation
+        self._device = device
+        self._executor = executor
+        self._laid_out: dict[int, ClientRows] = {}
+
+    def train(
+        self,
+        record: ArrayRecord,
+        layout: Layout,
+        settings: LocalSettings,
+        server_round: int,
+        clients: np.ndarray,
+        lr_scale: np.ndarray,
+    ) -> StackedReplies:
+        """Train clients from the same model on the same orders.
+
+        Parameters
+        ----------
+        record : ArrayRecord
+            The global model.
+        layout : Layout
+            Of the record.
+        settings : LocalSettings
+            The round's orders.
+        server_round : int
+            The round, from 1.
+        clients, lr_scale : np.ndarray
+            ``[clients]`` indices, and factors on the local learning rate.
+
+        Returns
+        -------
+        StackedReplies
+            In the order of ``clients``; those who drop out or diverge are its failures.
+        """
+        dropped = drops_out(settings, server_round, clients)
+        failures: dict[ClientId, str] = {
+            int(client): f"client {client} dropped out of round {server_round}"
+            for client in clients[dropped]
+        }
+        clients, lr_scale = clients[~dropped], lr_scale[~dropped]
+        if not clients.size:
+            nobody = torch.zeros(0, sum(layout.sizes), device=self._device)
+            return StackedReplies([], nobody, {}, failures)
+        received = tensors(record, self._device)
+        trainable, rest = split(self._module, received)
+        stack, metrics = train_cohort(
+            LocalUpdate(self._task, self._apply, settings),
+            trainable,
+            self._rows(server_round),
+            clients=clients,
+            server_round=server_round,
+            lr_scale=lr_scale,
+            executor=self._executor,
+        )
+        if tuple(trainable) != layout.names:
+            stack = _reorder(stack, trainable, rest, layout)
+        finite = np.isfinite(metrics["update-norm"]) & np.isfinite(metrics["train-loss"])
+        for row in np.flatnonzero(~finite):
+            problem = divergence({name: column[row] for name, column in metrics.items()})
+            failures[int(clients[row])] = f"client {clients[row]}, round {server_round}: {problem}"
+        if not finite.all():
+            stack = stack[torch.from_numpy(np.flatnonzero(finite)).to(stack.device)]
+            metrics = {name: column[finite] for name, column in metrics.items()}
+        return StackedReplies(clients[finite].tolist(), stack, metrics, failures)
+
+    def _rows(self, server_round: int) -> ClientRows:
+        """Return everyone's examples on the device; noise that drifts lays out new ones."""
+        stage = self._federation.stage(server_round)
+        if stage.start_round not in self._laid_out:
+            self._laid_out.clear()
+            columns: dict[str, Tensor] = {
+                "x": torch.from_numpy(stage.x).to(self._device),
+                "y": torch.from_numpy(stage.y).to(self._device),
+            }
+            self._laid_out[stage.start_round] = ClientRows(columns, self._federation.offsets)
+        return self._laid_out[stage.start_round]
+
+    def evaluate(
+        self, record: ArrayRecord, client: int
+    ) -> dict[str, int | float | list[int] | list[float]]:
+        """Return one client's metrics on its own clean test mix, as its reply carries them."""
+        trainable, _ = split(self._module, tensors(record, self._device))
+        return evaluate_client(self._task, self._module, trainable, self._federation, client)
+
+
+def _reorder(stack: Tensor, trainable: Tree, rest: Tree, layout: Layout) -> Tensor:
+    """Put floating buffers beside the parameters, in the order of the sent record."""
+    parts = torch.split(stack, [value.numel() for value in trainable.values()], dim=1)
+    columns = dict(zip(trainable, parts, strict=True))
+    columns |= {n: v.reshape(1, -1).expand(len(stack), -1) for n, v in rest.items()}
+    return torch.cat([columns[name] for name in layout.names], dim=1)

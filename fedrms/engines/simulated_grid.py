@@ -1,0 +1,171 @@
+"""A Flower ``Grid`` over simulated clients: messages in, one stack of answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from fedrms.client.app import CLIENT_RAISED
+from fedrms.client.settings import LocalSettings
+from fedrms.engines.flower_border import FIRST_NODE_ID, become_server, number
+from fedrms.engines.replies import CohortReplies
+from fedrms.server.cohort import Layout, StackedReplies
+
+
+class Trainer(Protocol):
+    """What stands behind the grid: trains clients, and scores a model for one."""
+
+    def train(
+        self,
+        record: ArrayRecord,
+        layout: Layout,
+        settings: LocalSettings,
+        server_round: int,
+        clients: np.ndarray,
+        lr_scale: np.ndarray,
+    ) -> StackedReplies:
+        """Train clients; see :meth:`fedrms.engines.cohort_trainer.CohortTrainer.train`."""
+        ...
+
+    def evaluate(
+        self, record: ArrayRecord, client: int
+    ) -> dict[str, int | float | list[int] | list[float]]:
+        """Return one client's metrics on its own clean test mix."""
+        ...
+
+
+class SimulatedGrid(Grid):
+    """Simulate clients behind Flower's ``Grid``; any Flower strategy runs on it unmodified.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Trains the clients.
+    clients : int
+        How many there are.
+    run_id : int
+        Flower's number for the run.
+    """
+
+    def __init__(self, trainer: Trainer, clients: int, *, run_id: int = 1) -> None:
+        self._trainer = trainer
+        self._clients = clients
+        self._waiting: dict[str, Message] = {}
+        self.set_run(become_server(run_id))
+
+    def set_run(self, run: Run) -> None:
+        """Set the run that messages belong to."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """Flower's record of the run."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Make a message; Flower's deprecated way, kept for strategies that use it."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return one node id a client."""
+        return range(FIRST_NODE_ID, FIRST_NODE_ID + self._clients)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Run the messages; their replies wait to be pulled."""
+        messages = list(messages)
+        replies = self.send_and_receive(messages)
+        ids = [message.metadata.message_id for message in messages]
+        self._waiting.update(zip(ids, replies, strict=True))
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the waiting replies to these messages."""
+        return [self._waiting.pop(key) for key in message_ids if key in self._waiting]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Sequence[Message]:
+        """Run the messages and return their replies, in order."""
+        messages = list(messages)
+        for message in messages:
+            number(message)
+        nodes = {message.metadata.dst_node_id for message in messages}
+        training = all(message.metadata.message_type == "train" for message in messages)
+        if messages and training and len(nodes) == len(messages):
+            return self._train(messages)
+        return [self._answer(message) for message in messages]
+
+    def _client(self, message: Message) -> int:
+        return int(message.metadata.dst_node_id) - FIRST_NODE_ID
+
+    def _answer(self, message: Message) -> Message:
+        kind = message.metadata.message_type
+        if kind == "train":
+            reply = self._train([message])[0]
+        elif kind == "evaluate":
+            metrics = self._trainer.evaluate(_records(message)[0], self._client(message))
+            reply = Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+        elif kind == "query.whoami":
+            record = MetricRecord({"partition-id": self._client(message)})
+            reply = Message(RecordDict({"identity": record}), reply_to=message)
+        else:
+            reason = f"a simulated client does not answer messages of type {kind!r}"
+            reply = Message(Error(CLIENT_RAISED, reason), reply_to=message)
+        number(reply)
+        return reply
+
+    def _train(self, messages: list[Message]) -> CohortReplies:
+        """Train the cohort: one batch for all who got the same model and the same orders."""
+        groups: dict[tuple[int, int, LocalSettings], list[int]] = {}
+        scales = np.ones(len(messages))
+        parsed: dict[int, LocalSettings] = {}
+        for position, message in enumerate(messages):
+            arrays, config = _records(message)
+            if id(config) not in parsed:
+                parsed[id(config)] = LocalSettings.from_record(config)
+            settings = parsed[id(config)]
+            scales[position] = float(config.get("lr-scale", 1.0))  # type: ignore[arg-type]
+            key = (id(arrays), int(config["server-round"]), settings)  # type: ignore[arg-type]
+            groups.setdefault(key, []).append(position)
+        layout = Layout.of(_records(messages[0])[0])
+        clients = np.array([self._client(message) for message in messages])
+        parts = []
+        for (_, server_round, settings), positions in groups.items():
+            received = _records(messages[positions[0]])[0]
+            parts.append(
+                self._trainer.train(
+                    received, layout, settings, server_round, clients[positions], scales[positions]
+                )
+            )
+        return CohortReplies(messages, clients.tolist(), _join(parts), layout)
+
+
+def _records(message: Message) -> tuple[ArrayRecord, ConfigRecord]:
+    content = message.content
+    return next(iter(content.array_records.values())), next(iter(content.config_records.values()))
+
+
+def _join(parts: list[StackedReplies]) -> StackedReplies:
+    if len(parts) == 1:
+        return parts[0]
+    answered = [part for part in parts if part.clients]
+    names = answered[0].metrics if answered else {}
+    return StackedReplies(
+        [client for part in parts for client in part.clients],
+        torch.cat([part.parameters for part in parts]),
+        {name: np.concatenate([part.metrics[name] for part in answered]) for name in names},
+        {client: why for part in parts for client, why in part.failures.items()},
+    )
