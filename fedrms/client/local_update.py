@@ -15,7 +15,7 @@ from torch.func import functional_call, grad
 
 from fedrms.client.settings import LocalSettings
 from fedrms.errors import ConfigError
-from fedrms.tasks import Apply, Batch, Task
+from fedrms.tasks import Apply, Batch, Params, Task
 
 Tree = dict[str, Tensor]
 State = dict[str, Tree]
@@ -23,7 +23,25 @@ State = dict[str, Tree]
 (the received parameters, for the proximal term); ``lr`` holds the scalar step size."""
 
 
-def as_function(module: nn.Module) -> Apply:
+@dataclass(frozen=True)
+class ModuleFunction:
+    """A module as a pure function of its parameters (see :func:`as_function`).
+
+    Attributes
+    ----------
+    module : nn.Module
+        The structure; its own parameters are not used.
+    """
+
+    module: nn.Module
+
+    def __call__(self, params: Params, x: Tensor) -> Tensor:
+        """Return the module's outputs with these parameters."""
+        y: Tensor = functional_call(self.module, params, (x,))  # type: ignore[arg-type]
+        return y
+
+
+def as_function(module: nn.Module) -> ModuleFunction:
     """Return the module as a pure function of its parameters; buffers stay as they are.
 
     Raises
@@ -40,11 +58,7 @@ def as_function(module: nn.Module) -> Apply:
                 "use GroupNorm or LayerNorm, or track_running_stats=False",
             )
 
-    def apply(params: object, x: Tensor) -> Tensor:
-        y: Tensor = functional_call(module, params, (x,))  # type: ignore[arg-type]
-        return y
-
-    return apply
+    return ModuleFunction(module)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from torch import Tensor
 from fedrms.client.local_update import LocalUpdate, Tree
 from fedrms.client.reply import needs_received_losses, reply_metrics
 from fedrms.client.schedule import Schedule, schedule
-from fedrms.engines.executor import Executor, Work
+from fedrms.engines.executor import Executor
+from fedrms.engines.work import Work
 
 SCORED_AT_ONCE = 1 << 15
 """Rows scored in one forward pass outside of training."""

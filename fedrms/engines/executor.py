@@ -1,10 +1,13 @@
-"""Two executors of the same pure step, and the choice between them.
+"""Run a cohort's local steps: clients as batches or one by one, on the cores that there are.
 
-``stacked`` trains chunks of clients as one batched graph: best where the work of a client is
-smaller than the cost of launching its operations, and on a GPU. ``loop`` trains one client
-after the other: best where the arithmetic is everything, such as wide layers or convolutions
-on a CPU. ``auto`` goes by the size of the model and the device, so that the same run gives the
-same bits every time; ``measure`` times both for a few steps, once for each model and shape.
+``stacked`` trains chunks of clients as one batch: best where the work of a client is smaller
+than the cost of launching its operations, and on a GPU. ``loop`` trains one client after the
+other: best where the arithmetic is everything, such as convolutions on a CPU. ``auto`` goes by
+the size of the model and the device, so that the same run gives the same bits every time;
+``measure`` times both for a few steps, once for each model and shape.
+
+Stacks of linear layers are trained without autograd (:mod:`fedrms.engines.dense_training`),
+every other module by its traced step (:mod:`fedrms.engines.traced_training`).
 """
 
 from __future__ import annotations
@@ -14,57 +17,32 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedrms.client.local_update import LocalUpdate, State, Tree
-from fedrms.client.schedule import Schedule
+from fedrms.engines import dense_training, traced_training
+from fedrms.engines.dense_network import DenseNetwork, dense_network
 from fedrms.engines.traced_step import StepCache
+from fedrms.engines.work import Batches, Work, batches_of
 
 log = logging.getLogger("fedrms")
 
 EXECUTORS = ("auto", "stacked", "loop", "measure")
 CHUNK_BYTES = 2 << 20
 """Parameters of a chunk on a CPU: what its caches hold."""
+DENSE_CHUNK_BYTES = 3 << 18
+"""Parameters and examples of a chunk of linear layers on a CPU, where less is written."""
+DENSE_CHUNK_LEAST = 5
+"""Clients that are stacked at least: fewer do not pay for the launch of an operation."""
 TRIAL_STEPS = 3
 SMALL = 8192
 """Parameters up to which threads do not pay: a step is shorter than passing Python's lock."""
 STACKED_UP_TO = 200_000
 """Parameters up to which ``auto`` stacks clients on a CPU (measured: docs/benchmarks.md)."""
-SHRINK = 0.85
-"""A stack is cut when the clients still at work fall below this share of it."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """A cohort's local training for one round, laid out.
-
-    Attributes
-    ----------
-    update : LocalUpdate
-        The pure step.
-    received : Tree
-        The global model.
-    columns : Tree
-        Everyone's examples, ``[total, ...]``.
-    starts : np.ndarray
-        ``[cohort]`` first row of each client.
-    plan : Schedule
-        The batches.
-    lr : np.ndarray
-        ``[cohort]`` local learning rates.
-    """
-
-    update: LocalUpdate
-    received: Tree
-    columns: Tree
-    starts: np.ndarray
-    plan: Schedule
-    lr: np.ndarray
 
 
 class Executor:
@@ -92,8 +70,10 @@ class Executor:
         self._threads = threads or torch.get_num_threads()
         self._steps = {"stacked": StepCache(stacked=True), "loop": StepCache(stacked=False)}
         self._chosen: dict[tuple[Any, ...], str] = {}
+        self._networks: dict[tuple[Any, ...], DenseNetwork | None] = {}
         self._pool: ThreadPoolExecutor | None = None
 
+    @torch.no_grad()
     def train(self, work: Work) -> tuple[Tensor, np.ndarray]:
         """Train the cohort.
 
@@ -107,15 +87,15 @@ class Executor:
         """
         cohort = len(work.starts)
         flat = torch.cat([value.reshape(-1) for value in work.received.values()])
-        stack = flat.expand(cohort, -1).clone()
+        stack = flat.new_empty(cohort, len(flat))
         losses = torch.zeros(work.plan.rows.shape, dtype=_wide(flat), device=flat.device)
         order = np.argsort(-work.plan.steps, kind="stable")
         with _one_thread_an_operation():
-            name = self._choose(work, order)
-            chunk = 1 if name == "loop" else self._chunk(flat, cohort)
+            name = self._choose(work, order, flat)
+            chunk = 1 if name == "loop" else self._chunk(work, flat, cohort)
             parts = [order[start : start + chunk] for start in range(0, cohort, chunk)]
             self._spread(
-                lambda part: self._run_chunk(name, work, part, stack, losses),
+                lambda part: self._run(name, work, part, flat, stack, losses),
                 parts,
                 self._workers(flat),
             )
@@ -141,68 +121,69 @@ class Executor:
         return 1 if small or flat.device.type != "cpu" else self._threads
 
     @torch.no_grad()
-    def _run_chunk(
+    def _run(
         self,
         name: str,
         work: Work,
         part: np.ndarray,
+        flat: Tensor,
         stack: Tensor,
         losses: Tensor,
         most_steps: int | None = None,
     ) -> None:
-        """Train the clients of one chunk, those with the most steps first."""
-        device = stack.device
-        stacked = name == "stacked"
-        own = torch.from_numpy(work.starts[part])
-        rows = (torch.from_numpy(work.plan.rows[:, part]) + own[None, :, None]).to(device)
-        present = torch.from_numpy(work.plan.present[:, part]).to(device, torch.float32)
-        steps = work.plan.steps[part]
-        where = torch.from_numpy(part).to(device)
-        start = stack[where] if stacked else stack[part[0]]
-        everyone = state = _state(work, start, torch.from_numpy(work.lr[part]).to(start), stacked)
-        chunk_losses = torch.zeros(rows.shape, dtype=_wide(stack), device=device)
-        width = len(part)
-        for t in range(min(int(steps[0]), most_steps or int(steps[0]))):
-            active = int((steps > t).sum())
-            if active < SHRINK * width:
-                width = active
-                state = {p: {n: v[:width] for n, v in tree.items()} for p, tree in state.items()}
-            if active < width:
-                state["lr"]["lr"][active:] = 0.0  # they have finished, and stay as they are
-            index = rows[t, :width] if stacked else rows[t, 0]
-            batch = {
-                column: values.index_select(0, index.reshape(-1)).view(
-                    *index.shape, *values.shape[1:]
-                )
-                for column, values in work.columns.items()
-            }
-            batch["present"] = present[t, :width] if stacked else present[t, 0]
-            done = self._steps[name].step(work.update, state, batch)(state, batch)
-            chunk_losses[t, :width] = done
-        if stacked:
-            parts = [value.flatten(1) for value in work.update.finish(everyone).values()]
-            stack[where] = torch.cat(parts, dim=1)
-        losses[:, where] = chunk_losses
+        """Train one chunk into its rows of the stack."""
+        batches = batches_of(work, part, flat, most_steps)
+        where = torch.from_numpy(part).to(flat.device)
+        steps = slice(len(batches.active))
+        if name == "stacked":
+            stack[where], chunk_losses = self._train_stacked(work, batches)
+            losses[steps, where] = chunk_losses.to(losses.dtype)
+        else:
+            row = stack[part[0]].copy_(flat)
+            losses[steps, part[0]] = self._train_alone(work, row, batches).to(losses.dtype)
 
-    def _choose(self, work: Work, order: np.ndarray) -> str:
+    def _train_stacked(self, work: Work, batches: Batches) -> tuple[Tensor, Tensor]:
+        network = self._network(work)
+        if network is not None:
+            return dense_training.train_stacked(network, work, batches)
+        return traced_training.train_stacked(self._steps["stacked"], work, batches)
+
+    def _train_alone(self, work: Work, row: Tensor, batches: Batches) -> Tensor:
+        network = self._network(work)
+        if network is not None:
+            return dense_training.train_alone(network, work, row, batches)
+        return traced_training.train_alone(self._steps["loop"], work, row, batches)
+
+    def _network(self, work: Work) -> DenseNetwork | None:
+        """Return the stack of linear layers that the model is, or None; looked at once."""
+        update, shape = work.update, work.columns["x"].shape[1:] if "x" in work.columns else None
+        if shape is None:
+            return None
+        key = (update.task, update.apply, _orders(work), tuple(shape))
+        if key not in self._networks:
+            self._networks[key] = dense_network(update, shape)
+        return self._networks[key]
+
+    def _choose(self, work: Work, order: np.ndarray, flat: Tensor) -> str:
         """Return the executor for this work, chosen once for each model and shape."""
-        device = next(iter(work.received.values())).device
         if self._choice in ("stacked", "loop"):
             return self._choice
         shapes = tuple((name, tuple(value.shape)) for name, value in work.received.items())
         batch = work.plan.rows.shape[2]
-        key = (replace(work.update.settings, seed=0, lr=1.0), shapes, batch, str(device))
+        key = (_orders(work), shapes, batch, str(flat.device))
         if key not in self._chosen:
-            self._chosen[key] = self._trial(work, order)
+            self._chosen[key] = self._trial(work, order, flat)
         return self._chosen[key]
 
-    def _trial(self, work: Work, order: np.ndarray) -> str:
-        flat = torch.cat([value.reshape(-1) for value in work.received.values()])
+    def _trial(self, work: Work, order: np.ndarray, flat: Tensor) -> str:
         on_cpu = flat.device.type == "cpu"
         if on_cpu and self._choice == "auto" and flat.numel() > STACKED_UP_TO:
             log.debug("executor: loop, %d parameters", flat.numel())
             return "loop"
-        chunk = order[: self._chunk(flat, len(order))]
+        if self._choice == "auto" and self._network(work) is not None:
+            log.debug("executor: stacked linear layers, %d parameters", flat.numel())
+            return "stacked"
+        chunk = order[: self._chunk(work, flat, len(order))]
         try:
             stacked = self._cost("stacked", work, chunk, flat)
         except RuntimeError as error:
@@ -222,56 +203,33 @@ class Executor:
 
     def _cost(self, name: str, work: Work, part: np.ndarray, flat: Tensor) -> float:
         """Time a client's step, after a first pass that traces it; nothing is kept."""
-        few = _take(work, part)
+        few = work.take(part)
         everyone = np.arange(len(part))
         seconds = 0.0
         for _ in range(2):
-            stack = flat.expand(len(part), -1).clone()
+            stack = flat.new_empty(len(part), len(flat))
             losses = torch.zeros(few.plan.rows.shape, dtype=_wide(flat), device=flat.device)
             started = time.perf_counter()
-            self._run_chunk(name, few, everyone, stack, losses, most_steps=TRIAL_STEPS)
+            self._run(name, few, everyone, flat, stack, losses, most_steps=TRIAL_STEPS)
             seconds = time.perf_counter() - started
         return seconds / len(part) / min(TRIAL_STEPS, int(few.plan.steps[0]))
 
-    def _chunk(self, flat: Tensor, cohort: int) -> int:
+    def _chunk(self, work: Work, flat: Tensor, cohort: int) -> int:
         if self._chunk_clients is not None:
             return self._chunk_clients
         if flat.device.type != "cpu":
             return cohort
-        fits = max(1, CHUNK_BYTES // (flat.numel() * flat.element_size()))
-        return int(min(fits, cohort))
+        if self._network(work) is None:
+            return min(max(1, CHUNK_BYTES // (len(flat) * flat.element_size())), cohort)
+        example = work.columns["x"][0].numel() if len(work.columns["x"]) else 1
+        cells = len(flat) + work.plan.rows.shape[2] * example
+        fits = DENSE_CHUNK_BYTES // (cells * flat.element_size())
+        return min(max(DENSE_CHUNK_LEAST, fits), cohort)
 
 
-def _state(work: Work, trained: Tensor, lr: Tensor, stacked: bool) -> State:
-    """Return the clients' state from their flat parameters ``[..., parameters]``.
-
-    One client's parameters stay views of its row, and are trained where they lie; those of
-    a stack are laid out one contiguous block a tensor.
-    """
-    lead = trained.shape[:-1]
-    shapes = {name: value.shape for name, value in work.received.items()}
-    parts = torch.split(trained, [shape.numel() for shape in shapes.values()], dim=-1)
-    params = {
-        name: part.reshape(*lead, *shape).contiguous()
-        for (name, shape), part in zip(shapes.items(), parts, strict=True)
-    }
-    state = work.update.begin(params, lr if stacked else lr[0])
-    if "anchor" in state:  # the parameters will be written over; what was received stays
-        state["anchor"] = {
-            name: value.expand(*lead, *value.shape) for name, value in work.received.items()
-        }
-    return state
-
-
-def _take(work: Work, part: np.ndarray) -> Work:
-    """Return the work of a few of the clients."""
-    plan = replace(
-        work.plan,
-        rows=work.plan.rows[:, part],
-        present=work.plan.present[:, part],
-        steps=work.plan.steps[part],
-    )
-    return replace(work, starts=work.starts[part], plan=plan, lr=work.lr[part])
+def _orders(work: Work) -> Any:
+    """Return the settings that decide how a client is trained."""
+    return replace(work.update.settings, seed=0, lr=1.0)
 
 
 def _wide(parameters: Tensor) -> torch.dtype:

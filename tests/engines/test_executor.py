@@ -9,7 +9,8 @@ from torch import nn
 
 from fedrms.client import LocalSettings, LocalUpdate, as_function
 from fedrms.client.schedule import schedule
-from fedrms.engines.executor import Executor, Work
+from fedrms.engines.executor import Executor
+from fedrms.engines.work import Work
 from fedrms.engines.traced_step import trace_step
 from fedrms.errors import ConfigError
 from fedrms.tasks import Classification, Regression
@@ -204,7 +205,9 @@ def test_a_trace_is_made_once_a_shape(monkeypatch):
     )
     executor = Executor("stacked")
     for server_round in range(4):
-        settings = LocalSettings(batch_size=8, seed=server_round, lr=0.1 + server_round)
+        settings = LocalSettings(
+            batch_size=8, seed=server_round, lr=0.1 + server_round, momentum=0.5
+        )
         executor.train(work(Linear((4,), 3), sizes=[16] * 4, settings=settings, shape=(4,)))
     assert len(made) == 1
 

@@ -1,0 +1,91 @@
+"""Train any module: a chunk of clients as one batch, or one client, on traced steps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedrms.client.local_update import State
+from fedrms.engines.traced_step import StepCache
+from fedrms.engines.work import Batches, Work
+
+SHRINK = 0.85
+"""A stack is cut when the clients still at work fall below this share of it."""
+
+
+def train_stacked(steps: StepCache, work: Work, batches: Batches) -> tuple[Tensor, Tensor]:
+    """Train some clients as one batch.
+
+    Returns
+    -------
+    parameters : Tensor
+        ``[clients, parameters]`` in the order of ``work.received``.
+    losses : Tensor
+        ``[steps, clients, batch]`` before each update.
+    """
+    clients = batches.rows.shape[1]
+    params = {n: p.repeat(clients, *(1,) * p.dim()) for n, p in work.received.items()}
+    everyone = state = _begin(work, params, batches.lr)
+    losses = batches.present.new_zeros(batches.rows.shape)
+    width = clients
+    for t, active in enumerate(batches.active):
+        if active < SHRINK * width:
+            width = active
+            state = {part: {n: v[:width] for n, v in tree.items()} for part, tree in state.items()}
+        if active < width:
+            state["lr"]["lr"][active:] = 0.0  # they have finished, and stay as they are
+        index = batches.rows[t, :width]
+        batch = {
+            name: column.index_select(0, index.reshape(-1)).view(*index.shape, *column.shape[1:])
+            for name, column in work.columns.items()
+        }
+        batch["present"] = batches.present[t, :width]
+        losses[t, :width] = steps.step(work.update, state, batch)(state, batch)
+    parts = [value.flatten(1) for value in work.update.finish(everyone).values()]
+    return torch.cat(parts, 1), losses
+
+
+def train_alone(steps: StepCache, work: Work, row: Tensor, batches: Batches) -> Tensor:
+    """Train one client where its parameters lie.
+
+    Parameters
+    ----------
+    steps : StepCache
+        The traced steps of one client.
+    work : Work
+        Of the cohort.
+    row : Tensor
+        ``[parameters]`` in the order of ``work.received``; written over.
+    batches : Batches
+        With a single client.
+
+    Returns
+    -------
+    Tensor
+        ``[steps, batch]`` losses before each update.
+    """
+    state = _begin(work, own_parameters(work, row), batches.lr[0])
+    losses = batches.present.new_zeros(batches.rows.shape)[:, 0]
+    for t, (index, present) in enumerate(
+        zip(batches.rows[:, 0], batches.present[:, 0], strict=True)
+    ):
+        batch = {name: column.index_select(0, index) for name, column in work.columns.items()}
+        batch["present"] = present
+        losses[t] = steps.step(work.update, state, batch)(state, batch)
+    return losses
+
+
+def own_parameters(work: Work, row: Tensor) -> dict[str, Tensor]:
+    """Return a flat row of parameters as views by name."""
+    parts = torch.split(row, [value.numel() for value in work.received.values()])
+    return {
+        name: part.view(value.shape)
+        for (name, value), part in zip(work.received.items(), parts, strict=True)
+    }
+
+
+def _begin(work: Work, params: dict[str, Tensor], lr: Tensor) -> State:
+    state = work.update.begin(params, lr)
+    if "anchor" in state:  # the parameters will be written over; what was received stays
+        state["anchor"] = {n: work.received[n].expand_as(value) for n, value in params.items()}
+    return state

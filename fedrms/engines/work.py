@@ -1,0 +1,92 @@
+"""A cohort's local training for one round, laid out for an executor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedrms.client.local_update import LocalUpdate, Tree
+from fedrms.client.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a cohort trains on.
+
+    Attributes
+    ----------
+    update : LocalUpdate
+        The pure step.
+    received : Tree
+        The global model.
+    columns : Tree
+        Everyone's examples, ``[total, ...]``.
+    starts : np.ndarray
+        ``[cohort]`` first row of each client.
+    plan : Schedule
+        The batches.
+    lr : np.ndarray
+        ``[cohort]`` local learning rates.
+    """
+
+    update: LocalUpdate
+    received: Tree
+    columns: Tree
+    starts: np.ndarray
+    plan: Schedule
+    lr: np.ndarray
+
+    def take(self, part: np.ndarray) -> Work:
+        """Return the work of some of the clients, by their positions in the cohort."""
+        plan = replace(
+            self.plan,
+            rows=self.plan.rows[:, part],
+            present=self.plan.present[:, part],
+            steps=self.plan.steps[part],
+        )
+        return replace(self, starts=self.starts[part], plan=plan, lr=self.lr[part])
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of some clients on the device, those with the most steps first.
+
+    Attributes
+    ----------
+    rows : Tensor
+        ``[steps, clients, batch]`` rows of ``Work.columns``.
+    present : Tensor
+        ``[steps, clients, batch]`` 1 for an example, 0 for padding; padding comes last.
+    active : sequence of int
+        ``[steps]`` how many clients are still at work.
+    lr : Tensor
+        ``[clients]`` learning rates.
+    """
+
+    rows: Tensor
+    present: Tensor
+    active: Sequence[int]
+    lr: Tensor
+
+
+def batches_of(
+    work: Work, part: np.ndarray, flat: Tensor, most_steps: int | None = None
+) -> Batches:
+    """Return the batches of a part of the cohort, sorted by steps, on the device of ``flat``."""
+    plan = work.plan
+    counts = plan.steps[part]
+    longest = min(int(counts[0]), most_steps or int(counts[0]))
+    rows = plan.rows[:longest].take(part, 1)
+    rows += work.starts[part][None, :, None]
+    present = torch.from_numpy(plan.present[:longest].take(part, 1))
+    wide = torch.promote_types(flat.dtype, torch.float32)
+    return Batches(
+        rows=torch.from_numpy(rows).to(flat.device, non_blocking=True),
+        present=present.to(flat.device, wide, non_blocking=True),
+        active=np.searchsorted(-counts, -np.arange(longest)).tolist(),
+        lr=torch.from_numpy(work.lr[part]).to(flat),
+    )
