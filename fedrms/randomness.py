@@ -8,6 +8,7 @@ a spawn key.
 
 from __future__ import annotations
 
+import functools
 import zlib
 
 import numpy as np
@@ -38,6 +39,7 @@ def generator(seed: int, purpose: str, client: int = 0, round: int = 0) -> np.ra
     return np.random.default_rng(seed_sequence(seed, purpose, client, round))
 
 
+@functools.lru_cache(maxsize=1024)
 def integer(seed: int, purpose: str, client: int = 0, round: int = 0) -> int:
     """Return a 63-bit integer seed at one address, for generators that are not numpy's."""
     return int(seed_sequence(seed, purpose, client, round).generate_state(1, np.uint64)[0] >> 1)

@@ -36,13 +36,20 @@ def stacked_moments(losses: np.ndarray, present: np.ndarray) -> dict[str, np.nda
         deviation = np.where(present, losses - mean[:, None], 0.0)
         variance = np.square(deviation).sum(1) / count
         second_moment = np.square(losses).sum(1) / count
-    mad = np.full(len(losses), np.nan)
-    for width in np.unique(count[np.isfinite(variance)]):
-        rows = np.flatnonzero((count == width) & np.isfinite(variance))
-        values = losses[rows][present[rows]].reshape(len(rows), width)
-        centre = np.median(values, axis=1, keepdims=True)
-        mad[rows] = np.square(1.4826 * np.median(np.abs(values - centre), axis=1))
+        centre = _medians(losses, present, count)
+        mad = np.square(1.4826 * _medians(np.abs(losses - centre[:, None]), present, count))
+    mad[~np.isfinite(variance)] = np.nan
     return {"mean": mean, "variance": variance, "second_moment": second_moment, "mad": mad}
+
+
+def _medians(values: np.ndarray, present: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Return the median of each row's present values; NaN where there is none."""
+    if not values.shape[1]:
+        return np.full(len(values), np.nan)
+    rising = np.sort(np.where(present, values, np.inf), axis=1)
+    middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(rising.T) - 1)], 1)
+    low, high = np.take_along_axis(rising, middle, 1).T
+    return np.where(count > 0, (low + high) / 2, np.nan)
 
 
 def loss_moments(losses: torch.Tensor | np.ndarray | Sequence[float]) -> dict[str, float]:

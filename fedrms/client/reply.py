@@ -23,8 +23,8 @@ def reply_metrics(
     clients: np.ndarray,
     sizes: np.ndarray,
     step_losses: np.ndarray,
-    other_losses: np.ndarray,
-    other_present: np.ndarray,
+    other_losses: np.ndarray | None,
+    other_present: np.ndarray | None,
     update_norm: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Assemble the metrics of a cohort's replies, each ``[clients]``.
@@ -36,8 +36,8 @@ def reply_metrics(
     clients, sizes : np.ndarray
         ``[clients]`` index and number of examples.
     step_losses : np.ndarray
-        ``[steps, clients, batch]`` losses before each update.
-    other_losses, other_present : np.ndarray
+        ``[steps, clients, batch]`` losses before each update; 0 where padded.
+    other_losses, other_present : np.ndarray, optional
         ``[clients, rows]`` losses for the statistics that are not prequential: at the
         received model (``incoming`` and the fallback) or on held-out rows (``holdout``),
         and which of them count.
@@ -52,23 +52,27 @@ def reply_metrics(
         :func:`fedrms.client.loss_moments.stacked_moments`) and ``statistic-fallback``,
         1 where the client had too little to score and reported ``incoming``.
     """
-    by_client = np.moveaxis(step_losses, 1, 0).reshape(len(clients), -1)
-    scored = np.moveaxis(plan.scored[:, :, None] & plan.present, 1, 0).reshape(len(clients), -1)
-    trained = np.moveaxis(plan.present, 1, 0).reshape(len(clients), -1)
-    elsewhere = other_present.any(1)
-    prequential = stacked_moments(by_client, scored)
-    other = stacked_moments(other_losses, other_present)
+    scored = np.flatnonzero(plan.scored.any(1))
+    window = slice(scored[0], scored[-1] + 1)
+    in_window = plan.scored[window, :, None] & plan.present[window]
+    moments = stacked_moments(_by_client(step_losses[window]), _by_client(in_window))
+    if other_losses is not None and other_present is not None:
+        elsewhere = other_present.any(1)
+        other = stacked_moments(other_losses, other_present)
+        moments = {n: np.where(elsewhere, other[n], value) for n, value in moments.items()}
     with np.errstate(invalid="ignore", over="ignore"):
-        total = np.where(trained, by_client.astype(np.float64), 0.0).sum(1)
+        total = step_losses.sum((0, 2), dtype=np.float64)
     fallback = needs_received_losses(settings, plan) & (settings.statistic != "incoming")
     return {
         "partition-id": np.asarray(clients, dtype=np.int64),
         "num-examples": np.asarray(sizes, dtype=np.int64),
         "steps": plan.steps,
-        "train-loss": total / trained.sum(1),
+        "train-loss": total / plan.present.sum((0, 2)),
         "update-norm": np.asarray(update_norm, dtype=np.float64),
         "statistic-fallback": fallback.astype(np.int64),
-    } | {
-        metric_key(name): np.where(elsewhere, other[name], prequential[name])
-        for name in prequential
-    }
+    } | {metric_key(name): value for name, value in moments.items()}
+
+
+def _by_client(steps: np.ndarray) -> np.ndarray:
+    """Return ``[steps, clients, batch]`` as ``[clients, steps * batch]``."""
+    return np.moveaxis(steps, 1, 0).reshape(steps.shape[1], -1)

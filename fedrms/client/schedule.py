@@ -71,24 +71,24 @@ def schedule(
         full = np.full_like(full, settings.steps)
     steps = np.maximum(1, np.ceil(full * work(settings, server_round, clients))).astype(np.int64)
 
-    longest = int(steps.max())
-    rows = np.zeros((longest, len(sizes), batch), dtype=np.int64)
-    present = np.zeros((longest, len(sizes), batch), dtype=bool)
-    columns = np.arange(len(sizes))
-    width = int(epoch_steps.max()) * batch
-    for epoch in range(int(np.ceil(steps / epoch_steps).max())):
-        order = _epoch_order(settings.seed, server_round, clients, epoch, sizes, held_out, width)
-        for step in range(int(epoch_steps.max())):
-            target = epoch * epoch_steps + step
-            mine = (step < epoch_steps) & (target < steps)
-            block = slice(step * batch, (step + 1) * batch)
-            rows[target[mine], columns[mine]] = order[mine, block]
-            inside = np.arange(block.start, block.stop)[None, :] < train_sizes[mine, None]
-            present[target[mine], columns[mine]] = inside
-    rows[~present] = np.broadcast_to(rows[:, :, :1], rows.shape)[~present]
+    longest, width = int(steps.max()), int(epoch_steps.max())
+    epochs = range(int(np.ceil(steps / epoch_steps).max()))
+    orders = np.stack(
+        [
+            _epoch_order(settings.seed, server_round, clients, e, sizes, held_out, width * batch)
+            for e in epochs
+        ]
+    )
+    position = np.arange(longest)[:, None]
+    epoch, step = np.divmod(position, epoch_steps)
+    block = (np.minimum(epoch, len(epochs) - 1) * len(sizes) + np.arange(len(sizes))) * width + step
+    rows = orders.reshape(-1, batch).take(block, 0)
+    # Padding, and a client that has finished, point at a row that the client has.
+    taken = np.where(position < steps, np.minimum(train_sizes - step * batch, batch), 0)
+    present = np.arange(batch) < taken[:, :, None]
+    np.copyto(rows, rows[:, :, :1], where=~present)
 
     first_epoch = np.minimum(epoch_steps, steps)
-    position = np.arange(longest)[:, None]
     return Schedule(
         rows=rows,
         present=present,
@@ -101,12 +101,16 @@ def schedule(
 
 def drops_out(settings: LocalSettings, server_round: int, clients: np.ndarray) -> np.ndarray:
     """Return ``[clients]`` boolean: who drops out of this round."""
+    if not settings.dropout:
+        return np.zeros(len(clients), dtype=bool)
     draw = counter_uniform(settings.seed, "dropout", clients, server_round)
     return np.asarray(draw < settings.dropout)
 
 
 def work(settings: LocalSettings, server_round: int, clients: np.ndarray) -> np.ndarray:
     """Return ``[clients]`` the share of its steps that each client does, in (0, 1]."""
+    if not settings.straggler_fraction:
+        return np.ones(len(clients))
     slow = counter_uniform(settings.seed, "straggler", clients, server_round)
     share = counter_uniform(settings.seed, "work", clients, server_round)
     partial = settings.min_work + (1 - settings.min_work) * share
@@ -135,9 +139,16 @@ def _epoch_order(
     width: int,
 ) -> np.ndarray:
     """Shuffle each client's training rows: ``[clients, width]``, its own rows first."""
-    index = np.arange(held_out.shape[1])[None, :]
+    index = np.arange(held_out.shape[1], dtype=np.uint64)[None, :]
     bits = counter_bits(seed, f"epoch-{epoch}", clients[:, None], server_round, index)
-    usable = (index < sizes[:, None]) & ~held_out
-    order = np.where(usable, bits, np.iinfo(np.uint64).max).argsort(1, kind="stable")
+    # The row lies in the low bits of its own random key: one sort of plain numbers.
+    keys = (bits & ~_ROW) | index
+    keys[(index >= sizes[:, None].astype(np.uint64)) | held_out] = np.iinfo(np.uint64).max
+    keys.sort(1)
+    order = (keys & _ROW).astype(np.int64)
     short = width - order.shape[1]
     return np.pad(order, ((0, 0), (0, short))) if short > 0 else order[:, :width]
+
+
+_ROW = np.uint64((1 << 26) - 1)
+"""Bits of a sort key that hold the row; the 38 above them are random."""

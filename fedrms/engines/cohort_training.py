@@ -16,6 +16,8 @@ from fedrms.engines.work import Work
 
 SCORED_AT_ONCE = 1 << 15
 """Rows scored in one forward pass outside of training."""
+NORMS_AT_ONCE = 1 << 18
+"""Numbers of a stack that are handled at a time for its norms: they stay in the caches."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,13 @@ def train_cohort(
 
 
 def _norms(stack: Tensor, flat: Tensor) -> np.ndarray:
-    """Return the L2 norms of the updates, ``[cohort]``, summed in float64 a row at a time."""
-    norms = [(row - flat).double().square().sum() for row in stack]
-    return np.asarray(torch.stack(norms).sqrt().cpu().numpy())
+    """Return the L2 norms of the updates, ``[cohort]``, summed in float64 a few rows at a time."""
+    rows = max(1, NORMS_AT_ONCE // len(flat))
+    norms = [
+        torch.linalg.vector_norm(part - flat, dim=1, dtype=torch.float64)
+        for part in torch.split(stack, rows)
+    ]
+    return np.asarray(torch.cat(norms).cpu().numpy())
 
 
 def _other_losses(
@@ -106,12 +112,15 @@ def _other_losses(
     data: ClientRows,
     clients: np.ndarray,
     plan: Schedule,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Score the rows that the statistic asks for outside of training (see ``reply_metrics``)."""
-    sizes = np.diff(data.offsets)[clients]
-    width = int(sizes.max())
-    losses, wanted = np.zeros((len(clients), width)), np.zeros((len(clients), width), bool)
     at_received = needs_received_losses(update.settings, plan)
+    held_out = plan.held_out.any(1) & ~at_received
+    if not (at_received | held_out).any():
+        return None, None
+    sizes = np.diff(data.offsets)[clients]
+    width = int(sizes[at_received | held_out].max())
+    losses, wanted = np.zeros((len(clients), width)), np.zeros((len(clients), width), bool)
     index = np.arange(width)[None, :]
     wanted[at_received] = (index < sizes[:, None])[at_received]
     if wanted.any():
@@ -121,7 +130,7 @@ def _other_losses(
             part = slice(start, start + SCORED_AT_ONCE)
             batch = {n: c[picked[part].to(c.device)] for n, c in data.columns.items()}
             losses[who[part], row[part]] = update.losses(received, batch).detach().cpu().numpy()
-    for client in np.flatnonzero(~at_received & plan.held_out.any(1)):
+    for client in np.flatnonzero(held_out):
         held = np.flatnonzero(plan.held_out[client])
         picked = torch.from_numpy(data.offsets[clients[client]] + held)
         batch = {n: c[picked.to(c.device)] for n, c in data.columns.items()}

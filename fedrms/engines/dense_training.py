@@ -87,9 +87,8 @@ def _steps_stacked(
                 bias.sub_(slope.sum(1))
             if below is not None:
                 slope = threshold_backward(below, into, 0)
-    if classify:
-        return -scores.gather(2, y).squeeze(2)
-    return scores.squeeze(2).square()
+    losses = -scores.gather(2, y).squeeze(2) if classify else scores.squeeze(2).square()
+    return losses * present
 
 
 def train_alone(network: DenseNetwork, work: Work, row: Tensor, batches: Batches) -> Tensor:
@@ -157,7 +156,8 @@ def _steps_alone(
                 bias.add_(slope.sum(0), alpha=scale / count)
             if below is not None:
                 slope = threshold_backward(below, into, 0)
-    return -scores.gather(2, y).squeeze(2) if classify else scores.squeeze(2).square()
+    losses = -scores.gather(2, y).squeeze(2) if classify else scores.squeeze(2).square()
+    return losses * batches.present[steps, 0]
 
 
 def _products(bias: Tensor | None, a: Tensor, b: Tensor, axis: int) -> Tensor:

@@ -224,7 +224,7 @@ class Executor:
         example = work.columns["x"][0].numel() if len(work.columns["x"]) else 1
         cells = len(flat) + work.plan.rows.shape[2] * example
         fits = DENSE_CHUNK_BYTES // (cells * flat.element_size())
-        return min(max(DENSE_CHUNK_LEAST, fits), cohort)
+        return int(min(max(DENSE_CHUNK_LEAST, fits), cohort))
 
 
 def _orders(work: Work) -> Any:

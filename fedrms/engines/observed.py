@@ -18,6 +18,7 @@ from fedrms.engines.replies import CohortReplies
 from fedrms.server.client_scaler import ClientId
 from fedrms.server.cohort import identity_in
 from fedrms.server.membership import Membership
+from fedrms.server.orders import Orders
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,9 @@ class ObservedGrid(Grid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Run the messages on the inner grid and show training replies to the observer."""
-        messages = list(messages)
+        messages = messages if isinstance(messages, Sequence) else list(messages)
         replies = self._inner.send_and_receive(messages, timeout=timeout)
-        if any(message.metadata.message_type == "train" for message in messages):
+        if _training(messages):
             if not isinstance(replies, CohortReplies):
                 replies = list(replies)
                 if self._check is not None:
@@ -109,7 +110,7 @@ class ObservedGrid(Grid):
             self._observer(self._observe(messages, replies))
         return replies
 
-    def _observe(self, sent: list[Message], replies: Sequence[Message]) -> Observation:
+    def _observe(self, sent: Sequence[Message], replies: Sequence[Message]) -> Observation:
         if isinstance(replies, CohortReplies):
             record = replies.record
             return Observation(list(record.clients), record.metrics, record.failures)
@@ -135,7 +136,7 @@ class ObservedGrid(Grid):
         }
         return Observation(list(rows), metrics, failures)
 
-    def _addressee(self, sent: list[Message], reply: Message) -> int:
+    def _addressee(self, sent: Sequence[Message], reply: Message) -> int:
         for message in sent:
             if message.metadata.message_id == reply.metadata.reply_to_message_id:
                 return int(message.metadata.dst_node_id)
@@ -145,3 +146,9 @@ class ObservedGrid(Grid):
         if self._members.client_of(node) == node:
             self._members.ask_names(self._inner, [node])
         return self._members.client_of(node)
+
+
+def _training(messages: Sequence[Message]) -> bool:
+    if isinstance(messages, Orders):
+        return messages.message_type == "train"
+    return any(message.metadata.message_type == "train" for message in messages)

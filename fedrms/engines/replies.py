@@ -9,8 +9,9 @@ import torch
 from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
 
 from fedrms.client.app import CLIENT_RAISED
-from fedrms.engines.flower_border import LazyArray, number
+from fedrms.engines.flower_border import number
 from fedrms.server.cohort import Layout, StackedReplies
+from fedrms.server.lazy_array import LazyArray
 
 
 class CohortReplies(Sequence[Message]):
@@ -75,6 +76,8 @@ class CohortReplies(Sequence[Message]):
 
     def _make(self, position: int) -> Message:
         sent, client = self._sent[position], self._clients[position]
+        if not sent.metadata.message_id:
+            number(sent)
         if client in self._row:
             reply = Message(self._content(sent, self._row[client]), reply_to=sent)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from fedrms.client.settings import LocalSettings
 from fedrms.engines.flower_border import FIRST_NODE_ID, become_server, number
 from fedrms.engines.replies import CohortReplies
 from fedrms.server.cohort import Layout, StackedReplies
+from fedrms.server.orders import Orders
 
 
 class Trainer(Protocol):
@@ -99,13 +101,15 @@ class SimulatedGrid(Grid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Sequence[Message]:
         """Run the messages and return their replies, in order."""
+        if isinstance(messages, Orders) and messages.message_type == "train":
+            return self._train(messages, [_group_of(messages)])
         messages = list(messages)
         for message in messages:
             number(message)
         nodes = {message.metadata.dst_node_id for message in messages}
         training = all(message.metadata.message_type == "train" for message in messages)
         if messages and training and len(nodes) == len(messages):
-            return self._train(messages)
+            return self._train(messages, _groups(messages))
         return [self._answer(message) for message in messages]
 
     def _client(self, message: Message) -> int:
@@ -114,7 +118,7 @@ class SimulatedGrid(Grid):
     def _answer(self, message: Message) -> Message:
         kind = message.metadata.message_type
         if kind == "train":
-            reply = self._train([message])[0]
+            reply = self._train([message], _groups([message]))[0]
         elif kind == "evaluate":
             metrics = self._trainer.evaluate(_records(message)[0], self._client(message))
             reply = Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
@@ -127,30 +131,74 @@ class SimulatedGrid(Grid):
         number(reply)
         return reply
 
-    def _train(self, messages: list[Message]) -> CohortReplies:
+    def _train(self, messages: Sequence[Message], groups: Sequence[Group]) -> CohortReplies:
         """Train the cohort: one batch for all who got the same model and the same orders."""
-        groups: dict[tuple[int, int, LocalSettings], list[int]] = {}
-        scales = np.ones(len(messages))
-        parsed: dict[int, LocalSettings] = {}
-        for position, message in enumerate(messages):
-            arrays, config = _records(message)
-            if id(config) not in parsed:
-                parsed[id(config)] = LocalSettings.from_record(config)
-            settings = parsed[id(config)]
-            scales[position] = float(config.get("lr-scale", 1.0))  # type: ignore[arg-type]
-            key = (id(arrays), int(config["server-round"]), settings)  # type: ignore[arg-type]
-            groups.setdefault(key, []).append(position)
-        layout = Layout.of(_records(messages[0])[0])
-        clients = np.array([self._client(message) for message in messages])
+        layout = Layout.of(groups[0].arrays)
+        clients = np.empty(len(messages), dtype=np.int64)
         parts = []
-        for (_, server_round, settings), positions in groups.items():
-            received = _records(messages[positions[0]])[0]
+        for group in groups:
+            own = np.asarray(group.nodes, dtype=np.int64) - FIRST_NODE_ID
+            clients[group.positions] = own
             parts.append(
                 self._trainer.train(
-                    received, layout, settings, server_round, clients[positions], scales[positions]
+                    group.arrays, layout, group.settings, group.server_round, own, group.lr_scale
                 )
             )
         return CohortReplies(messages, clients.tolist(), _join(parts), layout)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Clients that got the same model and the same orders; arrays are ``[clients]``."""
+
+    arrays: ArrayRecord
+    settings: LocalSettings
+    server_round: int
+    nodes: Sequence[int]
+    positions: np.ndarray
+    lr_scale: np.ndarray
+
+
+def _group_of(orders: Orders) -> Group:
+    count = len(orders)
+    return Group(
+        orders.arrays,
+        LocalSettings.from_record(orders.config),
+        int(orders.config["server-round"]),  # type: ignore[arg-type]
+        orders.nodes,
+        np.arange(count),
+        np.ones(count) if orders.lr_scale is None else np.asarray(orders.lr_scale),
+    )
+
+
+def _groups(messages: Sequence[Message]) -> list[Group]:
+    """Sort messages by what they say; records that many messages share are read once."""
+    said: dict[int, tuple[ArrayRecord, ConfigRecord, LocalSettings]] = {}
+    found: dict[tuple[int, int, LocalSettings], list[int]] = {}
+    scales = np.ones(len(messages))
+    parsed: dict[int, LocalSettings] = {}
+    for position, message in enumerate(messages):
+        content = message.content
+        if id(content) not in said:
+            arrays, config = _records(message)
+            if id(config) not in parsed:
+                parsed[id(config)] = LocalSettings.from_record(config)
+            said[id(content)] = arrays, config, parsed[id(config)]
+        arrays, config, settings = said[id(content)]
+        scales[position] = float(config.get("lr-scale", 1.0))  # type: ignore[arg-type]
+        key = (id(arrays), int(config["server-round"]), settings)  # type: ignore[arg-type]
+        found.setdefault(key, []).append(position)
+    return [
+        Group(
+            _records(messages[positions[0]])[0],
+            settings,
+            server_round,
+            [int(messages[position].metadata.dst_node_id) for position in positions],
+            np.array(positions),
+            scales[positions],
+        )
+        for (_, server_round, settings), positions in found.items()
+    ]
 
 
 def _records(message: Message) -> tuple[ArrayRecord, ConfigRecord]:

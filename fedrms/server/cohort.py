@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, Message
+from flwr.app import ArrayRecord, Message
 from torch import Tensor
 
 from fedrms.server.client_scaler import ClientId
+from fedrms.server.lazy_array import LazyArray
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Layout:
                 record[name] = array
                 continue
             values = parts[name].reshape(tuple(array.shape)).numpy()
-            record[name] = Array(np.ascontiguousarray(values.astype(array.dtype, copy=False)))
+            record[name] = LazyArray(values.astype(array.dtype, copy=False))
         return record
 
 

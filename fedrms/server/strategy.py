@@ -9,7 +9,7 @@ With every scale equal it is FedAvg, exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 from typing import Any
@@ -26,6 +26,7 @@ from fedrms.server.cohort import Cohort, Layout, identity_in, read_replies, send
 from fedrms.server.laws import Law
 from fedrms.server.log import log
 from fedrms.server.membership import Membership
+from fedrms.server.orders import Orders
 from fedrms.server.server_optimizer import ServerOptimizer
 
 APPLY_TO = ("update", "local_lr")
@@ -184,7 +185,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         ask = identify == "query" or apply_to == "local_lr"
         self._members = Membership(seed, ask=ask, timeout=wait_timeout)
         self._law_name = law if isinstance(law, str) else getattr(law, "__name__", str(law))
-        self._sent: list[Message] = []
+        self._sent: Sequence[Message] = []
         self._received: ArrayRecord = ArrayRecord()
         self.diagnostics: Diagnostics | None = None
 
@@ -218,15 +219,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         )
         config["server-round"] = server_round
         config["statistic"] = self.statistic
-        shared = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
-        contents = [shared] * len(nodes)
+        scales = None
         if self.apply_to == "local_lr":
             scales = self.scaler.scale_of([self._members.client_of(node) for node in nodes])
-            contents = [self._with_lr_scale(arrays, config, scale) for scale in scales]
-        self._sent = [
-            Message(content, dst_node_id=node, message_type=MessageType.TRAIN)
-            for content, node in zip(contents, nodes, strict=True)
-        ]
+        self._sent = self._orders(nodes, MessageType.TRAIN, arrays, config, scales)
         return self._sent
 
     def aggregate_train(
@@ -234,7 +230,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Clip, scale and combine the round's replies, and step the server optimizer."""
         layout = Layout.of(self._received)
-        cohort = read_replies(replies, layout, self._addressees(), weighted_by=self.weighted_by_key)
+        known = {} if _stacked(replies) else self._addressees()
+        cohort = read_replies(replies, layout, known, weighted_by=self.weighted_by_key)
         self._learn_names(replies, cohort)
         cohort, statistic = self._read_statistic(cohort)
         for client, reason in cohort.failures.items():
@@ -278,10 +275,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             available=self.min_available_nodes,
         )
         config["server-round"] = server_round
-        content = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
-        return [
-            Message(content, dst_node_id=node, message_type=MessageType.EVALUATE) for node in nodes
-        ]
+        return self._orders(nodes, MessageType.EVALUATE, arrays, config)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -305,9 +299,16 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self.scaler.load_state_dict(state["scaler"])
         self.server_optimizer.load_state_dict(state["server_optimizer"])
 
-    def _with_lr_scale(self, arrays: ArrayRecord, config: ConfigRecord, scale: float) -> RecordDict:
-        own = ConfigRecord({**config, "lr-scale": float(scale)})
-        return RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: own})
+    def _orders(
+        self,
+        nodes: Sequence[int],
+        message_type: str,
+        arrays: ArrayRecord,
+        config: ConfigRecord,
+        lr_scale: np.ndarray | None = None,
+    ) -> Orders:
+        model, orders = (self.arrayrecord_key, arrays), (self.configrecord_key, config)
+        return Orders(nodes, message_type, model, orders, lr_scale)
 
     def _addressees(self) -> dict[str, ClientId]:
         return {
@@ -316,7 +317,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         }
 
     def _learn_names(self, replies: Iterable[Message], cohort: Cohort) -> None:
-        if getattr(replies, "stacked", None) is not None:
+        if _stacked(replies):
             return
         valid = set(cohort.clients)
         for reply in replies:
@@ -364,3 +365,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         }
         averaged["scale-min"] = float(scales.scale.min())
         return MetricRecord(averaged)
+
+
+def _stacked(replies: Iterable[Message]) -> bool:
+    """Say whether an engine in this process put a stack beside its messages."""
+    return getattr(replies, "stacked", None) is not None

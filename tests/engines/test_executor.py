@@ -10,8 +10,8 @@ from torch import nn
 from fedrms.client import LocalSettings, LocalUpdate, as_function
 from fedrms.client.schedule import schedule
 from fedrms.engines.executor import Executor
-from fedrms.engines.work import Work
 from fedrms.engines.traced_step import trace_step
+from fedrms.engines.work import Work
 from fedrms.errors import ConfigError
 from fedrms.tasks import Classification, Regression
 from fedrms.tasks.models import CNN, MLP, Linear

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 
-from fedrms.engines.flower_border import FIRST_NODE_ID, LazyArray, become_server, number
+from fedrms.engines.flower_border import FIRST_NODE_ID, become_server, number
+from fedrms.server.lazy_array import LazyArray
 
 VALUES = [
     np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -111,11 +111,14 @@ def test_clients_are_told_the_round_and_the_statistic() -> None:
     assert config["statistic"] == "incoming"
 
 
-def test_orders_are_a_list_that_can_be_read_twice() -> None:
+def test_orders_can_be_read_twice_and_are_the_same_messages() -> None:
     strategy = FedRMS()
     grid = grid_of([noisy(0, 1.0), noisy(1, 1.0)])
-    assert isinstance(strategy.configure_train(1, ZERO, ConfigRecord(), grid), list)
-    assert isinstance(strategy.configure_evaluate(1, ZERO, ConfigRecord(), grid), list)
+    for configure in (strategy.configure_train, strategy.configure_evaluate):
+        orders = configure(1, ZERO, ConfigRecord(), grid)
+        first, second = list(orders), list(orders)
+        assert len(first) == 2
+        assert all(one is other for one, other in zip(first, second, strict=True))
 
 
 def test_with_fraction_zero_nobody_trains_and_no_model_comes_out() -> None:
