@@ -145,9 +145,10 @@ def _epoch_order(
     keys = (bits & ~_ROW) | index
     keys[(index >= sizes[:, None].astype(np.uint64)) | held_out] = np.iinfo(np.uint64).max
     keys.sort(1)
-    order = (keys & _ROW).astype(np.int64)
-    short = width - order.shape[1]
-    return np.pad(order, ((0, 0), (0, short))) if short > 0 else order[:, :width]
+    order = np.zeros((len(clients), width), dtype=np.int64)
+    inside = min(width, keys.shape[1])
+    order[:, :inside] = keys[:, :inside] & _ROW
+    return order
 
 
 _ROW = np.uint64((1 << 26) - 1)

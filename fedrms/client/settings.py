@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
@@ -132,7 +133,14 @@ class LocalSettings:
     def from_record(cls, record: Mapping[str, Any]) -> LocalSettings:
         """Read settings from a ``ConfigRecord``; unknown keys are other people's business."""
         keys = {f.name: f.name.replace("_", "-") for f in fields(cls)}
-        return cls(**{name: record[key] for name, key in keys.items() if key in record})
+        values = [(name, record[key]) for name, key in keys.items() if key in record]
+        return _checked(tuple((name, value, type(value)) for name, value in values))
+
+
+@functools.lru_cache(maxsize=64)
+def _checked(values: tuple[tuple[str, Any, type], ...]) -> LocalSettings:
+    """Make settings, and check them, once for a run's rounds; 1, 1.0 and True differ."""
+    return LocalSettings(**{name: value for name, value, _ in values})
 
 
 def _config_key(name: str) -> str:

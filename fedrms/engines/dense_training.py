@@ -60,12 +60,12 @@ def _steps_stacked(
         target = torch.zeros_like(scores).scatter_(2, y, 1.0)
     else:
         target, rate = y.to(rate.dtype), 2 * rate
-    width = -1
+    batch, width, flat_rows = rows.shape[2], -1, rows.flatten(1)
     for t, active in enumerate(batches.active[steps]):
         if active != width:
             width = active
             mine = [(w[:width], b if b is None else b[:width]) for w, b in layers]
-        x = examples.index_select(0, rows[t, :width].view(-1)).view(width, rows.shape[2], -1)
+        x = examples.index_select(0, flat_rows[t, : width * batch]).view(width, batch, -1)
         given = [x]
         for weight, bias in mine[:-1]:
             given.append(_products(bias, given[-1], weight.transpose(1, 2), 1).relu_())

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from fedrms.engines import dense_training, traced_training
 from fedrms.engines.dense_network import DenseNetwork, dense_network
-from fedrms.engines.traced_step import StepCache
+from fedrms.engines.traced_step import StepCache, decisive
 from fedrms.engines.work import Batches, Work, batches_of
 
 log = logging.getLogger("fedrms")
@@ -159,7 +158,7 @@ class Executor:
         update, shape = work.update, work.columns["x"].shape[1:] if "x" in work.columns else None
         if shape is None:
             return None
-        key = (update.task, update.apply, _orders(work), tuple(shape))
+        key = (update.task, update.apply, decisive(work.update.settings), tuple(shape))
         if key not in self._networks:
             self._networks[key] = dense_network(update, shape)
         return self._networks[key]
@@ -170,7 +169,7 @@ class Executor:
             return self._choice
         shapes = tuple((name, tuple(value.shape)) for name, value in work.received.items())
         batch = work.plan.rows.shape[2]
-        key = (_orders(work), shapes, batch, str(flat.device))
+        key = (decisive(work.update.settings), shapes, batch, str(flat.device))
         if key not in self._chosen:
             self._chosen[key] = self._trial(work, order, flat)
         return self._chosen[key]
@@ -225,11 +224,6 @@ class Executor:
         cells = len(flat) + work.plan.rows.shape[2] * example
         fits = DENSE_CHUNK_BYTES // (cells * flat.element_size())
         return int(min(max(DENSE_CHUNK_LEAST, fits), cohort))
-
-
-def _orders(work: Work) -> Any:
-    """Return the settings that decide how a client is trained."""
-    return replace(work.update.settings, seed=0, lr=1.0)
 
 
 def _wide(parameters: Tensor) -> torch.dtype:

@@ -74,7 +74,7 @@ class StepCache:
 
     def step(self, update: LocalUpdate, state: State, batch: Tree) -> Step:
         """Return the step for these shapes."""
-        key = (_traced(update.settings), _signature(state), _signature(batch))
+        key = (decisive(update.settings), _signature(state), _signature(batch))
         with self._lock:
             self._uses[key] += 1
             if key not in self._made and self._uses[key] >= TRACE_AFTER:
@@ -231,8 +231,8 @@ def _root(node: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _traced(settings: LocalSettings) -> LocalSettings:
-    """Return what a graph depends on; cached, for it is asked for at every step."""
+def decisive(settings: LocalSettings) -> LocalSettings:
+    """Return the settings that a step depends on; cached, for it is asked for at every step."""
     return replace(settings, seed=0, lr=1.0)
 
 

@@ -358,11 +358,12 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             ]
             return self.train_metrics_aggr_fn(contents, self.weighted_by_key)
         share = cohort.metrics[self.weighted_by_key]
-        averaged: dict[str, int | float | list[int] | list[float]] = {
-            key: float(np.average(column, weights=share))
-            for key, column in cohort.metrics.items()
-            if key not in (self.weighted_by_key, "partition-id")
-        }
+        names = [k for k in cohort.metrics if k not in (self.weighted_by_key, "partition-id")]
+        columns = np.array([cohort.metrics[name] for name in names], dtype=np.float64)
+        means = columns.reshape(len(names), -1) @ (share / share.sum())
+        averaged: dict[str, int | float | list[int] | list[float]] = dict(
+            zip(names, means.tolist(), strict=True)
+        )
         averaged["scale-min"] = float(scales.scale.min())
         return MetricRecord(averaged)
 
