@@ -4,7 +4,8 @@
 than the cost of launching its operations, and on a GPU. ``loop`` trains one client after the
 other: best where the arithmetic is everything, such as convolutions on a CPU. ``auto`` goes by
 the size of the model and the device, so that the same run gives the same bits every time;
-``measure`` times both for a few steps, once for each model and shape.
+``measure`` times both for a few steps, once for each model and shape. On a CPU, convolutions
+are always looped: batched over clients they are slower (measured: docs/benchmarks.md).
 
 Stacks of linear layers are trained without autograd (:mod:`fedrms.engines.dense_training`),
 every other module by its traced step (:mod:`fedrms.engines.traced_training`).
@@ -176,8 +177,9 @@ class Executor:
 
     def _trial(self, work: Work, order: np.ndarray, flat: Tensor) -> str:
         on_cpu = flat.device.type == "cpu"
-        if on_cpu and self._choice == "auto" and flat.numel() > STACKED_UP_TO:
-            log.debug("executor: loop, %d parameters", flat.numel())
+        convolves = any(value.dim() > 2 for value in work.received.values())
+        if on_cpu and self._choice == "auto" and (convolves or len(flat) > STACKED_UP_TO):
+            log.debug("executor: loop, %d parameters, convolutions: %s", len(flat), convolves)
             return "loop"
         if self._choice == "auto" and self._network(work) is not None:
             log.debug("executor: stacked linear layers, %d parameters", flat.numel())

@@ -23,6 +23,7 @@ from torch.fx import GraphModule, Node
 
 from fedrms.client.local_update import LocalUpdate, State, Tree
 from fedrms.client.settings import LocalSettings
+from fedrms.engines.channels_last import CHANNELS_LAST, share_layouts
 
 Step = Callable[[State, Tree], Tensor]
 """``step(state, batch) -> losses``; the state is updated in place."""
@@ -151,7 +152,7 @@ def trace_step(update: LocalUpdate, state: State, batch: Tree, *, stacked: bool)
 
     example = [state[part][name].clone() for part, name in leaves.inputs]
     example += [batch[name] for name in leaves.columns]
-    graph = make_fx(flat_step)(*example)
+    graph = make_fx(flat_step, decomposition_table=CHANNELS_LAST)(*example)
     in_place = _simplify(graph, example, len(leaves.inputs))
 
     def run(state: State, batch: Tree) -> Tensor:
@@ -170,6 +171,7 @@ def _simplify(graph: GraphModule, example: list[Tensor], state_leaves: int) -> l
     """Clean the graph; return which of its outputs are now written in place."""
     from torch.fx.passes.shape_prop import ShapeProp
 
+    share_layouts(graph)
     ShapeProp(graph).propagate(*example)
     for node in list(graph.graph.nodes):
         if _changes_nothing(node):

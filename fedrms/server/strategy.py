@@ -360,7 +360,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         share = cohort.metrics[self.weighted_by_key]
         names = [k for k in cohort.metrics if k not in (self.weighted_by_key, "partition-id")]
         columns = np.array([cohort.metrics[name] for name in names], dtype=np.float64)
-        means = columns.reshape(len(names), -1) @ (share / share.sum())
+        means = columns.reshape(len(names), len(share)) @ (share / share.sum())
         averaged: dict[str, int | float | list[int] | list[float]] = dict(
             zip(names, means.tolist(), strict=True)
         )
