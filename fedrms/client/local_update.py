@@ -31,18 +31,39 @@ class ModuleFunction:
     ----------
     module : nn.Module
         The structure; its own parameters are not used.
+    precision : str
+        ``float32``: as the parameters are. ``bf16``: products and convolutions in bfloat16
+        (autocast), parameters and losses as they are.
     """
 
     module: nn.Module
+    precision: str = "float32"
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         """Return the module's outputs with these parameters."""
+        if self.precision == "float32":
+            return self._outputs(params, x)
+        with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
+            y = self._outputs(params, x)
+        return y.to(next(iter(params.values())).dtype)
+
+    def _outputs(self, params: Params, x: Tensor) -> Tensor:
         y: Tensor = functional_call(self.module, params, (x,))  # type: ignore[arg-type]
         return y
 
 
-def as_function(module: nn.Module) -> ModuleFunction:
+PRECISIONS = ("float32", "bf16")
+
+
+def as_function(module: nn.Module, precision: str = "float32") -> ModuleFunction:
     """Return the module as a pure function of its parameters; buffers stay as they are.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The structure.
+    precision : str
+        See :class:`ModuleFunction`.
 
     Raises
     ------
@@ -58,7 +79,7 @@ def as_function(module: nn.Module) -> ModuleFunction:
                 "use GroupNorm or LayerNorm, or track_running_stats=False",
             )
 
-    return ModuleFunction(module)
+    return ModuleFunction(module, precision)
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,22 @@ class CohortTrainer:
         Where clients train.
     executor : Executor
         How their steps are run.
+    precision : str
+        Of training, see :class:`fedrms.client.local_update.ModuleFunction`.
     """
 
     def __init__(
-        self, task: Task, module: nn.Module, federation: Federation, device: str, executor: Executor
+        self,
+        task: Task,
+        module: nn.Module,
+        federation: Federation,
+        device: str,
+        executor: Executor,
+        precision: str = "float32",
     ) -> None:
         self._task = task
         self._module = module.to(device)
-        self._apply = as_function(self._module)
+        self._apply = as_function(self._module, precision)
         self._federation = federation
         self._device = device
         self._executor = executor

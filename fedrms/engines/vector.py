@@ -31,6 +31,9 @@ class VectorGrid(SimulatedGrid):
         Most clients in one batch; by default what fits a CPU's caches, all on a GPU.
     threads : int, optional
         Worker threads on a CPU; by default as many as PyTorch uses.
+    precision : str
+        ``float32``, or ``bf16`` for products and convolutions in bfloat16: faster on
+        processors and GPUs that have it, at a price in accuracy (docs/benchmarks.md).
     run_id : int
         Flower's number for the run.
     """
@@ -45,8 +48,9 @@ class VectorGrid(SimulatedGrid):
         executor: str = "auto",
         chunk_clients: int | None = None,
         threads: int | None = None,
+        precision: str = "float32",
         run_id: int = 1,
     ) -> None:
         chosen = Executor(executor, chunk_clients=chunk_clients, threads=threads)
-        trainer = CohortTrainer(task, module, federation, device, chosen)
+        trainer = CohortTrainer(task, module, federation, device, chosen, precision)
         super().__init__(trainer, federation.clients, run_id=run_id)
