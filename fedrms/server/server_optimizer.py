@@ -22,7 +22,8 @@ class ServerOptimizer:
     Parameters
     ----------
     optimizer : callable (params) -> torch.optim.Optimizer, optional
-        Defaults to ``SGD(lr=1)``.
+        By default the update is taken as it is, which is ``SGD(lr=1)``; made without
+        ``torch.optim``, whose first optimizer of a process imports the compiler for a second.
     scheduler : callable (optimizer) -> LRScheduler, optional
         Stepped once a round.
 
@@ -37,6 +38,7 @@ class ServerOptimizer:
         optimizer: Callable[[list[Tensor]], Optimizer] | None = None,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
+        self._plain = optimizer is None and scheduler is None
         self._make_optimizer = optimizer or (lambda params: SGD(params, lr=1.0))
         self._make_scheduler = scheduler
         self._flat: Tensor | None = None
@@ -52,6 +54,8 @@ class ServerOptimizer:
         current, update : Tensor
             ``[parameters]`` the model and the combined client update.
         """
+        if self._plain:
+            return current + update
         if self._flat is None:
             self._start(current)
         assert self._flat is not None

@@ -31,6 +31,17 @@ def test_the_default_takes_the_update_as_it_is() -> None:
     assert ServerOptimizer().step(model, update).tolist() == [1.25, 6.0]
 
 
+def test_the_default_is_plain_sgd_with_learning_rate_one_to_the_bit() -> None:
+    plain, sgd = ServerOptimizer(), ServerOptimizer(lambda params: torch.optim.SGD(params, lr=1.0))
+    assert torch.equal(run(plain, torch.ones(5), updates(4)), run(sgd, torch.ones(5), updates(4)))
+
+
+def test_the_default_has_a_state_that_restores() -> None:
+    restored = ServerOptimizer()
+    restored.load_state_dict(ServerOptimizer().state_dict())
+    assert restored.step(torch.zeros(1), torch.ones(1)).tolist() == [1.0]
+
+
 @EVERY_OPTIMIZER
 def test_it_is_the_torch_optimizer_with_the_negative_update_as_gradient(make) -> None:
     weight = torch.nn.Parameter(torch.ones(5))
