@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedrms.client.loss_moments import metric_key, stacked_moments
+from fedrms.client.loss_moments import MOMENTS, metric_key, stacked_moments
 from fedrms.client.schedule import Schedule
 from fedrms.client.settings import LocalSettings
 
@@ -52,14 +52,19 @@ def reply_metrics(
         :func:`fedrms.client.loss_moments.stacked_moments`) and ``statistic-fallback``,
         1 where the client had too little to score and reported ``incoming``.
     """
-    scored = np.flatnonzero(plan.scored.any(1))
-    window = slice(scored[0], scored[-1] + 1)
-    in_window = plan.scored[window, :, None] & plan.present[window]
-    moments = stacked_moments(_by_client(step_losses[window]), _by_client(in_window))
-    if other_losses is not None and other_present is not None:
+    elsewhere = np.zeros(len(clients), dtype=bool)
+    if other_present is not None:
         elsewhere = other_present.any(1)
-        other = stacked_moments(other_losses, other_present)
-        moments = {n: np.where(elsewhere, other[n], value) for n, value in moments.items()}
+    moments = {name: np.empty(len(clients)) for name in MOMENTS}
+    for own in (~elsewhere, elsewhere):
+        if not own.any():
+            continue
+        if own is elsewhere and other_losses is not None and other_present is not None:
+            values = stacked_moments(*_narrow(other_losses[own], other_present[own]))
+        else:
+            values = stacked_moments(*_scored(plan, step_losses, own))
+        for name, column in moments.items():
+            column[own] = values[name]
     with np.errstate(invalid="ignore", over="ignore"):
         total = step_losses.sum((0, 2), dtype=np.float64)
     fallback = needs_received_losses(settings, plan) & (settings.statistic != "incoming")
@@ -73,6 +78,24 @@ def reply_metrics(
     } | {metric_key(name): value for name, value in moments.items()}
 
 
-def _by_client(steps: np.ndarray) -> np.ndarray:
-    """Return ``[steps, clients, batch]`` as ``[clients, steps * batch]``."""
-    return np.moveaxis(steps, 1, 0).reshape(steps.shape[1], -1)
+def _scored(
+    plan: Schedule, step_losses: np.ndarray, own: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the losses ``[clients, examples]`` that the statistic is read from, and which count."""
+    steps = np.flatnonzero(plan.scored[:, own].any(1))
+    window = slice(steps[0], steps[-1] + 1)
+    losses = step_losses[window].compress(own, 1)
+    present = (
+        plan.present[window].compress(own, 1) & plan.scored[window].compress(own, 1)[..., None]
+    )
+    count = losses.shape[1]
+    return (
+        np.moveaxis(losses, 1, 0).reshape(count, -1),
+        np.moveaxis(present, 1, 0).reshape(count, -1),
+    )
+
+
+def _narrow(losses: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Leave out the rows that nobody is scored on."""
+    wanted = present.any(0)
+    return losses[:, wanted], present[:, wanted]

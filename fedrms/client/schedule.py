@@ -139,11 +139,11 @@ def _epoch_order(
     width: int,
 ) -> np.ndarray:
     """Shuffle each client's training rows: ``[clients, width]``, its own rows first."""
-    index = np.arange(held_out.shape[1], dtype=np.uint64)[None, :]
-    bits = counter_bits(seed, f"epoch-{epoch}", clients[:, None], server_round, index)
+    client, row = np.nonzero((np.arange(held_out.shape[1]) < sizes[:, None]) & ~held_out)
+    bits = counter_bits(seed, f"epoch-{epoch}", clients[client], server_round, row)
     # The row lies in the low bits of its own random key: one sort of plain numbers.
-    keys = (bits & ~_ROW) | index
-    keys[(index >= sizes[:, None].astype(np.uint64)) | held_out] = np.iinfo(np.uint64).max
+    keys = np.full(held_out.shape, np.iinfo(np.uint64).max)
+    keys[client, row] = (bits & ~_ROW) | row.astype(np.uint64)
     keys.sort(1)
     order = np.zeros((len(clients), width), dtype=np.int64)
     inside = min(width, keys.shape[1])
