@@ -52,9 +52,9 @@ def reply_metrics(
         :func:`fedrms.client.loss_moments.stacked_moments`) and ``statistic-fallback``,
         1 where the client had too little to score and reported ``incoming``.
     """
-    elsewhere = np.zeros(len(clients), dtype=bool)
+    elsewhere: np.ndarray = np.zeros(len(clients), dtype=bool)
     if other_present is not None:
-        elsewhere = other_present.any(1)
+        elsewhere = np.asarray(other_present.any(1))
     moments = {name: np.empty(len(clients)) for name in MOMENTS}
     for own in (~elsewhere, elsewhere):
         if not own.any():
@@ -81,7 +81,7 @@ def reply_metrics(
 def _scored(
     plan: Schedule, step_losses: np.ndarray, own: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the losses ``[clients, examples]`` that the statistic is read from, and which count."""
+    """Return the losses that the statistic is read from, ``[clients, examples]``, and a mask."""
     steps = np.flatnonzero(plan.scored[:, own].any(1))
     window = slice(steps[0], steps[-1] + 1)
     losses = step_losses[window].compress(own, 1)

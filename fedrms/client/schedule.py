@@ -140,13 +140,13 @@ def _epoch_order(
 ) -> np.ndarray:
     """Shuffle each client's training rows: ``[clients, width]``, its own rows first."""
     client, row = np.nonzero((np.arange(held_out.shape[1]) < sizes[:, None]) & ~held_out)
-    bits = counter_bits(seed, f"epoch-{epoch}", clients[client], server_round, row)
+    bits = counter_bits(seed, f"epoch-{epoch}", clients.take(client), server_round, row)
     # The row lies in the low bits of its own random key: one sort of plain numbers.
     keys = np.full(held_out.shape, np.iinfo(np.uint64).max)
     keys[client, row] = (bits & ~_ROW) | row.astype(np.uint64)
     keys.sort(1)
     order = np.zeros((len(clients), width), dtype=np.int64)
-    inside = min(width, keys.shape[1])
+    inside = min(width, held_out.shape[1])
     order[:, :inside] = keys[:, :inside] & _ROW
     return order
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from fedrms.client.local_update import Tree
 from fedrms.engines.dense_network import DenseNetwork
 from fedrms.engines.traced_training import own_parameters
 from fedrms.engines.work import Batches, Work
@@ -26,13 +27,13 @@ threshold_backward = torch.ops.aten.threshold_backward
 Layer = tuple[Tensor, Tensor | None]
 
 
-def train_stacked(network: DenseNetwork, work: Work, batches: Batches) -> tuple[Tensor, Tensor]:
+def train_stacked(network: DenseNetwork, work: Work, batches: Batches) -> tuple[Tree, Tensor]:
     """Train all clients as one batch.
 
     Returns
     -------
-    parameters : Tensor
-        ``[clients, parameters]`` in the order of ``work.received``.
+    parameters : Tree
+        Each ``[clients, ...]``, in the order of ``work.received``.
     losses : Tensor
         ``[steps, clients, batch]`` before each update.
     """
@@ -44,7 +45,7 @@ def train_stacked(network: DenseNetwork, work: Work, batches: Batches) -> tuple[
     cells = clients * batches.rows.shape[2] * outputs
     for steps in _stretches(len(batches.active), cells):
         losses[steps] = _steps_stacked(layers, network.classify, work, batches, steps)
-    return torch.cat([value.flatten(1) for value in params.values()], 1), losses
+    return params, losses
 
 
 def _steps_stacked(

@@ -24,10 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedrms.client.local_update import Tree
 from fedrms.engines import dense_training, traced_training
 from fedrms.engines.dense_network import DenseNetwork, dense_network
+from fedrms.engines.memory import out_of_memory, release_memory
 from fedrms.engines.traced_step import StepCache, decisive
 from fedrms.engines.work import Batches, Work, batches_of
+from fedrms.errors import RunError
 
 log = logging.getLogger("fedrms")
 
@@ -72,10 +75,13 @@ class Executor:
         self._chosen: dict[tuple[Any, ...], str] = {}
         self._networks: dict[tuple[Any, ...], DenseNetwork | None] = {}
         self._pool: ThreadPoolExecutor | None = None
+        self._last_chunk = 0
+        self._halved = False
 
-    @torch.no_grad()
     def train(self, work: Work) -> tuple[Tensor, np.ndarray]:
         """Train the cohort.
+
+        Where memory runs out, stacks are halved once, for this round and those after it.
 
         Returns
         -------
@@ -84,8 +90,43 @@ class Executor:
             ``work.received``.
         losses : np.ndarray
             ``[steps, cohort, batch]`` losses before each update.
+
+        Raises
+        ------
+        RunError
+            If memory runs out again, naming what to set.
         """
-        cohort = len(work.starts)
+        try:
+            return self._train(work)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            first = str(error).strip().splitlines()[:1]
+        chunk, cohort = self._last_chunk, len(work.starts)
+        if not chunk:
+            raise RunError(
+                f"out of memory for the models of {cohort} clients; set engine.memory below what "
+                f"is free, and a round keeps them on disk. {' '.join(first)}"
+            )
+        half = max(1, chunk // 2)
+        if chunk == 1 or self._halved:
+            raise RunError(
+                f"out of memory while training {chunk} clients in a stack; set "
+                f"engine.chunk_clients={half} or less, or take a smaller model or batch. "
+                f"{' '.join(first)}"
+            )
+        self._chunk_clients, self._halved = half, True
+        log.warning(
+            "out of memory with %d clients in a stack; going on with %d "
+            "(engine.chunk_clients=%d avoids the first try)",
+            *(chunk, half, half),
+        )
+        release_memory()
+        return self.train(work)
+
+    @torch.no_grad()
+    def _train(self, work: Work) -> tuple[Tensor, np.ndarray]:
+        cohort, self._last_chunk = len(work.starts), 0
         flat = torch.cat([value.reshape(-1) for value in work.received.values()])
         stack = flat.new_empty(cohort, len(flat))
         losses = torch.zeros(work.plan.rows.shape, dtype=_wide(flat), device=flat.device)
@@ -93,6 +134,7 @@ class Executor:
         with _one_thread_an_operation():
             name = self._choose(work, order, flat)
             chunk = 1 if name == "loop" else self._chunk(work, flat, cohort)
+            self._last_chunk = chunk
             parts = [order[start : start + chunk] for start in range(0, cohort, chunk)]
             self._spread(
                 lambda part: self._run(name, work, part, flat, stack, losses),
@@ -136,13 +178,18 @@ class Executor:
         where = torch.from_numpy(part).to(flat.device)
         steps = slice(len(batches.active))
         if name == "stacked":
-            stack[where], chunk_losses = self._train_stacked(work, batches)
+            trained, chunk_losses = self._train_stacked(work, batches)
+            column = 0
+            for value in trained.values():
+                wide = value[0].numel()
+                stack[where, column : column + wide] = value.flatten(1)
+                column += wide
             losses[steps, where] = chunk_losses.to(losses.dtype)
         else:
             row = stack[part[0]].copy_(flat)
             losses[steps, part[0]] = self._train_alone(work, row, batches).to(losses.dtype)
 
-    def _train_stacked(self, work: Work, batches: Batches) -> tuple[Tensor, Tensor]:
+    def _train_stacked(self, work: Work, batches: Batches) -> tuple[Tree, Tensor]:
         network = self._network(work)
         if network is not None:
             return dense_training.train_stacked(network, work, batches)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fedrms.client.local_update import State
+from fedrms.client.local_update import State, Tree
 from fedrms.engines.traced_step import StepCache
 from fedrms.engines.work import Batches, Work
 
@@ -13,13 +13,13 @@ SHRINK = 0.85
 """A stack is cut when the clients still at work fall below this share of it."""
 
 
-def train_stacked(steps: StepCache, work: Work, batches: Batches) -> tuple[Tensor, Tensor]:
+def train_stacked(steps: StepCache, work: Work, batches: Batches) -> tuple[Tree, Tensor]:
     """Train some clients as one batch.
 
     Returns
     -------
-    parameters : Tensor
-        ``[clients, parameters]`` in the order of ``work.received``.
+    parameters : Tree
+        Each ``[clients, ...]``, in the order of ``work.received``.
     losses : Tensor
         ``[steps, clients, batch]`` before each update.
     """
@@ -41,8 +41,7 @@ def train_stacked(steps: StepCache, work: Work, batches: Batches) -> tuple[Tenso
         }
         batch["present"] = batches.present[t, :width]
         losses[t, :width] = steps.step(work.update, state, batch)(state, batch)
-    parts = [value.flatten(1) for value in work.update.finish(everyone).values()]
-    return torch.cat(parts, 1), losses
+    return work.update.finish(everyone), losses
 
 
 def train_alone(steps: StepCache, work: Work, row: Tensor, batches: Batches) -> Tensor:

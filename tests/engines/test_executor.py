@@ -64,11 +64,13 @@ def untraced(given):
 @pytest.mark.parametrize("executor", ["stacked", "loop"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 @pytest.mark.parametrize(
-    ("module", "shape"),
-    [(MLP((1, 4, 4), 3, hidden=5), (1, 4, 4)), (CNN((1, 8, 8), 3), (1, 8, 8))],
+    ("build", "shape"),
+    [(lambda shape: MLP(shape, 3, hidden=5), (1, 4, 4)), (lambda shape: CNN(shape, 3), (1, 8, 8))],
     ids=["mlp", "cnn"],
 )
-def test_every_executor_gives_what_the_pure_step_gives(executor, options, module, shape):
+def test_every_executor_gives_what_the_pure_step_gives(executor, options, build, shape):
+    torch.manual_seed(0)  # rounding errors that flip a maximum would grow
+    module = build(shape)
     settings = LocalSettings(batch_size=8, **{"epochs": 2} | options)
     given = work(module, sizes=RAGGED, settings=settings, shape=shape)
     before = {name: value.clone() for name, value in given.received.items()}

@@ -1,0 +1,69 @@
+"""How much memory a round may take, and what to do when there is not enough."""
+
+from __future__ import annotations
+
+import gc
+import re
+
+import torch
+
+from fedrms.errors import ConfigError
+
+UNITS = {
+    "": 1,
+    **{
+        f"{p}{b}": base**e
+        for b, base in (("B", 1000), ("iB", 1024))
+        for e, p in enumerate(("", "K", "M", "G", "T"))
+        if (p or b == "B")
+    },
+}
+KEY = "engine.memory"
+
+
+def parse_memory(value: str | int | None) -> int | None:
+    """Return a budget in bytes; None for ``auto``.
+
+    Parameters
+    ----------
+    value : str, int or None
+        ``auto`` or None, a number of bytes, or a number with a unit: ``4GiB``, ``500MB``.
+
+    Raises
+    ------
+    ConfigError
+        If it is none of these, or not above 0.
+    """
+    if value is None or value == "auto":
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)\s*", str(value))
+    if isinstance(value, bool) or found is None or found[2] not in UNITS:
+        raise ConfigError(KEY, f"is {value!r}", "set auto, or a size such as 4GiB or 500MB")
+    size = int(float(found[1]) * UNITS[found[2]])
+    if not size:
+        raise ConfigError(KEY, f"is {value!r}", "set more than 0 bytes")
+    return size
+
+
+def available_memory(device: torch.device) -> int:
+    """Return the bytes that are free on a GPU, or in main memory for a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out, on a GPU or a CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return "not enough memory" in text or "can't allocate memory" in text
+
+
+def release_memory() -> None:
+    """Give back what a failed try still holds."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
