@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from fedrms.errors import ConfigError
+from fedrms.server.client_index import ClientId, ClientIndex
 from fedrms.server.laws import Law, bind_law
 
-ClientId = int | str
+__all__ = ["ClientId", "ClientScaler", "Scales"]
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,10 @@ class ClientScaler:
 
     Notes
     -----
-    The state is three compact arrays (``v``, gathered weight, last round), one entry a
-    client ever seen, keyed by client id; an absent client keeps its place in the
-    reference that the laws compare with.
+    The state is compact arrays keyed by client id, about 42 bytes a client ever seen: a
+    million clients take less than 50 MB. An absent client keeps its place in the reference
+    that the laws compare with. The reference is kept sorted: a round moves the cohort's
+    values in it and sorts nothing else.
     """
 
     def __init__(
@@ -89,10 +91,17 @@ class ClientScaler:
         self.staleness = staleness
         self.warmup = warmup
         self._law = bind_law(law, law_options)
-        self._place: dict[ClientId, int] = {}
+        self._index = ClientIndex()
         self._ema = np.zeros(0)
         self._gathered = np.zeros(0)
-        self._last_round = np.zeros(0, dtype=np.int64)
+        self._last_round = np.zeros(0, dtype=np.int32)
+        self._sorted_rms = np.zeros(0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the state's arrays."""
+        arrays = (self._ema, self._gathered, self._last_round, self._sorted_rms)
+        return self._index.nbytes + sum(array.nbytes for array in arrays)
 
     def update(
         self, server_round: int, clients: Sequence[ClientId], statistic: np.ndarray
@@ -107,62 +116,109 @@ class ClientScaler:
             ``[cohort]`` distinct client ids; their order does not matter.
         statistic : np.ndarray
             ``[cohort]`` noise statistics, loss squared, 0 or more and finite.
+
+        Raises
+        ------
+        ValueError
+            If a client is listed twice.
         """
+        if len(set(clients)) < len(clients):
+            raise ValueError("a client is listed twice in one round")
         statistic = np.asarray(statistic, dtype=np.float64)
-        where = self._places(clients)
+        known = len(self._index)
+        where = self._index.add(clients)
+        self._make_room()
+        earlier = self._rms(where[where < known])
         missed = np.maximum(0, server_round - 1 - self._last_round[where])
         missed[self._gathered[where] == 0.0] = 0
         keep = self.decay ** (1.0 + self.staleness * missed)
         self._ema[where] = keep * self._ema[where] + (1.0 - keep) * statistic
         self._gathered[where] = keep * self._gathered[where] + (1.0 - keep)
         self._last_round[where] = server_round
-        rms = self._rms()
-        cohort = rms[where]
-        scale = (
-            np.ones_like(cohort) if server_round <= self.warmup else self._law(cohort, np.sort(rms))
-        )
-        return Scales(ema=self._ema[where], rms=cohort, scale=scale)
+        rms = self._rms(where)
+        self._sorted_rms = exchange(self._sorted_rms, earlier, rms)
+        warming = server_round <= self.warmup
+        scale = np.ones_like(rms) if warming else self._law(rms, self._sorted_rms)
+        return Scales(ema=self._ema[where], rms=rms, scale=scale)
 
     def rms(self) -> dict[ClientId, float]:
         """Return the current noise estimate of every client ever seen, in units of loss."""
-        return dict(zip(self._place, self._rms().tolist(), strict=True))
+        clients = self._index.clients()
+        names = clients.tolist() if isinstance(clients, np.ndarray) else clients
+        return dict(zip(names, self._rms(np.arange(len(names))).tolist(), strict=True))
 
     def scale_of(self, clients: Sequence[ClientId]) -> np.ndarray:
         """Return the scales that the current estimates give the next round; 1 for the unseen."""
-        rms = self._rms()
-        seen = [client for client in clients if client in self._place]
-        scale = dict.fromkeys(clients, 1.0)
-        if seen and self._last_round.max() >= self.warmup:
-            places = [self._place[client] for client in seen]
-            scale |= dict(zip(seen, self._law(rms[places], np.sort(rms)).tolist(), strict=True))
-        return np.array([scale[client] for client in clients])
+        where = self._index.find(clients)
+        seen = where >= 0
+        scale = np.ones(len(where))
+        if seen.any() and self._last_round.max() >= self.warmup:
+            scale[seen] = self._law(self._rms(where[seen]), self._sorted_rms)
+        return scale
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the whole state, for a checkpoint."""
+        """Return the whole state, for a checkpoint.
+
+        Returns
+        -------
+        dict
+            ``clients``, ids in the order in which they were first seen: an int64 array, or
+            a list where some are names; and ``ema``, ``gathered``, ``last_round``, an array
+            each in the same order.
+        """
+        known = len(self._index)
         return {
-            "clients": list(self._place),
-            "ema": self._ema.copy(),
-            "gathered": self._gathered.copy(),
-            "last_round": self._last_round.copy(),
+            "clients": self._index.clients(),
+            "ema": self._ema[:known].copy(),
+            "gathered": self._gathered[:known].copy(),
+            "last_round": self._last_round[:known].copy(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take a state from :meth:`state_dict` back."""
-        self._place = {client: place for place, client in enumerate(state["clients"])}
+        """Take a state from :meth:`state_dict` back; ``clients`` may be an array or a list."""
+        self._index = ClientIndex()
+        self._index.add(state["clients"])
         self._ema = np.array(state["ema"], dtype=np.float64)
         self._gathered = np.array(state["gathered"], dtype=np.float64)
-        self._last_round = np.array(state["last_round"], dtype=np.int64)
+        self._last_round = np.array(state["last_round"], dtype=np.int32)
+        self._sorted_rms = np.sort(self._rms(np.arange(len(self._index))))
 
-    def _places(self, clients: Sequence[ClientId]) -> np.ndarray:
-        for client in clients:
-            self._place.setdefault(client, len(self._place))
-        new = len(self._place) - len(self._ema)
-        if new:
-            self._ema = np.pad(self._ema, (0, new))
-            self._gathered = np.pad(self._gathered, (0, new))
-            self._last_round = np.pad(self._last_round, (0, new))
-        return np.array([self._place[client] for client in clients], dtype=np.int64)
+    def _make_room(self) -> None:
+        """Lengthen the arrays by an eighth more than is needed, so that few rounds copy them."""
+        short = len(self._index) - len(self._ema)
+        if short > 0:
+            room = (0, short + len(self._index) // 8)
+            self._ema = np.pad(self._ema, room)
+            self._gathered = np.pad(self._gathered, room)
+            self._last_round = np.pad(self._last_round, room)
 
-    def _rms(self) -> np.ndarray:
-        mean = self._ema / self._gathered if self.bias_correction else self._ema
-        return np.sqrt(mean)
+    def _rms(self, where: np.ndarray) -> np.ndarray:
+        ema = self._ema[where]
+        mean = ema / self._gathered[where] if self.bias_correction else ema
+        return np.asarray(np.sqrt(mean))
+
+
+def exchange(ordered: np.ndarray, out: np.ndarray, into: np.ndarray) -> np.ndarray:
+    """Take the values ``out`` from a sorted array and put the values ``into`` it.
+
+    Parameters
+    ----------
+    ordered : np.ndarray
+        ``[n]``, sorted; NaN last.
+    out : np.ndarray
+        Values to remove, in any order, each as often as it is listed; all are there.
+    into : np.ndarray
+        Values to insert, in any order.
+
+    Returns
+    -------
+    np.ndarray
+        What ``np.sort`` makes of the remaining and the new values.
+    """
+    out, into = np.sort(out), np.sort(into)
+    # Equal values lie side by side: the second of them is found one further on.
+    twins = np.arange(len(out)) - np.searchsorted(out, out)
+    rest = np.delete(ordered, np.searchsorted(ordered, out) + twins)
+    result = np.insert(rest, np.searchsorted(rest, into), into)
+    result.flags.writeable = False  # laws get it as it is
+    return result

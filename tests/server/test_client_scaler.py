@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedrms.errors import ConfigError
-from fedrms.server.client_scaler import ClientScaler
+from fedrms.server.client_scaler import ClientScaler, exchange
 from fedrms.server.laws import LAWS
 
 from .by_hand import quickly
@@ -212,3 +214,96 @@ def test_a_wrong_setting_is_refused_with_its_key(options: dict[str, object], key
     with pytest.raises(ConfigError) as caught:
         ClientScaler(**options)  # type: ignore[arg-type]
     assert caught.value.key == key
+
+
+def test_a_client_listed_twice_is_refused_before_anything_changes() -> None:
+    scaler = ClientScaler()
+    with pytest.raises(ValueError, match="twice"):
+        scaler.update(1, [5, 5], np.array([1.0, 2.0]))
+    assert scaler.rms() == {}
+
+
+class SeesTheReference:
+    """A law that keeps what it is given."""
+
+    __name__ = "sees"
+
+    def __call__(self, rms: np.ndarray, known: np.ndarray) -> np.ndarray:
+        self.known = known
+        return np.ones_like(rms)
+
+
+@quickly
+@given(
+    rounds=st.lists(
+        st.dictionaries(
+            st.one_of(st.integers(-3, 9), st.sampled_from(["a", "b"]), st.just(2**64)),
+            # Few values, so that estimates are often equal; NaN under laws that read no loss.
+            st.one_of(st.sampled_from([0.0, 1.0, 2.0]), st.floats(0, 9), st.just(float("nan"))),
+            min_size=1,
+        ),
+        min_size=1,
+        max_size=9,
+    ),
+    decay=st.sampled_from([0.0, 0.9]),
+)
+def test_laws_see_the_sorted_estimates_of_everyone_after_every_round(rounds, decay) -> None:
+    law = SeesTheReference()
+    scaler = ClientScaler(decay, law)
+    for server_round, told in enumerate(rounds, start=1):
+        scaler.update(server_round, list(told), np.array(list(told.values())))
+        everyone = np.array(list(scaler.rms().values()))
+        assert np.array_equal(law.known, np.sort(everyone), equal_nan=True)
+
+
+@quickly
+@given(data=st.data())
+def test_exchanging_values_of_a_sorted_array_is_removing_adding_and_sorting(data) -> None:
+    number = st.one_of(st.integers(0, 3).map(float), st.floats(0, 3), st.just(float("nan")))
+    held = data.draw(st.lists(number, max_size=30))
+    leaving = data.draw(st.permutations(range(len(held))).map(lambda p: p[: len(p) // 2]))
+    arriving = data.draw(st.lists(number, max_size=20))
+    out = np.array([held[i] for i in leaving])
+    stays = [value for i, value in enumerate(held) if i not in leaving]
+    got = exchange(np.sort(np.array(held)), out, np.array(arriving))
+    assert np.array_equal(got, np.sort(np.array([*stays, *arriving])), equal_nan=True)
+
+
+def test_a_law_cannot_change_what_later_rounds_compare_with() -> None:
+    def careless(rms: np.ndarray, known: np.ndarray) -> np.ndarray:
+        known[:] = 0.0
+        return np.ones_like(rms)
+
+    with pytest.raises(ValueError, match="read-only"):
+        ClientScaler(0.9, careless).update(1, [0], np.array([1.0]))
+
+
+def test_a_checkpoint_names_its_clients_by_an_array_or_by_a_list_where_some_have_names() -> None:
+    numbers, mixed = ClientScaler(), ClientScaler()
+    numbers.update(1, [7, 2], np.array([1.0, 4.0]))
+    mixed.update(1, [7, "x", 2], np.array([1.0, 9.0, 4.0]))
+    assert numbers.state_dict()["clients"].dtype == np.int64
+    assert numbers.state_dict()["clients"].tolist() == [7, 2]
+    assert mixed.state_dict()["clients"] == [7, "x", 2]
+
+
+def test_a_checkpoint_with_a_list_of_numbers_is_taken_back() -> None:
+    scaler = ClientScaler(0.5)
+    scaler.load_state_dict(
+        {"clients": [4, 1], "ema": [2.0, 0.5], "gathered": [0.5, 0.5], "last_round": [1, 1]}
+    )
+    assert scaler.rms() == {4: 2.0, 1: 1.0}
+    assert scaler.update(2, [1], np.array([1.0])).ema.tolist() == [0.75]
+
+
+def test_a_million_clients_take_less_than_fifty_megabytes() -> None:
+    tracemalloc.start()
+    scaler = ClientScaler()
+    try:
+        for server_round in range(1, 11):
+            start = (server_round - 1) * 100_000
+            scaler.update(server_round, range(start, start + 100_000), np.full(100_000, 2.0))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert scaler.nbytes < held < 50e6
