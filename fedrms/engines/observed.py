@@ -17,7 +17,7 @@ from flwr.supercore.run import Run
 from fedrms.engines.replies import CohortReplies
 from fedrms.server.client_scaler import ClientId
 from fedrms.server.cohort import identity_in
-from fedrms.server.membership import Membership
+from fedrms.server.membership import Directory, Membership, directory_of
 from fedrms.server.orders import Orders
 
 
@@ -72,6 +72,11 @@ class ObservedGrid(Grid):
     def run(self) -> Run:
         """Flower's record of the run."""
         return self._inner.run
+
+    @property
+    def directory(self) -> Directory | None:
+        """Who is behind which node, where the inner grid knows it."""
+        return directory_of(self._inner)
 
     def create_message(
         self,
@@ -143,6 +148,8 @@ class ObservedGrid(Grid):
         return int(reply.metadata.src_node_id)
 
     def _name(self, node: int) -> ClientId:
+        if self.directory is not None:
+            return self.directory.client_of(node)
         if self._members.client_of(node) == node:
             self._members.ask_names(self._inner, [node])
         return self._members.client_of(node)

@@ -17,6 +17,7 @@ from fedrms.client.settings import LocalSettings
 from fedrms.engines.flower_border import FIRST_NODE_ID, become_server, number
 from fedrms.engines.replies import CohortReplies
 from fedrms.server.cohort import Layout, StackedReplies
+from fedrms.server.membership import Directory
 from fedrms.server.orders import Orders
 
 
@@ -80,6 +81,11 @@ class SimulatedGrid(Grid):
     ) -> Message:
         """Make a message; Flower's deprecated way, kept for strategies that use it."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    @property
+    def directory(self) -> Directory:
+        """Who is behind which node."""
+        return Directory(self._clients, FIRST_NODE_ID)
 
     def get_node_ids(self) -> Iterable[int]:
         """Return one node id a client."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from logging import INFO
 
 import numpy as np
@@ -14,6 +15,41 @@ from fedrms.randomness import generator
 from fedrms.server.client_scaler import ClientId
 from fedrms.server.cohort import identity_in, order_key
 from fedrms.server.log import log
+
+
+@dataclass(frozen=True)
+class Directory:
+    """Who is behind which node, where a grid knows it without asking.
+
+    A grid that has an attribute ``directory`` is neither listed nor asked, so that a cohort
+    of a million clients costs what a cohort of a thousand does.
+
+    Attributes
+    ----------
+    clients : int
+        Number of clients; their ids are 0 to ``clients - 1``.
+    first_node : int
+        Node id of client 0; the others follow.
+    """
+
+    clients: int
+    first_node: int
+
+    def nodes_of(self, clients: np.ndarray) -> list[int]:
+        """Return the node of each client."""
+        nodes: list[int] = (clients + self.first_node).tolist()
+        return nodes
+
+    def client_of(self, node: int) -> int:
+        """Return the client behind a node, or the node id where it is no client's."""
+        client = node - self.first_node
+        return client if 0 <= client < self.clients else node
+
+
+def directory_of(grid: Grid) -> Directory | None:
+    """Return the grid's directory, if it has one."""
+    directory = getattr(grid, "directory", None)
+    return directory if isinstance(directory, Directory) else None
 
 
 class Membership:
@@ -39,10 +75,13 @@ class Membership:
         self._ask = ask
         self._timeout = timeout
         self._client_of: dict[int, ClientId] = {}
+        self._directory: Directory | None = None
 
     def client_of(self, node: int) -> ClientId:
         """Return the client id behind a node, or the node id while it is unknown."""
-        return self._client_of.get(node, node)
+        if node in self._client_of or self._directory is None:
+            return self._client_of.get(node, node)
+        return self._directory.client_of(node)
 
     def learn(self, node: int, client: ClientId) -> None:
         """Note who is behind a node."""
@@ -65,16 +104,29 @@ class Membership:
         RunError
             If too few nodes connect within the timeout.
         """
-        nodes = self._wait(grid, max(available, least, 1))
+        needed = max(available, least, 1)
+        self._directory = directory_of(grid)
+        if self._directory is not None and self._directory.clients >= needed:
+            count = self._directory.clients
+            return self._directory.nodes_of(
+                self._draw(purpose, server_round, count, fraction, least)
+            )
+        nodes = self._wait(grid, needed)
         if self._ask:
             self.ask_names(grid, [node for node in nodes if node not in self._client_of])
         nodes = sorted(nodes, key=lambda node: order_key(self.client_of(node)))
-        size = min(len(nodes), max(int(len(nodes) * fraction), least))
-        if size == len(nodes):
-            return nodes
-        draw = generator(self._seed, purpose, round=server_round)
-        chosen = np.sort(draw.choice(len(nodes), size=size, replace=False))
+        chosen = self._draw(purpose, server_round, len(nodes), fraction, least)
         return [nodes[index] for index in chosen]
+
+    def _draw(
+        self, purpose: str, server_round: int, count: int, fraction: float, least: int
+    ) -> np.ndarray:
+        """Return the places of a cohort among ``count`` clients in order of their ids."""
+        size = min(count, max(int(count * fraction), least))
+        if size == count:
+            return np.arange(count)
+        draw = generator(self._seed, purpose, round=server_round)
+        return np.sort(draw.choice(count, size=size, replace=False))
 
     def _wait(self, grid: Grid, needed: int) -> list[int]:
         deadline = time.monotonic() + self._timeout

@@ -17,6 +17,7 @@ from fedrms.engines.observed import Observation, ObservedGrid
 from fedrms.engines.replies import CohortReplies
 from fedrms.errors import RunError
 from fedrms.server import FedRMS
+from fedrms.server.membership import Directory
 
 from ..client.by_hand import federation, problem, with_bad_client
 from .by_hand import AppGrid, arrays_of, orders, run_strategy, vector
@@ -212,3 +213,27 @@ def test_a_run_through_the_window_gives_the_run_and_every_round(strategy, parts)
     np.testing.assert_allclose(vector(watched.arrays), vector(plain.arrays), rtol=0, atol=1e-6)
     assert len(seen) == 3
     assert all(sorted(observation.clients) == [0, 1, 2, 3] for observation in seen)
+
+
+def test_single_messages_of_a_grid_with_a_directory_are_named_without_asking(parts):
+    def fail(replies: list[Message]) -> list[Message]:
+        rest = replies[1:]
+        reply = Message(Error(2, "broken"), reply_to=first_sent[0])
+        number(reply)
+        return [reply, *rest]
+
+    class Listed(Altered):
+        directory = Directory(clients=4, first_node=2)
+
+    grid = Listed(parts, fail)
+    first_sent = orders(arrays_of(parts[1]), SETTINGS, range(4))
+    seen: list[Observation] = []
+    ObservedGrid(grid, seen.append).send_and_receive(first_sent)
+    assert seen[0].failures == {0: "broken"}
+    assert seen[0].clients == [1, 2, 3]
+    assert grid.kinds == ["train"] * 4
+
+
+def test_the_window_shows_the_inner_grids_directory(parts):
+    assert ObservedGrid(VectorGrid(*parts), print).directory == Directory(4, 2)
+    assert ObservedGrid(AppGrid(*parts), print).directory is None

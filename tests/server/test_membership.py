@@ -9,8 +9,9 @@ import pytest
 from flwr.app import Error, Message
 
 from fedrms.errors import RunError
+from fedrms.randomness import generator
 from fedrms.server import FedRMS
-from fedrms.server.membership import Membership
+from fedrms.server.membership import Directory, Membership
 
 from .by_hand import HandClient, HandGrid, column, grid_of, record, train_round
 
@@ -188,3 +189,41 @@ def test_the_cohort_is_waited_for_before_round_one() -> None:
 
     grid = Filling({2 + k: HandClient(k) for k in range(4)})
     assert cohort(grid, fraction_train=1.0, min_available_nodes=4) == [0, 1, 2, 3]
+
+
+class ListedGrid(HandGrid):
+    """Client k lives on node 2 + k, and the grid says so; listing its nodes is refused."""
+
+    directory = Directory(clients=20, first_node=2)
+
+    def get_node_ids(self) -> Iterable[int]:
+        raise AssertionError("the nodes were listed")
+
+
+@pytest.mark.parametrize("fraction", [0.3, 1.0])
+def test_a_grid_with_a_directory_gives_the_same_cohort_unlisted_and_unasked(fraction) -> None:
+    for server_round in (1, 2, 3):
+        asked = cohort(on_nodes(range(2, 22)), server_round, fraction_train=fraction)
+        grid = ListedGrid(on_nodes(range(2, 22)).clients)
+        assert cohort(grid, server_round, fraction_train=fraction) == asked
+        assert [m.metadata.message_type for (*_, m) in grid.sent] == ["train"]
+
+
+def test_a_grid_with_a_directory_names_those_who_fail() -> None:
+    clients = on_nodes(range(2, 22)).clients
+    clients[5].error = Error(2, "x")
+    strategy = FedRMS(identify="query")
+    train_round(strategy, ListedGrid(clients), record(w=[0.0]))
+    assert strategy.diagnostics is not None
+    assert strategy.diagnostics.failures == {3: "x"}
+
+
+def test_a_cohort_of_a_million_clients_is_drawn_from_the_directory_as_from_a_list() -> None:
+    class Millions(ListedGrid):
+        directory = Directory(clients=1_000_000, first_node=2)
+
+    nodes = Membership(0, ask=True, timeout=1.0).sample(
+        Millions({}), "participation", 7, fraction=0.00001, least=1, available=1_000_000
+    )
+    draw = generator(0, "participation", round=7).choice(1_000_000, size=10, replace=False)
+    assert nodes == [2 + client for client in sorted(draw.tolist())]
