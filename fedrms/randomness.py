@@ -90,6 +90,42 @@ def counter_uniform(
     return np.asarray((bits >> np.uint64(11)) * 2.0**-53)
 
 
+def counter_normal(
+    seed: int,
+    purpose: str,
+    client: np.ndarray | int,
+    round: np.ndarray | int = 0,
+    *,
+    count: int,
+) -> np.ndarray:
+    """Return `count` standard normal numbers at every address at once.
+
+    Two numbers from the halves of each 64 random bits (see :func:`counter_bits`), by the
+    transform of Box and Muller (1958).
+
+    Parameters
+    ----------
+    seed, purpose, client, round
+        As in :func:`counter_bits`; `client` and `round` are broadcast against each other.
+    count : int
+        How many numbers at each address.
+
+    Returns
+    -------
+    np.ndarray
+        ``float32`` of the broadcast shape and ``count``.
+    """
+    pairs = -(-count // 2)
+    client, round = np.asarray(client)[..., None], np.asarray(round)[..., None]
+    bits = counter_bits(seed, purpose, client, round, np.arange(pairs))
+    halves = bits.astype("<u8", copy=False).view("<u4").astype(np.float32)
+    halves *= np.float32(2.0**-32)
+    radius = np.sqrt(np.float32(-2) * np.log(halves[..., :pairs] + np.float32(2.0**-33)))
+    angle = np.float32(2 * np.pi) * halves[..., pairs:]
+    normal = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
+    return normal[..., :count] if normal.shape[-1] > count else normal
+
+
 _ONE = np.uint64(1)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

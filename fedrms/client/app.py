@@ -17,7 +17,7 @@ from fedrms.client.local_update import LocalUpdate, Tree, as_function
 from fedrms.client.schedule import drops_out
 from fedrms.client.settings import LocalSettings
 from fedrms.client.train import train_client
-from fedrms.data import Federation
+from fedrms.data import AnyFederation
 from fedrms.errors import RunError
 from fedrms.tasks import Task
 
@@ -38,7 +38,7 @@ class ClientSide:
         What is learned.
     module : nn.Module
         The model's structure; its parameters arrive with each message.
-    federation : Federation
+    federation : Federation or Population
         Everyone's data; a client reads only its own rows.
     device : str
         Where it trains (``"cpu"``, ``"cuda"``).
@@ -46,7 +46,7 @@ class ClientSide:
 
     task: Task
     module: nn.Module
-    federation: Federation
+    federation: AnyFederation
     device: str = "cpu"
 
 

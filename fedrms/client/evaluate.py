@@ -7,13 +7,18 @@ import torch
 from torch import nn
 
 from fedrms.client.local_update import Tree, as_function
-from fedrms.data import Federation
+from fedrms.data import AnyFederation
 from fedrms.tasks import Task
 
 
 @torch.no_grad()
 def evaluate(
-    task: Task, module: nn.Module, params: Tree, federation: Federation, *, batch_size: int = 4096
+    task: Task,
+    module: nn.Module,
+    params: Tree,
+    federation: AnyFederation,
+    *,
+    batch_size: int = 4096,
 ) -> dict[str, np.ndarray]:
     """Return per-example metrics on the global test set.
 
@@ -44,15 +49,15 @@ def evaluate(
 
 
 def evaluate_client(
-    task: Task, module: nn.Module, params: Tree, federation: Federation, client: int
+    task: Task, module: nn.Module, params: Tree, federation: AnyFederation, client: int
 ) -> dict[str, int | float | list[int] | list[float]]:
     """Return one client's metrics on its own clean test mix, as its reply carries them."""
-    scores = evaluate(task, module, params, federation)
+    scores, alone = evaluate(task, module, params, federation), np.array([client])
     return {
         "partition-id": client,
-        "num-examples": int(federation.sizes[client]),
+        "num-examples": int(federation.sizes_of(alone)[0]),
         **{
-            name: float(federation.per_client_metric(value)[client])
+            name: float(federation.per_client_metric(value, alone)[0])
             for name, value in scores.items()
         },
     }

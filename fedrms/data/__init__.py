@@ -1,6 +1,7 @@
 """Who holds which data: sources, partitions, noise, and the federation they make."""
 
 from fedrms.data.dataset import Dataset, Examples
-from fedrms.data.federation import Federation, Stage, build
+from fedrms.data.federation import AnyFederation, Federation, Stage, build
+from fedrms.data.population import Population
 
-__all__ = ["Dataset", "Examples", "Federation", "Stage", "build"]
+__all__ = ["AnyFederation", "Dataset", "Examples", "Federation", "Population", "Stage", "build"]

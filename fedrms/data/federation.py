@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrms.data.client_mix import class_counts, group_means, mix_of
 from fedrms.data.dataset import Dataset, Examples, Task
 from fedrms.data.dealing import Partition
+from fedrms.data.lazy_sources import LAZY_SOURCES, build_population
 from fedrms.data.noise import Noise, corrupt_x, corrupt_y, decide
-from fedrms.data.options import whole
+from fedrms.data.options import choose, whole
 from fedrms.data.partition import split
-from fedrms.data.sources import load
+from fedrms.data.population import CohortRows, Population
+from fedrms.data.sources import SOURCES, load
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +112,33 @@ class Federation:
         rows = slice(int(self.offsets[client]), int(self.offsets[client + 1]))
         return Examples(stage.x[rows], stage.y[rows])
 
-    def per_client_metric(self, values: NDArray[Any]) -> NDArray[np.float64]:
+    def sizes_of(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of training examples of some clients."""
+        return self.offsets[clients + 1] - self.offsets[clients]
+
+    def rare_of(self, clients: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of some clients alone hold certain classes."""
+        return self.rare[clients]
+
+    def true_noise(self, round: int) -> NDArray[np.float64]:
+        """Return everyone's noise level in a round, float64 ``[clients]``."""
+        return self.stage(round).true_noise
+
+    def true_noise_of(self, clients: NDArray[np.int64], round: int) -> NDArray[np.float64]:
+        """Return the noise level of some clients in a round."""
+        return self.true_noise(round)[clients]
+
+    def rows_of(self, clients: NDArray[np.int64], round: int = 1) -> CohortRows:
+        """Return the training examples of some clients in one round, copied together."""
+        sizes = self.sizes_of(clients)
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[clients] - offsets[:-1], sizes)
+        stage = self.stage(round)
+        return CohortRows(stage.x[rows], stage.y[rows], offsets)
+
+    def per_client_metric(
+        self, values: NDArray[Any], clients: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
         """Return what each client would score on its own clean test mix.
 
         The exact expectation over test examples drawn in the client's mix: with classes
@@ -119,15 +148,19 @@ class Federation:
         ----------
         values : array ``[test]``
             A score of one global model on each test example (0/1 correct, a loss).
+        clients : array, int64, optional
+            Only these clients; by default all.
 
         Returns
         -------
         array, float64 ``[clients]``
         """
-        groups = self.client_mix.shape[1]
-        sums = np.bincount(self.test_groups, np.asarray(values, np.float64), groups)
-        counts = np.bincount(self.test_groups, minlength=groups)
-        return np.asarray(self.client_mix @ (sums / np.maximum(counts, 1)))
+        mix = self.client_mix if clients is None else self.client_mix[clients]
+        return np.asarray(mix @ group_means(values, self.test_groups, mix.shape[1]))
+
+
+AnyFederation = Federation | Population
+"""Who holds what: laid out in memory, or made and read a cohort at a time."""
 
 
 def build(
@@ -137,8 +170,11 @@ def build(
     data: Mapping[str, Any],
     partition: Mapping[str, Any],
     noise: Mapping[str, Any],
-) -> Federation:
+) -> AnyFederation:
     """Load the examples, share them among clients, and add the noise.
+
+    Sources in :data:`fedrms.data.lazy_sources.LAZY_SOURCES` give a :class:`Population`,
+    whose rows are made or read a cohort at a time; all others a :class:`Federation`.
 
     Parameters
     ----------
@@ -155,6 +191,8 @@ def build(
         If a setting is unknown or out of range, or settings do not fit each other.
     """
     seed, clients = whole("seed", seed, 0), whole("clients", clients)
+    if choose("data", data, {**SOURCES, **LAZY_SOURCES}) in LAZY_SOURCES.values():
+        return build_population(seed, clients, data, partition, noise)
     dataset, examples_per_client = load(seed, clients, data)
     shared = split(seed, clients, dataset, examples_per_client, partition)
     decided = decide(seed, dataset.task, dataset.num_classes, shared.rare, noise)
@@ -212,10 +250,8 @@ def _classes(
     dataset: Dataset, clean_y: NDArray[np.int64], offsets: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Group the test set by class; a client's mix is its clean training class shares."""
-    clients, classes = len(offsets) - 1, dataset.num_classes or 0
-    owner = np.repeat(np.arange(clients), np.diff(offsets))
-    counts = np.bincount(owner * classes + clean_y, minlength=clients * classes)
-    return dataset.test.y, _mix(counts.reshape(clients, classes), dataset.test.y)
+    counts = class_counts(clean_y, offsets, dataset.num_classes or 0)
+    return dataset.test.y, mix_of(counts, dataset.test.y)
 
 
 def _owners(
@@ -228,13 +264,4 @@ def _owners(
     index = {owner: client for client, owner in enumerate(ids.tolist())}
     owners = dataset.test_natural_ids.tolist()
     groups = np.array([index.get(owner, len(ids)) for owner in owners], np.int64)
-    return groups, _mix(np.eye(len(ids), len(ids) + 1), groups)
-
-
-def _mix(counts: NDArray[Any], groups: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Normalise rows over the groups that the test set has; a row of none becomes the test mix."""
-    tested = np.bincount(groups, minlength=counts.shape[1])
-    mix = np.where(tested > 0, counts, 0).astype(np.float64)
-    mix[mix.sum(axis=1) == 0] = tested
-    mix /= mix.sum(axis=1, keepdims=True)
-    return mix
+    return groups, mix_of(np.eye(len(ids), len(ids) + 1), groups)

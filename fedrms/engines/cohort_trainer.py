@@ -13,7 +13,7 @@ from fedrms.client.local_update import LocalUpdate, Tree, as_function
 from fedrms.client.schedule import drops_out
 from fedrms.client.settings import LocalSettings
 from fedrms.client.train import divergence
-from fedrms.data import Federation
+from fedrms.data import AnyFederation, Population
 from fedrms.engines.cohort_training import ClientRows, train_cohort
 from fedrms.engines.executor import Executor
 from fedrms.server.client_scaler import ClientId
@@ -23,6 +23,9 @@ from fedrms.tasks import Task
 
 class CohortTrainer:
     """Everyone's data and model in this process; trains any of them for a round.
+
+    A federation is laid out on the device once; of a population, the rows of a round's
+    clients are made or read for that round.
 
     Parameters
     ----------
@@ -40,7 +43,7 @@ class CohortTrainer:
         self,
         task: Task,
         module: nn.Module,
-        federation: Federation,
+        federation: AnyFederation,
         device: str,
         executor: Executor,
         precision: str = "float32",
@@ -93,11 +96,13 @@ class CohortTrainer:
             return StackedReplies([], nobody, {}, failures)
         received = tensors(record, self._device)
         trainable, rest = split(self._module, received)
+        rows, places = self._rows(server_round, clients)
         stack, metrics = train_cohort(
             LocalUpdate(self._task, self._apply, settings),
             trainable,
-            self._rows(server_round),
+            rows,
             clients=clients,
+            places=places,
             server_round=server_round,
             lr_scale=lr_scale,
             executor=self._executor,
@@ -113,17 +118,22 @@ class CohortTrainer:
             metrics = {name: column[finite] for name, column in metrics.items()}
         return StackedReplies(clients[finite].tolist(), stack, metrics, failures)
 
-    def _rows(self, server_round: int) -> ClientRows:
-        """Return everyone's examples on the device; noise that drifts lays out new ones."""
+    def _rows(self, server_round: int, clients: np.ndarray) -> tuple[ClientRows, np.ndarray]:
+        """Return examples on the device, and the place of each client among them."""
+        if isinstance(self._federation, Population):
+            made = self._federation.rows_of(clients, server_round)
+            own = ClientRows(self._columns(made.x, made.y), made.offsets)
+            return own, np.arange(len(clients))
         stage = self._federation.stage(server_round)
         if stage.start_round not in self._laid_out:
-            self._laid_out.clear()
-            columns: dict[str, Tensor] = {
-                "x": torch.from_numpy(stage.x).to(self._device),
-                "y": torch.from_numpy(stage.y).to(self._device),
-            }
-            self._laid_out[stage.start_round] = ClientRows(columns, self._federation.offsets)
-        return self._laid_out[stage.start_round]
+            self._laid_out.clear()  # noise that drifts lays out new ones
+            self._laid_out[stage.start_round] = ClientRows(
+                self._columns(stage.x, stage.y), self._federation.offsets
+            )
+        return self._laid_out[stage.start_round], clients
+
+    def _columns(self, x: np.ndarray, y: np.ndarray) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(a).to(self._device) for name, a in (("x", x), ("y", y))}
 
     def evaluate(
         self, record: ArrayRecord, client: int

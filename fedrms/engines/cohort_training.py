@@ -22,12 +22,12 @@ NORMS_AT_ONCE = 1 << 18
 
 @dataclass(frozen=True)
 class ClientRows:
-    """Every client's examples, laid out once on the device.
+    """Clients' examples on the device: everyone's, laid out once, or a cohort's.
 
     Attributes
     ----------
     columns : dict of Tensor
-        Each ``[total, ...]``; client k's rows are ``offsets[k]:offsets[k + 1]``.
+        Each ``[total, ...]``; the client at place k has the rows ``offsets[k]:offsets[k + 1]``.
     offsets : np.ndarray
         ``[clients + 1]``.
     """
@@ -42,6 +42,7 @@ def train_cohort(
     data: ClientRows,
     *,
     clients: np.ndarray,
+    places: np.ndarray | None = None,
     server_round: int,
     lr_scale: np.ndarray,
     executor: Executor,
@@ -56,9 +57,11 @@ def train_cohort(
     update, received
         As for one client.
     data : ClientRows
-        Everyone's data.
+        Their data, perhaps among that of others.
     clients : np.ndarray
-        ``[cohort]`` client indices.
+        ``[cohort]`` client indices: the address of each client's draws.
+    places : np.ndarray, optional
+        ``[cohort]`` place of each client in ``data``; by default its index.
     server_round : int
         The round, from 1.
     lr_scale : np.ndarray
@@ -74,14 +77,15 @@ def train_cohort(
         ``[cohort]`` each, see :func:`fedrms.client.reply.reply_metrics`.
     """
     settings = update.settings
-    sizes = np.diff(data.offsets)[clients]
+    places = clients if places is None else places
+    sizes = np.diff(data.offsets)[places]
     plan = schedule(settings, server_round, clients, sizes)
-    starts = data.offsets[:-1][clients]
+    starts = data.offsets[:-1][places]
     work = Work(update, received, data.columns, starts, plan, settings.lr * lr_scale)
     stack, step_losses = executor.train(work)
 
     flat = torch.cat([value.reshape(-1) for value in received.values()])
-    other_losses, other_present = _other_losses(update, received, stack, data, clients, plan)
+    other_losses, other_present = _other_losses(update, received, stack, data, places, plan)
     metrics = reply_metrics(
         settings,
         plan,
@@ -110,7 +114,7 @@ def _other_losses(
     received: Tree,
     stack: Tensor,
     data: ClientRows,
-    clients: np.ndarray,
+    places: np.ndarray,
     plan: Schedule,
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Score the rows that the statistic asks for outside of training (see ``reply_metrics``)."""
@@ -118,21 +122,21 @@ def _other_losses(
     held_out = plan.held_out.any(1) & ~at_received
     if not (at_received | held_out).any():
         return None, None
-    sizes = np.diff(data.offsets)[clients]
+    sizes = np.diff(data.offsets)[places]
     width = int(sizes[at_received | held_out].max())
-    losses, wanted = np.zeros((len(clients), width)), np.zeros((len(clients), width), bool)
+    losses, wanted = np.zeros((len(places), width)), np.zeros((len(places), width), bool)
     index = np.arange(width)[None, :]
     wanted[at_received] = (index < sizes[:, None])[at_received]
     if wanted.any():
         who, row = np.nonzero(wanted)
-        picked = torch.from_numpy(data.offsets[clients[who]] + row)
+        picked = torch.from_numpy(data.offsets[places[who]] + row)
         for start in range(0, len(picked), SCORED_AT_ONCE):
             part = slice(start, start + SCORED_AT_ONCE)
             batch = {n: c[picked[part].to(c.device)] for n, c in data.columns.items()}
             losses[who[part], row[part]] = update.losses(received, batch).detach().cpu().numpy()
     for client in np.flatnonzero(held_out):
         held = np.flatnonzero(plan.held_out[client])
-        picked = torch.from_numpy(data.offsets[clients[client]] + held)
+        picked = torch.from_numpy(data.offsets[places[client]] + held)
         batch = {n: c[picked.to(c.device)] for n, c in data.columns.items()}
         parts = torch.split(stack[client], [value.numel() for value in received.values()])
         own = {n: part.view(received[n].shape) for n, part in zip(received, parts, strict=True)}

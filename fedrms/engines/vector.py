@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from fedrms.data import Federation
+from fedrms.data import AnyFederation
 from fedrms.engines.cohort_trainer import CohortTrainer
 from fedrms.engines.executor import Executor
 from fedrms.engines.simulated_grid import SimulatedGrid
@@ -20,7 +20,7 @@ class VectorGrid(SimulatedGrid):
         What is learned.
     module : nn.Module
         The model's structure.
-    federation : Federation
+    federation : Federation or Population
         Everyone's data.
     device : str
         Where clients train.
@@ -42,7 +42,7 @@ class VectorGrid(SimulatedGrid):
         self,
         task: Task,
         module: nn.Module,
-        federation: Federation,
+        federation: AnyFederation,
         *,
         device: str = "cpu",
         executor: str = "auto",

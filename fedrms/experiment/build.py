@@ -19,7 +19,7 @@ from torch import nn
 
 from fedrms import data, randomness
 from fedrms.client import ClientSide, LocalSettings, as_function
-from fedrms.data import Federation
+from fedrms.data import AnyFederation
 from fedrms.errors import ConfigError
 from fedrms.server import ServerOptimizer
 from fedrms.tasks import Classification, Regression, Task
@@ -57,7 +57,7 @@ def side_from_json(text: str, device: str) -> ClientSide:
     return ClientSide(task, module.to(device), federation, device)
 
 
-def build_task(model: Mapping[str, Any], federation: Federation) -> Task:
+def build_task(model: Mapping[str, Any], federation: AnyFederation) -> Task:
     """Return the task that fits the data, with the configured model."""
     outputs = federation.num_classes or 1
     options = {key: value for key, value in model.items() if key != "name"}
@@ -95,7 +95,7 @@ def build_settings(config: Mapping[str, Any]) -> LocalSettings:
     return LocalSettings(seed=config["seed"], statistic=statistic, **client, **systems)
 
 
-def build_strategy(config: Mapping[str, Any], federation: Federation) -> Strategy:
+def build_strategy(config: Mapping[str, Any], federation: AnyFederation) -> Strategy:
     """Make the strategy: ours, Flower's or anyone's, by its ``_target_``.
 
     Flower's strategies sample with Python's global generator, which is seeded here.
@@ -137,7 +137,7 @@ def build_strategy(config: Mapping[str, Any], federation: Federation) -> Strateg
             raise cause from None
         raise ConfigError("strategy", str(cause or error), "mend its options") from error
     if hasattr(strategy, "reveal_truth"):
-        strategy.reveal_truth(lambda server_round: federation.stage(server_round).true_noise)
+        strategy.reveal_truth(federation.true_noise)
     assert isinstance(strategy, Strategy)
     return strategy
 
@@ -181,7 +181,7 @@ def _expected(record: logging.LogRecord) -> bool:
     return "fraction_evaluate is set to 0.0" not in record.getMessage()
 
 
-def _try_model(task: Task, module: nn.Module, federation: Federation) -> None:
+def _try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
     """Pass two examples through the model, so that a misfit shows before training."""
     batch = {
         "x": torch.from_numpy(federation.test_x[:2]),

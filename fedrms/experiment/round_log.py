@@ -13,6 +13,7 @@ from flwr.serverapp.strategy import Strategy
 from fedrms.client import ClientSide
 from fedrms.client.app import tensors
 from fedrms.client.evaluate import evaluate
+from fedrms.data import Population
 from fedrms.engines.observed import Observation
 from fedrms.results import Recorder, client_metrics, weighting_metrics
 from fedrms.server import Diagnostics
@@ -93,7 +94,7 @@ class RoundLog:
             weight=columns["weight"][took_part],
             rms=columns["rms"][took_part],
             true_noise=columns["true_noise"][took_part],
-            rare=self._side.federation.rare[took_part],
+            rare=self._side.federation.rare_of(columns["client"][took_part]),
             metrics=self._fairness["metrics"],
         )
         now = time.perf_counter()
@@ -114,7 +115,7 @@ class RoundLog:
             for name, parameter in self._side.module.named_parameters()
         }
         scores = evaluate(task, self._side.module, trainable, federation)
-        per_client = federation.per_client_metric(scores[task.metric])
+        per_client = federation.per_client_metric(scores[task.metric], columns["client"])
         columns[f"test_{task.metric}"] = per_client
         row = {f"test_{name}": float(value.mean()) for name, value in scores.items()}
         return row | client_metrics(
@@ -125,12 +126,21 @@ class RoundLog:
         )
 
     def _client_columns(self, server_round: int) -> dict[str, np.ndarray]:
+        """Return one row for each client of the federation; of a population, of the cohort."""
         federation = self._side.federation
-        count = federation.clients
+        seen, self._seen = self._seen, None
+        diagnostics = getattr(self._strategy, "diagnostics", None)
+        if not isinstance(diagnostics, Diagnostics) or diagnostics.server_round != server_round:
+            diagnostics = None
+        if isinstance(federation, Population):
+            who = _those_in(seen, diagnostics, federation.clients)
+        else:
+            who = np.arange(federation.clients)
+        count = len(who)
         columns: dict[str, np.ndarray] = {
             "round": np.full(count, server_round),
-            "client": np.arange(count),
-            "true_noise": federation.stage(server_round).true_noise,
+            "client": who,
+            "true_noise": federation.true_noise_of(who, server_round),
             "failed": np.zeros(count, dtype=bool),
             "participated": np.zeros(count, dtype=bool),
             "failure": np.full(count, None, dtype=object),
@@ -139,31 +149,43 @@ class RoundLog:
             name: np.full(count, np.nan)
             for name in (*REPORTED, *DECIDED, f"test_{self._side.task.metric}")
         }
-        columns["num_examples"] = federation.sizes.astype(np.int64)
-        if self._seen is not None:
-            who = _indices(self._seen.clients)
-            columns["participated"][who] = True
+        columns["num_examples"] = federation.sizes_of(who).astype(np.int64)
+        if seen is not None:
+            rows = _rows(who, seen.clients)
+            columns["participated"][rows] = True
             for name, key in REPORTED.items():
-                if key in self._seen.metrics:
-                    columns[name][who] = self._seen.metrics[key]
-            _mark_failed(columns, self._seen.failures)
-        self._seen = None
-        diagnostics = getattr(self._strategy, "diagnostics", None)
-        if isinstance(diagnostics, Diagnostics) and diagnostics.server_round == server_round:
-            who = _indices(diagnostics.clients)
+                if key in seen.metrics:
+                    columns[name][rows] = seen.metrics[key]
+            _mark_failed(columns, seen.failures)
+        if diagnostics is not None:
+            rows = _rows(who, diagnostics.clients)
             for name, values in diagnostics.columns.items():
-                columns[name][who] = values
+                columns[name][rows] = values
             _mark_failed(columns, diagnostics.failures)
         return columns
 
 
-def _indices(clients: Sequence[int | str]) -> np.ndarray:
-    return np.array([int(client) for client in clients], dtype=np.int64)
+def _those_in(
+    seen: Observation | None, diagnostics: Diagnostics | None, clients: int
+) -> np.ndarray:
+    """Return the sorted indices of the clients that a round was about."""
+    named: set[int | str] = set()
+    for part in (seen, diagnostics):
+        if part is not None:
+            named |= {*part.clients, *part.failures}
+    indices = [client for client in named if isinstance(client, int) and 0 <= client < clients]
+    return np.array(sorted(indices), dtype=np.int64)
+
+
+def _rows(who: np.ndarray, clients: Sequence[int | str]) -> np.ndarray:
+    """Return the row of each client in the sorted column ``who``."""
+    return np.searchsorted(who, np.array([int(client) for client in clients], dtype=np.int64))
 
 
 def _mark_failed(columns: dict[str, np.ndarray], failures: Mapping[Any, str]) -> None:
-    for client, reason in failures.items():
-        if isinstance(client, int) and 0 <= client < len(columns["client"]):
-            columns["participated"][client] = True
-            columns["failed"][client] = True
-            columns["failure"][client] = reason
+    known = set(columns["client"].tolist())
+    named = [client for client in failures if isinstance(client, int) and client in known]
+    for row, client in zip(_rows(columns["client"], named), named, strict=True):
+        columns["participated"][row] = True
+        columns["failed"][row] = True
+        columns["failure"][row] = failures[client]

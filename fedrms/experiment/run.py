@@ -157,6 +157,7 @@ def run(
                 recorder.rounds(), recorder.clients(), side.task.metric, side.task.higher_is_better
             )
             summary |= {"status": status, "error": error, "device": device} | provenance()
+            summary["clients"] = side.federation.clients
             summary["wall_seconds"] = time.perf_counter() - started
             write_summary(where, summary)
             if rounds_log.arrays is not None:

@@ -1,0 +1,184 @@
+"""A federation of any size: clients' rows are made or read only for those who are asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrms.data.addressed_noise import AddressedNoise
+from fedrms.data.client_mix import class_counts, group_means, mix_of
+from fedrms.data.dataset import Examples, Task
+
+Clients = NDArray[np.int64]
+
+AT_ONCE = 10_000
+"""Clients whose examples are in memory at a time, where all are gone through."""
+
+
+class ClientSource(Protocol):
+    """Where a population's examples come from; a client's do not depend on who else is asked."""
+
+    @property
+    def clients(self) -> int:
+        """Number of clients; they are 0 to ``clients - 1``."""
+        ...
+
+    def sizes_of(self, clients: Clients) -> NDArray[np.int64]:
+        """Return the number of examples of each client."""
+        ...
+
+    def examples_of(self, clients: Clients) -> Examples:
+        """Return clean examples of clients, one client after the other."""
+        ...
+
+
+class CohortRows(NamedTuple):
+    """The examples of some clients in one round.
+
+    Attributes
+    ----------
+    x : array, float32 ``[total, *shape]``
+        Normalised features; the client asked for i-th has the rows
+        ``offsets[i]:offsets[i + 1]``.
+    y : array, int64 or float32 ``[total]``
+        Labels or targets as the clients have them, noise included.
+    offsets : array, int64 ``[clients + 1]``
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[Any]
+    offsets: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Who holds what, where nobody holds it all: a lazy :class:`fedrms.data.Federation`.
+
+    What it keeps does not grow with the number of clients, but for what its source keeps.
+    Nobody holds classes alone here, and everyone is judged on the one global test set,
+    weighted by the client's own clean class mix.
+
+    Parameters
+    ----------
+    source : ClientSource
+        Makes or reads clean examples.
+    task : {"classification", "regression"}
+        What the targets are.
+    num_classes : int or None
+        Number of classes; None for regression.
+    shape : tuple of int
+        Shape of one example.
+    test_x, test_y : arrays, float32 ``[test, *shape]`` and ``[test]``
+        The global clean test set, normalised.
+    noise : AddressedNoise
+        Label noise, added as rows are asked for.
+    class_names : tuple of str or None
+        Names of the classes in label order.
+    """
+
+    source: ClientSource
+    task: Task
+    num_classes: int | None
+    shape: tuple[int, ...]
+    test_x: NDArray[np.float32]
+    test_y: NDArray[Any]
+    noise: AddressedNoise = field(default_factory=AddressedNoise)
+    class_names: tuple[str, ...] | None = None
+    _latest: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    _levels: dict[int, NDArray[np.float64]] = field(default_factory=dict, repr=False)
+
+    @property
+    def clients(self) -> int:
+        """Number of clients."""
+        return self.source.clients
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Number of training examples of each client, int64 ``[clients]``; made anew."""
+        return self.source.sizes_of(np.arange(self.clients))
+
+    @property
+    def rare(self) -> NDArray[np.bool_]:
+        """Who alone holds certain classes: nobody, bool ``[clients]``; made anew."""
+        return np.zeros(self.clients, np.bool_)
+
+    def sizes_of(self, clients: Clients) -> NDArray[np.int64]:
+        """Return the number of training examples of some clients."""
+        return self.source.sizes_of(self._checked(clients))
+
+    def rare_of(self, clients: Clients) -> NDArray[np.bool_]:
+        """Return which of some clients alone hold certain classes: none."""
+        return np.zeros(len(clients), np.bool_)
+
+    def true_noise(self, round: int) -> NDArray[np.float64]:
+        """Return everyone's noise level in a round, float64 ``[clients]``; kept while it holds."""
+        since = self.noise.since(round)
+        if since not in self._levels:
+            self._levels.clear()
+            self._levels[since] = self.noise.levels_of(np.arange(self.clients), round)
+        return self._levels[since]
+
+    def true_noise_of(self, clients: Clients, round: int) -> NDArray[np.float64]:
+        """Return the noise level of some clients in a round."""
+        return self.noise.levels_of(self._checked(clients), round)
+
+    def rows_of(self, clients: Clients, round: int = 1) -> CohortRows:
+        """Return the training examples of some clients in one round, made or read now."""
+        clients = self._checked(clients)
+        offsets = np.concatenate([[0], np.cumsum(self.source.sizes_of(clients))]).astype(np.int64)
+        examples = self.source.examples_of(clients)
+        y = examples.y
+        if self.num_classes is not None:
+            counts = class_counts(y, offsets, self.num_classes)
+            self._latest.update(clients=clients.copy(), counts=counts)
+            y = self.noise.flip(y, clients, offsets, round, self.num_classes)
+        return CohortRows(examples.x, y, offsets)
+
+    def client(self, client: int, round: int = 1) -> Examples:
+        """Return one client's training examples in one round."""
+        rows = self.rows_of(np.array([client]), round)
+        return Examples(rows.x, rows.y)
+
+    def per_client_metric(
+        self, values: NDArray[Any], clients: Clients | None = None
+    ) -> NDArray[np.float64]:
+        """Return what each client would score on its own clean test mix.
+
+        Parameters
+        ----------
+        values : array ``[test]``
+            A score of one global model on each test example (0/1 correct, a loss).
+        clients : array, int64, optional
+            Only these clients; by default all, whose examples are then all made once.
+        """
+        clients = self._checked(np.arange(self.clients) if clients is None else clients)
+        if self.num_classes is None:
+            return np.full(len(clients), float(np.mean(values)))
+        mix = mix_of(self._class_counts(clients), self.test_y)
+        return np.asarray(mix @ group_means(values, self.test_y, self.num_classes))
+
+    def _class_counts(self, clients: Clients) -> NDArray[np.int64]:
+        """Return ``[clients, classes]``; the cohort that was asked for last is remembered."""
+        counts = np.zeros((len(clients), self.num_classes or 0), np.int64)
+        missing = np.ones(len(clients), np.bool_)
+        if self._latest:
+            known, order = np.unique(self._latest["clients"], return_index=True)
+            at = np.minimum(np.searchsorted(known, clients), len(known) - 1)
+            missing = known[at] != clients
+            counts[~missing] = self._latest["counts"][order[at[~missing]]]
+        rows = np.flatnonzero(missing)
+        for part in (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)):
+            offsets = np.concatenate([[0], np.cumsum(self.source.sizes_of(clients[part]))])
+            labels = self.source.examples_of(clients[part]).y
+            counts[part] = class_counts(labels, offsets, self.num_classes or 0)
+        return counts
+
+    def _checked(self, clients: Clients) -> Clients:
+        clients = np.asarray(clients, np.int64)
+        outside = clients[(clients < 0) | (clients >= self.clients)]
+        if outside.size:
+            raise IndexError(f"client {outside[0]} is not one of 0 to {self.clients - 1}")
+        return clients
