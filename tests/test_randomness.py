@@ -4,7 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
-from fedrms.randomness import counter_bits, counter_uniform, generator, integer, seed_sequence
+from fedrms.randomness import (
+    counter_bits,
+    counter_normal,
+    counter_uniform,
+    generator,
+    integer,
+    seed_sequence,
+)
 
 SEEDS = st.integers(0, 2**63 - 1)
 COORDINATES = st.integers(0, 2**31 - 1)
@@ -148,3 +155,29 @@ def test_no_bits_repeat_over_a_grid_of_addresses() -> None:
 def test_picks_from_generators_of_many_rounds_are_even() -> None:
     picks = [int(generator(0, "participation", round=t).integers(10)) for t in range(2000)]
     assert chisquare(np.bincount(picks, minlength=10)).pvalue > 1e-3
+
+
+def test_normal_numbers_at_an_address_do_not_depend_on_the_others() -> None:
+    clients, rows = np.arange(50)[:, None], np.arange(7)
+    together = counter_normal(3, "features", clients, rows, count=5)
+    assert together.shape == (50, 7, 5)
+    for client, row in ((0, 0), (31, 6), (49, 2)):
+        alone = counter_normal(3, "features", client, row, count=5)
+        np.testing.assert_array_equal(together[client, row], alone)
+
+
+def test_normal_numbers_are_normal_and_unrelated() -> None:
+    drawn = counter_normal(0, "features", np.arange(40_000), count=6).astype(np.float64)
+    for column in drawn.T:
+        assert kstest(column, "norm").pvalue > 1e-4
+    # A correlation of 40,000 unrelated pairs has a standard deviation of 0.005.
+    np.testing.assert_allclose(np.corrcoef(drawn.T), np.eye(6), atol=0.025)
+    squares = np.corrcoef(np.square(drawn).T)
+    np.testing.assert_allclose(squares, np.eye(6), atol=0.025)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_as_many_normal_numbers_come_as_are_asked_for(count: int) -> None:
+    drawn = counter_normal(0, "features", np.arange(3), count=count)
+    assert drawn.shape == (3, count)
+    assert drawn.dtype == np.float32

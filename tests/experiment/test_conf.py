@@ -6,6 +6,8 @@ import pytest
 
 import fedrms
 from fedrms.conf_folder import conf_folder
+from fedrms.data import build
+from fedrms.data.to_arrow import write_arrow
 
 GROUPS = sorted(
     (folder.name, file.stem)
@@ -35,6 +37,18 @@ def table(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory):
+    digits = build(
+        seed=0,
+        clients=20,
+        data={"name": "digits"},
+        partition={"name": "iid"},
+        noise={"name": "none"},
+    )
+    return write_arrow(digits, tmp_path_factory.mktemp("mapped"))
+
+
 @pytest.mark.parametrize(("group", "choice"), GROUPS, ids=["-".join(pair) for pair in GROUPS])
 def test_every_choice_runs_two_rounds(group, choice, tmp_path, request):
     overrides = ["rounds=2", "client.epochs=1", "client.batch_size=16"]
@@ -48,6 +62,8 @@ def test_every_choice_runs_two_rounds(group, choice, tmp_path, request):
     if choice == "parquet":
         folder = request.getfixturevalue("table")
         overrides += [f"data.path={folder}", "data.feature_columns=[a,b,c]"]
+    if choice == "arrow":
+        overrides.append(f"data.path={request.getfixturevalue('mapped')}")
     if (group, choice) == ("engine", "ray"):
         pytest.skip("tests/engines runs Ray once and compares it with vector")
     result = fedrms.run(overrides, folder=tmp_path)
