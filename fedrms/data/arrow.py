@@ -9,6 +9,7 @@ schema's metadata say what the examples are. :mod:`fedrms.data.to_arrow` writes 
 from __future__ import annotations
 
 import json
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,12 +136,16 @@ def arrow(
 
 
 def _open(file: Path) -> Any:
-    """Memory-map an Arrow IPC file."""
+    """Memory-map an Arrow IPC file, to be read here and there."""
     import pyarrow as pa
 
     try:
-        return pa.ipc.open_file(pa.memory_map(str(file)))
-    except (OSError, pa.ArrowInvalid) as fault:
+        with file.open("rb") as opened:
+            mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        if hasattr(mmap, "MADV_RANDOM"):  # else each client's rows bring megabytes of others'
+            mapped.madvise(mmap.MADV_RANDOM)
+        return pa.ipc.open_file(pa.py_buffer(mapped))
+    except (OSError, ValueError) as fault:  # among them pa.ArrowInvalid, and an empty file
         raise ConfigError("data.path", f"cannot read {file}: {fault}", WRITE_IT) from fault
 
 

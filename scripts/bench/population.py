@@ -2,8 +2,9 @@
 
 Each population is a process that waits for a line before every round, so that round 2 of all
 comes before round 3 of any. A round is a user's: sampling, making the cohort's rows, training,
-the scaler, the model's test, the tables. Before round 1 the scaler already knows every client,
-as it would after many rounds. Then the command itself runs once on each population.
+the scaler, the model's test, the tables. All clients are of one size, so that rounds differ by
+the population alone, and before round 1 the scaler already knows every client, as it would
+after many rounds. Then the command itself runs once on each population, clients of all sizes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 
 POPULATIONS = (1_000, 10_000, 100_000, 1_000_000)
+SETTINGS = ("client.epochs=1", "client.batch_size=10", "engine.threads=1", "device=cpu")
 WARM_UP = 3
 """Rounds that are not counted: shapes are traced in them."""
 
@@ -35,6 +37,9 @@ def main() -> None:
     parser.add_argument("--cohort", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--out", type=Path, help="write the table as CSV")
+    parser.add_argument(
+        "--arrow", type=Path, help="also write each as Arrow files here, and run it"
+    )
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -45,7 +50,12 @@ def main() -> None:
     os.environ.update(OMP_NUM_THREADS="1", FLWR_TELEMETRY_ENABLED="0")
     rows = interleaved(options.populations, options.cohort, options.rounds)
     for row in rows:
-        row |= whole_run(int(row["clients"]), options.cohort)
+        clients = int(row["clients"])
+        row |= {f"run_{k}": v for k, v in whole_run(overrides(clients, options.cohort)).items()}
+        if options.arrow:
+            mapped = [*write(clients, options.arrow / str(clients)), *SETTINGS]
+            mapped += [f"clients={clients}", f"client.fraction={options.cohort / clients}"]
+            row |= {f"arrow_{key}": value for key, value in whole_run(mapped).items()}
         print(json.dumps(row), flush=True)
     if options.out:
         with options.out.open("w", newline="") as file:
@@ -131,7 +141,7 @@ def serve(clients: int, cohort: int, rounds: int) -> None:
         print(json.dumps(values), file=out, flush=True)
 
     getLogger("flwr").setLevel(ERROR)
-    config = plain(compose_config(overrides(clients, cohort)))
+    config = plain(compose_config([*overrides(clients, cohort), "data.size_spread=0"]))
     side = build_side(config, "cpu")
     strategy: Any = build_strategy(config, side.federation)
     everyone = np.random.default_rng(0)
@@ -178,9 +188,9 @@ def serve(clients: int, cohort: int, rounds: int) -> None:
     say(peak_mb=round(int(peak[1]) / 1024), scaler_mb=round(strategy.scaler.nbytes / 1e6, 1))
 
 
-def whole_run(clients: int, cohort: int) -> dict[str, float]:
+def whole_run(choices: list[str]) -> dict[str, float]:
     """Run the command as a user does; start-up ends where round 1 begins."""
-    command = [sys.executable, "-m", "fedrms.cli", *overrides(clients, cohort), "rounds=5"]
+    command = [sys.executable, "-m", "fedrms.cli", *choices, "rounds=5"]
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         process = subprocess.Popen(
@@ -202,18 +212,27 @@ def whole_run(clients: int, cohort: int) -> dict[str, float]:
         raise SystemExit(f"{' '.join(command)} ended with status {status}")
     seconds = float(first.split(",")[-1].split()[0])
     return {
-        "run_startup_s": round(finished - seconds, 2),
-        "run_total_s": round(time.perf_counter() - begun, 2),
-        "run_peak_mb": round(usage.ru_maxrss / 1024),
+        "startup_s": round(finished - seconds, 2),
+        "total_s": round(time.perf_counter() - begun, 2),
+        "peak_mb": round(usage.ru_maxrss / 1024),
     }
 
 
 def overrides(clients: int, cohort: int) -> list[str]:
     """Return the configuration of a population: that of the softmax workloads."""
-    return [
-        *("data=population", f"clients={clients}", f"client.fraction={cohort / clients}"),
-        *("client.epochs=1", "client.batch_size=10", "engine.threads=1", "device=cpu"),
-    ]
+    own = ["data=population", f"clients={clients}", f"client.fraction={cohort / clients}"]
+    return [*own, *SETTINGS]
+
+
+def write(clients: int, folder: Path) -> list[str]:
+    """Write a population of small clients as Arrow files, and return what reads it."""
+    from fedrms.data import build
+    from fedrms.data.to_arrow import write_arrow
+
+    data = {"name": "population", "median_examples": 10, "min_examples": 5, "max_examples": 50}
+    partition, noise = {"name": "natural"}, {"name": "none"}
+    write_arrow(build(seed=0, clients=clients, data=data, partition=partition, noise=noise), folder)
+    return ["data=arrow", f"data.path={folder}", "model=softmax"]
 
 
 if __name__ == "__main__":

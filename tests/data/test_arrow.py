@@ -161,9 +161,10 @@ def test_what_cannot_be_read_is_refused_with_its_key(tmp_path, digits) -> None:
         with pytest.raises(ConfigError) as caught:
             read(folder, clients, **data)
         assert caught.value.key == key
-    (folder / "test.arrow").write_bytes(b"no arrow")
-    with pytest.raises(ConfigError, match=r"test\.arrow"):
-        read(folder, 20)
+    for content in (b"no arrow", b""):
+        (folder / "test.arrow").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"test\.arrow"):
+            read(folder, 20)
 
 
 def test_a_federation_with_noise_is_not_written(tmp_path, build_digits) -> None:
