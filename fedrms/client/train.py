@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -79,32 +81,44 @@ def train_client(
         other_losses[0] = update.losses(params, data).detach().cpu().numpy()
         other_present[:] = plan.held_out
     squared = sum((params[n].double() - received[n].double()).square().sum() for n in params)
+    all_losses = torch.stack(step_losses).cpu().numpy()
     metrics = reply_metrics(
         settings,
         plan,
         clients=who,
         sizes=sizes,
-        step_losses=torch.stack(step_losses)[:, None].cpu().numpy(),
+        step_losses=all_losses[:, None],
         other_losses=other_losses,
         other_present=other_present,
         update_norm=np.sqrt([float(squared)]),
     )
     row = {name: column[0].item() for name, column in metrics.items()}
-    problem = divergence(row)
+    problem = divergence(row, all_losses)
     if problem:
         raise RunError(f"client {client}, round {server_round}: {problem}")
     return params, row
 
 
-def divergence(metrics: dict[str, float | int]) -> str | None:
-    """Say what is not finite in a client's round, or return None.
+def divergence(metrics: Mapping[str, float | int], losses: np.ndarray) -> str | None:
+    """Say what is not finite in a client's round, and since which step, or return None.
 
     The update's norm covers every parameter, so no parameter needs a look of its own.
+
+    Parameters
+    ----------
+    metrics : mapping
+        What the client would report.
+    losses : np.ndarray
+        ``[steps, batch]`` before each update; 0 where padded.
     """
     for key, what in (("update-norm", "parameters"), ("train-loss", "losses")):
         if not np.isfinite(metrics[key]):
+            bad = np.flatnonzero(~np.isfinite(losses).all(1))
+            steps = int(metrics["steps"])
+            # A loss that is fine before the last update and not after it leaves no trace.
+            when = f"from step {bad[0] + 1}" if bad.size else f"after step {steps}"
             return (
-                f"training diverged, its {what} are not finite; lower client.lr, set "
-                "client.clip_norm, or look for bad values in its data"
+                f"training diverged, its {what} are not finite ({when} of {steps}); lower "
+                "client.lr, set client.clip_norm, or look for bad values in its data"
             )
     return None

@@ -36,6 +36,25 @@ class ClientRows:
     offsets: np.ndarray
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a cohort's round leaves.
+
+    Attributes
+    ----------
+    stack : Tensor
+        ``[cohort, parameters]``: a client a row, in the order of the received parameters.
+    metrics : dict of np.ndarray
+        ``[cohort]`` each, see :func:`fedrms.client.reply.reply_metrics`.
+    losses : np.ndarray
+        ``[steps, cohort, batch]`` before each update; 0 where padded.
+    """
+
+    stack: Tensor
+    metrics: dict[str, np.ndarray]
+    losses: np.ndarray
+
+
 def train_cohort(
     update: LocalUpdate,
     received: Tree,
@@ -46,7 +65,7 @@ def train_cohort(
     server_round: int,
     lr_scale: np.ndarray,
     executor: Executor,
-) -> tuple[Tensor, dict[str, np.ndarray]]:
+) -> Trained:
     """Train many clients from the same model for one round.
 
     Gives each client the numbers that :func:`fedrms.client.train.train_client` gives it,
@@ -71,10 +90,8 @@ def train_cohort(
 
     Returns
     -------
-    stack : Tensor
-        ``[cohort, parameters]``: a client a row, the parameters in the order of ``received``.
-    metrics : dict of np.ndarray
-        ``[cohort]`` each, see :func:`fedrms.client.reply.reply_metrics`.
+    Trained
+        In the order of ``clients``.
     """
     settings = update.settings
     places = clients if places is None else places
@@ -96,7 +113,7 @@ def train_cohort(
         other_present=other_present,
         update_norm=_norms(stack, flat),
     )
-    return stack, metrics
+    return Trained(stack, metrics, step_losses)
 
 
 def _norms(stack: Tensor, flat: Tensor) -> np.ndarray:

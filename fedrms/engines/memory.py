@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+from dataclasses import dataclass
 
 import torch
 
@@ -43,6 +44,28 @@ def parse_memory(value: str | int | None) -> int | None:
     if not size:
         raise ConfigError(KEY, f"is {value!r}", "set more than 0 bytes")
     return size
+
+
+@dataclass
+class Budget:
+    """How many clients' models a round holds in memory at a time.
+
+    Parameters
+    ----------
+    size : int, optional
+        Bytes for a round; by default half of what is free when a round first asks.
+    device : torch.device
+        Whose memory.
+    """
+
+    device: torch.device
+    size: int | None = None
+
+    def clients(self, bytes_a_model: int) -> int:
+        """Return how many models fit, at least one: they may fill half, work needs the rest."""
+        if self.size is None:
+            self.size = available_memory(self.device) // 2
+        return max(1, self.size // 2 // bytes_a_model)
 
 
 def available_memory(device: torch.device) -> int:
