@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.stats import trim_mean
 
 from fedrms.errors import ConfigError
-from fedrms.server import combine
+from fedrms.server import by_coordinate, weighted_mean
 from fedrms.server.combine import COMBINE, bind_rule, geometric_median, mean, median, trimmed_mean
 
 from .by_hand import quickly
@@ -160,28 +160,37 @@ def test_identical_models_are_their_own_centre(rule) -> None:
 
 
 @pytest.mark.parametrize("rule", [mean, median, trimmed_mean])
-def test_handling_columns_in_blocks_changes_nothing(rule, monkeypatch) -> None:
-    models = torch.randn(6, 11, generator=torch.Generator().manual_seed(0))
-    received = torch.randn(11, generator=torch.Generator().manual_seed(1))
-    weights = torch.tensor([0.3, 0.1, 0.2, 0.2, 0.1, 0.1], dtype=torch.float64)
+@pytest.mark.parametrize("clients", [6, 70])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_handling_columns_in_blocks_changes_nothing(
+    rule, clients: int, threads: int, monkeypatch
+) -> None:
+    models = torch.randn(clients, 331, generator=torch.Generator().manual_seed(0))
+    received = torch.randn(331, generator=torch.Generator().manual_seed(1))
+    weights = torch.rand(clients, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     at_once = rule(models, received, weights)
-    for block in (1, 4, 10, 11):
-        monkeypatch.setattr(combine, "BLOCK", block)
-        torch.testing.assert_close(rule(models, received, weights), at_once, rtol=1e-6, atol=1e-7)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    for width in (64, 100, 330, 331):
+        monkeypatch.setattr(weighted_mean, "WIDTH", width)
+        monkeypatch.setattr(by_coordinate, "CELLS", width * clients)
+        in_blocks = rule(models, received, weights)
+        torch.testing.assert_close(in_blocks, at_once, rtol=1e-6, atol=1e-6)
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("rule", [mean, median, trimmed_mean])
 def test_the_columns_on_either_side_of_a_real_block_boundary_are_right(rule) -> None:
-    size = combine.BLOCK + 3
-    models = torch.zeros(3, size)
-    models[:, combine.BLOCK - 1 : combine.BLOCK + 1] = torch.tensor([[1.0, 3], [2, 6], [3, 9]])
-    centre = rule(models, torch.ones(size), torch.full((3,), 1 / 3, dtype=torch.float64))
-    expected = torch.full((size,), -1.0)
-    expected[combine.BLOCK - 1 : combine.BLOCK + 1] = torch.tensor([1.0, 5.0])
+    edge = weighted_mean.WIDTH if rule is mean else by_coordinate.CELLS // 3
+    models = torch.zeros(3, edge + 3)
+    models[:, edge - 1 : edge + 1] = torch.tensor([[1.0, 3], [2, 6], [3, 9]])
+    centre = rule(models, torch.ones(edge + 3), torch.full((3,), 1 / 3, dtype=torch.float64))
+    expected = torch.full((edge + 3,), -1.0)
+    expected[edge - 1 : edge + 1] = torch.tensor([1.0, 5.0])
     torch.testing.assert_close(centre, expected)
 
 
-def test_sums_are_accumulated_in_double_precision() -> None:
+def test_the_sums_of_a_few_clients_are_accumulated_in_double_precision() -> None:
     # In float32 the 1 would drown beside 1e9.
     models = torch.tensor([[1e9], [1.0], [-1e9]])
     third = mean(models, torch.zeros(1), torch.ones(3, dtype=torch.float64))

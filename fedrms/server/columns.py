@@ -1,0 +1,47 @@
+"""Work on blocks of columns, which fit a core's caches, on as many threads as torch may use."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+
+def over_columns(work: Callable[[slice], None], columns: int, width: int) -> None:
+    """Call ``work`` once for every block of ``width`` columns.
+
+    Blocks are the same whatever the number of threads, so results are too.
+    """
+    blocks = [slice(at, min(at + width, columns)) for at in range(0, columns, width)]
+    threads = min(torch.get_num_threads(), len(blocks))
+    if threads <= 1:
+        for block in blocks:
+            work(block)
+        return
+    # The threads' own operations must not part into threads again.
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for _ in pool.map(work, blocks):
+            pass
+
+
+class Scratch(threading.local):
+    """Arrays that every thread keeps from block to block.
+
+    The pages of fresh memory cost more than what is done in them.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
+        """Return the array of this name with this shape; what is in it is of no account."""
+        size = math.prod(shape)
+        kept = self._arrays.get(name)
+        if kept is None or kept.size < size or kept.dtype != dtype:
+            kept = self._arrays[name] = np.empty(size, dtype=dtype)
+        return kept[:size].reshape(shape)
