@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -19,6 +18,7 @@ from fedrms.engines.replies import CohortReplies
 from fedrms.server.cohort import Layout, StackedReplies
 from fedrms.server.membership import Directory
 from fedrms.server.orders import Orders
+from fedrms.server.row_blocks import join_stacks
 
 
 class Trainer(Protocol):
@@ -219,7 +219,7 @@ def _join(parts: list[StackedReplies]) -> StackedReplies:
     names = answered[0].metrics if answered else {}
     return StackedReplies(
         [client for part in parts for client in part.clients],
-        torch.cat([part.parameters for part in parts]),
+        join_stacks([part.parameters for part in parts]),
         {name: np.concatenate([part.metrics[name] for part in answered]) for name in names},
         {client: why for part in parts for client, why in part.failures.items()},
     )

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from fedrms.errors import ConfigError
-from fedrms.server.clip import clip_factors
+from fedrms.server.clip import clip_factors, clipped, update_norms
 from fedrms.server.combine import COMBINE, bind_rule
 from fedrms.server.log import log
+from fedrms.server.row_blocks import Stack
 
 NORMALIZE = ("sum", "mean", "none")
 
@@ -27,9 +28,10 @@ class Aggregation:
         ``sum``: weights p_k s_k are divided by their sum, so the step keeps its length.
         ``mean``: scales are divided by their mean. ``none``: noisy rounds take shorter steps.
     combine : str
-        ``mean``, ``median``, ``trimmed_mean`` or ``geometric_median``, all weighted.
+        ``mean``, ``median``, ``trimmed_mean``, ``geometric_median``, ``krum`` or
+        ``multi_krum``, all weighted.
     combine_options : mapping, optional
-        The rule's parameters, such as ``{"trim": 0.2}``.
+        The rule's parameters, such as ``{"trim": 0.2}`` or ``{"byzantine": 4}``.
     clip_norm, clip_median : float, optional
         Largest L2 norm of an update, absolute or as a multiple of the cohort's median.
 
@@ -81,13 +83,14 @@ class Aggregation:
         }[self.normalize]
         return np.asarray(scaled / total)
 
-    def update(self, parameters: Tensor, received: Tensor, weights: np.ndarray) -> Tensor:
+    def update(self, parameters: Stack, received: Tensor, weights: np.ndarray) -> Tensor:
         """Return ``[parameters]`` the step from ``received``.
 
         Parameters
         ----------
-        parameters : Tensor
-            ``[clients, parameters]`` the model each client returned.
+        parameters : Tensor or RowBlocks
+            ``[clients, parameters]`` the model each client returned. Blocks of rows are read
+            one after the other; with ``mean`` no more than one is in memory at a time.
         received : Tensor
             ``[parameters]`` the model they were given.
         weights : np.ndarray
@@ -95,10 +98,12 @@ class Aggregation:
         """
         parameters = parameters.to(received.device)
         if self.clip_norm is not None or self.clip_median is not None:
-            updates = parameters - received
-            norms = updates.double().norm(dim=1).numpy()
+            norms = update_norms(parameters, received)
             factors = clip_factors(norms, largest=self.clip_norm, times_median=self.clip_median)
-            parameters = received + torch.from_numpy(factors).to(updates.dtype)[:, None] * updates
+            if self.combine == "mean":  # a shorter update is one of less weight
+                weights = weights * factors
+            elif (factors < 1.0).any():
+                parameters = clipped(parameters, received, factors)
         return self._rule(parameters, received, torch.from_numpy(weights))
 
 

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from fedrms.server.columns import over_columns
+from fedrms.server.row_blocks import Stack, blocks_of
+
+CELLS = 1 << 17
+"""Most numbers handled at a time."""
 
 
 def clip_factors(
@@ -24,3 +32,41 @@ def clip_factors(
         limit = min(limit, times_median * float(np.median(norms)))
     over = norms > limit
     return np.asarray(np.divide(limit, norms, out=np.ones_like(norms), where=over))
+
+
+def update_norms(parameters: Stack, received: Tensor) -> np.ndarray:
+    """Return ``[clients]`` the L2 norms of the updates, summed in float64.
+
+    Parameters
+    ----------
+    parameters : Tensor or RowBlocks
+        ``[clients, parameters]``.
+    received : Tensor
+        ``[parameters]``.
+    """
+    squares = np.empty(parameters.shape[0])
+    for rows, block in blocks_of(parameters):
+        width = max(256, CELLS // len(block))
+        parts = torch.zeros(-(-len(received) // width), len(block), dtype=torch.float64)
+
+        def sum_squares(
+            columns: slice, block: Tensor = block, parts: Tensor = parts, width: int = width
+        ) -> None:
+            updates = (block[:, columns] - received[columns]).double()
+            parts[columns.start // width] = updates.square_().sum(1)
+
+        over_columns(sum_squares, len(received), width)
+        squares[rows.numpy()] = parts.sum(0).numpy()
+    return np.sqrt(squares)
+
+
+def clipped(parameters: Stack, received: Tensor, factors: np.ndarray) -> Stack:
+    """Return the models whose updates are shortened by ``factors`` ``[clients]``."""
+
+    def shorten(rows: np.ndarray, block: Tensor) -> Tensor:
+        by = torch.from_numpy(factors[rows]).to(block.dtype)[:, None]
+        return (block - received).mul_(by).add_(received)
+
+    if isinstance(parameters, Tensor):
+        return shorten(np.arange(len(parameters)), parameters)
+    return parameters.map(shorten)

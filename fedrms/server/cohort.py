@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from fedrms.server.client_scaler import ClientId
 from fedrms.server.lazy_array import LazyArray
+from fedrms.server.row_blocks import Stack, blocks_of, take_rows
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,9 @@ class StackedReplies:
     ----------
     clients : sequence
         ``[clients]`` ids of those who answered.
-    parameters : Tensor
-        ``[clients, parameters]`` in the order of the sent record's floating arrays.
+    parameters : Tensor or RowBlocks
+        ``[clients, parameters]`` in the order of the sent record's floating arrays; in blocks
+        of rows where the cohort does not fit in memory.
     metrics : mapping
         Each ``[clients]``.
     failures : mapping
@@ -87,7 +90,7 @@ class StackedReplies:
     """
 
     clients: Sequence[ClientId]
-    parameters: Tensor
+    parameters: Stack
     metrics: Mapping[str, np.ndarray]
     failures: Mapping[ClientId, str]
 
@@ -97,7 +100,7 @@ class Cohort:
     """The valid replies of a round (see :class:`StackedReplies` for shapes)."""
 
     clients: list[ClientId]
-    parameters: Tensor
+    parameters: Stack
     metrics: dict[str, np.ndarray]
     failures: dict[ClientId, str] = field(default_factory=dict)
 
@@ -108,7 +111,7 @@ class Cohort:
         rows = np.flatnonzero(valid)
         return Cohort(
             [self.clients[row] for row in rows],
-            self.parameters[torch.from_numpy(rows)],
+            take_rows(self.parameters, rows),
             {name: column[rows] for name, column in self.metrics.items()},
             self.failures | dict(reasons),
         )
@@ -243,11 +246,13 @@ def _structure_problem(reply: Message, layout: Layout) -> str | None:
 def _check_numbers(cohort: Cohort, weighted_by: str) -> Cohort:
     if not cohort.clients:
         return cohort
-    finite = torch.isfinite(cohort.parameters).all(dim=1).cpu().numpy()
+    finite = finite_rows(cohort.parameters)
     examples = cohort.metrics.get(weighted_by)
     if examples is None:
         examples = np.full(len(cohort.clients), np.nan)
     counted = np.isfinite(examples) & (examples > 0)
+    if finite.all() and counted.all():
+        return cohort
     reasons = {
         client: "the parameters are not finite"
         if not finite[row]
@@ -258,15 +263,31 @@ def _check_numbers(cohort: Cohort, weighted_by: str) -> Cohort:
     return cohort.keep(finite & counted, reasons)
 
 
+def finite_rows(parameters: Stack) -> np.ndarray:
+    """Return ``[clients]`` whether every number of a row is finite.
+
+    A sum is NaN or infinite if one of its terms is, so rows with a finite sum are done after
+    one pass without copies; only the others, among them too large sums, are looked at closely.
+    """
+    finite = np.empty(parameters.shape[0], dtype=bool)
+    for rows, block in blocks_of(parameters):
+        passed = torch.isfinite(block.sum(dim=1))
+        for row in (~passed).nonzero()[:, 0].tolist():
+            passed[row] = torch.isfinite(block[row]).all()
+        finite[rows.numpy()] = passed.cpu().numpy()
+    return finite
+
+
 def _sorted(
     clients: list[ClientId],
-    parameters: Tensor,
+    parameters: Stack,
     metrics: dict[str, np.ndarray],
     failures: dict[ClientId, str],
 ) -> Cohort:
-    order = sorted(range(len(clients)), key=lambda row: order_key(clients[row]))
-    if order != list(range(len(clients))):
+    keys = [order_key(client) for client in clients]
+    if any(key > following for key, following in pairwise(keys)):
+        order = np.array(sorted(range(len(clients)), key=keys.__getitem__))
         clients = [clients[row] for row in order]
-        parameters = parameters[torch.tensor(order)]
+        parameters = take_rows(parameters, order)
         metrics = {name: np.asarray(column)[order] for name, column in metrics.items()}
     return Cohort(clients, parameters, metrics, failures)

@@ -22,8 +22,7 @@ from fedrms.server.krum import krum, multi_krum
 from fedrms.server.weighted_mean import mean
 
 COMBINE: Mapping[str, Callable[..., Tensor]] = {
-    rule.__name__: rule
-    for rule in (mean, median, trimmed_mean, geometric_median, krum, multi_krum)
+    rule.__name__: rule for rule in (mean, median, trimmed_mean, geometric_median, krum, multi_krum)
 }
 
 
@@ -49,7 +48,7 @@ def bind_rule(name: str, options: Mapping[str, Any] | None = None) -> Callable[.
             )
         if not isinstance(value, int | float) or not value >= 0:
             raise ConfigError(key, f"is {value!r}", "set a number of 0 or more")
-        if option in WHOLE and value != int(value):
+        if option in WHOLE and not float(value).is_integer():
             raise ConfigError(key, f"is {value!r}", "set a whole number of clients")
         if option == "trim" and not value < 0.5:
             raise ConfigError(key, f"is {value!r}", "set it below 0.5, or nobody is left")

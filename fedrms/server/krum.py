@@ -54,9 +54,7 @@ def multi_krum(
     return mean(take_rows(parameters, chosen), received, share)
 
 
-def least_scores(
-    parameters: Stack, received: Tensor, *, byzantine: int, keep: int
-) -> np.ndarray:
+def least_scores(parameters: Stack, received: Tensor, *, byzantine: int, keep: int) -> np.ndarray:
     """Return ``[keep]`` the rows of the least scores, in rising order of rows.
 
     Inner products in the stack's dtype decide as far as their error (see

@@ -118,6 +118,16 @@ class RowBlocks:
 
         return self._like([changed(piece) for piece in self._pieces], len(self))
 
+    @classmethod
+    def join(cls, stacks: Sequence[RowBlocks]) -> RowBlocks:
+        """Return the rows of several stacks, one after the other."""
+        pieces: list[_Piece] = []
+        clients = 0
+        for stack in stacks:
+            pieces += [_Piece(p.make, p.rows, p.places + clients) for p in stack._pieces]
+            clients += len(stack)
+        return stacks[0]._like(pieces, clients)
+
     def to(self, device: torch.device | str) -> RowBlocks:
         """Return the stack with its blocks moved to a device as they are read."""
         return self.map(lambda _, block: block.to(device))
@@ -159,6 +169,15 @@ def take_rows(stack: Stack, rows: np.ndarray) -> Stack:
     if isinstance(stack, Tensor):
         return stack[torch.from_numpy(rows).to(stack.device)]
     return stack[rows]
+
+
+def join_stacks(stacks: Sequence[Stack]) -> Stack:
+    """Return the stack of all rows of these stacks, one after the other."""
+    tensors = [stack for stack in stacks if isinstance(stack, Tensor)]
+    if len(tensors) == len(stacks):
+        return torch.cat(tensors)
+    parts = [stack if isinstance(stack, RowBlocks) else RowBlocks([stack]) for stack in stacks]
+    return RowBlocks.join(parts)
 
 
 def _maker(block: Tensor | Callable[[], Tensor]) -> Callable[[], Tensor]:

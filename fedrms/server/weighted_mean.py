@@ -26,12 +26,12 @@ CONVERTED = 16
 def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
     """Return sum_k w_k (x_k - received); weights that sum to 1 give the weighted mean.
 
-    For float32 stacks of 16 clients or more the error is at most 2^-24 times
-    ``(GROUP + 2) * sum_k w_k (|x_k| + |received|)``, the rounding of the weights to float32
-    among it, and so does not grow with the cohort; in practice it is near the rounding of the
-    result to float32, as the groups' errors average out. Smaller cohorts and float64 stacks are summed in
-    float64 throughout, and so is every parameter that the first client returned as it was: one
-    that nobody trains stays what it is, to the bit.
+    Float64 stacks, and cohorts of fewer than :data:`FEW` clients, are summed in float64. Larger
+    float32 stacks have an error of at most
+    ``2^-24 (GROUP + 2) sum_k w_k (|x_k| + |received|)``, besides the rounding of the result: it
+    does not grow with the cohort, and in practice the groups' errors average out. A parameter
+    that the first client returned as it was is summed in float64 in any case, so that one
+    which nobody trains stays what it is, to the bit.
 
     Parameters
     ----------
@@ -47,39 +47,36 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
     if grouped:
         weights = weights.float().double()
     total = weights.sum()
-    size = len(received)
     if isinstance(parameters, RowBlocks):
         running = received.double() * -total
-        untouched = torch.zeros(size, dtype=torch.bool)
-        first = True
+        untouched: Tensor | None = None
         for rows, block in blocks_of(parameters):
-            here = weights[rows]
-            if first:
-                untouched, first = block[0] == received, False
-
-            def add_block(
-                columns: slice, block: Tensor = block, here: Tensor = here
-            ) -> None:
-                _add(running[columns], block[:, columns], here, untouched[columns], grouped)
-
-            over_columns(add_block, size, WIDTH)
+            untouched = block[0] == received if untouched is None else untouched
+            _add_block(running, block, weights[rows], untouched, grouped)
         return running.to(received.dtype)
 
     step = torch.empty_like(received)
 
-    def add_columns(columns: slice) -> None:
+    def combine(columns: slice) -> None:
         block, base = parameters[:, columns], received[columns]
         running = base.double() * -total
         _add(running, block, weights, block[0] == base, grouped)
         step[columns] = running
 
-    over_columns(add_columns, size, WIDTH)
+    over_columns(combine, len(received), WIDTH)
     return step
 
 
-def _add(
+def _add_block(
     running: Tensor, block: Tensor, weights: Tensor, untouched: Tensor, grouped: bool
 ) -> None:
+    def add(columns: slice) -> None:
+        _add(running[columns], block[:, columns], weights, untouched[columns], grouped)
+
+    over_columns(add, len(running), WIDTH)
+
+
+def _add(running: Tensor, block: Tensor, weights: Tensor, untouched: Tensor, grouped: bool) -> None:
     """Add ``weights @ block`` to a running sum ``[columns]`` in float64, in place."""
     exact = untouched.nonzero()[:, 0] if grouped and untouched.any() else None
     if not grouped or (exact is not None and 4 * len(exact) > len(running)):

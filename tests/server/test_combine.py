@@ -1,4 +1,5 @@
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,16 @@ from scipy.stats import trim_mean
 
 from fedrms.errors import ConfigError
 from fedrms.server import by_coordinate, weighted_mean
-from fedrms.server.combine import COMBINE, bind_rule, geometric_median, mean, median, trimmed_mean
+from fedrms.server.combine import (
+    COMBINE,
+    bind_rule,
+    geometric_median,
+    krum,
+    mean,
+    median,
+    multi_krum,
+    trimmed_mean,
+)
 
 from .by_hand import quickly
 
@@ -202,6 +212,8 @@ def test_the_sums_of_a_few_clients_are_accumulated_in_double_precision() -> None
 def test_the_order_of_clients_does_not_move_the_centre(rule) -> None:
     models = np.random.default_rng(5).normal(size=(4, 3))
     weights = np.array([0.4, 0.3, 0.2, 0.1])
+    if rule in (krum, multi_krum):  # with one neighbour each, the nearest two would tie
+        rule = partial(rule, byzantine=0)
     expected = step(rule, models, weights)
     for order in itertools.permutations(range(4)):
         shuffled = step(rule, models[list(order)], weights[list(order)])
