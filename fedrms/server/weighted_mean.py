@@ -7,20 +7,24 @@ in float32, by a matrix-vector product, and the groups in float64.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fedrms.server.columns import over_columns
+from fedrms.server.columns import Scratch, over_columns
 from fedrms.server.row_blocks import RowBlocks, Stack, blocks_of
 
 GROUP = 64
 """Most clients that are summed in float32."""
 FEW = 16
 """Cohorts below this are summed in float64 alone."""
+AT_ONCE = 4
+"""Groups whose sums are kept before they are added up."""
 WIDTH = 1 << 15
-"""Columns handled at a time: the groups' sums stay in a core's cache."""
+"""Columns handled at a time, so that the groups' sums stay in a core's cache."""
 CONVERTED = 16
 """Clients that are turned into float64 at a time."""
+ONES = torch.ones(AT_ONCE, dtype=torch.float64)
 
 
 def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
@@ -46,52 +50,75 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
     grouped = parameters.dtype == torch.float32 and len(weights) >= FEW
     if grouped:
         weights = weights.float().double()
-    total = weights.sum()
+    total, size, scratch = float(weights.sum()), len(received), Scratch()
     if isinstance(parameters, RowBlocks):
         running = received.double() * -total
-        untouched: Tensor | None = None
+        untouched: np.ndarray | None = None
         for rows, block in blocks_of(parameters):
-            untouched = block[0] == received if untouched is None else untouched
-            _add_block(running, block, weights[rows], untouched, grouped)
+            untouched = _equal(block[0], received) if untouched is None else untouched
+            _Rows(block, weights[rows], grouped).add_all(running, untouched, scratch)
         return running.to(received.dtype)
 
     step = torch.empty_like(received)
+    everyone = _Rows(parameters, weights, grouped)
 
     def combine(columns: slice) -> None:
-        block, base = parameters[:, columns], received[columns]
-        running = base.double() * -total
-        _add(running, block, weights, block[0] == base, grouped)
+        base = received[columns]
+        running = torch.from_numpy(scratch.array("running", (len(base),), np.float64))
+        running.copy_(base).mul_(-total)
+        everyone.add(running, columns, _equal(parameters[0, columns], base), scratch)
         step[columns] = running
 
-    over_columns(combine, len(received), WIDTH)
+    over_columns(combine, size, WIDTH)
     return step
 
 
-def _add_block(
-    running: Tensor, block: Tensor, weights: Tensor, untouched: Tensor, grouped: bool
-) -> None:
-    def add(columns: slice) -> None:
-        _add(running[columns], block[:, columns], weights, untouched[columns], grouped)
+class _Rows:
+    """Rows of a stack with their weights, ready to be added to a running sum."""
 
-    over_columns(add, len(running), WIDTH)
+    def __init__(self, block: Tensor, weights: Tensor, grouped: bool) -> None:
+        self._block, self._weights, self._grouped = block, weights, grouped
+        count = -(-len(block) // GROUP)
+        self._groups = list(
+            zip(
+                torch.tensor_split(block, count),
+                torch.tensor_split(weights.float(), count),
+                strict=True,
+            )
+        )
 
+    def add_all(self, running: Tensor, untouched: np.ndarray, scratch: Scratch) -> None:
+        """Add ``weights @ block`` to a sum ``[parameters]`` in float64, in place."""
 
-def _add(running: Tensor, block: Tensor, weights: Tensor, untouched: Tensor, grouped: bool) -> None:
-    """Add ``weights @ block`` to a running sum ``[columns]`` in float64, in place."""
-    exact = untouched.nonzero()[:, 0] if grouped and untouched.any() else None
-    if not grouped or (exact is not None and 4 * len(exact) > len(running)):
-        for rows in range(0, len(block), CONVERTED):
+        def add(columns: slice) -> None:
+            self.add(running[columns], columns, untouched[columns], scratch)
+
+        over_columns(add, len(running), WIDTH)
+
+    def add(self, running: Tensor, columns: slice, untouched: np.ndarray, scratch: Scratch) -> None:
+        """Add some columns of ``weights @ block`` to their sums in float64, in place."""
+        exact = torch.from_numpy(np.flatnonzero(untouched)) if untouched.any() else None
+        if not self._grouped or (exact is not None and 4 * len(exact) > len(running)):
+            self._add_exactly(running, columns)
+            return
+        kept = None if exact is None else running[exact]
+        sums = torch.from_numpy(scratch.array("sums", (AT_ONCE, len(running)), np.float32))
+        wide = torch.from_numpy(scratch.array("wide", (AT_ONCE, len(running)), np.float64))
+        for some in range(0, len(self._groups), AT_ONCE):
+            groups = self._groups[some : some + AT_ONCE]
+            for (group, weight), row in zip(groups, sums, strict=False):
+                torch.mv(group[:, columns].t(), weight, out=row)
+            used = wide[: len(groups)].copy_(sums[: len(groups)])
+            running.addmv_(used.t(), ONES[: len(groups)])
+        if exact is not None and kept is not None:
+            models = self._block[:, columns].index_select(1, exact)
+            running[exact] = kept.addmv_(models.double().t(), self._weights)
+
+    def _add_exactly(self, running: Tensor, columns: slice) -> None:
+        for rows in range(0, len(self._block), CONVERTED):
             some = slice(rows, rows + CONVERTED)
-            running.addmv_(block[some].double().t(), weights[some])
-        return
-    kept = None if exact is None else running[exact]
-    groups = -(-len(block) // GROUP)
-    sums = torch.empty(groups, len(running), dtype=torch.float32)
-    single = weights.float()
-    for group, row, weight in zip(
-        block.tensor_split(groups), sums, single.tensor_split(groups), strict=True
-    ):
-        torch.mv(group.t(), weight, out=row)
-    running.addmv_(sums.double().t(), torch.ones(groups, dtype=torch.float64))
-    if exact is not None and kept is not None:
-        running[exact] = kept.addmv_(block.index_select(1, exact).double().t(), weights)
+            running.addmv_(self._block[some, columns].double().t(), self._weights[some])
+
+
+def _equal(one: Tensor, other: Tensor) -> np.ndarray:
+    return np.asarray(one.numpy() == other.numpy())  # some times as fast as torch's
