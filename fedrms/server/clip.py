@@ -46,17 +46,16 @@ def update_norms(parameters: Stack, received: Tensor) -> np.ndarray:
     """
     squares = np.empty(parameters.shape[0])
     for rows, block in blocks_of(parameters):
-        width = max(256, CELLS // len(block))
-        parts = torch.zeros(-(-len(received) // width), len(block), dtype=torch.float64)
+        parts: dict[int, Tensor] = {}
 
         def sum_squares(
-            columns: slice, block: Tensor = block, parts: Tensor = parts, width: int = width
+            columns: slice, block: Tensor = block, parts: dict[int, Tensor] = parts
         ) -> None:
             updates = (block[:, columns] - received[columns]).double()
-            parts[columns.start // width] = updates.square_().sum(1)
+            parts[columns.start] = updates.square_().sum(1)
 
-        over_columns(sum_squares, len(received), width)
-        squares[rows.numpy()] = parts.sum(0).numpy()
+        over_columns(sum_squares, len(received), max(256, CELLS // len(block)))
+        squares[rows.numpy()] = sum(parts[start] for start in sorted(parts))
     return np.sqrt(squares)
 
 

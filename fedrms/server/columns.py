@@ -13,11 +13,13 @@ import torch
 
 
 def over_columns(work: Callable[[slice], None], columns: int, width: int) -> None:
-    """Call ``work`` once for every block of ``width`` columns.
+    """Call ``work`` once for every block of columns, of ``width`` at most and of like size.
 
     Blocks are the same whatever the number of threads, so results are too.
     """
-    blocks = [slice(at, min(at + width, columns)) for at in range(0, columns, width)]
+    count = -(-columns // width)
+    step = min(width, 64 * -(-columns // (64 * count))) if count else width
+    blocks = [slice(at, min(at + step, columns)) for at in range(0, columns, step)]
     threads = min(torch.get_num_threads(), len(blocks))
     if threads <= 1:
         for block in blocks:

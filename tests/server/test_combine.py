@@ -190,14 +190,13 @@ def test_handling_columns_in_blocks_changes_nothing(
 
 
 @pytest.mark.parametrize("rule", [mean, median, trimmed_mean])
-def test_the_columns_on_either_side_of_a_real_block_boundary_are_right(rule) -> None:
-    edge = weighted_mean.WIDTH if rule is mean else by_coordinate.CELLS // 3
-    models = torch.zeros(3, edge + 3)
-    models[:, edge - 1 : edge + 1] = torch.tensor([[1.0, 3], [2, 6], [3, 9]])
-    centre = rule(models, torch.ones(edge + 3), torch.full((3,), 1 / 3, dtype=torch.float64))
-    expected = torch.full((edge + 3,), -1.0)
-    expected[edge - 1 : edge + 1] = torch.tensor([1.0, 5.0])
-    torch.testing.assert_close(centre, expected)
+@pytest.mark.parametrize("clients", [3, 33])
+def test_every_column_of_a_stack_of_many_blocks_is_right(rule, clients: int) -> None:
+    size = 2 * max(weighted_mean.WIDTH, by_coordinate.CELLS // clients) + 3
+    column = torch.arange(size, dtype=torch.float32) % 1000
+    models = column + torch.arange(clients)[:, None]  # the middle is (clients - 1) / 2 above
+    centre = rule(models, torch.ones(size), torch.full((clients,), 1 / clients).double())
+    torch.testing.assert_close(centre, column + (clients - 1) / 2 - 1, rtol=1e-6, atol=1e-4)
 
 
 def test_the_sums_of_a_few_clients_are_accumulated_in_double_precision() -> None:
