@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import torch
 from flwr.app import ArrayRecord
@@ -16,9 +20,14 @@ from fedrms.client.train import divergence
 from fedrms.data import AnyFederation, Population
 from fedrms.engines.cohort_training import ClientRows, train_cohort
 from fedrms.engines.executor import Executor
+from fedrms.engines.memory import Budget
+from fedrms.engines.on_disk import on_disk
 from fedrms.server.client_scaler import ClientId
 from fedrms.server.cohort import Layout, StackedReplies
+from fedrms.server.row_blocks import RowBlocks, Stack
 from fedrms.tasks import Task
+
+log = logging.getLogger("fedrms")
 
 
 class CohortTrainer:
@@ -37,6 +46,9 @@ class CohortTrainer:
         How their steps are run.
     precision : str
         Of training, see :class:`fedrms.client.local_update.ModuleFunction`.
+    memory : int, optional
+        Bytes that a round may take; by default half of what is free at the first. A cohort
+        whose models do not fit is trained in groups, which are kept on disk until combined.
     """
 
     def __init__(
@@ -47,6 +59,7 @@ class CohortTrainer:
         device: str,
         executor: Executor,
         precision: str = "float32",
+        memory: int | None = None,
     ) -> None:
         self._task = task
         self._module = module.to(device)
@@ -54,6 +67,8 @@ class CohortTrainer:
         self._federation = federation
         self._device = device
         self._executor = executor
+        self._budget = Budget(torch.device(device), memory)
+        self._told = False
         self._laid_out: dict[int, ClientRows] = {}
 
     def train(
@@ -94,11 +109,45 @@ class CohortTrainer:
         if not clients.size:
             nobody = torch.zeros(0, sum(layout.sizes), device=self._device)
             return StackedReplies([], nobody, {}, failures)
+        update = LocalUpdate(self._task, self._apply, settings)
+        groups = self._groups(sum(layout.sizes) * 4, len(clients))
+        keep = _kept_on_disk if len(groups) > 1 else _kept
+        parts = [
+            self._train_group(
+                *(update, record, layout, server_round, clients[group], lr_scale[group], keep)
+            )
+            for group in groups
+        ]
+        joined = StackedReplies.concatenate(parts)
+        return replace(joined, failures=failures | dict(joined.failures))
+
+    def _groups(self, bytes_a_model: int, clients: int) -> list[slice]:
+        """Cut a cohort into groups whose models fit into memory."""
+        fits = self._budget.clients(bytes_a_model)
+        if fits < clients and not self._told:
+            self._told = True
+            log.info(
+                "the models of a round's %d clients take %.2f GiB: trained %d at a time, and kept "
+                "on disk until they are combined (engine.memory)",
+                *(clients, clients * bytes_a_model / 2**30, fits),
+            )
+        return [slice(start, start + fits) for start in range(0, clients, fits)]
+
+    def _train_group(
+        self,
+        update: LocalUpdate,
+        record: ArrayRecord,
+        layout: Layout,
+        server_round: int,
+        clients: np.ndarray,
+        lr_scale: np.ndarray,
+        keep: Callable[[Tensor], Stack],
+    ) -> StackedReplies:
         received = tensors(record, self._device)
         trainable, rest = split(self._module, received)
         rows, places = self._rows(server_round, clients)
-        stack, metrics = train_cohort(
-            LocalUpdate(self._task, self._apply, settings),
+        trained = train_cohort(
+            update,
             trainable,
             rows,
             clients=clients,
@@ -107,16 +156,19 @@ class CohortTrainer:
             lr_scale=lr_scale,
             executor=self._executor,
         )
+        stack, metrics = trained.stack, trained.metrics
         if tuple(trainable) != layout.names:
             stack = _reorder(stack, trainable, rest, layout)
+        failures: dict[ClientId, str] = {}
         finite = np.isfinite(metrics["update-norm"]) & np.isfinite(metrics["train-loss"])
         for row in np.flatnonzero(~finite):
-            problem = divergence({name: column[row] for name, column in metrics.items()})
+            own = {name: column[row] for name, column in metrics.items()}
+            problem = divergence(own, trained.losses[:, row])
             failures[int(clients[row])] = f"client {clients[row]}, round {server_round}: {problem}"
         if not finite.all():
             stack = stack[torch.from_numpy(np.flatnonzero(finite)).to(stack.device)]
             metrics = {name: column[finite] for name, column in metrics.items()}
-        return StackedReplies(clients[finite].tolist(), stack, metrics, failures)
+        return StackedReplies(clients[finite].tolist(), keep(stack), metrics, failures)
 
     def _rows(self, server_round: int, clients: np.ndarray) -> tuple[ClientRows, np.ndarray]:
         """Return examples on the device, and the place of each client among them."""
@@ -141,6 +193,15 @@ class CohortTrainer:
         """Return one client's metrics on its own clean test mix, as its reply carries them."""
         trainable, _ = split(self._module, tensors(record, self._device))
         return evaluate_client(self._task, self._module, trainable, self._federation, client)
+
+
+def _kept(stack: Tensor) -> Stack:
+    return stack
+
+
+def _kept_on_disk(stack: Tensor) -> Stack:
+    """Keep a group's models on disk; a block of its own is never copied together with others."""
+    return RowBlocks([on_disk(stack)])
 
 
 def _reorder(stack: Tensor, trainable: Tree, rest: Tree, layout: Layout) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -35,9 +36,9 @@ def on_disk(stack: Tensor) -> Tensor:
     except OSError as error:
         size = stack.numel() * stack.element_size() / 2**30
         raise RunError(
-            f"cannot keep {len(stack)} models ({size:.2f} GiB) in {tempfile.gettempdir()}: {error}; "
-            "raise engine.memory, or set TMPDIR to a folder with more room"
+            f"cannot keep {len(stack)} models ({size:.2f} GiB) in {tempfile.gettempdir()}: "
+            f"{error}; raise engine.memory, or set TMPDIR to a folder with more room"
         ) from error
     finally:
-        os.unlink(path)
+        Path(path).unlink()
     return mapped.view(stack.shape)

@@ -18,7 +18,6 @@ from fedrms.engines.replies import CohortReplies
 from fedrms.server.cohort import Layout, StackedReplies
 from fedrms.server.membership import Directory
 from fedrms.server.orders import Orders
-from fedrms.server.row_blocks import join_stacks
 
 
 class Trainer(Protocol):
@@ -150,7 +149,7 @@ class SimulatedGrid(Grid):
                     group.arrays, layout, group.settings, group.server_round, own, group.lr_scale
                 )
             )
-        return CohortReplies(messages, clients.tolist(), _join(parts), layout)
+        return CohortReplies(messages, clients.tolist(), StackedReplies.concatenate(parts), layout)
 
 
 @dataclass(frozen=True)
@@ -210,16 +209,3 @@ def _groups(messages: Sequence[Message]) -> list[Group]:
 def _records(message: Message) -> tuple[ArrayRecord, ConfigRecord]:
     content = message.content
     return next(iter(content.array_records.values())), next(iter(content.config_records.values()))
-
-
-def _join(parts: list[StackedReplies]) -> StackedReplies:
-    if len(parts) == 1:
-        return parts[0]
-    answered = [part for part in parts if part.clients]
-    names = answered[0].metrics if answered else {}
-    return StackedReplies(
-        [client for part in parts for client in part.clients],
-        join_stacks([part.parameters for part in parts]),
-        {name: np.concatenate([part.metrics[name] for part in answered]) for name in names},
-        {client: why for part in parts for client, why in part.failures.items()},
-    )

@@ -34,6 +34,8 @@ class VectorGrid(SimulatedGrid):
     precision : str
         ``float32``, or ``bf16`` for products and convolutions in bfloat16: faster on
         processors and GPUs that have it, at a price in accuracy (docs/benchmarks.md).
+    memory : int, optional
+        Bytes that a round may take, see :class:`CohortTrainer`.
     run_id : int
         Flower's number for the run.
     """
@@ -49,8 +51,9 @@ class VectorGrid(SimulatedGrid):
         chunk_clients: int | None = None,
         threads: int | None = None,
         precision: str = "float32",
+        memory: int | None = None,
         run_id: int = 1,
     ) -> None:
         chosen = Executor(executor, chunk_clients=chunk_clients, threads=threads)
-        trainer = CohortTrainer(task, module, federation, device, chosen, precision)
+        trainer = CohortTrainer(task, module, federation, device, chosen, precision, memory)
         super().__init__(trainer, federation.clients, run_id=run_id)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedrms.server.client_scaler import ClientId
 from fedrms.server.lazy_array import LazyArray
-from fedrms.server.row_blocks import Stack, blocks_of, take_rows
+from fedrms.server.row_blocks import Stack, blocks_of, join_stacks, take_rows
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,20 @@ class StackedReplies:
     parameters: Stack
     metrics: Mapping[str, np.ndarray]
     failures: Mapping[ClientId, str]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[StackedReplies]) -> StackedReplies:
+        """Return the replies of all parts, one part after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        answered = [part for part in parts if part.clients] or list(parts[:1])
+        names = answered[0].metrics
+        return cls(
+            [client for part in answered for client in part.clients],
+            join_stacks([part.parameters for part in answered]),
+            {name: np.concatenate([part.metrics[name] for part in answered]) for name in names},
+            {client: why for part in parts for client, why in part.failures.items()},
+        )
 
 
 @dataclass
