@@ -66,13 +66,13 @@ def reply_metrics(
         for name, column in moments.items():
             column[own] = values[name]
     with np.errstate(invalid="ignore", over="ignore"):
-        total = step_losses.sum((0, 2), dtype=np.float64)
+        total = step_losses.sum(0, dtype=np.float64).sum(1)
     fallback = needs_received_losses(settings, plan) & (settings.statistic != "incoming")
     return {
         "partition-id": np.asarray(clients, dtype=np.int64),
         "num-examples": np.asarray(sizes, dtype=np.int64),
         "steps": plan.steps,
-        "train-loss": total / plan.present.sum((0, 2)),
+        "train-loss": total / plan.present.sum(0).sum(1),
         "update-norm": np.asarray(update_norm, dtype=np.float64),
         "statistic-fallback": fallback.astype(np.int64),
     } | {metric_key(name): value for name, value in moments.items()}

@@ -75,7 +75,9 @@ def schedule(
     epochs = range(int(np.ceil(steps / epoch_steps).max()))
     orders = np.stack(
         [
-            _epoch_order(settings.seed, server_round, clients, e, sizes, held_out, width * batch)
+            _epoch_order(
+                *(settings.seed, server_round, clients, e, sizes, held_out, width * batch, batch)
+            )
             for e in epochs
         ]
     )
@@ -83,10 +85,8 @@ def schedule(
     epoch, step = np.divmod(position, epoch_steps)
     block = (np.minimum(epoch, len(epochs) - 1) * len(sizes) + np.arange(len(sizes))) * width + step
     rows = orders.reshape(-1, batch).take(block, 0)
-    # Padding, and a client that has finished, point at a row that the client has.
     taken = np.where(position < steps, np.minimum(train_sizes - step * batch, batch), 0)
     present = np.arange(batch) < taken[:, :, None]
-    np.copyto(rows, rows[:, :, :1], where=~present)
 
     first_epoch = np.minimum(epoch_steps, steps)
     return Schedule(
@@ -137,17 +137,31 @@ def _epoch_order(
     sizes: np.ndarray,
     held_out: np.ndarray,
     width: int,
+    batch: int,
 ) -> np.ndarray:
-    """Shuffle each client's training rows: ``[clients, width]``, its own rows first."""
-    client, row = np.nonzero((np.arange(held_out.shape[1]) < sizes[:, None]) & ~held_out)
+    """Shuffle each client's training rows: ``[clients, width]``, its own rows first.
+
+    Padding of a client's last batch repeats its first row.
+    """
+    longest = held_out.shape[1]
+    client = np.repeat(np.arange(len(sizes)), sizes)
+    row = np.arange(len(client)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    place = client * longest + row
+    if held_out.any():
+        kept = ~held_out.ravel().take(place)
+        client, row, place = client[kept], row[kept], place[kept]
     bits = counter_bits(seed, f"epoch-{epoch}", clients.take(client), server_round, row)
     # The row lies in the low bits of its own random key: one sort of plain numbers.
-    keys = np.full(held_out.shape, np.iinfo(np.uint64).max)
-    keys[client, row] = (bits & ~_ROW) | row.astype(np.uint64)
-    keys.sort(1)
+    keys = np.full(held_out.size, np.iinfo(np.uint64).max)
+    keys[place] = (bits & ~_ROW) | row.astype(np.uint64)
+    rising = np.sort(keys.reshape(held_out.shape), axis=1)
     order = np.zeros((len(clients), width), dtype=np.int64)
-    inside = min(width, held_out.shape[1])
-    order[:, :inside] = keys[:, :inside] & _ROW
+    inside = min(width, longest)
+    order[:, :inside] = rising[:, :inside] & _ROW
+    own = np.bincount(client, minlength=len(clients))
+    padding = own[:, None] + np.arange(batch)
+    who, which = np.nonzero(padding < -(-own[:, None] // batch) * batch)
+    order[who, padding[who, which]] = order[who, 0]
     return order
 
 
