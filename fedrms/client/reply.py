@@ -7,6 +7,7 @@ import numpy as np
 from fedrms.client.loss_moments import MOMENTS, metric_key, stacked_moments
 from fedrms.client.schedule import Schedule
 from fedrms.client.settings import LocalSettings
+from fedrms.client.similar_sizes import similar_sizes
 
 
 def needs_received_losses(settings: LocalSettings, plan: Schedule) -> np.ndarray:
@@ -52,19 +53,16 @@ def reply_metrics(
         :func:`fedrms.client.loss_moments.stacked_moments`) and ``statistic-fallback``,
         1 where the client had too little to score and reported ``incoming``.
     """
-    elsewhere: np.ndarray = np.zeros(len(clients), dtype=bool)
-    if other_present is not None:
-        elsewhere = np.asarray(other_present.any(1))
     moments = {name: np.empty(len(clients)) for name in MOMENTS}
-    for own in (~elsewhere, elsewhere):
-        if not own.any():
-            continue
-        if own is elsewhere and other_losses is not None and other_present is not None:
-            values = stacked_moments(*_narrow(other_losses[own], other_present[own]))
-        else:
-            values = stacked_moments(*_scored(plan, step_losses, own))
-        for name, column in moments.items():
-            column[own] = values[name]
+    prequential = np.arange(len(clients))
+    if other_losses is not None and other_present is not None:
+        elsewhere = other_present.any(1)
+        prequential, others = np.flatnonzero(~elsewhere), np.flatnonzero(elsewhere)
+        _fill(moments, others, *_narrow(other_losses[others], other_present[others]))
+    if len(prequential):
+        for group in similar_sizes(plan.scored.sum(0)[prequential] * plan.present.shape[2]):
+            own = prequential[group]
+            _fill(moments, own, *_scored(plan, step_losses, own))
     with np.errstate(invalid="ignore", over="ignore"):
         total = step_losses.sum(0, dtype=np.float64).sum(1)
     fallback = needs_received_losses(settings, plan) & (settings.statistic != "incoming")
@@ -78,20 +76,26 @@ def reply_metrics(
     } | {metric_key(name): value for name, value in moments.items()}
 
 
+def _fill(
+    moments: dict[str, np.ndarray], own: np.ndarray, losses: np.ndarray, present: np.ndarray
+) -> None:
+    """Compute the moments of some clients and put them in their places."""
+    for name, values in stacked_moments(losses, present).items():
+        moments[name][own] = values
+
+
 def _scored(
     plan: Schedule, step_losses: np.ndarray, own: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the losses that the statistic is read from, ``[clients, examples]``, and a mask."""
-    steps = np.flatnonzero(plan.scored[:, own].any(1))
+    scored = plan.scored.take(own, 1)
+    steps = np.flatnonzero(scored.any(1))
     window = slice(steps[0], steps[-1] + 1)
-    losses = step_losses[window].compress(own, 1)
-    present = (
-        plan.present[window].compress(own, 1) & plan.scored[window].compress(own, 1)[..., None]
-    )
-    count = losses.shape[1]
+    losses = step_losses[window].take(own, 1)
+    present = plan.present[window].take(own, 1) & scored[window, :, None]
     return (
-        np.moveaxis(losses, 1, 0).reshape(count, -1),
-        np.moveaxis(present, 1, 0).reshape(count, -1),
+        np.moveaxis(losses, 1, 0).reshape(len(own), -1),
+        np.moveaxis(present, 1, 0).reshape(len(own), -1),
     )
 
 

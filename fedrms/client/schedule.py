@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedrms.client.settings import LocalSettings
+from fedrms.client.similar_sizes import similar_sizes
 from fedrms.randomness import counter_bits, counter_uniform
 
 
@@ -143,10 +144,33 @@ def _epoch_order(
 
     Padding of a client's last batch repeats its first row.
     """
-    longest = held_out.shape[1]
+    order = np.zeros((len(clients), width), dtype=np.int64)
+    own = sizes - held_out.sum(1)
+    for group in similar_sizes(sizes):
+        longest = int(sizes[group].max())
+        rising = _shuffled_rows(
+            *(seed, server_round, clients[group], epoch, sizes[group], held_out[group, :longest])
+        )
+        inside = min(width, longest)
+        order[group, :inside] = rising[:, :inside]
+    padding = own[:, None] + np.arange(batch)
+    who, which = np.nonzero(padding < -(-own[:, None] // batch) * batch)
+    order[who, padding[who, which]] = order[who, 0]
+    return order
+
+
+def _shuffled_rows(
+    seed: int,
+    server_round: int,
+    clients: np.ndarray,
+    epoch: int,
+    sizes: np.ndarray,
+    held_out: np.ndarray,
+) -> np.ndarray:
+    """Return ``[clients, longest]``: each client's training rows in random order, then anything."""
     client = np.repeat(np.arange(len(sizes)), sizes)
     row = np.arange(len(client)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    place = client * longest + row
+    place = client * held_out.shape[1] + row
     if held_out.any():
         kept = ~held_out.ravel().take(place)
         client, row, place = client[kept], row[kept], place[kept]
@@ -154,15 +178,7 @@ def _epoch_order(
     # The row lies in the low bits of its own random key: one sort of plain numbers.
     keys = np.full(held_out.size, np.iinfo(np.uint64).max)
     keys[place] = (bits & ~_ROW) | row.astype(np.uint64)
-    rising = np.sort(keys.reshape(held_out.shape), axis=1)
-    order = np.zeros((len(clients), width), dtype=np.int64)
-    inside = min(width, longest)
-    order[:, :inside] = rising[:, :inside] & _ROW
-    own = np.bincount(client, minlength=len(clients))
-    padding = own[:, None] + np.arange(batch)
-    who, which = np.nonzero(padding < -(-own[:, None] // batch) * batch)
-    order[who, padding[who, which]] = order[who, 0]
-    return order
+    return np.asarray((np.sort(keys.reshape(held_out.shape), axis=1) & _ROW).astype(np.int64))
 
 
 _ROW = np.uint64((1 << 26) - 1)
