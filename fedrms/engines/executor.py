@@ -59,6 +59,8 @@ class Executor:
         Most clients in one stack; by default what fits the caches of a CPU, or all on a GPU.
     threads : int, optional
         Worker threads on a CPU; by default PyTorch's number.
+    compiled : bool
+        Compile the traced step of every model, linear layers among them.
     """
 
     def __init__(
@@ -67,11 +69,16 @@ class Executor:
         *,
         chunk_clients: int | None = None,
         threads: int | None = None,
+        compiled: bool = False,
     ) -> None:
         self._choice = choice
+        self._compiled = compiled
         self._chunk_clients = chunk_clients
         self._threads = threads or torch.get_num_threads()
-        self._steps = {"stacked": StepCache(stacked=True), "loop": StepCache(stacked=False)}
+        self._steps = {
+            "stacked": StepCache(stacked=True, compiled=compiled),
+            "loop": StepCache(stacked=False, compiled=compiled),
+        }
         self._chosen: dict[tuple[Any, ...], str] = {}
         self._networks: dict[tuple[Any, ...], DenseNetwork | None] = {}
         self._pool: ThreadPoolExecutor | None = None
@@ -204,7 +211,7 @@ class Executor:
     def _network(self, work: Work) -> DenseNetwork | None:
         """Return the stack of linear layers that the model is, or None; looked at once."""
         update, shape = work.update, work.columns["x"].shape[1:] if "x" in work.columns else None
-        if shape is None:
+        if shape is None or self._compiled:
             return None
         key = (update.task, update.apply, decisive(work.update.settings), tuple(shape))
         if key not in self._networks:

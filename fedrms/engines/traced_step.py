@@ -65,10 +65,13 @@ class StepCache:
     ----------
     stacked : bool
         True maps the step over a leading client axis; False keeps it for one client.
+    compiled : bool
+        Hand the traced graph to ``torch.compile``: seconds to a minute for each shape.
     """
 
-    def __init__(self, *, stacked: bool) -> None:
+    def __init__(self, *, stacked: bool, compiled: bool = False) -> None:
         self._stacked = stacked
+        self._compiled = compiled
         self._made: dict[tuple[Any, ...], Step] = {}
         self._uses: Counter[tuple[Any, ...]] = Counter()
         self._lock = threading.Lock()
@@ -80,7 +83,9 @@ class StepCache:
             self._uses[key] += 1
             if key not in self._made and self._uses[key] >= TRACE_AFTER:
                 try:
-                    self._made[key] = trace_step(update, state, batch, stacked=self._stacked)
+                    self._made[key] = trace_step(
+                        update, state, batch, stacked=self._stacked, compiled=self._compiled
+                    )
                 except RuntimeError as error:
                     log.debug("the step is not traced: %s", str(error).splitlines()[0])
                     self._made[key] = self._untraced(update)
@@ -120,7 +125,9 @@ def untraced_step(update: LocalUpdate, *, stacked: bool) -> Step:
     return run
 
 
-def trace_step(update: LocalUpdate, state: State, batch: Tree, *, stacked: bool) -> Step:
+def trace_step(
+    update: LocalUpdate, state: State, batch: Tree, *, stacked: bool, compiled: bool = False
+) -> Step:
     """Trace ``update.step`` for the shapes of this state and batch.
 
     Parameters
@@ -132,6 +139,8 @@ def trace_step(update: LocalUpdate, state: State, batch: Tree, *, stacked: bool)
         Their values are not used.
     stacked : bool
         Whether to map over a leading client axis.
+    compiled : bool
+        Whether to compile the graph; on a GPU into CUDA graphs, where PyTorch can.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -154,10 +163,14 @@ def trace_step(update: LocalUpdate, state: State, batch: Tree, *, stacked: bool)
     example += [batch[name] for name in leaves.columns]
     graph = make_fx(flat_step, decomposition_table=CHANNELS_LAST)(*example)
     in_place = _simplify(graph, example, len(leaves.inputs))
+    call: Callable[..., Any] = graph
+    if compiled:
+        on_gpu = example[0].device.type == "cuda"
+        call = torch.compile(graph, dynamic=False, mode="reduce-overhead" if on_gpu else None)
 
     def run(state: State, batch: Tree) -> Tensor:
         given = [state[part][name] for part, name in leaves.inputs]
-        outputs = graph(*given, *(batch[name] for name in leaves.columns))
+        outputs = call(*given, *(batch[name] for name in leaves.columns))
         for (part, name), value, done in zip(leaves.updated, outputs, in_place, strict=False):
             if not done:
                 state[part][name].copy_(value)

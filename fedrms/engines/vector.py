@@ -36,6 +36,8 @@ class VectorGrid(SimulatedGrid):
         processors and GPUs that have it, at a price in accuracy (docs/benchmarks.md).
     memory : int, optional
         Bytes that a round may take, see :class:`CohortTrainer`.
+    compiled : bool
+        Compile each step with ``torch.compile``.
     run_id : int
         Flower's number for the run.
     """
@@ -52,8 +54,9 @@ class VectorGrid(SimulatedGrid):
         threads: int | None = None,
         precision: str = "float32",
         memory: int | None = None,
+        compiled: bool = False,
         run_id: int = 1,
     ) -> None:
-        chosen = Executor(executor, chunk_clients=chunk_clients, threads=threads)
+        chosen = Executor(executor, chunk_clients=chunk_clients, threads=threads, compiled=compiled)
         trainer = CohortTrainer(task, module, federation, device, chosen, precision, memory)
         super().__init__(trainer, federation.clients, run_id=run_id)

@@ -1,6 +1,7 @@
 """The two executors of one pure step: the same numbers, and nobody overwritten too soon."""
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -219,3 +220,19 @@ def test_an_unknown_executor_is_refused(tmp_path):
 
     with pytest.raises(ConfigError, match=r"engine\.executor"):
         fedrms.run(["engine.executor=fast"], folder=tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("executor", ["stacked", "loop"])
+@pytest.mark.usefixtures("traced")
+def test_a_compiled_step_trains_the_same_models(executor):
+    torch.manual_seed(0)
+    given = work(
+        MLP((1, 4, 4), 3, hidden=5).double(),
+        sizes=[16, 16, 16],
+        settings=LocalSettings(batch_size=8, momentum=0.5),
+        shape=(1, 4, 4),
+    )
+    stack, _ = Executor(executor, compiled=True).train(given)
+    torch.testing.assert_close(stack, untraced(given), rtol=1e-10, atol=1e-12)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
