@@ -163,17 +163,46 @@ def build_server_optimizer(config: Mapping[str, Any]) -> ServerOptimizer:
 
 
 def choose_device(config: Mapping[str, Any]) -> str:
-    """Return the device that ``device=auto|cpu|cuda`` means here."""
-    wanted = config["device"]
+    """Return where clients train: what ``device=auto|cpu|cuda`` means with this engine.
+
+    Ray's workers train on a GPU exactly if they are given a share of one, which need not be
+    on this machine.
+    """
+    wanted, engine = config["device"], config["engine"]
     if wanted not in ("auto", "cpu", "cuda") and not str(wanted).startswith("cuda:"):
         raise ConfigError("device", f"there is no device {wanted!r}", "choose auto, cpu or cuda")
+    if engine.get("name") == "ray":
+        return _workers_device(str(wanted), bool(engine.get("worker_gpus")))
     usable = torch.cuda.is_available()
     if wanted == "auto":
-        shared = config["engine"].get("name") == "ray" and not config["engine"].get("client_gpus")
+        shared = engine.get("name") == "flower" and not engine.get("client_gpus")
         return "cuda" if usable and not shared else "cpu"
     if str(wanted).startswith("cuda") and not usable:
         raise ConfigError("device", "PyTorch sees no CUDA device", "set device=cpu or auto")
     return str(wanted)
+
+
+def server_device(device: str) -> str:
+    """Return where the server scores models: the clients' device, if this machine has it."""
+    return device if device == "cpu" or torch.cuda.is_available() else "cpu"
+
+
+def _workers_device(wanted: str, have_gpus: bool) -> str:
+    if wanted.startswith("cuda:"):
+        raise ConfigError(
+            "device", f"is {wanted!r}, but Ray decides which GPU a worker has", "set device=cuda"
+        )
+    if wanted == "cuda" and not have_gpus:
+        raise ConfigError(
+            "device", "is cuda, but workers have no GPU", "set engine.worker_gpus, 1 or a share"
+        )
+    if wanted == "cpu" and have_gpus:
+        raise ConfigError(
+            "engine.worker_gpus",
+            "workers would hold GPUs that device=cpu leaves idle",
+            "set device=cuda or engine.worker_gpus=0",
+        )
+    return "cuda" if have_gpus else "cpu"
 
 
 def _expected(record: logging.LogRecord) -> bool:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import functools
-import json
 import logging
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +16,7 @@ from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 from omegaconf import DictConfig, OmegaConf
 
-from fedrms.client import ClientSide, client_app
-from fedrms.engines.executor import EXECUTORS
 from fedrms.engines.observed import ObservedGrid
-from fedrms.engines.vector import VectorGrid
 from fedrms.errors import ConfigError, FedRMSError, RunError
 from fedrms.experiment.build import (
     SEE_HELP,
@@ -31,9 +25,10 @@ from fedrms.experiment.build import (
     build_side,
     build_strategy,
     choose_device,
-    side_from_json,
+    server_device,
 )
 from fedrms.experiment.config import compose_config, plain
+from fedrms.experiment.engine import build_engine
 from fedrms.experiment.progress import show_progress
 from fedrms.experiment.provenance import provenance
 from fedrms.experiment.round_log import RoundLog
@@ -104,7 +99,7 @@ def run(
     validate_fairness(values["fairness"]["metrics"], values["fairness"]["fraction"])
     device = choose_device(values)
     settings = build_settings(values)
-    side = build_side(values, device)
+    side = build_side(values, server_device(device))
     strategy = build_strategy(values, side.federation)
     engine = build_engine(values, side, device)
 
@@ -163,71 +158,6 @@ def run(
             if rounds_log.arrays is not None:
                 save_model(where / "model.safetensors", rounds_log.arrays)
     return Result(where, summary, recorder.rounds(), recorder.clients())
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Where a run's clients live.
-
-    Attributes
-    ----------
-    serve : callable
-        Calls the server's function with a ``Grid`` and returns when it has finished.
-    check : callable, optional
-        See :class:`ObservedGrid`.
-    """
-
-    serve: Callable[[Callable[[Grid], None]], None]
-    check: Callable[[Any], None] | None = None
-
-
-ENGINE_OPTIONS = {
-    "vector": {"executor", "chunk_clients", "threads"},
-    "ray": {"num_cpus", "num_gpus", "client_cpus", "client_gpus"},
-}
-
-
-def build_engine(config: Mapping[str, Any], side: ClientSide, device: str) -> Engine:
-    """Return the engine that ``engine=vector|ray`` names."""
-    options = dict(config["engine"])
-    name = options.pop("name")
-    known = ENGINE_OPTIONS.get(name)
-    if known is None:
-        raise ConfigError("engine", f"there is no engine {name!r}", "choose vector or ray")
-    for key in options.keys() - known:
-        raise ConfigError(f"engine.{key}", "nothing reads this key", SEE_HELP)
-    if name == "vector":
-        for key in ("chunk_clients", "threads"):
-            value = options[key]
-            if value is not None and not (isinstance(value, int) and value >= 1):
-                raise ConfigError(f"engine.{key}", f"is {value!r}", "set 1 or more, or null")
-        if options["executor"] not in EXECUTORS:
-            raise ConfigError(
-                "engine.executor",
-                f"there is no {options['executor']!r}",
-                f"choose one of {', '.join(EXECUTORS)}",
-            )
-
-        def serve_here(main: Callable[[Grid], None]) -> None:
-            main(VectorGrid(side.task, side.module, side.federation, device=device, **options))
-
-        return Engine(serve_here)
-    from fedrms.engines.ray import refuse_dead_workers, require_ray, run_on_ray
-
-    require_ray()
-    text = json.dumps({key: config[key] for key in SIDE_KEYS})
-    app = client_app(functools.partial(_worker_side, text, device, str(Path.cwd())))
-    return Engine(
-        lambda main: run_on_ray(main, app, clients=config["clients"], **options),
-        refuse_dead_workers,
-    )
-
-
-def _worker_side(text: str, device: str, folder: str) -> ClientSide:
-    """Build the client side in a worker, from the folder that relative paths start at."""
-    if str(Path.cwd()) != folder:
-        os.chdir(folder)
-    return side_from_json(text, device)
 
 
 def save_model(path: Path, arrays: ArrayRecord) -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from fedrms.engines import traced_step
+
+from .ray_nodes import Node, free_port
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -27,3 +31,31 @@ def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trace every step when it is first used."""
     monkeypatch.setattr(traced_step, "TRACE_AFTER", 1)
+
+
+@pytest.fixture(scope="session")
+def ray_address(repository: Path) -> Iterator[str]:
+    """A Ray cluster that was there before: two nodes with one processor each.
+
+    Ray is told of a GPU on the first; whether there is one shows only in a worker.
+    """
+    pytest.importorskip("ray")
+    port = free_port()
+    # Short, for Ray makes sockets under it.
+    with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder:
+        nodes = [
+            Node(
+                folder,
+                repository,
+                *("--head", f"--port={port}", f"--ray-client-server-port={free_port()}"),
+                *(f"--temp-dir={folder}", "--include-dashboard=false", "--num-gpus=1"),
+            )
+        ]
+        try:
+            nodes[0].wait()
+            nodes.append(Node(folder, repository, f"--address=127.0.0.1:{port}", "--num-gpus=0"))
+            nodes[1].wait()
+            yield f"127.0.0.1:{port}"
+        finally:
+            for node in reversed(nodes):
+                node.stop()

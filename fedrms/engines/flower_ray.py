@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,10 +9,11 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from fedrms.errors import ConfigError, RunError
+from fedrms.engines.ray_cluster import load_ray
+from fedrms.errors import RunError
 
 
-def run_on_ray(
+def run_on_flower_ray(
     main: Callable[[Grid], None],
     app: ClientApp,
     *,
@@ -40,8 +38,7 @@ def run_on_ray(
     client_cpus, client_gpus : float
         What one client takes.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    load_ray()
     from flwr.simulation import run_simulation
 
     server = ServerApp()
@@ -59,7 +56,6 @@ def run_on_ray(
         init["num_cpus"] = num_cpus
     if num_gpus is not None:
         init["num_gpus"] = num_gpus
-    logging.getLogger("ray").setLevel(logging.ERROR)
     run_simulation(
         server_app=server,
         client_app=app,
@@ -71,20 +67,6 @@ def run_on_ray(
     )
     if failure:
         raise failure[0]
-
-
-def require_ray() -> None:
-    """Say so now if Ray is missing.
-
-    Raises
-    ------
-    ConfigError
-        With the command that installs it.
-    """
-    if importlib.util.find_spec("ray") is None:
-        raise ConfigError(
-            "engine", "engine=ray needs Ray, which is not installed", "pip install 'fedrms[ray]'"
-        )
 
 
 def refuse_dead_workers(replies: Sequence[Message]) -> None:

@@ -1,0 +1,106 @@
+"""Train a cohort on the workers of a Ray cluster, a chunk of clients at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord
+
+from fedrms.client.settings import LocalSettings
+from fedrms.engines.joining import join
+from fedrms.engines.memory import Budget
+from fedrms.engines.ray_cluster import load_ray
+from fedrms.engines.ray_pool import Chunk, WorkerPool
+from fedrms.engines.ray_worker import as_replies
+from fedrms.server.cohort import Layout, StackedReplies
+
+Metrics = dict[str, int | float | list[int] | list[float]]
+
+
+class RayTrainer:
+    """Workers train, each with everyone's data; this process scores.
+
+    Parameters
+    ----------
+    pool : WorkerPool
+        The workers.
+    sizes_of : callable (np.ndarray) -> np.ndarray
+        Returns how many training examples clients have: their work.
+    evaluate : callable (ArrayRecord, int) -> dict
+        Returns one client's metrics, in this process.
+    chunks : int
+        Most chunks that a cohort is split into; more than workers, so that a slow one does
+        not hold up the rest. A cohort whose models do not fit in memory has more.
+    memory : int, optional
+        Bytes that a round may take in this process, see
+        :class:`fedrms.engines.cohort_trainer.CohortTrainer`.
+    """
+
+    def __init__(
+        self,
+        pool: WorkerPool,
+        sizes_of: Callable[[np.ndarray], np.ndarray],
+        evaluate: Callable[[ArrayRecord, int], Metrics],
+        *,
+        chunks: int,
+        memory: int | None = None,
+    ) -> None:
+        self._pool = pool
+        self._sizes_of = sizes_of
+        self._evaluate = evaluate
+        self._chunks = chunks
+        self._budget = Budget(torch.device("cpu"), memory)
+
+    def train(
+        self,
+        record: ArrayRecord,
+        layout: Layout,
+        settings: LocalSettings,
+        server_round: int,
+        clients: np.ndarray,
+        lr_scale: np.ndarray,
+    ) -> StackedReplies:
+        """Train clients; see :meth:`fedrms.engines.cohort_trainer.CohortTrainer.train`.
+
+        Raises
+        ------
+        RunError
+            If a chunk could not be trained, naming its clients and the cause.
+        """
+        fits = self._budget.clients(4 * sum(layout.sizes))
+        parts = self._chunks * math.ceil(len(clients) / fits)
+        model = load_ray().put({name: array.numpy() for name, array in record.items()})
+        chunks = [
+            Chunk(clients[part].tolist(), (settings, server_round, clients[part], lr_scale[part]))
+            for part in balanced(self._sizes_of(clients), parts)
+        ]
+        pieces = self._pool.run(chunks, model, f"round {server_round}")
+        replies = (as_replies(piece) for piece in pieces)
+        return join(replies, clients.tolist(), in_memory=len(clients) <= fits)
+
+    def evaluate(self, record: ArrayRecord, client: int) -> Metrics:
+        """Return one client's metrics on its own clean test mix."""
+        return self._evaluate(record, client)
+
+
+def balanced(work: np.ndarray, parts: int) -> list[np.ndarray]:
+    """Split positions into parts of about equal work, the largest pieces of work first.
+
+    Positions of like work come together, for a stack of clients takes as many steps as the
+    longest of them.
+
+    Parameters
+    ----------
+    work : np.ndarray
+        ``[cohort]``, not negative.
+    parts : int
+        Most parts; none is empty.
+    """
+    order = np.argsort(-work, kind="stable")
+    done = np.cumsum(work[order], dtype=np.float64)
+    middle = done - work[order] / 2
+    part = np.floor(middle / max(done[-1], 1.0) * parts)
+    return np.split(order, np.flatnonzero(np.diff(part)) + 1)

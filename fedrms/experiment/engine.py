@@ -1,0 +1,215 @@
+"""From a configuration to the engine: where the clients of a run live."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.serverapp import Grid
+
+from fedrms.client import ClientSide, client_app
+from fedrms.engines.cohort_trainer import CohortTrainer
+from fedrms.engines.executor import EXECUTORS, Executor
+from fedrms.engines.simulated_grid import SimulatedGrid
+from fedrms.engines.vector import VectorGrid
+from fedrms.errors import ConfigError
+from fedrms.experiment.build import SEE_HELP, SIDE_KEYS, side_from_json
+
+EXECUTOR_OPTIONS = {"executor", "chunk_clients", "threads"}
+ENGINE_OPTIONS = {
+    "vector": EXECUTOR_OPTIONS,
+    "ray": EXECUTOR_OPTIONS
+    | {"address", "workers", "worker_cpus", "worker_gpus"}
+    | {"chunks_per_worker", "retries", "wait_seconds"},
+    "flower": {"num_cpus", "num_gpus", "client_cpus", "client_gpus"},
+}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where a run's clients live.
+
+    Attributes
+    ----------
+    serve : callable
+        Calls the server's function with a ``Grid`` and returns when it has finished.
+    check : callable, optional
+        See :class:`fedrms.engines.observed.ObservedGrid`.
+    """
+
+    serve: Callable[[Callable[[Grid], None]], None]
+    check: Callable[[Any], None] | None = None
+
+
+def build_engine(config: Mapping[str, Any], side: ClientSide, device: str) -> Engine:
+    """Return the engine that ``engine=vector|ray|flower`` names.
+
+    Raises
+    ------
+    ConfigError
+        For options that cannot be meant.
+    """
+    options = dict(config["engine"])
+    name = options.pop("name")
+    known = ENGINE_OPTIONS.get(name)
+    if known is None:
+        raise ConfigError(
+            "engine", f"there is no engine {name!r}", f"choose {', '.join(ENGINE_OPTIONS)}"
+        )
+    for key in options.keys() - known:
+        raise ConfigError(f"engine.{key}", "nothing reads this key", SEE_HELP)
+    if name == "flower":
+        return _flower_engine(config, device, options)
+    _check_executor(options)
+    if name == "ray":
+        return _ray_engine(config, side, device, options)
+
+    def serve_here(main: Callable[[Grid], None]) -> None:
+        main(VectorGrid(side.task, side.module, side.federation, device=device, **options))
+
+    return Engine(serve_here)
+
+
+def _ray_engine(
+    config: Mapping[str, Any], side: ClientSide, device: str, options: Mapping[str, Any]
+) -> Engine:
+    from fedrms.engines.ray_cluster import connected, require_ray, size, slots
+    from fedrms.engines.ray_pool import WorkerPool
+    from fedrms.engines.ray_trainer import RayTrainer
+
+    require_ray()
+    _check_ray(options)
+    cpus, gpus = options["worker_cpus"], options["worker_gpus"]
+    executor = {
+        "choice": options["executor"],
+        "chunk_clients": options["chunk_clients"],
+        "threads": options["threads"] or max(1, int(cpus)),
+    }
+    make_trainer = functools.partial(
+        _worker_trainer, _side_text(config), device, str(Path.cwd()), executor
+    )
+
+    def serve(main: Callable[[Grid], None]) -> None:
+        with connected(options["address"], options["wait_seconds"]):
+            workers = options["workers"] or slots(cpus, gpus)
+            if not workers:
+                raise ConfigError(
+                    "engine.workers",
+                    f"no worker of {cpus:g} CPUs and {gpus:g} GPUs fits; {size()}",
+                    "lower engine.worker_cpus or engine.worker_gpus, or say engine.workers to "
+                    "wait for room",
+                )
+            pool = WorkerPool(
+                make_trainer,
+                workers=workers,
+                worker_cpus=cpus,
+                worker_gpus=gpus,
+                retries=options["retries"],
+                wait_seconds=options["wait_seconds"],
+            )
+            scorer = CohortTrainer(side.task, side.module, side.federation, side.device, Executor())
+            with pool:
+                trainer = RayTrainer(
+                    pool,
+                    side.federation.sizes_of,
+                    scorer.evaluate,
+                    chunks=workers * options["chunks_per_worker"],
+                )
+                main(SimulatedGrid(trainer, side.federation.clients))
+
+    return Engine(serve)
+
+
+def _flower_engine(config: Mapping[str, Any], device: str, options: Mapping[str, Any]) -> Engine:
+    from fedrms.engines.flower_ray import refuse_dead_workers, run_on_flower_ray
+    from fedrms.engines.ray_cluster import require_ray
+
+    require_ray()
+    load = functools.partial(_worker_side, _side_text(config), device, str(Path.cwd()))
+    app = client_app(load)
+    return Engine(
+        lambda main: run_on_flower_ray(main, app, clients=config["clients"], **options),
+        refuse_dead_workers,
+    )
+
+
+def _side_text(config: Mapping[str, Any]) -> str:
+    return json.dumps({key: config[key] for key in SIDE_KEYS})
+
+
+def _worker_side(text: str, device: str, folder: str) -> ClientSide:
+    """Build the client side in a worker, from the folder that relative paths start at.
+
+    Another machine may not have the folder, nor need it: a missing file is named later.
+    """
+    if Path.cwd() != Path(folder) and Path(folder).is_dir():
+        os.chdir(folder)
+    return side_from_json(text, device)
+
+
+def _worker_trainer(
+    text: str, device: str, folder: str, executor: Mapping[str, Any]
+) -> CohortTrainer:
+    """Build what a Ray worker trains with."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "device",
+            "PyTorch sees no CUDA device in a worker that was given one",
+            "install a CUDA build of PyTorch on every node with a GPU, or set engine.worker_gpus=0",
+        )
+    torch.set_num_threads(executor["threads"])
+    side = _worker_side(text, device, folder)
+    return CohortTrainer(side.task, side.module, side.federation, device, Executor(**executor))
+
+
+def _check_executor(options: Mapping[str, Any]) -> None:
+    for key in ("chunk_clients", "threads"):
+        _whole(key, options[key], 1, nullable=True)
+    if options["executor"] not in EXECUTORS:
+        raise ConfigError(
+            "engine.executor",
+            f"there is no {options['executor']!r}",
+            f"choose one of {', '.join(EXECUTORS)}",
+        )
+
+
+def _check_ray(options: Mapping[str, Any]) -> None:
+    from fedrms.engines.ray_cluster import ADDRESS
+
+    address = options["address"]
+    if address is not None and not (isinstance(address, str) and ADDRESS.fullmatch(address)):
+        raise ConfigError(
+            "engine.address",
+            f"{address!r} is no address",
+            "set null, auto, host:port or ray://host:port",
+        )
+    _whole("workers", options["workers"], 1, nullable=True)
+    _whole("chunks_per_worker", options["chunks_per_worker"], 1)
+    _whole("retries", options["retries"], 0)
+    for key in ("worker_cpus", "wait_seconds"):
+        if not _is_number(options[key]) or options[key] <= 0:
+            raise ConfigError(f"engine.{key}", f"is {options[key]!r}", "set a number above 0")
+    gpus = options["worker_gpus"]
+    if not _is_number(gpus) or not 0 <= gpus <= 1:
+        raise ConfigError(
+            "engine.worker_gpus", f"is {gpus!r}", "a worker trains on one GPU: set 0 to 1"
+        )
+
+
+def _whole(key: str, value: object, least: int, *, nullable: bool = False) -> None:
+    if value is None and nullable:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        remedy = f"set {least} or more" + (", or null" if nullable else "")
+        raise ConfigError(f"engine.{key}", f"is {value!r}", remedy)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
