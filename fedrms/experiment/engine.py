@@ -15,14 +15,16 @@ import torch
 from flwr.serverapp import Grid
 
 from fedrms.client import ClientSide, client_app
+from fedrms.client.local_update import PRECISIONS
 from fedrms.engines.cohort_trainer import CohortTrainer
 from fedrms.engines.executor import EXECUTORS, Executor
+from fedrms.engines.memory import parse_memory
 from fedrms.engines.simulated_grid import SimulatedGrid
 from fedrms.engines.vector import VectorGrid
 from fedrms.errors import ConfigError
 from fedrms.experiment.build import SEE_HELP, SIDE_KEYS, side_from_json
 
-EXECUTOR_OPTIONS = {"executor", "chunk_clients", "threads"}
+EXECUTOR_OPTIONS = {"executor", "chunk_clients", "threads", "precision", "memory", "compiled"}
 ENGINE_OPTIONS = {
     "vector": EXECUTOR_OPTIONS,
     "ray": EXECUTOR_OPTIONS
@@ -68,6 +70,7 @@ def build_engine(config: Mapping[str, Any], side: ClientSide, device: str) -> En
     if name == "flower":
         return _flower_engine(config, device, options)
     _check_executor(options)
+    options["memory"] = parse_memory(options["memory"])
     if name == "ray":
         return _ray_engine(config, side, device, options)
 
@@ -91,9 +94,12 @@ def _ray_engine(
         "choice": options["executor"],
         "chunk_clients": options["chunk_clients"],
         "threads": options["threads"] or max(1, int(cpus)),
+        "compiled": options["compiled"],
     }
+    trainer_options = {key: options[key] for key in ("precision", "memory")}
+    folder = str(Path.cwd())
     make_trainer = functools.partial(
-        _worker_trainer, _side_text(config), device, str(Path.cwd()), executor
+        _worker_trainer, _side_text(config), device, folder, executor, trainer_options
     )
 
     def serve(main: Callable[[Grid], None]) -> None:
@@ -121,6 +127,7 @@ def _ray_engine(
                     side.federation.sizes_of,
                     scorer.evaluate,
                     chunks=workers * options["chunks_per_worker"],
+                    memory=options["memory"],
                 )
                 main(SimulatedGrid(trainer, side.federation.clients))
 
@@ -155,7 +162,11 @@ def _worker_side(text: str, device: str, folder: str) -> ClientSide:
 
 
 def _worker_trainer(
-    text: str, device: str, folder: str, executor: Mapping[str, Any]
+    text: str,
+    device: str,
+    folder: str,
+    executor: Mapping[str, Any],
+    options: Mapping[str, Any],
 ) -> CohortTrainer:
     """Build what a Ray worker trains with."""
     if device == "cuda" and not torch.cuda.is_available():
@@ -166,7 +177,8 @@ def _worker_trainer(
         )
     torch.set_num_threads(executor["threads"])
     side = _worker_side(text, device, folder)
-    return CohortTrainer(side.task, side.module, side.federation, device, Executor(**executor))
+    chosen = Executor(**executor)
+    return CohortTrainer(side.task, side.module, side.federation, device, chosen, **options)
 
 
 def _check_executor(options: Mapping[str, Any]) -> None:
@@ -178,6 +190,14 @@ def _check_executor(options: Mapping[str, Any]) -> None:
             f"there is no {options['executor']!r}",
             f"choose one of {', '.join(EXECUTORS)}",
         )
+    if options["precision"] not in PRECISIONS:
+        raise ConfigError(
+            "engine.precision",
+            f"there is no {options['precision']!r}",
+            f"choose one of {', '.join(PRECISIONS)}",
+        )
+    if not isinstance(options["compiled"], bool):
+        raise ConfigError("engine.compiled", f"is {options['compiled']!r}", "set true or false")
 
 
 def _check_ray(options: Mapping[str, Any]) -> None:

@@ -216,6 +216,26 @@ def test_a_runs_folder_can_be_loaded_with_its_configuration(tmp_path):
     assert summary["partition.alpha"].tolist() == [0.1]
 
 
+def test_a_memory_budget_changes_where_models_wait_and_not_the_run(tmp_path):
+    """A kilobyte holds no model of this run: every client's waits on disk."""
+    plain = fedrms.run(SMALL, folder=tmp_path / "plain")
+    tight = fedrms.run([*SMALL, "engine.memory=1KiB"], folder=tmp_path / "tight")
+    np.testing.assert_allclose(model(tight.folder), model(plain.folder), rtol=1e-4, atol=1e-5)
+    pd.testing.assert_frame_equal(
+        tight.clients[["client", "weight", "scale"]], plain.clients[["client", "weight", "scale"]]
+    )
+
+
+def test_bfloat16_is_less_exact_and_learns_the_same(tmp_path):
+    options = [*SMALL, "model=cnn", "client.epochs=2", "rounds=6"]
+    plain = fedrms.run(options, folder=tmp_path / "plain")
+    half = fedrms.run([*options, "engine.precision=bf16"], folder=tmp_path / "bf16")
+    apart = np.linalg.norm(model(half.folder) - model(plain.folder))
+    assert 1e-4 < apart / np.linalg.norm(model(plain.folder)) < 0.2
+    accuracy = [result.rounds.test_accuracy.iloc[-1] for result in (half, plain)]
+    assert abs(accuracy[0] - accuracy[1]) < 0.1
+
+
 @pytest.mark.parametrize(
     ("overrides", "key"),
     [
@@ -242,6 +262,11 @@ def test_a_runs_folder_can_be_loaded_with_its_configuration(tmp_path):
         (["partition.balanced=false", "partition.alpha=0.01"], "partition.alpha"),
         (["fairness.metrics=[foo]"], "fairness.metrics"),
         (["device=tpu"], "device"),
+        (["engine.executor=foo"], "engine.executor"),
+        (["engine.precision=half"], "engine.precision"),
+        (["engine.memory=much"], "engine.memory"),
+        (["engine.compiled=2"], "engine.compiled"),
+        (["engine.chunk_clients=0"], "engine.chunk_clients"),
     ],
 )
 def test_bad_input_names_the_key_before_training(overrides, key, tmp_path):
