@@ -4,8 +4,8 @@ The gradient of a linear layer is one matrix product, so the product that makes 
 the weights. Both forms give what :meth:`fedrms.client.local_update.LocalUpdate.step` gives, to
 rounding.
 
-In a batch of clients, class scores lie classes before examples, ``[clients, classes, batch]``:
-a softmax over a short last axis takes several times as long.
+Class scores lie classes before examples, ``[clients, classes, batch]``: a softmax over a short
+last axis takes several times as long. Of a client alone, all activations lie so.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fedrms.client.local_update import Tree
 from fedrms.engines.dense_network import DenseNetwork
+from fedrms.engines.products import descend, forward, takes_onednn
 from fedrms.engines.traced_training import own_parameters
 from fedrms.engines.work import Batches, Work
 
@@ -130,44 +131,54 @@ def _steps_alone(
 ) -> Tensor:
     """Take some steps, writing over the layers; return the losses before each."""
     rows = batches.rows[steps, 0]
-    examples, y = work.columns["x"].flatten(1), work.columns["y"][rows][..., None]
+    examples, y = work.columns["x"].flatten(1), work.columns["y"][rows][:, None]
     outputs, batch = layers[-1][0].shape[0], rows.shape[1]
-    scores = layers[0][0].new_zeros(*rows.shape, outputs)
-    target = torch.zeros_like(scores).scatter_(2, y, 1.0) if classify else y.to(scores.dtype)
+    scores = layers[0][0].new_zeros(len(rows), outputs, batch)
+    target = torch.zeros_like(scores).scatter_(1, y, 1.0) if classify else y.to(scores.dtype)
     scale = -float(batches.lr[0]) * (1 if classify else 2)
-    for t, count in enumerate(counts):
-        mine = slice(None) if count == batch else slice(count)
-        x = examples.index_select(0, rows[t, mine])
-        given = [x]
-        for weight, bias in layers[:-1]:
-            given.append(_product(bias, given[-1], weight.t()).relu_())
-        weight, bias = layers[-1]
-        out = _product(bias, given[-1], weight.t())
+    large = [takes_onednn(weight, batch) for weight, _ in layers]
+    last = len(layers) - 1
+    columns = [bias if bias is None else bias[:, None] for _, bias in layers]
+    turned = [weight.t() for weight, _ in layers]
+    for own, kept, wanted, count in zip(
+        rows.unbind(0), scores.unbind(0), target.unbind(0), counts, strict=True
+    ):
+        if count < batch:
+            own, kept, wanted = own[:count], kept[:, :count], wanted[:, :count]
+        rate = scale / count
+        x = examples.index_select(0, own)
+        given, given_turned = [x.t()], [x]
+        for layer in range(last):
+            into = forward(
+                *(layers[layer][0], columns[layer], given[layer], given_turned[layer]),
+                large[layer],
+            ).relu_()
+            given.append(into)
+            given_turned.append(into.t())
+        slope = forward(
+            layers[last][0], columns[last], given[last], given_turned[last], large[last]
+        )
         if classify:
-            out = out.log_softmax(1)
-            scores[t, mine] = out
-            slope = out.exp_().sub_(target[t, mine])
+            slope = slope.log_softmax(0)
+            kept.copy_(slope)
+            slope.exp_().sub_(wanted)
         else:
-            slope = out.sub_(target[t, mine])
-            scores[t, mine] = slope
-        for (weight, bias), into in zip(reversed(layers), reversed(given), strict=True):
-            below = slope.mm(weight) if into is not x else None
-            weight.addmm_(slope.t(), into, alpha=scale / count)
+            kept.copy_(slope.sub_(wanted))
+        for layer in range(last, -1, -1):
+            weight, bias = layers[layer]
+            below = turned[layer].mm(slope) if layer else None
+            descend(weight, slope, given[layer], given_turned[layer], rate, large[layer])
             if bias is not None:
-                bias.add_(slope.sum(0), alpha=scale / count)
+                bias.add_(slope.sum(1), alpha=rate)
             if below is not None:
-                slope = threshold_backward(below, into, 0)
-    losses = -scores.gather(2, y).squeeze(2) if classify else scores.squeeze(2).square()
+                slope = threshold_backward(below, given[layer], 0)
+    losses = -scores.gather(1, y)[:, 0] if classify else scores[:, 0].square()
     return losses * batches.present[steps, 0]
 
 
 def _products(bias: Tensor | None, a: Tensor, b: Tensor, axis: int) -> Tensor:
     """Return a @ b for each client, with the bias ``[clients, outputs]`` along the other axis."""
     return a.bmm(b) if bias is None else torch.baddbmm(bias.unsqueeze(axis), a, b)
-
-
-def _product(bias: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
-    return a.mm(b) if bias is None else torch.addmm(bias, a, b)
 
 
 def _stretches(steps: int, cells: int) -> Iterator[slice]:

@@ -28,6 +28,7 @@ from fedrms.client.local_update import Tree
 from fedrms.engines import dense_training, traced_training
 from fedrms.engines.dense_network import DenseNetwork, dense_network
 from fedrms.engines.memory import out_of_memory, release_memory
+from fedrms.engines.products import takes_onednn
 from fedrms.engines.traced_step import StepCache, decisive
 from fedrms.engines.work import Batches, Work, batches_of
 from fedrms.errors import RunError
@@ -235,7 +236,13 @@ class Executor:
         if on_cpu and self._choice == "auto" and (convolves or len(flat) > STACKED_UP_TO):
             log.debug("executor: loop, %d parameters, convolutions: %s", len(flat), convolves)
             return "loop"
-        if self._choice == "auto" and self._network(work) is not None:
+        network = self._network(work)
+        if on_cpu and self._choice == "auto" and network is not None:
+            batch = work.plan.rows.shape[2]
+            if any(takes_onednn(work.received[weight], batch) for weight, _ in network.layers):
+                log.debug("executor: loop, layers large enough for oneDNN")
+                return "loop"
+        if self._choice == "auto" and network is not None:
             log.debug("executor: stacked linear layers, %d parameters", flat.numel())
             return "stacked"
         chunk = order[: self._chunk(work, flat, len(order))]

@@ -1,0 +1,76 @@
+"""Matrix products of linear layers, by the library that is faster on this processor.
+
+PyTorch multiplies float32 matrices with MKL, which leaves the AVX-512 units of AMD processors
+unused; oneDNN, which PyTorch brings for convolutions, uses them. From about 100,000 weights on
+that outweighs its higher cost of a call (measured: docs/benchmarks.md).
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+LARGE = 100_000
+"""Weights of a layer from which a product is worth a call of oneDNN, on such a processor."""
+LEAST_BATCH = 16
+"""Examples below which it is not, whatever the layer."""
+
+
+@functools.cache
+def mkl_is_held_back() -> bool:
+    """Say whether this is an AMD processor with AVX-512 and PyTorch has both libraries.
+
+    The answer goes by the processor and not by a clock: the same machine gives the same bits.
+    """
+    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):  # type: ignore[no-untyped-call]
+        return False
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    processor = Path("/proc/cpuinfo")
+    amd = processor.is_file() and "AuthenticAMD" in processor.read_text()
+    return bool(amd and hasattr(torch.ops.mkldnn, "_linear_pointwise"))
+
+
+def takes_onednn(weight: Tensor, batch: int) -> bool:
+    """Say whether the products of a layer ``[outputs, inputs]`` go to oneDNN."""
+    return (
+        weight.numel() >= LARGE
+        and batch >= LEAST_BATCH
+        and weight.dtype is torch.float32
+        and weight.device.type == "cpu"
+        and mkl_is_held_back()
+    )
+
+
+def forward(
+    weight: Tensor, bias: Tensor | None, given: Tensor, turned: Tensor, onednn: bool
+) -> Tensor:
+    """Return ``weight @ given + bias``, ``[outputs, batch]``.
+
+    Parameters
+    ----------
+    weight, bias : Tensor
+        ``[outputs, inputs]`` and ``[outputs, 1]``.
+    given, turned : Tensor
+        ``[inputs, batch]``, and the same the other way round.
+    onednn : bool
+        From :func:`takes_onednn`.
+    """
+    if onednn:
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(weight, turned, None, "none", [], "")
+        return result if bias is None else result.add_(bias)
+    return weight.mm(given) if bias is None else torch.addmm(bias, weight, given)
+
+
+def descend(
+    weight: Tensor, slope: Tensor, given: Tensor, turned: Tensor, rate: float, onednn: bool
+) -> None:
+    """Add ``rate * slope @ turned`` to the weight, where slope is ``[outputs, batch]``."""
+    if onednn:
+        step = torch.ops.mkldnn._linear_pointwise(slope, given, None, "none", [], "")
+        weight.add_(step, alpha=rate)
+    else:
+        weight.addmm_(slope, turned, alpha=rate)

@@ -1,0 +1,78 @@
+"""Two libraries for the same products."""
+
+import pytest
+import torch
+
+from fedrms.client import LocalSettings
+from fedrms.engines import products
+from fedrms.engines.executor import Executor
+from fedrms.tasks.models import MLP
+
+from .test_executor import untraced, work
+
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+needs_onednn = pytest.mark.skipif(not HAS_ONEDNN, reason="this PyTorch has no oneDNN")
+BOTH = [False, pytest.param(True, marks=needs_onednn)]
+
+
+def tensors():
+    draw = torch.Generator().manual_seed(0)
+    return [torch.randn(*shape, generator=draw) for shape in ((7, 5), (7, 1), (5, 3), (7, 3))]
+
+
+@pytest.mark.parametrize("onednn", BOTH)
+def test_forward_is_the_product_and_the_bias(onednn):
+    weight, bias, given, _ = tensors()
+    result = products.forward(weight, bias, given, given.t(), onednn)
+    torch.testing.assert_close(result, weight @ given + bias)
+    plain = products.forward(weight, None, given, given.t(), onednn)
+    torch.testing.assert_close(plain, weight @ given)
+
+
+@pytest.mark.parametrize("onednn", BOTH)
+def test_descend_adds_the_gradient_of_a_linear_layer(onednn):
+    weight, _, given, slope = tensors()
+    expected = weight - 0.5 * slope @ given.t()
+    products.descend(weight, slope, given, given.t(), -0.5, onednn)
+    torch.testing.assert_close(weight, expected)
+
+
+def test_small_layers_small_batches_and_other_dtypes_stay_with_blas():
+    large = torch.zeros(100, 1000)
+    assert products.takes_onednn(large, 32) == products.mkl_is_held_back()
+    assert not products.takes_onednn(large[:50], 32)
+    assert not products.takes_onednn(large, 8)
+    assert not products.takes_onednn(large.double(), 32)
+
+
+@needs_onednn
+def test_with_either_library_a_client_trains_to_the_same_model(monkeypatch):
+    torch.manual_seed(0)
+    given = work(
+        MLP((500,), 3, hidden=250),
+        sizes=[40, 33],
+        settings=LocalSettings(batch_size=16, epochs=2),
+        shape=(500,),
+    )
+    stacks = []
+    for held_back in (False, True):
+        monkeypatch.setattr(products, "mkl_is_held_back", lambda held_back=held_back: held_back)
+        stacks.append(Executor("loop").train(given)[0])
+    torch.testing.assert_close(stacks[0], stacks[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(stacks[1], untraced(given), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("held_back", "expected"), [(True, "loop"), (False, "stacked")])
+def test_layers_that_onednn_takes_are_looped(held_back, expected, monkeypatch):
+    if held_back and not HAS_ONEDNN:
+        pytest.skip("this PyTorch has no oneDNN")
+    monkeypatch.setattr(products, "mkl_is_held_back", lambda: held_back)
+    given = work(
+        MLP((500,), 3, hidden=250),
+        sizes=[16, 16],
+        settings=LocalSettings(batch_size=16),
+        shape=(500,),
+    )
+    executor = Executor("auto")
+    executor.train(given)
+    assert set(executor._chosen.values()) == {expected}
