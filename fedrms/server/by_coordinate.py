@@ -102,7 +102,10 @@ def _step(parameters: Stack, received: Tensor, weights: Tensor, centre: Centre) 
         def work(
             here: slice, slab: Tensor = slab, base: Tensor = base, part: Tensor = part
         ) -> None:
-            part[here] = total * (centre(slab[:, here].numpy(), scratch) - base[here].double())
+            block = slab[:, here]
+            if block.dtype not in (torch.float32, torch.float64):
+                block = block.float()
+            part[here] = total * (centre(block.numpy(), scratch) - base[here].double())
 
         over_columns(work, slab.shape[1], max(64, CELLS // len(weights)))
     return step

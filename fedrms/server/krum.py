@@ -57,14 +57,14 @@ def multi_krum(
 def least_scores(parameters: Stack, received: Tensor, *, byzantine: int, keep: int) -> np.ndarray:
     """Return ``[keep]`` the rows of the least scores, in rising order of rows.
 
-    Inner products in the stack's dtype decide as far as their error (see
+    Inner products in float32, or float64 for such a stack, decide as far as their error (see
     :func:`gram_error`) lets them; the clients that it leaves in doubt are scored again in float64.
     """
     clients = parameters.shape[0]
     if keep >= clients:
         return np.arange(clients)
     nearest = max(1, clients - byzantine - 2)
-    dtype = parameters.dtype
+    dtype = torch.float64 if parameters.dtype == torch.float64 else torch.float32
     products = gram(parameters, received, dtype)
     if not np.isfinite(products).all():  # a far liar's squares are too large for float32
         dtype = torch.float64

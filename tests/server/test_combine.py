@@ -199,6 +199,17 @@ def test_every_column_of_a_stack_of_many_blocks_is_right(rule, clients: int) -> 
     torch.testing.assert_close(centre, column + (clients - 1) / 2 - 1, rtol=1e-6, atol=1e-4)
 
 
+@EVERY_RULE
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_stack_of_half_precision_is_combined_as_its_float32_copy(rule, dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    models = torch.randn(20, 50, generator=generator).to(dtype)
+    received, weights = torch.zeros(50), torch.full((20,), 0.05, dtype=torch.float64)
+    torch.testing.assert_close(
+        rule(models, received, weights), rule(models.float(), received, weights)
+    )
+
+
 def test_the_sums_of_a_few_clients_are_accumulated_in_double_precision() -> None:
     # In float32 the 1 would drown beside 1e9.
     models = torch.tensor([[1e9], [1.0], [-1e9]])
