@@ -93,7 +93,7 @@ class RowBlocks:
     def __getitem__(self, index: np.ndarray) -> RowBlocks: ...
     def __getitem__(self, index: int | tuple[slice, slice] | np.ndarray) -> Tensor | RowBlocks:
         """Return one row, all rows of some columns ``[:, a:b]``, or the rows with these numbers."""
-        if isinstance(index, int):
+        if isinstance(index, int | np.integer):
             for piece in self._pieces:
                 place = np.flatnonzero(piece.places == index % len(self))
                 if place.size:

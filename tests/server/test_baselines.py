@@ -70,7 +70,7 @@ def test_clients_need_not_report_any_statistic() -> None:
     assert column(oracle, "scale") == [1.0, 0.5]
 
 
-@pytest.mark.parametrize("combine", ["median", "trimmed_mean", "geometric_median"])
+@pytest.mark.parametrize("combine", ["median", "trimmed_mean", "geometric_median", "multi_krum"])
 def test_noisy_clients_have_no_say_in_a_robust_centre_either(combine: str) -> None:
     levels = [0.0, 0.0, 0.0, 0.9, 0.9]
     options = {"combine_options": {"trim": 0.0}} if combine == "trimmed_mean" else {}
