@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 from torch import Tensor
 
+from fedrms.server.columns import Scratch
 from fedrms.server.row_blocks import Stack, slabs_of
+
+Result = TypeVar("Result")
 
 WIDTH = 1 << 10
 """Columns multiplied at a time, and so the most products that are summed in one go."""
@@ -30,11 +37,14 @@ def gram(parameters: Stack, received: Tensor, dtype: torch.dtype) -> np.ndarray:
         In which the products within a block of columns are summed; blocks are summed in
         float64. See :func:`gram_error`.
     """
-    clients = parameters.shape[0]
-    total = np.zeros((clients, clients))
-    for block in _updates(parameters, received, WIDTH, dtype):
+    total = np.zeros((parameters.shape[0], parameters.shape[0]))
+
+    def product(block: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):  # a far liar's squares may overflow
-            total += block @ block.T  # NumPy sees the transpose and computes one half only
+            return np.asarray(block @ block.T)  # NumPy sees the transpose: one half is computed
+
+    for part in _over_updates(product, parameters, received, WIDTH, dtype):
+        total += part
     return total
 
 
@@ -53,25 +63,59 @@ def gram_rows(
     """Return some rows ``[rows, clients]`` of the Gram matrix, and its diagonal, in float64."""
     clients = parameters.shape[0]
     total, norms = np.zeros((len(rows), clients)), np.zeros(clients)
-    for block in _updates(parameters, received, max(64, CELLS // clients), torch.float64):
-        total += block[rows] @ block.T
-        norms += np.einsum("kp,kp->k", block, block)
+
+    def products(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return block[rows] @ block.T, np.einsum("kp,kp->k", block, block)
+
+    width = max(64, CELLS // clients)
+    for part, squares in _over_updates(products, parameters, received, width, torch.float64):
+        total += part
+        norms += squares
     return total, norms
 
 
-def _updates(
-    parameters: Stack, received: Tensor, width: int, dtype: torch.dtype
-) -> Iterator[np.ndarray]:
-    """Yield the updates in blocks ``[clients, columns]``, each in the memory of the last."""
-    memory = torch.empty(parameters.shape[0] * width, dtype=dtype)
-    for columns, slab in slabs_of(parameters):
-        base = received[columns]
-        for models, model in zip(
-            torch.split(slab, width, dim=1), torch.split(base, width), strict=True
-        ):
-            block = memory[: models.numel()].view(models.shape)
-            if models.dtype == dtype:
-                torch.sub(models, model, out=block)
-            else:
-                block.copy_(models).sub_(model)
-            yield block.numpy()
+def _over_updates(
+    work: Callable[[np.ndarray], Result],
+    parameters: Stack,
+    received: Tensor,
+    width: int,
+    dtype: torch.dtype,
+) -> Iterator[Result]:
+    """Yield ``work`` of the updates, in blocks ``[clients, columns]`` from the first column on.
+
+    As many threads as torch may use work on a block each. A BLAS that parts every product among
+    threads of its own is held to one: they wait for each other, for milliseconds a block where a
+    core is busy.
+    """
+    scratch = Scratch()
+    number = np.float64 if dtype == torch.float64 else np.float32
+
+    def of(models: Tensor, model: Tensor) -> Result:
+        memory = scratch.array("updates", tuple(models.shape), number)
+        block = torch.from_numpy(memory)
+        if models.dtype == dtype:
+            torch.sub(models, model, out=block)
+        else:
+            block.copy_(models).sub_(model)
+        return work(memory)
+
+    threads = torch.get_num_threads()
+    with (
+        _blas().limit(limits=1),
+        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        for columns, slab in slabs_of(parameters):
+            blocks = list(
+                zip(
+                    torch.split(slab, width, dim=1),
+                    torch.split(received[columns], width),
+                    strict=True,
+                )
+            )
+            for at in range(0, len(blocks), threads):
+                yield from pool.map(lambda block: of(*block), blocks[at : at + threads])
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")

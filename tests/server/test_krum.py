@@ -144,6 +144,18 @@ def test_the_inner_products_are_those_of_the_updates(monkeypatch) -> None:
     np.testing.assert_allclose(squares, np.diagonal(expected), rtol=1e-6)
 
 
+def test_two_threads_give_the_inner_products_of_one_to_the_bit(monkeypatch) -> None:
+    monkeypatch.setattr(gram, "WIDTH", 64)
+    stack = torch.randn(30, 1000, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        results.append(gram.gram(stack, stack[0], torch.float32))
+    torch.set_num_threads(before)
+    assert results[0].tobytes() == results[1].tobytes()
+
+
 @pytest.mark.parametrize(
     ("name", "options", "key"),
     [
