@@ -107,7 +107,7 @@ def _step(parameters: Stack, received: Tensor, weights: Tensor, centre: Centre) 
                 block = block.float()
             part[here] = total * (centre(block.numpy(), scratch) - base[here].double())
 
-        over_columns(work, slab.shape[1], max(64, CELLS // len(weights)))
+        over_columns(work, slab.shape, max(64, CELLS // len(weights)))
     return step
 
 

@@ -54,7 +54,7 @@ def update_norms(parameters: Stack, received: Tensor) -> np.ndarray:
             updates = (block[:, columns] - received[columns]).double()
             parts[columns.start] = updates.square_().sum(1)
 
-        over_columns(sum_squares, len(received), max(256, CELLS // len(block)))
+        over_columns(sum_squares, block.shape, max(256, CELLS // len(block)))
         squares[rows.numpy()] = sum(parts[start] for start in sorted(parts))
     return np.sqrt(squares)
 

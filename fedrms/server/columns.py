@@ -4,26 +4,44 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+LEAST = 1 << 24
+"""Numbers of a stack from which threads are worth starting: a mean of them takes 3 ms."""
 
-def over_columns(work: Callable[[slice], None], columns: int, width: int) -> None:
-    """Call ``work`` once for every block of columns, of ``width`` at most and of like size.
+
+def over_columns(work: Callable[[slice], None], shape: Sequence[int], width: int) -> None:
+    """Call ``work`` once for every block of a stack's columns, ``width`` at most and of like size.
 
     Blocks are the same whatever the number of threads, so results are too.
+
+    Parameters
+    ----------
+    work : callable
+        Takes the columns; is called on several threads where the stack is large.
+    shape : sequence of int
+        ``[clients, parameters]``.
+    width : int
+        Most columns of a block.
     """
+    clients, columns = shape
     count = -(-columns // width)
     step = min(width, 64 * -(-columns // (64 * count))) if count else width
     blocks = [slice(at, min(at + step, columns)) for at in range(0, columns, step)]
-    threads = min(torch.get_num_threads(), len(blocks))
+    allowed = torch.get_num_threads()
+    threads = min(allowed, len(blocks)) if clients * columns >= LEAST else 1
     if threads <= 1:
-        for block in blocks:
-            work(block)
+        torch.set_num_threads(1)  # operations parted among busy cores wait for each other
+        try:
+            for block in blocks:
+                work(block)
+        finally:
+            torch.set_num_threads(allowed)
         return
     # The threads' own operations must not part into threads again.
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:

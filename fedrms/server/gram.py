@@ -13,7 +13,7 @@ import torch
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 from torch import Tensor
 
-from fedrms.server.columns import Scratch
+from fedrms.server.columns import LEAST, Scratch
 from fedrms.server.row_blocks import Stack, slabs_of
 
 Result = TypeVar("Result")
@@ -99,7 +99,7 @@ def _over_updates(
             block.copy_(models).sub_(model)
         return work(memory)
 
-    threads = torch.get_num_threads()
+    threads = torch.get_num_threads() if math.prod(parameters.shape) >= LEAST else 1
     with (
         _blas().limit(limits=1),
         ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,

@@ -50,7 +50,7 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
     grouped = parameters.dtype == torch.float32 and len(weights) >= FEW
     if grouped:
         weights = weights.float().double()
-    total, size, scratch = float(weights.sum()), len(received), Scratch()
+    total, scratch = float(weights.sum()), Scratch()
     if isinstance(parameters, RowBlocks):
         running = received.double() * -total
         untouched: np.ndarray | None = None
@@ -69,7 +69,7 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
         everyone.add(running, columns, _equal(parameters[0, columns], base), scratch)
         step[columns] = running
 
-    over_columns(combine, size, WIDTH)
+    over_columns(combine, parameters.shape, WIDTH)
     return step
 
 
@@ -93,7 +93,7 @@ class _Rows:
         def add(columns: slice) -> None:
             self.add(running[columns], columns, untouched[columns], scratch)
 
-        over_columns(add, len(running), WIDTH)
+        over_columns(add, self._block.shape, WIDTH)
 
     def add(self, running: Tensor, columns: slice, untouched: np.ndarray, scratch: Scratch) -> None:
         """Add some columns of ``weights @ block`` to their sums in float64, in place."""

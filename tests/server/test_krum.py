@@ -145,6 +145,7 @@ def test_the_inner_products_are_those_of_the_updates(monkeypatch) -> None:
 
 
 def test_two_threads_give_the_inner_products_of_one_to_the_bit(monkeypatch) -> None:
+    monkeypatch.setattr(gram, "LEAST", 1)
     monkeypatch.setattr(gram, "WIDTH", 64)
     stack = torch.randn(30, 1000, generator=torch.Generator().manual_seed(0))
     before = torch.get_num_threads()

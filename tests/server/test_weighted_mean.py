@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedrms.server import weighted_mean
+from fedrms.server import columns, weighted_mean
 from fedrms.server.row_blocks import RowBlocks
 from fedrms.server.weighted_mean import FEW, GROUP, mean
 
@@ -132,6 +132,7 @@ def test_the_same_stack_elsewhere_in_memory_gives_the_same_bits() -> None:
 
 
 def test_two_threads_give_the_bits_of_one(monkeypatch) -> None:
+    monkeypatch.setattr(columns, "LEAST", 1)
     monkeypatch.setattr(weighted_mean, "WIDTH", 64)
     generator = torch.Generator().manual_seed(5)
     stack, received = near_the_received(generator)
