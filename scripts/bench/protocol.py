@@ -63,6 +63,11 @@ def arguments(**choices: list[str]) -> argparse.Namespace:
     return parser.parse_args()
 
 
+def cores() -> int:
+    """Return how many cores this engine was given."""
+    return len(os.sched_getaffinity(0))
+
+
 def score(workload: workloads.Workload, params: Mapping[str, np.ndarray]) -> float:
     """Return the test accuracy of parameters by the names of the torch module."""
     import torch

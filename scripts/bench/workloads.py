@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 MNIST = Path("../shared/data/mnist")
-"""Folder of train.parquet and test.parquet in the layout of Hugging Face."""
+CIFAR10 = Path("../shared/data/cifar10")
+"""Folders of train.parquet and test.parquet in the layout of Hugging Face."""
 TEST_EXAMPLES = 2000
 CLASSES = 10
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A workload before its data: ``model`` is softmax, mlp or cnn."""
+    """A workload before its data: ``model`` is softmax, mlp, cnn or resnet8."""
 
     model: str
     clients: int
@@ -39,7 +40,12 @@ SPECS = {
     "mlp-10": Spec("mlp", 10, 32, 0.1, 600, 15),
     "mlp-100": Spec("mlp", 100, 32, 0.1, 600, 7),
     "cnn-10": Spec("cnn", 10, 32, 0.05, 600, 5),
+    "cifar-resnet8-10": Spec("resnet8", 10, 32, 0.05, 600, 4),
+    "softmax-10": Spec("softmax", 10, 10, 0.5, 60, 40),
+    "softmax-10000": Spec("softmax", 10000, 10, 0.5, 60, 5),
 }
+SUITE = tuple(name for name in SPECS if name not in ("softmax-10", "softmax-10000"))
+"""Workloads of engines.py; the others are for the cost of a client against the cohort."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +94,16 @@ def load(path: str | Path) -> Workload:
     return Workload(name, SPECS[name], initial=initial, **arrays)
 
 
-def ensure(folder: Path, name: str, mnist: Path = MNIST) -> Path:
+def ensure(folder: Path, name: str, mnist: Path = MNIST, cifar10: Path = CIFAR10) -> Path:
     """Return the file of a workload, made if it is missing."""
     path = folder / f"{name}.npz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         spec = SPECS[name]
-        columns = _synthetic(spec) if spec.model == "softmax" else _mnist(spec, mnist)
+        if spec.model == "softmax":
+            columns = _synthetic(spec)
+        else:
+            columns = _images(spec, cifar10 if spec.model == "resnet8" else mnist)
         initial = {f"p:{k}": v for k, v in _initial(spec.model).items()}
         aside = folder / f"{name}.tmp.npz"
         np.savez(aside, name=name, **columns, **initial)
@@ -103,9 +112,13 @@ def ensure(folder: Path, name: str, mnist: Path = MNIST) -> Path:
 
 
 def make_model(model: str) -> Any:
-    """Return the torch module: 610, 159,010 and 83,466 parameters."""
+    """Return the torch module: 610, 159,010, 83,466 and 78,042 parameters."""
     from torch import nn
 
+    if model == "resnet8":
+        from resnet import ResNet8
+
+        return ResNet8(CLASSES)
     if model == "softmax":
         return nn.Sequential(nn.Linear(60, CLASSES))
     if model == "mlp":
@@ -153,9 +166,9 @@ def _synthetic(spec: Spec) -> dict[str, np.ndarray]:
     }
 
 
-def _mnist(spec: Spec, folder: Path) -> dict[str, np.ndarray]:
-    train_x, train_y = _digits(folder / "train.parquet", spec.clients * spec.examples)
-    test_x, test_y = _digits(folder / "test.parquet", TEST_EXAMPLES)
+def _images(spec: Spec, folder: Path) -> dict[str, np.ndarray]:
+    train_x, train_y = _decoded(folder / "train.parquet", spec.clients * spec.examples)
+    test_x, test_y = _decoded(folder / "test.parquet", TEST_EXAMPLES)
     shuffled = np.random.default_rng(0).permutation(len(train_y))
     return {
         "x": train_x[shuffled],
@@ -166,8 +179,11 @@ def _mnist(spec: Spec, folder: Path) -> dict[str, np.ndarray]:
     }
 
 
-def _digits(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Decode the first images of a parquet file to ``[count, 1, 28, 28]``."""
+def _decoded(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Decode the first images of a parquet file to ``[count, channels, height, width]``.
+
+    Digits are scaled to the mean and deviation of MNIST's training set, colours to [-2, 2].
+    """
     import pyarrow.parquet as pq
     from PIL import Image
 
@@ -176,8 +192,11 @@ def _digits(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
         raise SystemExit(f"{path} holds {len(table)} images; the workload needs {count}")
     images, labels = table["image"].to_pylist(), table["label"].to_numpy()
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(image["bytes"]))) for image in images])
-    x = (pixels.astype(np.float32)[:, None] / 255 - 0.1307) / 0.3081
-    return x, labels.astype(np.int64)
+    if pixels.ndim == 3:
+        x = (pixels.astype(np.float32)[:, None] / 255 - 0.1307) / 0.3081
+    else:
+        x = (pixels.astype(np.float32).transpose(0, 3, 1, 2) / 255 - 0.5) / 0.25
+    return np.ascontiguousarray(x), labels.astype(np.int64)
 
 
 if __name__ == "__main__":

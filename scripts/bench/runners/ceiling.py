@@ -1,20 +1,22 @@
-"""The hand-written arithmetic of ceiling.py as a contender."""
+"""The ceiling as a contender."""
 
 from __future__ import annotations
 
 import ceiling
 import protocol
 import torch
+from ceilings import layout
 
-arguments = protocol.arguments()
+arguments = protocol.arguments(precision=["float32", "bf16"])
 rounds = protocol.Rounds()
 workload, model = arguments.workload, arguments.workload.spec.model
-data = ceiling.prepare(workload)
-params = ceiling.pack(model, workload.initial)
+convolve = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
+data = layout.prepare(workload, convolve=convolve)
+params = layout.pack(model, workload.initial)
 generator = torch.Generator().manual_seed(1)
 with torch.no_grad():
     for _ in range(arguments.rounds):
         rounds.wait()
-        params = ceiling.FORMS[model](data, params, ceiling.shuffle(data, generator))
+        params = ceiling.FORMS[model](data, params, layout.shuffle(data, generator))
         rounds.done()
-protocol.conclude(rounds, arguments, ceiling.unpack(model, params, workload.initial))
+protocol.conclude(rounds, arguments, layout.unpack(model, params, workload.initial))
