@@ -1,4 +1,4 @@
-"""One engine as a subprocess on one core: started, told to go, asked for its result."""
+"""One engine as a subprocess on cores of its own: started, told to go, asked for its result."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import tempfile
 import threading
 import time
 import uuid
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
+from roster import HERE, Engine
+
 MARK = "FEDRMS_BENCH_RUN"
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -26,62 +25,9 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
-ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-@dataclass(frozen=True)
-class Engine:
-    """How an engine is run.
-
-    Attributes
-    ----------
-    runner : str
-        File in ``runners/``, without ``.py``.
-    environment : str
-        Peer whose virtual environment it needs; empty for the one that runs this.
-    arguments : tuple of str
-        For the runner.
-    needs : str
-        Module that must be there.
-    peer : bool
-        Another project's engine, to be compared with.
-    own_block : bool
-        Runs all its rounds alone: its workers poll and would disturb the others.
-    """
-
-    runner: str
-    environment: str = ""
-    arguments: tuple[str, ...] = ()
-    needs: str = ""
-    peer: bool = False
-    own_block: bool = False
-
-
-ENGINES = {
-    "fedrms": Engine("fedrms"),
-    "fedrms stacked": Engine("fedrms", arguments=("--executor", "stacked")),
-    "fedrms loop": Engine("fedrms", arguments=("--executor", "loop")),
-    "ceiling": Engine("ceiling"),
-    "naive loop": Engine("naive"),
-    "Flower (Ray)": Engine("flower", needs="ray", peer=True, own_block=True),
-    "pfl-research": Engine("pfl", "pfl", peer=True),
-    "FedJAX": Engine("fedjax", "fedjax", peer=True),
-    "BlazeFL": Engine("blazefl", "blazefl", peer=True),
-}
-
-
-def absence(engine: Engine, folder: Path) -> str | None:
-    """Say why an engine cannot run here, or return None."""
-    if engine.needs and find_spec(engine.needs) is None:
-        return f"{engine.needs} is not installed"
-    if engine.environment and not (folder / engine.environment / "installed").exists():
-        said = folder / f"{engine.environment}.absent"
-        return said.read_text().strip() if said.exists() else "run scripts/bench/setup-peers"
-    if not (HERE / "runners" / f"{engine.runner}.py").exists():
-        return "no runner is written for it"
-    return None
+ONE_CORE_OF_XLA = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class EngineError(Exception):
@@ -101,8 +47,8 @@ class Contender:
         The file.
     rounds : int
         How many rounds it will be asked for.
-    core : int
-        The one core that it and its children may use.
+    cores : tuple of int
+        The cores that it and its children may use; it is told to use as many threads.
     save : Path, optional
         Where the final model goes.
     extra : tuple of str
@@ -117,7 +63,7 @@ class Contender:
         folder: Path,
         workload: Path,
         rounds: int,
-        core: int,
+        cores: tuple[int, ...],
         *,
         save: Path | None = None,
         extra: tuple[str, ...] = (),
@@ -131,7 +77,7 @@ class Contender:
         environment = {
             **os.environ,
             **QUIET,
-            **dict.fromkeys(ONE_THREAD, "1"),
+            **dict.fromkeys(THREADS, str(len(cores))),
             "PYTHONPATH": os.pathsep.join(
                 [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
             ),
@@ -139,6 +85,8 @@ class Contender:
             "FLWR_HOME": self._home,
             MARK: self._mark,
         }
+        if len(cores) == 1:
+            environment["XLA_FLAGS"] = ONE_CORE_OF_XLA
         command = [python or sys.executable, str(HERE / "runners" / f"{engine.runner}.py")]
         command += [str(workload), str(rounds), *engine.arguments, *extra]
         if save:
@@ -151,7 +99,7 @@ class Contender:
             stderr=self._errors.open("wb"),
             text=True,
             env=environment,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
         self._timer = threading.Timer(limit, self.stop)
         self._timer.daemon = True

@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
 import protocol
 import torch
-import workloads
-from flwr.app import ArrayRecord, ConfigRecord
+from assembly import assemble
+from flwr.app import ArrayRecord
 
-from fedrms import FedRMS
-from fedrms.client import LocalSettings
-from fedrms.data import Federation
-from fedrms.data.federation import Stage
-from fedrms.engines import VectorGrid
-from fedrms.tasks import Classification
-
-arguments = protocol.arguments(executor=["auto", "stacked", "loop"], law=["uniform", "deadzone"])
+arguments = protocol.arguments(
+    executor=["auto", "stacked", "loop"],
+    law=["uniform", "deadzone"],
+    precision=["float32", "bf16"],
+    device=["cpu", "cuda"],
+)
 rounds = protocol.Rounds()
-workload, spec = arguments.workload, arguments.workload.spec
-clients = spec.clients
-federation = Federation(
-    task="classification",
-    num_classes=workloads.CLASSES,
-    shape=workload.x.shape[1:],
-    offsets=workload.offsets,
-    stages=(Stage(1, workload.x, workload.y, np.zeros(clients)),),
-    clean_y=workload.y,
-    test_x=workload.test_x,
-    test_y=workload.test_y,
-    test_groups=workload.test_y,
-    client_mix=np.full((clients, workloads.CLASSES), 1 / workloads.CLASSES),
-    rare=np.zeros(clients, bool),
-    class_names=None,
-)
-task = Classification(lambda: workloads.make_model(spec.model))
-module = task.init(torch.Generator().manual_seed(0))
-grid = VectorGrid(task, module, federation, executor=arguments.executor, threads=1)
-strategy = FedRMS(
-    law=arguments.law,
-    fraction_evaluate=0.0,
-    min_train_nodes=1,
-    min_available_nodes=clients,
-    identify="query",
-)
+options = {"executor": arguments.executor, "device": arguments.device, "threads": protocol.cores()}
+if arguments.precision != "float32":
+    options["precision"] = arguments.precision
+start = assemble(arguments.workload, law=arguments.law, **options)
 final = ArrayRecord()
 
 
@@ -51,16 +26,12 @@ def between_rounds(server_round: int, arrays: ArrayRecord) -> None:
     global final
     final = arrays
     if server_round:
+        if arguments.device == "cuda":
+            torch.cuda.synchronize()
         rounds.done()
     if server_round < arguments.rounds:
         rounds.wait()
 
 
-strategy.start(
-    grid,
-    ArrayRecord({n: torch.from_numpy(v) for n, v in workload.initial.items()}),
-    num_rounds=arguments.rounds,
-    train_config=ConfigRecord(LocalSettings(lr=spec.lr, batch_size=spec.batch).to_record()),
-    evaluate_fn=between_rounds,
-)
+start(arguments.rounds, between_rounds)
 protocol.conclude(rounds, arguments, {n: a.numpy() for n, a in final.items()})

@@ -8,14 +8,16 @@ import torch
 import workloads
 from torch import nn
 
-arguments = protocol.arguments(batches=["own", "fedrms"], dtype=["float32", "float64"])
+arguments = protocol.arguments(
+    batches=["own", "fedrms"], dtype=["float32", "float64"], device=["cpu", "cuda"]
+)
 rounds = protocol.Rounds()
 workload, spec = arguments.workload, arguments.workload.spec
 torch.manual_seed(1)
-dtype = getattr(torch, arguments.dtype)
-x, y = torch.from_numpy(workload.x).to(dtype), torch.from_numpy(workload.y)
-module = workloads.make_model(spec.model).to(dtype)
-total = {n: torch.from_numpy(v).to(dtype) for n, v in workload.initial.items()}
+there = {"device": arguments.device, "dtype": getattr(torch, arguments.dtype)}
+x, y = torch.from_numpy(workload.x).to(**there), torch.from_numpy(workload.y).to(arguments.device)
+module = workloads.make_model(spec.model).to(**there)
+total = {n: torch.from_numpy(v).to(**there) for n, v in workload.initial.items()}
 loss = nn.CrossEntropyLoss()
 
 
@@ -40,11 +42,13 @@ for server_round in range(1, arguments.rounds + 1):
         module.load_state_dict(received)
         optimizer = torch.optim.SGD(module.parameters(), lr=spec.lr)
         order = torch.randperm(size) if orders is None else orders[client]
-        for rows in order.split(spec.batch):
+        for rows in order.to(arguments.device).split(spec.batch):
             optimizer.zero_grad()
             loss(module(mine_x[rows]), mine_y[rows]).backward()
             optimizer.step()
         for name, value in module.state_dict().items():
             total[name] += value * (size / len(x))
+    if arguments.device == "cuda":
+        torch.cuda.synchronize()
     rounds.done()
-protocol.conclude(rounds, arguments, {n: v.numpy() for n, v in total.items()})
+protocol.conclude(rounds, arguments, {n: v.cpu().numpy() for n, v in total.items()})
