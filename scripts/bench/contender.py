@@ -104,7 +104,7 @@ class Contender:
         self._timer = threading.Timer(limit, self.stop)
         self._timer.daemon = True
         self._timer.start()
-        self.first = 0.0
+        self.first = self.first_cpu = 0.0
         self.seconds: list[float] = []
         self.cpu: list[float] = []
         self.peak_mb = 0.0
@@ -125,6 +125,7 @@ class Contender:
             self.cpu.append(self._ticks() - before if self._many else line["cpu"])
         else:
             self.first = time.perf_counter() - self._began
+            self.first_cpu = self._ticks()
         self.peak_mb = max(self.peak_mb, self._memory())
 
     def finish(self) -> None:

@@ -28,8 +28,10 @@ from correctness import check_ceiling, check_fedrms
 from roster import ENGINES, absence
 from table import engines_markdown, read_csv, write_csv
 
-QUICK = {"softmax-100": 6, "mlp-10": 5}
+QUICK = {"softmax-100": 9, "mlp-10": 7}
 """Rounds of the workloads that ``--quick`` runs."""
+WARM = 3
+"""First rounds that are not counted, of engines that trace or compile in them; Flower does not."""
 
 
 def main() -> None:
@@ -47,7 +49,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for name in chosen:
         path = workloads.ensure(folder / "workloads", name, options.data, options.cifar10)
-        rounds = options.rounds or (QUICK.get(name, 3) if options.quick else None)
+        rounds = options.rounds or (QUICK.get(name, 5) if options.quick else None)
         bench = Bench(folder, path, rounds or workloads.SPECS[name].rounds, options)
         present = [n for n in names if n not in absent and bench.runs(n)]
         if not options.no_check:
@@ -65,7 +67,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="two workloads, few rounds")
     parser.add_argument("--workload", action="append", choices=workloads.SPECS)
     parser.add_argument("--engine", action="append", choices=ENGINES, help="by default all")
-    parser.add_argument("--rounds", type=int, help="rounds each, the first among them")
+    parser.add_argument("--rounds", type=int, help="rounds each, the warm ones among them")
     parser.add_argument("--flower-rounds", type=int, default=4, help="most rounds of Flower")
     parser.add_argument("--out", type=Path, help="write the table as CSV")
     parser.add_argument("--show", type=Path, nargs="+", help="only print tables from such files")
@@ -188,19 +190,22 @@ class Bench:
         return contender
 
     def _row(self, name: str, contender: Contender) -> dict[str, Any]:
-        seconds = np.array(contender.cpu if self._options.clock == "cpu" else contender.seconds)
+        times = contender.cpu if self._options.clock == "cpu" else contender.seconds
+        warm = 1 if ENGINES[name].own_block else min(WARM, len(times))
+        seconds = np.array(times[warm - 1 :])
         low, middle, high = np.percentile(seconds, (25, 50, 75))
         return {
             "workload": self._workload.name,
             "engine": name,
             "cores": len(self._options.cores),
             "device": self._options.device,
-            "rounds": len(seconds) + 1,
+            "rounds": len(times) + 1,
+            "warm": warm,
             "seconds": middle,
             "iqr": high - low,
             "fastest": seconds.min(),
-            "wall_seconds": np.median(contender.seconds),
-            "cpu_seconds": np.median(contender.cpu),
+            "wall_seconds": np.median(contender.seconds[warm - 1 :]),
+            "cpu_seconds": np.median(contender.cpu[warm - 1 :]),
             "clock": self._options.clock,
             "first_round": contender.first,
             "clients_per_second": self._workload.spec.clients / middle,

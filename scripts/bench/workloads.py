@@ -23,7 +23,7 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Spec:
-    """A workload before its data: ``model`` is softmax, mlp, cnn or resnet8."""
+    """A workload before its data: ``model`` is one of :func:`make_model`."""
 
     model: str
     clients: int
@@ -34,18 +34,19 @@ class Spec:
 
 
 SPECS = {
-    "softmax-100": Spec("softmax", 100, 10, 0.5, 60, 15),
-    "softmax-1000": Spec("softmax", 1000, 10, 0.5, 60, 9),
-    "softmax-100-long": Spec("softmax", 100, 10, 0.5, 500, 9),
-    "mlp-10": Spec("mlp", 10, 32, 0.1, 600, 15),
-    "mlp-100": Spec("mlp", 100, 32, 0.1, 600, 7),
-    "cnn-10": Spec("cnn", 10, 32, 0.05, 600, 5),
-    "cifar-resnet8-10": Spec("resnet8", 10, 32, 0.05, 600, 4),
+    "softmax-100": Spec("softmax", 100, 10, 0.5, 60, 24),
+    "softmax-1000": Spec("softmax", 1000, 10, 0.5, 60, 14),
+    "softmax-100-long": Spec("softmax", 100, 10, 0.5, 500, 14),
+    "mlp-10": Spec("mlp", 10, 32, 0.1, 600, 20),
+    "mlp-100": Spec("mlp", 100, 32, 0.1, 600, 9),
+    "cnn-10": Spec("cnn", 10, 32, 0.05, 600, 7),
+    "cifar-resnet8-10": Spec("resnet8", 10, 32, 0.05, 600, 6),
     "softmax-10": Spec("softmax", 10, 10, 0.5, 60, 40),
-    "softmax-10000": Spec("softmax", 10000, 10, 0.5, 60, 5),
+    "softmax-10000": Spec("softmax", 10000, 10, 0.5, 60, 8),
+    "digits-20": Spec("digits", 20, 16, 0.1, 67, 20),
 }
-SUITE = tuple(name for name in SPECS if name not in ("softmax-10", "softmax-10000"))
-"""Workloads of engines.py; the others are for the cost of a client against the cohort."""
+SUITE = tuple(n for n in SPECS if n not in ("softmax-10", "softmax-10000", "digits-20"))
+"""Workloads of engines.py; the others are for cohort.py and startup.py."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def ensure(folder: Path, name: str, mnist: Path = MNIST, cifar10: Path = CIFAR10
         spec = SPECS[name]
         if spec.model == "softmax":
             columns = _synthetic(spec)
+        elif spec.model == "digits":
+            columns = _digits(spec)
         else:
             columns = _images(spec, cifar10 if spec.model == "resnet8" else mnist)
         initial = {f"p:{k}": v for k, v in _initial(spec.model).items()}
@@ -112,7 +115,10 @@ def ensure(folder: Path, name: str, mnist: Path = MNIST, cifar10: Path = CIFAR10
 
 
 def make_model(model: str) -> Any:
-    """Return the torch module: 610, 159,010, 83,466 and 78,042 parameters."""
+    """Return the torch module: softmax, mlp, cnn, resnet8 or digits.
+
+    They have 610, 159,010, 83,466, 78,042 and 4,810 parameters.
+    """
     from torch import nn
 
     if model == "resnet8":
@@ -121,6 +127,8 @@ def make_model(model: str) -> Any:
         return ResNet8(CLASSES)
     if model == "softmax":
         return nn.Sequential(nn.Linear(60, CLASSES))
+    if model == "digits":
+        return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, CLASSES))
     if model == "mlp":
         return nn.Sequential(
             nn.Flatten(-3), nn.Linear(784, 200), nn.ReLU(), nn.Linear(200, CLASSES)
@@ -163,6 +171,23 @@ def _synthetic(spec: Spec) -> dict[str, np.ndarray]:
         "offsets": np.concatenate([[0], sizes.cumsum()]),
         "test_x": x[:TEST_EXAMPLES],
         "test_y": y[:TEST_EXAMPLES],
+    }
+
+
+def _digits(spec: Spec) -> dict[str, np.ndarray]:
+    """Deal three quarters of scikit-learn's digits to clients of equal size."""
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    shuffled = np.random.default_rng(0).permutation(len(y))
+    x, y = (x[shuffled] / 16).astype(np.float32), y[shuffled].astype(np.int64)
+    held = spec.clients * spec.examples
+    return {
+        "x": x[:held],
+        "y": y[:held],
+        "offsets": np.arange(spec.clients + 1) * spec.examples,
+        "test_x": x[held:],
+        "test_y": y[held:],
     }
 
 
