@@ -1,4 +1,4 @@
-"""Time a round against the size of its cohort: what does one client cost?
+"""Time a round against the size of its cohort: what one client costs.
 
 ``python scripts/bench/cohort.py`` runs softmax regression (60 features, batch 10) with 10, 100,
 1000 and 10,000 clients, all of whom take part, one core, in turns: a share of the rounds of

@@ -70,10 +70,11 @@ def main() -> None:
 def compare(engine: str, folder: Path, path: Path, rounds: int, cores: list[int]) -> dict[str, Any]:
     """Time one core and many in turns; the one core is the last of the many."""
     total = WARM + rounds
-    running = []
+    running = [
+        Contender(ENGINES[engine], folder, path, total, tuple(given))
+        for given in (cores[-1:], cores)
+    ]
     try:
-        for given in (cores[-1:], cores):
-            running.append(Contender(ENGINES[engine], folder, path, total, tuple(given)))
         for number in range(total):
             for contender in running if number % 2 else reversed(running):
                 contender.round()

@@ -1,4 +1,4 @@
-"""Which share of a round goes into evaluation, recording and progress?
+"""Time what a round spends on evaluation, recording and progress.
 
 ``python scripts/bench/overhead.py`` runs whole experiments (``fedrms.run``) with 100 clients and
 clocks in front of the functions that are not training. Processor time by default: these parts
@@ -148,7 +148,7 @@ def measure(case: str, rounds: int, options: argparse.Namespace) -> dict[str, An
 def _put_clocks(clocks: Clocks) -> Callable[[], None]:
     """Put clocks in front of what a round does besides training; return how to take them away."""
     from fedrms.data import Federation
-    from fedrms.experiment import round_log, run
+    from fedrms.experiment import round_log
     from fedrms.results import Recorder
 
     places = [
