@@ -3,7 +3,8 @@
 ``python scripts/bench/round_profile.py softmax-100 mlp-10`` runs each workload on one core under
 cProfile, after a few rounds that are not counted. Time inside PyTorch, NumPy and Python itself is
 given to the function of fedrms or Flower that called, through however many calls between. The
-profiler inflates Python against kernels: ``slower`` says how much longer a round takes under it.
+profiler inflates Python against kernels; how much longer a round takes under it is printed.
+(A script called profile.py would hide the module of that name that cProfile imports.)
 """
 
 from __future__ import annotations
