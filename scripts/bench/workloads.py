@@ -100,6 +100,7 @@ def ensure(folder: Path, name: str, mnist: Path = MNIST, cifar10: Path = CIFAR10
     path = folder / f"{name}.npz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n")
         spec = SPECS[name]
         if spec.model == "softmax":
             columns = _synthetic(spec)
