@@ -22,6 +22,7 @@ from fedrms.engines.cohort_training import ClientRows, train_cohort
 from fedrms.engines.executor import Executor
 from fedrms.engines.memory import Budget
 from fedrms.engines.on_disk import on_disk
+from fedrms.engines.one_thread import one_thread_an_operation
 from fedrms.server.client_scaler import ClientId
 from fedrms.server.cohort import Layout, StackedReplies
 from fedrms.server.row_blocks import RowBlocks, Stack
@@ -146,16 +147,17 @@ class CohortTrainer:
         received = tensors(record, self._device)
         trainable, rest = split(self._module, received)
         rows, places = self._rows(server_round, clients)
-        trained = train_cohort(
-            update,
-            trainable,
-            rows,
-            clients=clients,
-            places=places,
-            server_round=server_round,
-            lr_scale=lr_scale,
-            executor=self._executor,
-        )
+        with one_thread_an_operation():
+            trained = train_cohort(
+                update,
+                trainable,
+                rows,
+                clients=clients,
+                places=places,
+                server_round=server_round,
+                lr_scale=lr_scale,
+                executor=self._executor,
+            )
         stack, metrics = trained.stack, trained.metrics
         if tuple(trainable) != layout.names:
             stack = _reorder(stack, trainable, rest, layout)

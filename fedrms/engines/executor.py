@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from fedrms.client.local_update import Tree
 from fedrms.engines import dense_training, traced_training
 from fedrms.engines.dense_network import DenseNetwork, dense_network
 from fedrms.engines.memory import out_of_memory, release_memory
+from fedrms.engines.one_thread import one_thread_an_operation
 from fedrms.engines.products import takes_onednn
 from fedrms.engines.traced_step import StepCache, decisive
 from fedrms.engines.work import Batches, Work, batches_of
@@ -139,7 +139,7 @@ class Executor:
         stack = flat.new_empty(cohort, len(flat))
         losses = torch.zeros(work.plan.rows.shape, dtype=_wide(flat), device=flat.device)
         order = np.argsort(-work.plan.steps, kind="stable")
-        with _one_thread_an_operation():
+        with one_thread_an_operation():
             name = self._choose(work, order, flat)
             chunk = 1 if name == "loop" else self._chunk(work, flat, cohort)
             self._last_chunk = chunk
@@ -292,18 +292,3 @@ class Executor:
 def _wide(parameters: Tensor) -> torch.dtype:
     """Return the dtype that losses of these parameters are kept in."""
     return torch.promote_types(parameters.dtype, torch.float32)
-
-
-@contextmanager
-def _one_thread_an_operation() -> Iterator[None]:
-    """Keep PyTorch from splitting operations over threads.
-
-    Clients are spread over worker threads instead: operations this small wait for each
-    other longer than they work, and on a busy machine far longer.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
