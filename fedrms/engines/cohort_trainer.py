@@ -18,6 +18,7 @@ from fedrms.client.schedule import drops_out
 from fedrms.client.settings import LocalSettings
 from fedrms.client.train import divergence
 from fedrms.data import AnyFederation, Population
+from fedrms.engines.allocator import keep_freed_memory
 from fedrms.engines.cohort_training import ClientRows, train_cohort
 from fedrms.engines.executor import Executor
 from fedrms.engines.memory import Budget
@@ -62,6 +63,7 @@ class CohortTrainer:
         precision: str = "float32",
         memory: int | None = None,
     ) -> None:
+        keep_freed_memory()
         self._task = task
         self._module = module.to(device)
         self._apply = as_function(self._module, precision)
