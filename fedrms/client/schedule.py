@@ -67,9 +67,7 @@ def schedule(
     held_out = _held_out(settings, clients, sizes)
     train_sizes: np.ndarray = sizes - held_out.sum(1)
     epoch_steps = -(-train_sizes // batch)
-    full = np.asarray(settings.epochs * epoch_steps)
-    if settings.steps:
-        full = np.full_like(full, settings.steps)
+    full = full_steps(settings, train_sizes)
     steps = np.maximum(1, np.ceil(full * work(settings, server_round, clients))).astype(np.int64)
 
     longest, width = int(steps.max()), int(epoch_steps.max())
@@ -100,6 +98,28 @@ def schedule(
     )
 
 
+def full_steps(settings: LocalSettings, train_sizes: np.ndarray) -> np.ndarray:
+    """Return ``[clients]`` the steps of clients that do all their work.
+
+    Parameters
+    ----------
+    settings : LocalSettings
+        The round's orders.
+    train_sizes : np.ndarray
+        ``[clients]`` examples each client trains on.
+    """
+    if settings.steps:
+        return np.full_like(train_sizes, settings.steps)
+    return np.asarray(settings.epochs * -(-train_sizes // settings.batch_size))
+
+
+def training_examples(settings: LocalSettings, sizes: np.ndarray) -> np.ndarray:
+    """Return ``[clients]`` how many examples are trained on; ``holdout`` keeps some out."""
+    if settings.statistic != "holdout":
+        return sizes
+    return np.asarray(sizes - np.floor(settings.holdout_fraction * sizes).astype(np.int64))
+
+
 def drops_out(settings: LocalSettings, server_round: int, clients: np.ndarray) -> np.ndarray:
     """Return ``[clients]`` boolean: who drops out of this round."""
     if not settings.dropout:
@@ -126,7 +146,7 @@ def _held_out(settings: LocalSettings, clients: np.ndarray, sizes: np.ndarray) -
     bits = counter_bits(settings.seed, "holdout", clients[:, None], 0, index)
     bits = np.where(index < sizes[:, None], bits, np.iinfo(np.uint64).max)
     rank = bits.argsort(1, kind="stable").argsort(1, kind="stable")
-    count = np.floor(settings.holdout_fraction * sizes).astype(np.int64)
+    count = sizes - training_examples(settings, sizes)
     return np.asarray(rank < count[:, None])
 
 

@@ -17,6 +17,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,36 @@ DENSE_CHUNK_BYTES = 3 << 18
 DENSE_CHUNK_LEAST = 5
 """Clients that are stacked at least: fewer do not pay for the launch of an operation."""
 TRIAL_STEPS = 3
+UNSTACKABLE = "clients cannot be stacked"
 SMALL = 8192
 """Parameters up to which threads do not pay: a step is shorter than passing Python's lock."""
 STACKED_UP_TO = 200_000
 """Parameters up to which ``auto`` stacks clients on a CPU (measured: docs/benchmarks.md)."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How a cohort is trained, and why.
+
+    Attributes
+    ----------
+    executor : str
+        ``stacked`` or ``loop``.
+    reason : str
+        Why, in words.
+    chunk : int
+        Clients in a stack; 1 in a loop.
+    threads : int
+        Worker threads that share the stacks, or the clients.
+    autograd : bool
+        False for stacks of linear layers, which are trained without it.
+    """
+
+    executor: str
+    reason: str
+    chunk: int
+    threads: int
+    autograd: bool
 
 
 class Executor:
@@ -62,6 +89,11 @@ class Executor:
         Worker threads on a CPU; by default PyTorch's number.
     compiled : bool
         Compile the traced step of every model, linear layers among them.
+
+    Attributes
+    ----------
+    decision : Decision or None
+        How the latest cohort was trained.
     """
 
     def __init__(
@@ -80,11 +112,17 @@ class Executor:
             "stacked": StepCache(stacked=True, compiled=compiled),
             "loop": StepCache(stacked=False, compiled=compiled),
         }
-        self._chosen: dict[tuple[Any, ...], str] = {}
+        self._chosen: dict[tuple[Any, ...], tuple[str, str]] = {}
         self._networks: dict[tuple[Any, ...], DenseNetwork | None] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._last_chunk = 0
         self._halved = False
+        self.decision: Decision | None = None
+
+    @property
+    def untraced(self) -> str | None:
+        """Why a step could not be traced; None where none was refused."""
+        return self._steps["loop"].refused or self._steps["stacked"].refused
 
     def train(self, work: Work) -> tuple[Tensor, np.ndarray]:
         """Train the cohort.
@@ -140,8 +178,8 @@ class Executor:
         losses = torch.zeros(work.plan.rows.shape, dtype=_wide(flat), device=flat.device)
         order = np.argsort(-work.plan.steps, kind="stable")
         with one_thread_an_operation():
-            name = self._choose(work, order, flat)
-            chunk = 1 if name == "loop" else self._chunk(work, flat, cohort)
+            decision = self.decision = self._decide(work, order, flat)
+            name, chunk = decision.executor, decision.chunk
             self._last_chunk = chunk
             parts = [order[start : start + chunk] for start in range(0, cohort, chunk)]
             self._spread(
@@ -150,6 +188,21 @@ class Executor:
                 self._workers(flat),
             )
         return stack, losses.cpu().numpy()
+
+    @torch.no_grad()
+    def decide(self, work: Work) -> Decision:
+        """Return how this cohort will be trained, and why; nothing is trained."""
+        flat = torch.cat([value.reshape(-1) for value in work.received.values()])
+        order = np.argsort(-work.plan.steps, kind="stable")
+        with one_thread_an_operation():
+            return self._decide(work, order, flat)
+
+    def _decide(self, work: Work, order: np.ndarray, flat: Tensor) -> Decision:
+        name, reason = self._choose(work, order, flat)
+        cohort = len(work.starts)
+        chunk = 1 if name == "loop" else self._chunk(work, flat, cohort)
+        threads = min(self._workers(flat), -(-cohort // chunk))
+        return Decision(name, reason, chunk, threads, autograd=self._network(work) is None)
 
     def _spread(
         self, run: Callable[[np.ndarray], None], parts: list[np.ndarray], workers: int
@@ -219,49 +272,47 @@ class Executor:
             self._networks[key] = dense_network(update, shape)
         return self._networks[key]
 
-    def _choose(self, work: Work, order: np.ndarray, flat: Tensor) -> str:
-        """Return the executor for this work, chosen once for each model and shape."""
+    def _choose(self, work: Work, order: np.ndarray, flat: Tensor) -> tuple[str, str]:
+        """Return the executor for this work and why, chosen once for each model and shape."""
         if self._choice in ("stacked", "loop"):
-            return self._choice
+            return self._choice, f"engine.executor={self._choice}"
         shapes = tuple((name, tuple(value.shape)) for name, value in work.received.items())
         batch = work.plan.rows.shape[2]
         key = (decisive(work.update.settings), shapes, batch, str(flat.device))
         if key not in self._chosen:
-            self._chosen[key] = self._trial(work, order, flat)
+            name, reason = self._chosen[key] = self._trial(work, order, flat)
+            level = logging.INFO if reason.startswith(UNSTACKABLE) else logging.DEBUG
+            log.log(level, "executor: %s: %s", name, reason)
         return self._chosen[key]
 
-    def _trial(self, work: Work, order: np.ndarray, flat: Tensor) -> str:
-        on_cpu = flat.device.type == "cpu"
+    def _trial(self, work: Work, order: np.ndarray, flat: Tensor) -> tuple[str, str]:
+        on_cpu, size = flat.device.type == "cpu", f"{len(flat):,} parameters"
         convolves = any(value.dim() > 2 for value in work.received.values())
-        if on_cpu and self._choice == "auto" and (convolves or len(flat) > STACKED_UP_TO):
-            log.debug("executor: loop, %d parameters, convolutions: %s", len(flat), convolves)
-            return "loop"
+        if on_cpu and self._choice == "auto":
+            if convolves:
+                return "loop", "the model has convolutions, which are slower in batches on a CPU"
+            if len(flat) > STACKED_UP_TO:
+                return "loop", f"{size}, more than {STACKED_UP_TO:,}"
         network = self._network(work)
         if on_cpu and self._choice == "auto" and network is not None:
             batch = work.plan.rows.shape[2]
             if any(takes_onednn(work.received[weight], batch) for weight, _ in network.layers):
-                log.debug("executor: loop, layers large enough for oneDNN")
-                return "loop"
+                return "loop", f"linear layers only, large enough for oneDNN, {size}"
         if self._choice == "auto" and network is not None:
-            log.debug("executor: stacked linear layers, %d parameters", flat.numel())
-            return "stacked"
+            return "stacked", f"linear layers only, {size}"
         chunk = order[: self._chunk(work, flat, len(order))]
         try:
             stacked = self._cost("stacked", work, chunk, flat)
         except RuntimeError as error:
-            first = str(error).strip().splitlines()[0]
-            log.info("executor: loop, because clients cannot be stacked: %s", first)
-            return "loop"
+            return "loop", f"{UNSTACKABLE}: {str(error).strip().splitlines()[0]}"
         if not on_cpu or self._choice == "auto":
-            log.debug("executor: stacked, %d parameters on %s", flat.numel(), flat.device)
-            return "stacked"
+            limit = f", at most {STACKED_UP_TO:,}" if on_cpu else f" on {flat.device}"
+            return "stacked", size + limit
         loop = self._cost("loop", work, order[:1], flat)
-        best = "stacked" if stacked <= loop else "loop"
-        log.debug(
-            "executor: %s; a client's step takes %.0f us stacked by %d, %.0f us in a loop",
-            *(best, stacked * 1e6, len(chunk), loop * 1e6),
+        return "stacked" if stacked <= loop else "loop", (
+            f"a client's step takes {stacked * 1e6:.0f} us stacked by {len(chunk)}, "
+            f"{loop * 1e6:.0f} us in a loop"
         )
-        return best
 
     def _cost(self, name: str, work: Work, part: np.ndarray, flat: Tensor) -> float:
         """Time a client's step, after a first pass that traces it; nothing is kept."""

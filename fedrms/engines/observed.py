@@ -51,6 +51,8 @@ class ObservedGrid(Grid):
         Called once a TRAIN round, before the strategy sees the replies.
     check : callable (sequence of Message) -> None, optional
         May raise to stop the run on replies that no strategy should average.
+    narrow : callable (sequence of Message) -> sequence of Message, optional
+        Which messages of a TRAIN round are passed on; by default all.
     """
 
     def __init__(
@@ -58,10 +60,12 @@ class ObservedGrid(Grid):
         inner: Grid,
         observer: Callable[[Observation], None],
         check: Callable[[Sequence[Message]], None] | None = None,
+        narrow: Callable[[Sequence[Message]], Sequence[Message]] | None = None,
     ) -> None:
         self._inner = inner
         self._observer = observer
         self._check = check
+        self._narrow = narrow
         self._members = Membership(0, ask=True, timeout=60.0)
 
     def set_run(self, run: Run) -> None:
@@ -106,6 +110,8 @@ class ObservedGrid(Grid):
     ) -> Iterable[Message]:
         """Run the messages on the inner grid and show training replies to the observer."""
         messages = messages if isinstance(messages, Sequence) else list(messages)
+        if self._narrow is not None and _training(messages):
+            messages = self._narrow(messages)
         replies = self._inner.send_and_receive(messages, timeout=timeout)
         if _training(messages):
             if not isinstance(replies, CohortReplies):

@@ -67,6 +67,11 @@ class StepCache:
         True maps the step over a leading client axis; False keeps it for one client.
     compiled : bool
         Hand the traced graph to ``torch.compile``: seconds to a minute for each shape.
+
+    Attributes
+    ----------
+    refused : str or None
+        Why a step could not be traced.
     """
 
     def __init__(self, *, stacked: bool, compiled: bool = False) -> None:
@@ -75,6 +80,7 @@ class StepCache:
         self._made: dict[tuple[Any, ...], Step] = {}
         self._uses: Counter[tuple[Any, ...]] = Counter()
         self._lock = threading.Lock()
+        self.refused: str | None = None
 
     def step(self, update: LocalUpdate, state: State, batch: Tree) -> Step:
         """Return the step for these shapes."""
@@ -87,7 +93,8 @@ class StepCache:
                         update, state, batch, stacked=self._stacked, compiled=self._compiled
                     )
                 except RuntimeError as error:
-                    log.debug("the step is not traced: %s", str(error).splitlines()[0])
+                    self.refused = str(error).strip().splitlines()[0]
+                    log.debug("the step is not traced: %s", self.refused)
                     self._made[key] = self._untraced(update)
             return self._made.get(key) or self._untraced(update)
 

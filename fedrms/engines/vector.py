@@ -40,6 +40,11 @@ class VectorGrid(SimulatedGrid):
         Compile each step with ``torch.compile``.
     run_id : int
         Flower's number for the run.
+
+    Attributes
+    ----------
+    executor : Executor
+        Runs the clients' steps; its ``decision`` says how, and why.
     """
 
     def __init__(
@@ -57,6 +62,8 @@ class VectorGrid(SimulatedGrid):
         compiled: bool = False,
         run_id: int = 1,
     ) -> None:
-        chosen = Executor(executor, chunk_clients=chunk_clients, threads=threads, compiled=compiled)
-        trainer = CohortTrainer(task, module, federation, device, chosen, precision, memory)
+        self.executor = Executor(
+            executor, chunk_clients=chunk_clients, threads=threads, compiled=compiled
+        )
+        trainer = CohortTrainer(task, module, federation, device, self.executor, precision, memory)
         super().__init__(trainer, federation.clients, run_id=run_id)
