@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -18,22 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from fedrms.engines.observed import ObservedGrid
 from fedrms.errors import ConfigError, FedRMSError, RunError
-from fedrms.experiment.build import (
-    SEE_HELP,
-    SIDE_KEYS,
-    build_settings,
-    build_side,
-    build_strategy,
-    choose_device,
-    server_device,
-)
 from fedrms.experiment.config import compose_config, plain
-from fedrms.experiment.engine import build_engine
+from fedrms.experiment.parts import build_parts, initial_arrays
 from fedrms.experiment.progress import show_progress
 from fedrms.experiment.provenance import provenance
 from fedrms.experiment.round_log import RoundLog
 from fedrms.results import Recorder, summarise, write_summary
-from fedrms.results.fairness import validate as validate_fairness
 
 log = logging.getLogger("fedrms")
 
@@ -93,22 +82,16 @@ def run(
     """
     if not isinstance(config, DictConfig | Mapping):
         config = compose_config(list(config))
-    values = plain(config)
-    _check_keys(values)
-    _check_whole_numbers(values)
-    validate_fairness(values["fairness"]["metrics"], values["fairness"]["fraction"])
-    device = choose_device(values)
-    settings = build_settings(values)
-    side = build_side(values, server_device(device))
-    strategy = build_strategy(values, side.federation)
-    engine = build_engine(values, side, device)
+    parts = build_parts(config)
+    values, settings, side = parts.config, parts.settings, parts.side
+    strategy, engine, device = parts.strategy, parts.engine, parts.device
 
     where = Path(folder) if folder else Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S")
     _prepare_folder(where, config)
-    _quiet_flower()
+    quiet_flower()
     started = time.perf_counter()
     status, error = "interrupted", None
-    initial = ArrayRecord({k: v.cpu() for k, v in side.module.state_dict().items()})
+    initial = initial_arrays(side)
     title = f"{values['strategy'].get('name', 'strategy')}, seed {values['seed']}"
     with (
         Recorder(where, metric=side.task.metric) as recorder,
@@ -190,7 +173,7 @@ def _prepare_folder(folder: Path, config: DictConfig | Mapping[str, Any]) -> Non
         (folder / ".hydra" / "hydra.yaml").write_text(OmegaConf.to_yaml(kept))
 
 
-def _quiet_flower() -> None:
+def quiet_flower() -> None:
     """Keep Flower's round-by-round log out of the terminal; warnings stay, once."""
     flower = logging.getLogger("flwr")
     own = [handler for handler in flower.handlers if type(handler).__name__ == "ConsoleHandler"]
@@ -198,28 +181,3 @@ def _quiet_flower() -> None:
         handler.setLevel(logging.WARNING)
         if len(flower.handlers) > len(own):  # the command line has set up its own
             flower.removeHandler(handler)
-
-
-KNOWN_KEYS = {
-    *("seed", "rounds", "clients", "device", "evaluate_every", *SIDE_KEYS, "experiment"),
-    *("client", "strategy", "server_optimizer", "heterogeneity", "fairness", "engine"),
-}
-
-
-def _check_keys(config: Mapping[str, Any]) -> None:
-    """Refuse a key that nothing reads; groups check their own."""
-    for key in config:
-        if key not in KNOWN_KEYS:
-            close = difflib.get_close_matches(key, KNOWN_KEYS, n=1)
-            hint = f"did you mean {close[0]}?" if close else SEE_HELP
-            raise ConfigError(key, "nothing reads this key", hint)
-
-
-def _check_whole_numbers(config: Mapping[str, Any]) -> None:
-    for key, least in (("seed", 0), ("rounds", 1), ("clients", 1), ("evaluate_every", 1)):
-        value = config[key]
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ConfigError(key, f"is {value!r}", f"set a whole number, {least} or more")
-    fraction = config["client"]["fraction"]
-    if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
-        raise ConfigError("client.fraction", f"is {fraction!r}", "set a share in (0, 1]")

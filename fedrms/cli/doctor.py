@@ -1,0 +1,69 @@
+"""``fedrms-doctor``: plan a run before it is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from fedrms.errors import ConfigError, FedRMSError
+
+BAD_INPUT, FAILED = 2, 1
+"""Exit codes, as those of ``fedrms``."""
+
+HELP = """\
+fedrms-doctor: what this machine has, what the engine would do with a run and why, and how long
+the run takes. Trains a few rounds, some seconds long, and writes no results.
+
+  fedrms-doctor                                       the default run
+  fedrms-doctor data=mnist data.path=PATH model=cnn   the overrides that fedrms takes
+  fedrms-doctor --json rounds=50                      the same as JSON, for scripts
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the ``fedrms-doctor`` command.
+
+    Exits with 2 where the configuration cannot run, as ``fedrms`` does; with 1 where the
+    timed rounds broke.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line after the program's name; ``sys.argv`` by default.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if "--help" in words or "-h" in words:
+        print(HELP, end="")
+        return
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    try:
+        overrides = [word for word in words if word != "--json"]
+        _refuse_flags(overrides)
+        from fedrms.cli.doctor_page import show_report
+        from fedrms.experiment.doctor import examine
+
+        report = examine(overrides)
+    except FedRMSError as error:
+        print(f"fedrms-doctor: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)
+    except KeyboardInterrupt:
+        print("fedrms-doctor: stopped", file=sys.stderr)
+        sys.exit(130)
+    if "--json" in words:
+        print(json.dumps(asdict(report), indent=2))
+    else:
+        show_report(report)
+
+
+def _refuse_flags(words: Sequence[str]) -> None:
+    for word in words:
+        if word.startswith("-"):
+            raise ConfigError(word, "is no option", "fedrms-doctor --help lists them")
+
+
+if __name__ == "__main__":
+    main()

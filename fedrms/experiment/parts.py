@@ -1,0 +1,105 @@
+"""What a run is made of, checked and built from its configuration."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import ArrayRecord
+from flwr.serverapp.strategy import Strategy
+from omegaconf import DictConfig
+
+from fedrms.client import ClientSide, LocalSettings
+from fedrms.errors import ConfigError
+from fedrms.experiment.build import (
+    SEE_HELP,
+    SIDE_KEYS,
+    build_settings,
+    build_side,
+    build_strategy,
+    choose_device,
+    server_device,
+)
+from fedrms.experiment.config import plain
+from fedrms.experiment.engine import Engine, build_engine
+from fedrms.results.fairness import validate as validate_fairness
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of.
+
+    Attributes
+    ----------
+    config : mapping
+        The resolved configuration.
+    device : str
+        Where clients train.
+    settings : LocalSettings
+        The orders to clients.
+    side : ClientSide
+        Task, model and data, on the device where the server scores models.
+    strategy : Strategy
+        Of the server.
+    engine : Engine
+        Where clients live.
+    """
+
+    config: Mapping[str, Any]
+    device: str
+    settings: LocalSettings
+    side: ClientSide
+    strategy: Strategy
+    engine: Engine
+
+
+def build_parts(config: DictConfig | Mapping[str, Any]) -> Parts:
+    """Build the parts of a run.
+
+    Raises
+    ------
+    ConfigError
+        For anything that cannot run.
+    """
+    values = plain(config)
+    _check_keys(values)
+    _check_whole_numbers(values)
+    validate_fairness(values["fairness"]["metrics"], values["fairness"]["fraction"])
+    device = choose_device(values)
+    settings = build_settings(values)
+    side = build_side(values, server_device(device))
+    strategy = build_strategy(values, side.federation)
+    engine = build_engine(values, side, device)
+    return Parts(values, device, settings, side, strategy, engine)
+
+
+def initial_arrays(side: ClientSide) -> ArrayRecord:
+    """Return the model that the first round starts from."""
+    return ArrayRecord({k: v.cpu() for k, v in side.module.state_dict().items()})
+
+
+KNOWN_KEYS = {
+    *("seed", "rounds", "clients", "device", "evaluate_every", *SIDE_KEYS, "experiment"),
+    *("client", "strategy", "server_optimizer", "heterogeneity", "fairness", "engine"),
+}
+
+
+def _check_keys(config: Mapping[str, Any]) -> None:
+    """Refuse a key that nothing reads; groups check their own."""
+    for key in config:
+        if key not in KNOWN_KEYS:
+            close = difflib.get_close_matches(key, KNOWN_KEYS, n=1)
+            hint = f"did you mean {close[0]}?" if close else SEE_HELP
+            raise ConfigError(key, "nothing reads this key", hint)
+
+
+def _check_whole_numbers(config: Mapping[str, Any]) -> None:
+    for key, least in (("seed", 0), ("rounds", 1), ("clients", 1), ("evaluate_every", 1)):
+        value = config[key]
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ConfigError(key, f"is {value!r}", f"set a whole number, {least} or more")
+    fraction = config["client"]["fraction"]
+    if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        raise ConfigError("client.fraction", f"is {fraction!r}", "set a share in (0, 1]")
