@@ -97,7 +97,7 @@ def _speed(speed: Speed, size: RunSize) -> Rows:
         ("data and model", seconds_text(speed.setup)),
         ("first round", seconds_text(speed.first_round)),
         ("a later round", seconds_text(speed.later_round)),
-        ("clients per second", f"{speed.clients_per_second:,.3g}"),
+        ("clients per second", rate_text(speed.clients_per_second)),
         ("scoring the model", f"{seconds_text(speed.scoring)} each time"),
         ("recording a round", seconds_text(speed.recording)),
         (
@@ -140,3 +140,8 @@ def seconds_text(seconds: float) -> str:
         return f"{seconds:.3g} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def rate_text(rate: float) -> str:
+    """Return clients per second with three digits, or as a whole number."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
