@@ -68,6 +68,19 @@ class Budget:
         return max(1, self.size // 2 // bytes_a_model)
 
 
+def room_for_models(memory: str | int | None, free: int) -> int:
+    """Return the bytes that a round's models may fill: half of its budget, see :class:`Budget`.
+
+    Parameters
+    ----------
+    memory : str, int or None
+        The budget as it is configured, see :func:`parse_memory`.
+    free : int
+        Bytes that are free; the budget by default is half of them.
+    """
+    return (parse_memory(memory) or free // 2) // 2
+
+
 def available_memory(device: torch.device) -> int:
     """Return the bytes that are free on a GPU, or in main memory for a CPU."""
     if device.type == "cuda":

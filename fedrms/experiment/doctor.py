@@ -195,7 +195,7 @@ def engine_choice(parts: Parts, trial: Trial) -> EngineChoice:
         device_reason=_why_device(parts),
         executor=made.executor if made else None,
         reason=made.reason if made else None,
-        step=_how_steps_run(trial),
+        step=_how_steps_run(trial, bool(parts.config["engine"].get("compiled"))),
         chunk=made.chunk if made else None,
         threads=made.threads if made else None,
         convolutions=any(p.dim() > 2 for p in parts.side.module.parameters()),
@@ -261,11 +261,11 @@ def _why_device(parts: Parts) -> str:
     return "the first CUDA device" if parts.device == "cuda" else "PyTorch sees no CUDA device"
 
 
-def _how_steps_run(trial: Trial) -> str | None:
+def _how_steps_run(trial: Trial, compiled: bool) -> str | None:
     if trial.decision is None:
         return None
     if not trial.decision.autograd:
         return "without autograd: a stack of linear layers, trained by plain SGD"
     if trial.untraced is not None:
         return f"as it is, because it cannot be traced: {trial.untraced}"
-    return "traced, once for each shape of batch"
+    return f"traced{' and compiled' if compiled else ''}, once for each shape of batch"

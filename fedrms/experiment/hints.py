@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from fedrms.engines.memory import room_for_models
+
 if TYPE_CHECKING:
     from fedrms.experiment.doctor import EngineChoice, RunSize, Speed
     from fedrms.experiment.machine import Machine
@@ -36,15 +38,15 @@ def _failures(speed: Speed) -> str | None:
 
 
 def _memory(config: Mapping[str, Any], size: RunSize) -> str | None:
-    if size.stack_bytes <= size.free_bytes // 4:
+    if size.stack_bytes <= room_for_models(config["engine"].get("memory"), size.free_bytes):
         return None
     lead = (
         f"the models of a round's {size.cohort:,} clients take {size.stack_bytes / 2**30:.2f} GiB, "
         f"and {size.free_bytes / 2**30:.2f} GiB are free"
     )
     if "memory" in config["engine"]:
-        needed = f"engine.memory={-(-2 * size.stack_bytes // 2**30)}GiB"
-        return f"{lead}: part of them is kept on disk, unless {needed} fits"
+        needed = -(-2 * size.stack_bytes // 2**30)
+        return f"{lead}: they are kept on disk, unless you can spare engine.memory={needed}GiB"
     return f"{lead}: lower client.fraction if memory runs out"
 
 

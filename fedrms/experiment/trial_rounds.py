@@ -23,7 +23,7 @@ from fedrms.client import LocalSettings, LocalUpdate, as_function
 from fedrms.client.schedule import full_steps, training_examples
 from fedrms.data import AnyFederation
 from fedrms.engines.executor import Decision, Executor, one_thread_an_operation
-from fedrms.engines.memory import available_memory
+from fedrms.engines.memory import available_memory, room_for_models
 from fedrms.engines.observed import Observation, ObservedGrid
 from fedrms.experiment.machine import usable_cores
 from fedrms.experiment.parts import Parts, initial_arrays
@@ -251,9 +251,10 @@ def _short_work(parts: Parts, step: float) -> tuple[LocalSettings, int]:
 
 
 def _most_clients(parts: Parts) -> int:
-    """Return how many clients' models fit into a quarter of the memory that is free."""
+    """Return how many clients' models a round holds in memory."""
     free = available_memory(torch.device(parts.side.device))
-    return int(max(1, free // 4 // model_bytes(parts.side.module)))
+    room = room_for_models(parts.config["engine"].get("memory"), free)
+    return max(1, room // model_bytes(parts.side.module))
 
 
 def _seconds_a_step(parts: Parts) -> tuple[float, float]:

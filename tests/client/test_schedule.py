@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from fedrms.client import LocalSettings
-from fedrms.client.schedule import Schedule, drops_out, schedule, work
+from fedrms.client.schedule import (
+    Schedule,
+    drops_out,
+    full_steps,
+    schedule,
+    training_examples,
+    work,
+)
 
 
 def plan_of(settings: LocalSettings, sizes: list[int], server_round: int = 1) -> Schedule:
@@ -236,3 +243,10 @@ def test_a_higher_rate_drops_those_that_a_lower_one_drops_and_more():
     low, high = (drops_out(LocalSettings(dropout=rate), 1, np.arange(500)) for rate in (0.1, 0.4))
     assert high[low].all()
     assert high.sum() > low.sum()
+
+
+@pytest.mark.parametrize("options", [{}, {"steps": 3}, {"statistic": "holdout", "epochs": 2}])
+def test_full_steps_are_those_of_a_schedule_without_stragglers(options):
+    orders, sizes = LocalSettings(batch_size=8, **options), np.array([1, 8, 9, 30])
+    steps = plan_of(orders, sizes.tolist()).steps
+    assert full_steps(orders, training_examples(orders, sizes)).tolist() == steps.tolist()

@@ -10,7 +10,7 @@ from torch import nn
 
 from fedrms.client import LocalSettings, LocalUpdate, as_function
 from fedrms.client.schedule import schedule
-from fedrms.engines.executor import Executor
+from fedrms.engines.executor import Decision, Executor
 from fedrms.engines.traced_step import trace_step
 from fedrms.engines.work import Work
 from fedrms.errors import ConfigError
@@ -197,6 +197,49 @@ def test_auto_loops_over_wide_models_and_stacks_small_ones(caplog):
         with caplog.at_level(logging.DEBUG, logger="fedrms"):
             Executor("auto").train(given)
         assert any(f"executor: {expected}" in r.getMessage() for r in caplog.records)
+
+
+def test_what_is_decided_is_what_training_does():
+    given = work(
+        MLP((16,), 3, hidden=5), sizes=RAGGED, settings=LocalSettings(batch_size=4), shape=(16,)
+    )
+    executor = Executor("auto", chunk_clients=3, threads=2)
+    decided = executor.decide(given)
+    assert executor.decision is None, "nothing was trained yet"
+    executor.train(given)
+    assert executor.decision == decided
+    small = 16 * 5 + 5 + 5 * 3 + 3
+    expected = Decision("stacked", f"linear layers only, {small} parameters", 3, 1, False)
+    assert decided == expected  # one thread: steps this small only pass Python's lock around
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"momentum": 0.9}, "103 parameters, at most 200,000"),
+        ({}, "linear layers only, 103 parameters"),
+    ],
+)
+def test_only_plain_sgd_goes_without_autograd(options, reason):
+    settings = LocalSettings(batch_size=8, **options)
+    given = work(MLP((16,), 3, hidden=5), sizes=RAGGED, settings=settings, shape=(16,))
+    decision = Executor("auto").decide(given)
+    assert (decision.reason, decision.autograd) == (reason, bool(options))
+
+
+def test_a_forced_choice_says_so_and_threads_do_not_outnumber_the_work():
+    wide = MLP((16,), 3, hidden=1000)
+    given = work(wide, sizes=[4, 4, 4], settings=LocalSettings(batch_size=4), shape=(16,))
+    decision = Executor("loop", threads=8).decide(given)
+    assert decision == Decision("loop", "engine.executor=loop", 1, 3, False)
+
+
+def test_a_step_that_cannot_be_traced_says_why(traced):
+    given = work(Branching(), sizes=[8, 8], settings=LocalSettings(batch_size=4), shape=(4,))
+    executor = Executor("auto")
+    assert executor.untraced is None
+    executor.train(given)
+    assert "data-dependent" in executor.untraced
 
 
 def test_a_trace_is_made_once_a_shape(monkeypatch):

@@ -7,7 +7,13 @@ import textwrap
 import pytest
 import torch
 
-from fedrms.engines.memory import available_memory, out_of_memory, parse_memory
+from fedrms.engines.memory import (
+    Budget,
+    available_memory,
+    out_of_memory,
+    parse_memory,
+    room_for_models,
+)
 from fedrms.errors import ConfigError
 
 
@@ -30,6 +36,13 @@ def test_a_size_is_read_as_it_is_written(written, size):
 def test_anything_else_is_refused_by_name(written):
     with pytest.raises(ConfigError, match=r"engine\.memory"):
         parse_memory(written)
+
+
+def test_models_have_half_of_the_budget_and_the_budget_half_of_what_is_free():
+    assert room_for_models("auto", free=400) == 100
+    assert room_for_models("400B", free=1) == 200
+    budget = Budget(torch.device("cpu"), 400)
+    assert budget.clients(bytes_a_model=50) == room_for_models("400B", free=1) // 50
 
 
 def test_main_memory_is_measured():
