@@ -94,7 +94,7 @@ def _speed(speed: Speed, size: RunSize) -> Rows:
         rows.append(("cut to", f"{speed.cut}; times below are for all, by the number of steps"))
     return [
         *rows,
-        ("data and model", seconds_text(speed.setup)),
+        ("data, model and engine", seconds_text(speed.setup)),
         ("first round", seconds_text(speed.first_round)),
         ("a later round", seconds_text(speed.later_round)),
         ("clients per second", rate_text(speed.clients_per_second)),

@@ -96,7 +96,7 @@ class Speed:
     cut : str or None
         What was left out to keep the measurement short; times are then scaled by steps.
     setup : float
-        Data and model, as measured.
+        Data, model and engine, as measured.
     first_round, later_round : float
         Of the whole cohort, without scoring.
     clients_per_second : float
@@ -220,6 +220,7 @@ def measured_speed(parts: Parts, trial: Trial, setup: float) -> Speed:
     scoring = max(0.0, scored - recording)
     rounds = config["rounds"]
     times_scored = -(-rounds // config["evaluate_every"])
+    setup += trial.starting
     run = setup + first_round + (rounds - 1) * later + rounds * recording + times_scored * scoring
     failures = [reason for lap in trial.laps for reason in lap.failures]
     return Speed(

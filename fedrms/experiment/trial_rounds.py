@@ -85,6 +85,8 @@ class Trial:
         How the engine trained; None if that was decided in other processes.
     untraced : str or None
         Why a step could not be traced.
+    starting : float
+        Seconds until the engine was ready: Ray's workers build data and model of their own.
     loading : float
         Seconds that the process's first gradient took beyond those after it.
     """
@@ -93,6 +95,7 @@ class Trial:
     settings: LocalSettings
     decision: Decision | None
     untraced: str | None
+    starting: float
     loading: float
 
     @property
@@ -152,6 +155,7 @@ def time_rounds(parts: Parts) -> Trial:
         settings,
         executor.decision if executor else None,
         executor.untraced if executor else None,
+        watch.starting,
         loading,
     )
 
@@ -178,6 +182,7 @@ class _Stopwatch:
         self._cohort = self._sent = 0
         self._seen = Observation([], {}, {})
         self._begun = self._started = time.perf_counter()
+        self.starting = 0.0
         self.laps: list[Lap] = []
 
     def narrow(self, messages: Sequence[Message]) -> Sequence[Message]:
@@ -198,6 +203,7 @@ class _Stopwatch:
         metrics = self._log.finish_round(server_round, arrays)
         ended = time.perf_counter()
         if server_round == 0:
+            self.starting = trained - self._begun
             self._begun = self._started = ended
             return metrics
         self.laps.append(

@@ -60,7 +60,9 @@ def lap(seconds, *, cohort=4, clients=4, steps=84, after=0.0, scored=False):
 
 def trial(parts, *laps, settings=None, autograd=False):
     decision = Decision("loop", "by hand", 1, 1, autograd)
-    return Trial(tuple(laps), settings or parts.settings, decision, None, loading=100.0)
+    return Trial(
+        tuple(laps), settings or parts.settings, decision, None, starting=0.5, loading=100.0
+    )
 
 
 def test_the_whole_run_is_the_sum_of_what_was_timed():
@@ -78,7 +80,8 @@ def test_the_whole_run_is_the_sum_of_what_was_timed():
     assert speed.clients_per_second == 2.0
     assert (speed.recording, speed.scoring) == (0.25, 0.5)
     scored = 3  # after rounds 4, 8 and 11
-    assert speed.run == 1.0 + 5.0 + 10 * 2.0 + 11 * 0.25 + scored * 0.5
+    assert speed.setup == 1.0 + 0.5
+    assert speed.run == 1.5 + 5.0 + 10 * 2.0 + 11 * 0.25 + scored * 0.5
 
 
 def test_the_first_gradient_counts_where_there_are_gradients():
