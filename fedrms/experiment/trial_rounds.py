@@ -22,9 +22,10 @@ from flwr.serverapp import Grid
 from fedrms.client import LocalSettings, LocalUpdate, as_function
 from fedrms.client.schedule import full_steps, training_examples
 from fedrms.data import AnyFederation
-from fedrms.engines.executor import Decision, Executor, one_thread_an_operation
+from fedrms.engines.executor import Decision, Executor
 from fedrms.engines.memory import available_memory, room_for_models
 from fedrms.engines.observed import Observation, ObservedGrid
+from fedrms.engines.one_thread import one_thread_an_operation
 from fedrms.experiment.machine import usable_cores
 from fedrms.experiment.parts import Parts, initial_arrays
 from fedrms.experiment.round_log import RoundLog
