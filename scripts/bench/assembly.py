@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from logging import WARNING, getLogger
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ def assemble(
     options
         For ``VectorGrid``.
     """
+    getLogger("flwr").setLevel(WARNING)  # the command keeps Flower's log off the terminal, too
     spec = workload.spec
     task = Classification(lambda: workloads.make_model(spec.model))
     module = task.init(torch.Generator().manual_seed(0))

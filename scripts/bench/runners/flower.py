@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from logging import WARNING, getLogger
 from pathlib import Path
 
 import protocol
@@ -16,6 +17,7 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 from runners.flower_client import app
 
+getLogger("flwr").setLevel(WARNING)
 arguments = protocol.arguments()
 rounds = protocol.Rounds()
 workload = arguments.workload
