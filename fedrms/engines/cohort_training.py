@@ -12,7 +12,7 @@ from fedrms.client.local_update import LocalUpdate, Tree
 from fedrms.client.reply import needs_received_losses, reply_metrics
 from fedrms.client.schedule import Schedule, schedule
 from fedrms.engines.executor import Executor
-from fedrms.engines.work import Work
+from fedrms.engines.work import Work, own_parameters
 
 SCORED_AT_ONCE = 1 << 15
 """Rows scored in one forward pass outside of training."""
@@ -99,10 +99,15 @@ def train_cohort(
     plan = schedule(settings, server_round, clients, sizes)
     starts = data.offsets[:-1][places]
     work = Work(update, received, data.columns, starts, plan, settings.lr * lr_scale)
-    stack, step_losses = executor.train(work)
+    stack, losses = executor.train(work)
 
     flat = torch.cat([value.reshape(-1) for value in received.values()])
-    other_losses, other_present = _other_losses(update, received, stack, data, places, plan)
+    other, other_present = _other_losses(update, received, stack, data, places, plan)
+    step_losses, update_norm, scored = to_host(losses, _norms(stack, flat), other)
+    other_losses = None
+    if other_present is not None:
+        other_losses = np.zeros(other_present.shape)
+        other_losses[other_present] = scored
     metrics = reply_metrics(
         settings,
         plan,
@@ -111,19 +116,19 @@ def train_cohort(
         step_losses=step_losses,
         other_losses=other_losses,
         other_present=other_present,
-        update_norm=_norms(stack, flat),
+        update_norm=update_norm,
     )
     return Trained(stack, metrics, step_losses)
 
 
-def _norms(stack: Tensor, flat: Tensor) -> np.ndarray:
+def _norms(stack: Tensor, flat: Tensor) -> Tensor:
     """Return the L2 norms of the updates, ``[cohort]``, summed in float64 a few rows at a time."""
     rows = max(1, NORMS_AT_ONCE // len(flat))
     norms = [
         torch.linalg.vector_norm(part - flat, dim=1, dtype=torch.float64)
         for part in torch.split(stack, rows)
     ]
-    return np.asarray(torch.cat(norms).cpu().numpy())
+    return torch.cat(norms)
 
 
 def _other_losses(
@@ -133,30 +138,52 @@ def _other_losses(
     data: ClientRows,
     places: np.ndarray,
     plan: Schedule,
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Score the rows that the statistic asks for outside of training (see ``reply_metrics``)."""
+) -> tuple[Tensor, np.ndarray | None]:
+    """Score the rows that the statistic asks for outside of training (see ``reply_metrics``).
+
+    Returns
+    -------
+    losses : Tensor
+        One after the other, on the device.
+    present : np.ndarray or None
+        ``[clients, rows]``: whose and which they are, in this order; None where there are none.
+    """
     at_received = needs_received_losses(update.settings, plan)
     held_out = plan.held_out.any(1) & ~at_received
     if not (at_received | held_out).any():
-        return None, None
+        return stack.new_zeros(0), None
     sizes = np.diff(data.offsets)[places]
     width = int(sizes[at_received | held_out].max())
-    losses, wanted = np.zeros((len(places), width)), np.zeros((len(places), width), bool)
-    index = np.arange(width)[None, :]
-    wanted[at_received] = (index < sizes[:, None])[at_received]
-    if wanted.any():
-        who, row = np.nonzero(wanted)
-        picked = torch.from_numpy(data.offsets[places[who]] + row)
-        for start in range(0, len(picked), SCORED_AT_ONCE):
-            part = slice(start, start + SCORED_AT_ONCE)
-            batch = {n: c[picked[part].to(c.device)] for n, c in data.columns.items()}
-            losses[who[part], row[part]] = update.losses(received, batch).detach().cpu().numpy()
-    for client in np.flatnonzero(held_out):
-        held = np.flatnonzero(plan.held_out[client])
-        picked = torch.from_numpy(data.offsets[places[client]] + held)
-        batch = {n: c[picked.to(c.device)] for n, c in data.columns.items()}
-        parts = torch.split(stack[client], [value.numel() for value in received.values()])
-        own = {n: part.view(received[n].shape) for n, part in zip(received, parts, strict=True)}
-        losses[client, held] = update.losses(own, batch).detach().cpu().numpy()
-        wanted[client, held] = True
+    wanted = (np.arange(width) < sizes[:, None]) & at_received[:, None]
+    wanted[held_out] = plan.held_out[held_out, :width]
+    who, row = np.nonzero(wanted)
+    picked = torch.from_numpy(data.offsets[places[who]] + row)
+    picked = picked.to(stack.device, non_blocking=True)
+    losses = stack.new_zeros(len(picked), dtype=torch.promote_types(stack.dtype, torch.float32))
+
+    def score(params: Tree, part: slice) -> None:
+        for start in range(part.start, part.stop, SCORED_AT_ONCE):
+            some = slice(start, min(start + SCORED_AT_ONCE, part.stop))
+            batch = {name: column[picked[some]] for name, column in data.columns.items()}
+            losses[some] = update.losses(params, batch).detach().to(losses.dtype)
+
+    if not held_out.any():
+        score(received, slice(0, len(picked)))
+        return losses, wanted
+    ends = np.cumsum(wanted.sum(1))
+    for client in np.flatnonzero(wanted.any(1)):
+        own = own_parameters(received, stack[client]) if held_out[client] else received
+        score(own, slice(int(ends[client] - wanted[client].sum()), int(ends[client])))
     return losses, wanted
+
+
+def to_host(*tensors: Tensor) -> list[np.ndarray]:
+    """Return tensors of one device as arrays: from a GPU in one transfer, waited for once."""
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        return [tensor.numpy() for tensor in tensors]
+    together = torch.cat([tensor.double().reshape(-1) for tensor in tensors]).cpu()
+    parts = torch.split(together, [tensor.numel() for tensor in tensors])
+    return [
+        part.view(tensor.shape).to(tensor.dtype).numpy()
+        for part, tensor in zip(parts, tensors, strict=True)
+    ]

@@ -18,8 +18,7 @@ from torch import Tensor
 from fedrms.client.local_update import Tree
 from fedrms.engines.dense_network import DenseNetwork
 from fedrms.engines.products import descend, forward, takes_onednn
-from fedrms.engines.traced_training import own_parameters
-from fedrms.engines.work import Batches, Work
+from fedrms.engines.work import Batches, Work, own_parameters
 
 SCORES_AT_ONCE = 1 << 20
 """Most class scores kept at a time, to read the losses from."""
@@ -112,7 +111,7 @@ def train_alone(network: DenseNetwork, work: Work, row: Tensor, batches: Batches
     Tensor
         ``[steps, batch]`` losses before each update.
     """
-    params = own_parameters(work, row)
+    params = own_parameters(work.received, row)
     layers = [(params[w], None if b is None else params[b]) for w, b in network.layers]
     losses = batches.present.new_empty(batches.rows.shape)[:, 0]
     counts = batches.present[:, 0].sum(1).int().tolist()

@@ -124,7 +124,7 @@ class Executor:
         """Why a step could not be traced; None where none was refused."""
         return self._steps["loop"].refused or self._steps["stacked"].refused
 
-    def train(self, work: Work) -> tuple[Tensor, np.ndarray]:
+    def train(self, work: Work) -> tuple[Tensor, Tensor]:
         """Train the cohort.
 
         Where memory runs out, stacks are halved once, for this round and those after it.
@@ -134,8 +134,8 @@ class Executor:
         stack : Tensor
             ``[cohort, parameters]`` trained parameters, one row a client, in the order of
             ``work.received``.
-        losses : np.ndarray
-            ``[steps, cohort, batch]`` losses before each update.
+        losses : Tensor
+            ``[steps, cohort, batch]`` losses before each update, on the same device.
 
         Raises
         ------
@@ -171,7 +171,7 @@ class Executor:
         return self.train(work)
 
     @torch.no_grad()
-    def _train(self, work: Work) -> tuple[Tensor, np.ndarray]:
+    def _train(self, work: Work) -> tuple[Tensor, Tensor]:
         cohort, self._last_chunk = len(work.starts), 0
         flat = torch.cat([value.reshape(-1) for value in work.received.values()])
         stack = flat.new_empty(cohort, len(flat))
@@ -187,7 +187,7 @@ class Executor:
                 parts,
                 self._workers(flat),
             )
-        return stack, losses.cpu().numpy()
+        return stack, losses
 
     @torch.no_grad()
     def decide(self, work: Work) -> Decision:

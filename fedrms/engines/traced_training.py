@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from fedrms.client.local_update import State, Tree
 from fedrms.engines.traced_step import StepCache
-from fedrms.engines.work import Batches, Work
+from fedrms.engines.work import Batches, Work, own_parameters
 
 SHRINK = 0.85
 """A stack is cut when the clients still at work fall below this share of it."""
@@ -63,7 +62,7 @@ def train_alone(steps: StepCache, work: Work, row: Tensor, batches: Batches) -> 
     Tensor
         ``[steps, batch]`` losses before each update.
     """
-    state = _begin(work, own_parameters(work, row), batches.lr[0])
+    state = _begin(work, own_parameters(work.received, row), batches.lr[0])
     losses = batches.present.new_zeros(batches.rows.shape)[:, 0]
     for t, (index, present) in enumerate(
         zip(batches.rows[:, 0], batches.present[:, 0], strict=True)
@@ -72,15 +71,6 @@ def train_alone(steps: StepCache, work: Work, row: Tensor, batches: Batches) -> 
         batch["present"] = present
         losses[t] = steps.step(work.update, state, batch)(state, batch)
     return losses
-
-
-def own_parameters(work: Work, row: Tensor) -> dict[str, Tensor]:
-    """Return a flat row of parameters as views by name."""
-    parts = torch.split(row, [value.numel() for value in work.received.values()])
-    return {
-        name: part.view(value.shape)
-        for (name, value), part in zip(work.received.items(), parts, strict=True)
-    }
 
 
 def _begin(work: Work, params: dict[str, Tensor], lr: Tensor) -> State:

@@ -90,3 +90,12 @@ def batches_of(
         active=np.searchsorted(-counts, -np.arange(longest)).tolist(),
         lr=torch.from_numpy(work.lr[part]).to(flat),
     )
+
+
+def own_parameters(received: Tree, row: Tensor) -> Tree:
+    """Return one client's flat row of parameters as views by name, in the order of ``received``."""
+    parts = torch.split(row, [value.numel() for value in received.values()])
+    return {
+        name: part.view(value.shape)
+        for (name, value), part in zip(received.items(), parts, strict=True)
+    }

@@ -15,6 +15,7 @@ from fedrms.server.clip import clip_factors, clipped, update_norms
 from fedrms.server.combine import COMBINE, bind_rule
 from fedrms.server.log import log
 from fedrms.server.row_blocks import Stack
+from fedrms.server.weighted_mean import mean_where_it_lies
 
 NORMALIZE = ("sum", "mean", "none")
 
@@ -96,8 +97,16 @@ class Aggregation:
         weights : np.ndarray
             ``[clients]`` from :meth:`weights`.
         """
+        clips = self.clip_norm is not None or self.clip_median is not None
+        if (
+            isinstance(parameters, Tensor)
+            and parameters.device != received.device
+            and self.combine == "mean"
+            and not clips
+        ):
+            return mean_where_it_lies(parameters, received, torch.from_numpy(weights))
         parameters = parameters.to(received.device)
-        if self.clip_norm is not None or self.clip_median is not None:
+        if clips:
             norms = update_norms(parameters, received)
             factors = clip_factors(norms, largest=self.clip_norm, times_median=self.clip_median)
             if self.combine == "mean":  # a shorter update is one of less weight

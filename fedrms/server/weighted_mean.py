@@ -22,6 +22,8 @@ AT_ONCE = 4
 """Groups whose sums are kept before they are added up."""
 WIDTH = 1 << 16
 """Most columns handled at a time: fewer calls, and the groups' sums still stay in caches."""
+WIDE_CELLS = 1 << 26
+"""Numbers of a stack on a GPU that are turned into float64 at a time."""
 CONVERTED = 16
 """Clients that are turned into float64 at a time."""
 ONES = torch.ones(AT_ONCE, dtype=torch.float64)
@@ -71,6 +73,23 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
 
     over_columns(combine, parameters.shape, WIDTH)
     return step
+
+
+def mean_where_it_lies(parameters: Tensor, received: Tensor, weights: Tensor) -> Tensor:
+    """Return :func:`mean` of a stack on a GPU, computed there in float64: only the step leaves it.
+
+    Parameters
+    ----------
+    parameters : Tensor
+        ``[clients, parameters]`` on any device.
+    received, weights : Tensor
+        ``[parameters]`` and ``[clients]`` float64, in main memory.
+    """
+    share = weights.to(parameters.device)
+    width = max(1, WIDE_CELLS // max(1, len(weights)))
+    sums = [share @ block.double() for block in parameters.split(width, 1)]  # type: ignore[no-untyped-call]
+    step = torch.cat(sums).to(received.device) - weights.sum() * received.double()
+    return step.to(received.dtype)
 
 
 class _Rows:

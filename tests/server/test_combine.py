@@ -252,3 +252,16 @@ def test_an_option_that_cannot_work_is_refused_with_its_key(
     with pytest.raises(ConfigError) as caught:
         bind_rule(name, options)
     assert caught.value.key == f"strategy.combine_options.{key}"
+
+
+@pytest.mark.parametrize("width", [1, 3, 1 << 26])
+def test_the_mean_of_a_stack_elsewhere_is_the_mean(width: int, monkeypatch) -> None:
+    draw = torch.Generator().manual_seed(0)
+    models, received = torch.randn(20, 7, generator=draw), torch.randn(7, generator=draw)
+    weights = torch.rand(20, generator=draw).double()
+    weights /= weights.sum()
+    monkeypatch.setattr(weighted_mean, "WIDE_CELLS", width)
+    ours = weighted_mean.mean_where_it_lies(models, received, weights)
+    expected = weights @ models.double() - received.double()
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, expected.float(), rtol=1e-6, atol=1e-7)
