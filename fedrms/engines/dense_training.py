@@ -133,10 +133,13 @@ def _steps_alone(
     examples, y = work.columns["x"].flatten(1), work.columns["y"][rows][:, None]
     outputs, batch = layers[-1][0].shape[0], rows.shape[1]
     scores = layers[0][0].new_zeros(len(rows), outputs, batch)
-    target = torch.zeros_like(scores).scatter_(1, y, 1.0) if classify else y.to(scores.dtype)
+    if classify:
+        target = (y == torch.arange(outputs, device=y.device)[:, None]).to(scores.dtype)
+    else:
+        target = y.to(scores.dtype)
     scale = -float(batches.lr[0]) * (1 if classify else 2)
     large = [takes_onednn(weight, batch) for weight, _ in layers]
-    last = len(layers) - 1
+    last, ones = len(layers) - 1, scores.new_ones(batch)
     columns = [bias if bias is None else bias[:, None] for _, bias in layers]
     turned = [weight.t() for weight, _ in layers]
     for own, kept, wanted, count in zip(
@@ -168,7 +171,7 @@ def _steps_alone(
             below = turned[layer].mm(slope) if layer else None
             descend(weight, slope, given[layer], given_turned[layer], rate, large[layer])
             if bias is not None:
-                bias.add_(slope.sum(1), alpha=rate)
+                bias.addmv_(slope, ones if count == batch else ones[:count], alpha=rate)
             if below is not None:
                 slope = threshold_backward(below, given[layer], 0)
     losses = -scores.gather(1, y)[:, 0] if classify else scores[:, 0].square()
