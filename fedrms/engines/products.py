@@ -1,4 +1,4 @@
-"""Matrix products of linear layers, by the library that is faster on this processor.
+"""Which library multiplies the matrices of a linear layer faster on this processor.
 
 PyTorch multiplies float32 matrices with MKL, which leaves the AVX-512 units of AMD processors
 unused; oneDNN, which PyTorch brings for convolutions, uses them. From about 100,000 weights on
@@ -43,34 +43,3 @@ def takes_onednn(weight: Tensor, batch: int) -> bool:
         and weight.device.type == "cpu"
         and mkl_is_held_back()
     )
-
-
-def forward(
-    weight: Tensor, bias: Tensor | None, given: Tensor, turned: Tensor, onednn: bool
-) -> Tensor:
-    """Return ``weight @ given + bias``, ``[outputs, batch]``.
-
-    Parameters
-    ----------
-    weight, bias : Tensor
-        ``[outputs, inputs]`` and ``[outputs, 1]``.
-    given, turned : Tensor
-        ``[inputs, batch]``, and the same the other way round.
-    onednn : bool
-        From :func:`takes_onednn`.
-    """
-    if onednn:
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(weight, turned, None, "none", [], "")
-        return result if bias is None else result.add_(bias)
-    return weight.mm(given) if bias is None else torch.addmm(bias, weight, given)
-
-
-def descend(
-    weight: Tensor, slope: Tensor, given: Tensor, turned: Tensor, rate: float, onednn: bool
-) -> None:
-    """Add ``rate * slope @ turned`` to the weight, where slope is ``[outputs, batch]``."""
-    if onednn:
-        step = torch.ops.mkldnn._linear_pointwise(slope, given, None, "none", [], "")
-        weight.add_(step, alpha=rate)
-    else:
-        weight.addmm_(slope, turned, alpha=rate)

@@ -5,6 +5,7 @@ import torch
 
 from fedrms.client import LocalSettings
 from fedrms.engines import products
+from fedrms.engines.dense_steps import descend, forward
 from fedrms.engines.executor import Executor
 from fedrms.tasks.models import MLP
 
@@ -17,15 +18,15 @@ BOTH = [False, pytest.param(True, marks=needs_onednn)]
 
 def tensors():
     draw = torch.Generator().manual_seed(0)
-    return [torch.randn(*shape, generator=draw) for shape in ((7, 5), (7, 1), (5, 3), (7, 3))]
+    return [torch.randn(*shape, generator=draw) for shape in ((7, 5), (7,), (5, 3), (7, 3))]
 
 
 @pytest.mark.parametrize("onednn", BOTH)
 def test_forward_is_the_product_and_the_bias(onednn):
     weight, bias, given, _ = tensors()
-    result = products.forward(weight, bias, given, given.t(), onednn)
-    torch.testing.assert_close(result, weight @ given + bias)
-    plain = products.forward(weight, None, given, given.t(), onednn)
+    result = forward(weight, bias, given, given.t(), onednn)
+    torch.testing.assert_close(result, weight @ given + bias[:, None])
+    plain = forward(weight, None, given, given.t(), onednn)
     torch.testing.assert_close(plain, weight @ given)
 
 
@@ -33,7 +34,7 @@ def test_forward_is_the_product_and_the_bias(onednn):
 def test_descend_adds_the_gradient_of_a_linear_layer(onednn):
     weight, _, given, slope = tensors()
     expected = weight - 0.5 * slope @ given.t()
-    products.descend(weight, slope, given, given.t(), -0.5, onednn)
+    descend(weight, slope, given, given.t(), -0.5, onednn)
     torch.testing.assert_close(weight, expected)
 
 
