@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -170,7 +171,7 @@ def trace_step(
     example += [batch[name] for name in leaves.columns]
     graph = make_fx(flat_step, decomposition_table=CHANNELS_LAST)(*example)
     in_place = _simplify(graph, example, len(leaves.inputs))
-    call: Callable[..., Any] = graph
+    call: Callable[..., Any] = _without_lock(graph, example)
     if compiled:
         on_gpu = example[0].device.type == "cuda"
         call = torch.compile(graph, dynamic=False, mode="reduce-overhead" if on_gpu else None)
@@ -185,6 +186,22 @@ def trace_step(
         return losses
 
     return run
+
+
+def _without_lock(graph: GraphModule, example: list[Tensor]) -> Callable[..., Any]:
+    """Return the graph for TorchScript's interpreter, or as it is where that cannot take it.
+
+    The interpreter runs a step without Python's lock, and with half of its cost an operation.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            inputs = tuple(tensor.clone() for tensor in example)
+            made: Callable[..., Any] = torch.jit.trace(graph, inputs, check_trace=False)  # type: ignore[no-untyped-call]
+        except (RuntimeError, AttributeError, NotImplementedError) as error:
+            log.debug("the step stays under Python's lock: %s", str(error).splitlines()[0])
+            return graph
+    return made
 
 
 def _simplify(graph: GraphModule, example: list[Tensor], state_leaves: int) -> list[bool]:
