@@ -56,7 +56,12 @@ def stacked_steps(
         if active[t] != width:
             width = active[t]
             mine = [weight[:width] for weight in weights]
-            offsets = [None if bias is None else bias[:width] for bias in biases]
+            offsets = []
+            for bias in biases:
+                if bias is None:
+                    offsets.append(None)
+                else:
+                    offsets.append(bias[:width])
         x = examples.index_select(0, rows[t, : width * batch]).view(width, batch, -1)
         given = [x]
         for layer in range(last):

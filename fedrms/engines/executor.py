@@ -28,11 +28,11 @@ from fedrms.client.local_update import Tree
 from fedrms.engines import dense_training, traced_training
 from fedrms.engines.dense_network import DenseNetwork, dense_network
 from fedrms.engines.memory import out_of_memory, release_memory
-from fedrms.engines.one_thread import one_thread_an_operation
 from fedrms.engines.products import takes_onednn
 from fedrms.engines.traced_step import StepCache, decisive
 from fedrms.engines.work import Batches, Work, batches_of
 from fedrms.errors import RunError
+from fedrms.server.one_thread import one_thread_an_operation
 
 log = logging.getLogger("fedrms")
 
@@ -45,8 +45,6 @@ DENSE_CHUNK_LEAST = 5
 """Clients that are stacked at least: fewer do not pay for the launch of an operation."""
 TRIAL_STEPS = 3
 UNSTACKABLE = "clients cannot be stacked"
-SMALL = 8192
-"""Parameters up to which threads do not pay: a step is shorter than passing Python's lock."""
 STACKED_UP_TO = 200_000
 """Parameters up to which ``auto`` stacks clients on a CPU (measured: docs/benchmarks.md)."""
 
@@ -219,9 +217,8 @@ class Executor:
         list(self._pool.map(run, parts))
 
     def _workers(self, flat: Tensor) -> int:
-        """Return how many threads share the parts; small steps only pass Python's lock around."""
-        small = flat.numel() <= SMALL
-        return 1 if small or flat.device.type != "cpu" else self._threads
+        """Return how many threads share the parts."""
+        return self._threads if flat.device.type == "cpu" else 1
 
     @torch.no_grad()
     def _run(

@@ -25,12 +25,12 @@ from fedrms.data import AnyFederation
 from fedrms.engines.executor import Decision, Executor
 from fedrms.engines.memory import available_memory, room_for_models
 from fedrms.engines.observed import Observation, ObservedGrid
-from fedrms.engines.one_thread import one_thread_an_operation
 from fedrms.experiment.machine import usable_cores
 from fedrms.experiment.parts import Parts, initial_arrays
 from fedrms.experiment.round_log import RoundLog
 from fedrms.experiment.run import TIMEOUT, quiet_flower
 from fedrms.results import Recorder
+from fedrms.server.one_thread import one_thread_an_operation
 
 STEP_SECONDS = 0.3
 """For how long single steps are tried."""

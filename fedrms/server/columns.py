@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedrms.server.one_thread import one_thread_an_operation
+
 LEAST = 1 << 24
 """Numbers of a stack from which threads are worth starting: a mean of them takes 3 ms."""
 
@@ -36,12 +38,9 @@ def over_columns(work: Callable[[slice], None], shape: Sequence[int], width: int
     allowed = torch.get_num_threads()
     threads = min(allowed, len(blocks)) if clients * columns >= LEAST else 1
     if threads <= 1:
-        torch.set_num_threads(1)  # operations parted among busy cores wait for each other
-        try:
+        with one_thread_an_operation():
             for block in blocks:
                 work(block)
-        finally:
-            torch.set_num_threads(allowed)
         return
     # The threads' own operations must not part into threads again.
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:

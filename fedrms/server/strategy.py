@@ -10,6 +10,7 @@ With every scale equal it is FedAvg, exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 from typing import Any
@@ -23,9 +24,11 @@ from fedrms.errors import ConfigError
 from fedrms.server.aggregation import Aggregation, choose
 from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
 from fedrms.server.cohort import Cohort, Layout, identity_in, read_replies, sender
+from fedrms.server.columns import LEAST
 from fedrms.server.laws import Law
 from fedrms.server.log import log
 from fedrms.server.membership import Membership
+from fedrms.server.one_thread import one_thread_an_operation
 from fedrms.server.orders import Orders
 from fedrms.server.server_optimizer import ServerOptimizer
 
@@ -229,6 +232,13 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Clip, scale and combine the round's replies, and step the server optimizer."""
+        cells = len(self._sent) * sum(Layout.of(self._received).sizes)
+        with nullcontext() if cells >= LEAST else one_thread_an_operation():
+            return self._aggregate(server_round, replies)
+
+    def _aggregate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         layout = Layout.of(self._received)
         known = {} if _stacked(replies) else self._addressees()
         cohort = read_replies(replies, layout, known, weighted_by=self.weighted_by_key)

@@ -18,12 +18,12 @@ COUNT_FAULTS = """
     def steps(count):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         for _ in range(count):
-            held = [torch.ones(1_000_000) for _ in range(5)]  # 4 MB each, like activations
+            held = torch.ones(10_000_000)  # 40 MB: glibc gives so large a block back at once
             del held
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     steps(3)
-    print(steps(50))
+    print(steps(20))
 """
 
 
