@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import overload
+from collections.abc import Mapping, Sequence
 
 import torch
 from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
@@ -12,9 +11,10 @@ from fedrms.client.app import CLIENT_RAISED
 from fedrms.engines.flower_border import number
 from fedrms.server.cohort import Layout, StackedReplies
 from fedrms.server.lazy_array import LazyArray
+from fedrms.server.lazy_messages import LazyMessages
 
 
-class CohortReplies(Sequence[Message]):
+class CohortReplies(LazyMessages):
     """The lazy answer to a TRAIN round.
 
     Flower's own strategies iterate it and get ordinary messages, made only then. The
@@ -39,12 +39,12 @@ class CohortReplies(Sequence[Message]):
         stacked: StackedReplies,
         layout: Layout,
     ) -> None:
+        super().__init__(len(sent))
         self._sent = sent
         self._clients = clients
         self._stacked = stacked
         self._layout = layout
         self._row: Mapping[object, int] = {c: row for row, c in enumerate(stacked.clients)}
-        self._made: dict[int, Message] = {}
 
     @property
     def stacked(self) -> StackedReplies | None:
@@ -55,24 +55,6 @@ class CohortReplies(Sequence[Message]):
     def record(self) -> StackedReplies:
         """The stack as the clients sent it, whatever was done to the messages since."""
         return self._stacked
-
-    def __len__(self) -> int:
-        return len(self._sent)
-
-    @overload
-    def __getitem__(self, index: int) -> Message: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Message]: ...
-    def __getitem__(self, index: int | slice) -> Message | list[Message]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        position = range(len(self))[index]
-        if position not in self._made:
-            self._made[position] = self._make(position)
-        return self._made[position]
-
-    def __iter__(self) -> Iterator[Message]:
-        return (self[i] for i in range(len(self)))
 
     def _make(self, position: int) -> Message:
         sent, client = self._sent[position], self._clients[position]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import overload
+from collections.abc import Sequence
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
+from fedrms.server.lazy_messages import LazyMessages
 
-class Orders(Sequence[Message]):
+
+class Orders(LazyMessages):
     """The messages of a round, made only where somebody asks for one.
 
     A grid in this process reads whom they go to and what they say, and a message costs more
@@ -38,6 +39,7 @@ class Orders(Sequence[Message]):
         config: tuple[str, ConfigRecord],
         lr_scale: np.ndarray | None = None,
     ) -> None:
+        super().__init__(len(nodes))
         self.nodes = nodes
         self.message_type = message_type
         self.arrays = arrays[1]
@@ -45,29 +47,13 @@ class Orders(Sequence[Message]):
         self.lr_scale = lr_scale
         self._keys = arrays[0], config[0]
         self._shared = RecordDict({arrays[0]: arrays[1], config[0]: config[1]})
-        self._made: dict[int, Message] = {}
 
-    def __len__(self) -> int:
-        return len(self.nodes)
-
-    @overload
-    def __getitem__(self, index: int) -> Message: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Message]: ...
-    def __getitem__(self, index: int | slice) -> Message | list[Message]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        position = range(len(self))[index]
-        if position not in self._made:
-            self._made[position] = Message(
-                self._content(position),
-                dst_node_id=self.nodes[position],
-                message_type=self.message_type,
-            )
-        return self._made[position]
-
-    def __iter__(self) -> Iterator[Message]:
-        return (self[i] for i in range(len(self)))
+    def _make(self, position: int) -> Message:
+        return Message(
+            self._content(position),
+            dst_node_id=self.nodes[position],
+            message_type=self.message_type,
+        )
 
     def _content(self, position: int) -> RecordDict:
         if self.lr_scale is None:
