@@ -110,7 +110,7 @@ class Contender:
         self.peak_mb = 0.0
         self.accuracy = float("nan")
 
-    def round(self) -> None:
+    def round(self, *, counted: bool = True) -> None:
         """Run one round; the first is timed from the start of the command."""
         assert self._process.stdin is not None
         before = self._ticks() if self._many and self.first else 0.0
@@ -120,10 +120,11 @@ class Contender:
         except BrokenPipeError:
             raise EngineError(self._last_words()) from None
         line = self._read()
-        if self.first:
+        self.rounds += 1
+        if self.first and counted:
             self.seconds.append(line["seconds"])
             self.cpu.append(self._ticks() - before if self._many else line["cpu"])
-        else:
+        elif not self.first:
             self.first = time.perf_counter() - self._began
             self.first_cpu = self._ticks()
         self.peak_mb = max(self.peak_mb, self._memory())

@@ -1,10 +1,11 @@
 """Time whole rounds of fedrms and its peers side by side on one core.
 
 ``python scripts/bench/engines.py --quick`` takes a few minutes. Every engine is a process of
-its own, pinned to the same core, with one thread; round 2 of all engines is followed by round 3
-of all engines, and so on. Flower runs its rounds as a block before the others, because its
-workers poll while they wait. Correctness comes first: the ceiling against autograd, fedrms
-against the naive loop on the same batches, and the final accuracy of everyone.
+its own, pinned to the same core, with one thread; they take turns, in rotating order. Where rounds
+are short a turn has several, and its first is not counted: it finds the caches full of the others'
+data, which rounds of a real run do not. Flower runs its rounds as a block before the others,
+because its workers poll while they wait. Correctness comes first: the ceiling against autograd,
+fedrms against the naive loop on the same batches, and the final accuracy of everyone.
 
 ``--cores 2`` gives every engine two cores and tells it to use two threads; ``--device cuda``
 runs those that can on a GPU.
@@ -162,11 +163,13 @@ class Bench:
             running.pop(name).stop()
             _say(f"  {name} failed: {problem}")
 
-        for number in range(1, rounds):
+        turn = self._workload.spec.turn
+        for number, first in enumerate(range(1, rounds, turn)):
             order = list(running)
             for name in order[number % len(order) :] + order[: number % len(order)]:
                 try:
-                    running[name].round()
+                    for after in range(min(turn, rounds - first)):
+                        running[name].round(counted=turn == 1 or after > 0)
                 except EngineError as problem:
                     drop(name, problem)
         for name in list(running):
@@ -199,7 +202,7 @@ class Bench:
             "engine": name,
             "cores": len(self._options.cores),
             "device": self._options.device,
-            "rounds": len(times) + 1,
+            "rounds": contender.rounds,
             "warm": warm,
             "seconds": middle,
             "iqr": high - low,

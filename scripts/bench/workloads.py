@@ -23,7 +23,10 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Spec:
-    """A workload before its data: ``model`` is one of :func:`make_model`."""
+    """A workload before its data: ``model`` is one of :func:`make_model`.
+
+    ``turn`` is how many rounds an engine runs before it is the next one's turn.
+    """
 
     model: str
     clients: int
@@ -31,13 +34,14 @@ class Spec:
     lr: float
     examples: int
     rounds: int
+    turn: int = 1
 
 
 SPECS = {
-    "softmax-100": Spec("softmax", 100, 10, 0.5, 60, 24),
-    "softmax-1000": Spec("softmax", 1000, 10, 0.5, 60, 14),
-    "softmax-100-long": Spec("softmax", 100, 10, 0.5, 500, 14),
-    "mlp-10": Spec("mlp", 10, 32, 0.1, 600, 20),
+    "softmax-100": Spec("softmax", 100, 10, 0.5, 60, 41, turn=5),
+    "softmax-1000": Spec("softmax", 1000, 10, 0.5, 60, 21, turn=4),
+    "softmax-100-long": Spec("softmax", 100, 10, 0.5, 500, 21, turn=4),
+    "mlp-10": Spec("mlp", 10, 32, 0.1, 600, 25, turn=4),
     "mlp-100": Spec("mlp", 100, 32, 0.1, 600, 9),
     "cnn-10": Spec("cnn", 10, 32, 0.05, 600, 7),
     "cifar-resnet8-10": Spec("resnet8", 10, 32, 0.05, 600, 6),
