@@ -17,7 +17,6 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,9 +25,9 @@ from torch import Tensor
 
 from fedrms.client.local_update import Tree
 from fedrms.engines import dense_training, traced_training
+from fedrms.engines.choice import STACKED_UP_TO, Decision, rule, stack_size
 from fedrms.engines.dense_network import DenseNetwork, dense_network
 from fedrms.engines.memory import out_of_memory, release_memory
-from fedrms.engines.products import takes_onednn
 from fedrms.engines.traced_step import StepCache, decisive
 from fedrms.engines.work import Batches, Work, batches_of
 from fedrms.errors import RunError
@@ -36,42 +35,8 @@ from fedrms.server.one_thread import one_thread_an_operation
 
 log = logging.getLogger("fedrms")
 
-EXECUTORS = ("auto", "stacked", "loop", "measure")
-CHUNK_BYTES = 2 << 20
-"""Parameters of a chunk on a CPU: what its caches hold."""
-DENSE_CHUNK_BYTES = 3 << 18
-"""Parameters and examples of a chunk of linear layers on a CPU, where less is written."""
-DENSE_CHUNK_LEAST = 5
-"""Clients that are stacked at least: fewer do not pay for the launch of an operation."""
 TRIAL_STEPS = 3
 UNSTACKABLE = "clients cannot be stacked"
-STACKED_UP_TO = 200_000
-"""Parameters up to which ``auto`` stacks clients on a CPU (measured: docs/benchmarks.md)."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """How a cohort is trained, and why.
-
-    Attributes
-    ----------
-    executor : str
-        ``stacked`` or ``loop``.
-    reason : str
-        Why, in words.
-    chunk : int
-        Clients in a stack; 1 in a loop.
-    threads : int
-        Worker threads that share the stacks, or the clients.
-    autograd : bool
-        False for stacks of linear layers, which are trained without it.
-    """
-
-    executor: str
-    reason: str
-    chunk: int
-    threads: int
-    autograd: bool
 
 
 class Executor:
@@ -198,7 +163,7 @@ class Executor:
     def _decide(self, work: Work, order: np.ndarray, flat: Tensor) -> Decision:
         name, reason = self._choose(work, order, flat)
         cohort = len(work.starts)
-        chunk = 1 if name == "loop" else self._chunk(work, flat, cohort)
+        chunk = 1 if name == "loop" else self._chunk(work, flat)
         threads = min(self._workers(flat), -(-cohort // chunk))
         return Decision(name, reason, chunk, threads, autograd=self._network(work) is None)
 
@@ -283,24 +248,17 @@ class Executor:
         return self._chosen[key]
 
     def _trial(self, work: Work, order: np.ndarray, flat: Tensor) -> tuple[str, str]:
+        ruled = rule(work, flat, self._network(work)) if self._choice == "auto" else None
+        if ruled is not None:
+            return ruled
         on_cpu, size = flat.device.type == "cpu", f"{len(flat):,} parameters"
-        convolves = any(value.dim() > 2 for value in work.received.values())
-        if on_cpu and self._choice == "auto":
-            if convolves:
-                return "loop", "the model has convolutions, which are slower in batches on a CPU"
-            if len(flat) > STACKED_UP_TO:
-                return "loop", f"{size}, more than {STACKED_UP_TO:,}"
-        network = self._network(work)
-        if on_cpu and self._choice == "auto" and network is not None:
-            batch = work.plan.rows.shape[2]
-            if any(takes_onednn(work.received[weight], batch) for weight, _ in network.layers):
-                return "loop", f"linear layers only, large enough for oneDNN, {size}"
-        if self._choice == "auto" and network is not None:
-            return "stacked", f"linear layers only, {size}"
-        chunk = order[: self._chunk(work, flat, len(order))]
+        self._last_chunk = self._chunk(work, flat)
+        chunk = order[: self._last_chunk]
         try:
             stacked = self._cost("stacked", work, chunk, flat)
         except RuntimeError as error:
+            if out_of_memory(error):
+                raise
             return "loop", f"{UNSTACKABLE}: {str(error).strip().splitlines()[0]}"
         if not on_cpu or self._choice == "auto":
             limit = f", at most {STACKED_UP_TO:,}" if on_cpu else f" on {flat.device}"
@@ -324,17 +282,8 @@ class Executor:
             seconds = time.perf_counter() - started
         return seconds / len(part) / min(TRIAL_STEPS, int(few.plan.steps[0]))
 
-    def _chunk(self, work: Work, flat: Tensor, cohort: int) -> int:
-        if self._chunk_clients is not None:
-            return self._chunk_clients
-        if flat.device.type != "cpu":
-            return cohort
-        if self._network(work) is None:
-            return min(max(1, CHUNK_BYTES // (len(flat) * flat.element_size())), cohort)
-        example = work.columns["x"][0].numel() if len(work.columns["x"]) else 1
-        cells = len(flat) + work.plan.rows.shape[2] * example
-        fits = DENSE_CHUNK_BYTES // (cells * flat.element_size())
-        return int(min(max(DENSE_CHUNK_LEAST, fits), cohort))
+    def _chunk(self, work: Work, flat: Tensor) -> int:
+        return self._chunk_clients or stack_size(work, flat, self._network(work))
 
 
 def _wide(parameters: Tensor) -> torch.dtype:

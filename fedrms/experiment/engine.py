@@ -16,8 +16,9 @@ from flwr.serverapp import Grid
 
 from fedrms.client import ClientSide, client_app
 from fedrms.client.local_update import PRECISIONS
+from fedrms.engines.choice import EXECUTORS
 from fedrms.engines.cohort_trainer import CohortTrainer
-from fedrms.engines.executor import EXECUTORS, Executor
+from fedrms.engines.executor import Executor
 from fedrms.engines.memory import parse_memory
 from fedrms.engines.simulated_grid import SimulatedGrid
 from fedrms.engines.vector import VectorGrid

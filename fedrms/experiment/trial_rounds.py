@@ -22,7 +22,8 @@ from flwr.serverapp import Grid
 from fedrms.client import LocalSettings, LocalUpdate, as_function
 from fedrms.client.schedule import full_steps, training_examples
 from fedrms.data import AnyFederation
-from fedrms.engines.executor import Decision, Executor
+from fedrms.engines.choice import Decision
+from fedrms.engines.executor import Executor
 from fedrms.engines.memory import available_memory, room_for_models
 from fedrms.engines.observed import Observation, ObservedGrid
 from fedrms.experiment.machine import usable_cores

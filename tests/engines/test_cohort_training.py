@@ -7,7 +7,7 @@ import torch
 from fedrms.client import LocalSettings
 from fedrms.client.train import train_client
 from fedrms.engines import VectorGrid
-from fedrms.engines.executor import EXECUTORS
+from fedrms.engines.choice import EXECUTORS
 
 from ..client.by_hand import federation, parameters, problem, update_of
 from .by_hand import arrays_of, orders, train_one_by_one, train_stacked

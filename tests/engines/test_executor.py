@@ -10,7 +10,8 @@ from torch import nn
 
 from fedrms.client import LocalSettings, LocalUpdate, as_function
 from fedrms.client.schedule import schedule
-from fedrms.engines.executor import Decision, Executor
+from fedrms.engines.choice import Decision
+from fedrms.engines.executor import Executor
 from fedrms.engines.traced_step import trace_step
 from fedrms.engines.work import Work
 from fedrms.errors import ConfigError
