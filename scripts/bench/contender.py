@@ -104,6 +104,7 @@ class Contender:
         self._timer = threading.Timer(limit, self.stop)
         self._timer.daemon = True
         self._timer.start()
+        self.rounds = 0
         self.first = self.first_cpu = 0.0
         self.seconds: list[float] = []
         self.cpu: list[float] = []
