@@ -127,13 +127,13 @@ class Bench:
         finished: dict[str, Contender] = {}
         for name, rounds in blocks.items():
             contender = self._start(name, rounds)
-            if contender is not None and self._rest({name: contender}, rounds):
+            if contender is not None and self._rest({name: contender}, rounds, turn=1):
                 finished[name] = contender
         running = {}
         for name in names:
             if name not in blocks and (contender := self._start(name, self._rounds)):
                 running[name] = contender
-        self._rest(running, self._rounds)
+        self._rest(running, self._rounds, self._workload.spec.turn)
         finished |= running
         rows = [self._row(n, finished[n]) for n in names if n in finished]
         self._compare(rows)
@@ -156,14 +156,13 @@ class Bench:
         _say(f"  {name}: first round after {contender.first:.1f} s")
         return contender
 
-    def _rest(self, running: dict[str, Contender], rounds: int) -> bool:
-        """Run rounds 2 and on in turns; drop an engine that fails."""
+    def _rest(self, running: dict[str, Contender], rounds: int, turn: int) -> bool:
+        """Run rounds 2 and on, some in a turn; drop an engine that fails."""
 
         def drop(name: str, problem: EngineError) -> None:
             running.pop(name).stop()
             _say(f"  {name} failed: {problem}")
 
-        turn = self._workload.spec.turn
         for number, first in enumerate(range(1, rounds, turn)):
             order = list(running)
             for name in order[number % len(order) :] + order[: number % len(order)]:
