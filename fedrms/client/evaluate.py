@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from torch import nn
 
 from fedrms.client.local_update import Tree, as_function
 from fedrms.data import AnyFederation
-from fedrms.tasks import Task
+from fedrms.one_thread import one_thread_an_operation
+from fedrms.tasks import Apply, Task
+
+WORTH_THREADS = 1 << 26
+"""Test examples times parameters from which an operation is worth several threads."""
 
 
 @torch.no_grad()
@@ -30,22 +37,28 @@ def evaluate(
     dict
         ``loss`` and the task's metric, each ``[test examples]`` float64.
     """
-    apply = as_function(module)
-    device = next(iter(params.values())).device
-    parts: list[dict[str, torch.Tensor]] = []
+    small = len(federation.test_y) * sum(value.numel() for value in params.values()) < WORTH_THREADS
     training = module.training
     module.eval()
+    with one_thread_an_operation() if small else nullcontext():
+        parts = list(_scores(task, as_function(module), params, federation, batch_size))
+    module.train(training)
+    return {
+        name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]
+    }
+
+
+def _scores(
+    task: Task, apply: Apply, params: Tree, federation: AnyFederation, batch_size: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    device = next(iter(params.values())).device
     for start in range(0, len(federation.test_y), batch_size):
         rows = slice(start, start + batch_size)
         batch = {
             "x": torch.from_numpy(federation.test_x[rows]).to(device),
             "y": torch.from_numpy(federation.test_y[rows]).to(device),
         }
-        parts.append(task.metrics(apply, params, batch))
-    module.train(training)
-    return {
-        name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]
-    }
+        yield task.metrics(apply, params, batch)
 
 
 def evaluate_client(

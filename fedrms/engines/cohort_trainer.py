@@ -23,9 +23,9 @@ from fedrms.engines.cohort_training import ClientRows, train_cohort
 from fedrms.engines.executor import Executor
 from fedrms.engines.memory import Budget
 from fedrms.engines.on_disk import on_disk
+from fedrms.one_thread import one_thread_an_operation
 from fedrms.server.client_scaler import ClientId
 from fedrms.server.cohort import Layout, StackedReplies
-from fedrms.server.one_thread import one_thread_an_operation
 from fedrms.server.row_blocks import RowBlocks, Stack
 from fedrms.tasks import Task
 

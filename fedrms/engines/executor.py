@@ -31,7 +31,7 @@ from fedrms.engines.memory import out_of_memory, release_memory
 from fedrms.engines.traced_step import StepCache, decisive
 from fedrms.engines.work import Batches, Work, batches_of
 from fedrms.errors import RunError
-from fedrms.server.one_thread import one_thread_an_operation
+from fedrms.one_thread import one_thread_an_operation
 
 log = logging.getLogger("fedrms")
 

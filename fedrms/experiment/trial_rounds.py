@@ -30,8 +30,8 @@ from fedrms.experiment.machine import usable_cores
 from fedrms.experiment.parts import Parts, initial_arrays
 from fedrms.experiment.round_log import RoundLog
 from fedrms.experiment.run import TIMEOUT, quiet_flower
+from fedrms.one_thread import one_thread_an_operation
 from fedrms.results import Recorder
-from fedrms.server.one_thread import one_thread_an_operation
 
 STEP_SECONDS = 0.3
 """For how long single steps are tried."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedrms.server.one_thread import one_thread_an_operation
+from fedrms.one_thread import one_thread_an_operation
 
 LEAST = 1 << 24
 """Numbers of a stack from which threads are worth starting: a mean of them takes 3 ms."""

@@ -21,6 +21,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
 
 from fedrms.errors import ConfigError
+from fedrms.one_thread import one_thread_an_operation
 from fedrms.server.aggregation import Aggregation, choose
 from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
 from fedrms.server.cohort import Cohort, Layout, identity_in, read_replies, sender
@@ -28,7 +29,6 @@ from fedrms.server.columns import LEAST
 from fedrms.server.laws import Law
 from fedrms.server.log import log
 from fedrms.server.membership import Membership
-from fedrms.server.one_thread import one_thread_an_operation
 from fedrms.server.orders import Orders
 from fedrms.server.server_optimizer import ServerOptimizer
 

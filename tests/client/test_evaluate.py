@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
+from fedrms.client import evaluate as evaluate_module
 from fedrms.client.evaluate import evaluate
 from fedrms.data import Examples
 
@@ -42,3 +44,21 @@ def test_dropout_layers_rest_while_a_model_is_scored():
     one, two = (evaluate(task, module, parameters(module), clients) for _ in range(2))
     np.testing.assert_array_equal(one["loss"], two["loss"])
     assert module.training
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(10**9, 1), (1, 2)])
+def test_a_small_test_set_is_scored_on_one_thread_and_a_large_one_on_all(
+    limit, expected, monkeypatch
+):
+    monkeypatch.setattr(evaluate_module, "WORTH_THREADS", limit)
+    task, module = problem()
+    seen = []
+    module.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        evaluate(task, module, parameters(module), federation([5]))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [expected]
