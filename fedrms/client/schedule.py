@@ -75,7 +75,8 @@ def schedule(
     orders = np.stack(
         [
             _epoch_order(
-                *(settings.seed, server_round, clients, e, sizes, held_out, width * batch, batch)
+                *(settings.seed, server_round, clients, e, sizes, held_out, train_sizes),
+                *(width * batch, batch),
             )
             for e in epochs
         ]
@@ -157,6 +158,7 @@ def _epoch_order(
     epoch: int,
     sizes: np.ndarray,
     held_out: np.ndarray,
+    train_sizes: np.ndarray,
     width: int,
     batch: int,
 ) -> np.ndarray:
@@ -165,7 +167,6 @@ def _epoch_order(
     Padding of a client's last batch repeats its first row.
     """
     order = np.zeros((len(clients), width), dtype=np.int64)
-    own = sizes - held_out.sum(1)
     for group in similar_sizes(sizes):
         longest = int(sizes[group].max())
         rising = _shuffled_rows(
@@ -173,8 +174,8 @@ def _epoch_order(
         )
         inside = min(width, longest)
         order[group, :inside] = rising[:, :inside]
-    padding = own[:, None] + np.arange(batch)
-    who, which = np.nonzero(padding < -(-own[:, None] // batch) * batch)
+    padding = train_sizes[:, None] + np.arange(batch)
+    who, which = np.nonzero(padding < -(-train_sizes[:, None] // batch) * batch)
     order[who, padding[who, which]] = order[who, 0]
     return order
 

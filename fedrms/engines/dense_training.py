@@ -19,7 +19,7 @@ from fedrms.client.local_update import Tree
 from fedrms.engines.dense_network import DenseNetwork
 from fedrms.engines.dense_steps import compiled, lone_steps, stacked_steps
 from fedrms.engines.products import takes_onednn
-from fedrms.engines.work import Batches, Work, own_parameters
+from fedrms.engines.work import Batches, Work, own_parameters, repeated_parameters
 
 SCORES_AT_ONCE = 1 << 20
 """Most class scores kept at a time, to read the losses from."""
@@ -38,7 +38,7 @@ def train_stacked(network: DenseNetwork, work: Work, batches: Batches) -> tuple[
         ``[steps, clients, batch]`` before each update.
     """
     clients = batches.rows.shape[1]
-    params = {n: p.repeat(clients, *(1,) * p.dim()) for n, p in work.received.items()}
+    params = repeated_parameters(work.received, clients)
     layers = [(params[w], None if b is None else params[b]) for w, b in network.layers]
     outputs = layers[-1][0].shape[1]
     losses = batches.present.new_empty(batches.rows.shape)

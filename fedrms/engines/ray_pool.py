@@ -130,8 +130,6 @@ class WorkerPool:
             worker = self._starting[ref]
             try:
                 self._started(ref)
-            except ray.exceptions.RayTaskError as error:
-                raise startup_problem(error, worker.where) from error
             except ray.exceptions.RayError as error:
                 log.debug("%s", error)
                 raise startup_death(error, worker.where) from error
@@ -145,10 +143,17 @@ class WorkerPool:
         self._starting[actor.hello.remote()] = worker
 
     def _started(self, ref: Any) -> None:
-        """Take a starting worker one step on: placed, then built, then idle."""
+        """Take a starting worker one step on: placed, then built, then idle.
+
+        What is wrong with the worker's own start is raised as :func:`startup_problem` says it;
+        Ray's errors, for one that died, pass through.
+        """
         ray = load_ray()
         worker = self._starting.pop(ref)
-        answer = ray.get(ref)
+        try:
+            answer = ray.get(ref)
+        except ray.exceptions.RayTaskError as error:
+            raise startup_problem(error, worker.where) from error
         if worker.placed:
             self._idle.append(worker)
             return
@@ -236,8 +241,6 @@ class WorkerPool:
         worker = self._starting[ref]
         try:
             self._started(ref)
-        except ray.exceptions.RayTaskError as error:
-            raise startup_problem(error, worker.where) from error
         except ray.exceptions.RayError as error:
             log.debug("%s", error)
             self._lost_starts += 1

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fedrms.client.local_update import State, Tree
 from fedrms.engines.traced_step import StepCache
-from fedrms.engines.work import Batches, Work, own_parameters
+from fedrms.engines.work import Batches, Work, own_parameters, repeated_parameters
 
 SHRINK = 0.85
 """A stack is cut when the clients still at work fall below this share of it."""
@@ -23,7 +23,7 @@ def train_stacked(steps: StepCache, work: Work, batches: Batches) -> tuple[Tree,
         ``[steps, clients, batch]`` before each update.
     """
     clients = batches.rows.shape[1]
-    params = {n: p.repeat(clients, *(1,) * p.dim()) for n, p in work.received.items()}
+    params = repeated_parameters(work.received, clients)
     everyone = state = _begin(work, params, batches.lr)
     losses = batches.present.new_zeros(batches.rows.shape)
     width = clients

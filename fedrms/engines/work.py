@@ -92,6 +92,11 @@ def batches_of(
     )
 
 
+def repeated_parameters(received: Tree, clients: int) -> Tree:
+    """Return a copy of the received model for each client: ``[clients, ...]`` by name."""
+    return {name: value.repeat(clients, *(1,) * value.dim()) for name, value in received.items()}
+
+
 def own_parameters(received: Tree, row: Tensor) -> Tree:
     """Return one client's flat row of parameters as views by name, in the order of ``received``."""
     parts = torch.split(row, [value.numel() for value in received.values()])

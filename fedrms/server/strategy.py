@@ -232,14 +232,14 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Clip, scale and combine the round's replies, and step the server optimizer."""
-        cells = len(self._sent) * sum(Layout.of(self._received).sizes)
+        layout = Layout.of(self._received)
+        cells = len(self._sent) * sum(layout.sizes)
         with nullcontext() if cells >= LEAST else one_thread_an_operation():
-            return self._aggregate(server_round, replies)
+            return self._aggregate(server_round, replies, layout)
 
     def _aggregate(
-        self, server_round: int, replies: Iterable[Message]
+        self, server_round: int, replies: Iterable[Message], layout: Layout
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        layout = Layout.of(self._received)
         known = {} if _stacked(replies) else self._addressees()
         cohort = read_replies(replies, layout, known, weighted_by=self.weighted_by_key)
         self._learn_names(replies, cohort)
