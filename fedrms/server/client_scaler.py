@@ -20,6 +20,9 @@ from fedrms.server.laws import Law, bind_law
 
 __all__ = ["ClientId", "ClientScaler", "Scales"]
 
+MEMORIES = ("ema", "cumulative")
+"""How past rounds are kept: with weights that fall, or all alike."""
+
 
 @dataclass(frozen=True)
 class Scales:
@@ -28,7 +31,7 @@ class Scales:
     Attributes
     ----------
     ema : np.ndarray
-        v_k, loss squared, before bias correction.
+        v_k, loss squared, before bias correction; with ``memory="cumulative"`` the mean.
     rms : np.ndarray
         r_k, units of loss.
     scale : np.ndarray
@@ -61,6 +64,12 @@ class ClientScaler:
         rounds; 1 forgets by the clock.
     warmup : int
         Rounds in which everyone's scale stays 1 while the estimates gather.
+    memory : str
+        ``ema`` forgets, as RMSProp does. ``cumulative`` is the mean of all rounds that the
+        client took part in, each with weight 1 / count: it never forgets, as the sum of
+        Adagrad (Duchi, Hazan and Singer 2011), so it is steadier where a client's noise
+        stays the same and slow where it changes. It reads neither `decay` nor
+        `bias_correction`, and no `staleness`. For no memory at all set ``decay=0``.
 
     Notes
     -----
@@ -79,7 +88,18 @@ class ClientScaler:
         bias_correction: bool = True,
         staleness: float = 0.0,
         warmup: int = 0,
+        memory: str = "ema",
     ) -> None:
+        if memory not in MEMORIES:
+            raise ConfigError(
+                "strategy.memory", f"there is no {memory!r}", f"choose one of {', '.join(MEMORIES)}"
+            )
+        if memory == "cumulative" and staleness:
+            raise ConfigError(
+                "strategy.staleness",
+                f"is {staleness}, but strategy.memory=cumulative forgets nothing",
+                "set it to 0, or strategy.memory=ema",
+            )
         if not 0.0 <= decay < 1.0:
             raise ConfigError("strategy.decay", f"is {decay}", "set it in [0, 1)")
         if not 0.0 <= staleness <= 1.0:
@@ -90,6 +110,7 @@ class ClientScaler:
         self.bias_correction = bias_correction
         self.staleness = staleness
         self.warmup = warmup
+        self.memory = memory
         self._law = bind_law(law, law_options)
         self._index = ClientIndex()
         self._ema = np.zeros(0)
@@ -129,11 +150,15 @@ class ClientScaler:
         where = self._index.add(clients)
         self._make_room()
         earlier = self._rms(where[where < known])
-        missed = np.maximum(0, server_round - 1 - self._last_round[where])
-        missed[self._gathered[where] == 0.0] = 0
-        keep = self.decay ** (1.0 + self.staleness * missed)
-        self._ema[where] = keep * self._ema[where] + (1.0 - keep) * statistic
-        self._gathered[where] = keep * self._gathered[where] + (1.0 - keep)
+        if self.memory == "cumulative":
+            self._gathered[where] += 1.0
+            self._ema[where] += (statistic - self._ema[where]) / self._gathered[where]
+        else:
+            missed = np.maximum(0, server_round - 1 - self._last_round[where])
+            missed[self._gathered[where] == 0.0] = 0
+            keep = self.decay ** (1.0 + self.staleness * missed)
+            self._ema[where] = keep * self._ema[where] + (1.0 - keep) * statistic
+            self._gathered[where] = keep * self._gathered[where] + (1.0 - keep)
         self._last_round[where] = server_round
         rms = self._rms(where)
         self._sorted_rms = exchange(self._sorted_rms, earlier, rms)
@@ -163,8 +188,9 @@ class ClientScaler:
         -------
         dict
             ``clients``, ids in the order in which they were first seen: an int64 array, or
-            a list where some are names; and ``ema``, ``gathered``, ``last_round``, an array
-            each in the same order.
+            a list where some are names; and ``ema``, ``gathered`` (the weight of the average,
+            or the count of rounds of a cumulative mean), ``last_round``, an array each in the
+            same order.
         """
         known = len(self._index)
         return {
@@ -194,7 +220,8 @@ class ClientScaler:
 
     def _rms(self, where: np.ndarray) -> np.ndarray:
         ema = self._ema[where]
-        mean = ema / self._gathered[where] if self.bias_correction else ema
+        corrected = self.bias_correction and self.memory == "ema"
+        mean = ema / self._gathered[where] if corrected else ema
         return np.asarray(np.sqrt(mean))
 
 

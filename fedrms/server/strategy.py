@@ -79,7 +79,7 @@ class FedRMS(Strategy):
         From noise to scale, see :mod:`fedrms.server.laws`; ``uniform`` is FedAvg.
     law_options : mapping, optional
         The law's parameters, such as ``{"threshold": 1.5}``.
-    decay, bias_correction, staleness, warmup
+    decay, bias_correction, staleness, warmup, memory
         See :class:`ClientScaler`.
     apply_to : str (default: "update")
         ``update`` scales what a client sends; ``local_lr`` sends the scale to the client,
@@ -126,6 +126,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         bias_correction: bool = True,
         staleness: float = 0.0,
         warmup: int = 0,
+        memory: str = "ema",
         normalize: str = "sum",
         apply_to: str = "update",
         combine: str = "mean",
@@ -162,6 +163,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             bias_correction=bias_correction,
             staleness=staleness,
             warmup=warmup,
+            memory=memory,
         )
         self.aggregation = Aggregation(
             normalize=normalize,
@@ -196,7 +198,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         """Log the strategy's settings."""
         log(INFO, "\t├──> Client scaling:")
         log(INFO, "\t│\t├── Statistic: %s of %s losses", self.moment, self.statistic)
-        log(INFO, "\t│\t├── Law: %s | decay: %s", self._law_name, self.scaler.decay)
+        kept = (
+            f"decay: {self.scaler.decay}" if self.scaler.memory == "ema" else "memory: cumulative"
+        )
+        log(INFO, "\t│\t├── Law: %s | %s", self._law_name, kept)
         log(INFO, "\t│\t└── Applied to: %s", self.apply_to)
         log(INFO, "\t├──> Normalize: %s", self.aggregation.normalize)
         log(INFO, "\t├──> Combine: %s", self.aggregation.combine)

@@ -1,4 +1,5 @@
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -307,3 +308,54 @@ def test_a_million_clients_take_less_than_fifty_megabytes() -> None:
     finally:
         tracemalloc.stop()
     assert scaler.nbytes < held < 50e6
+
+
+@quickly
+@given(gradients=st.lists(st.floats(-10, 10), min_size=1, max_size=12))
+def test_a_cumulative_memory_is_adagrads_sum_over_the_count(gradients: list[float]) -> None:
+    weight = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adagrad([weight])
+    scaler = ClientScaler(memory="cumulative")
+    for count, gradient in enumerate(gradients, start=1):
+        weight.grad = torch.tensor([gradient], dtype=torch.float64)
+        optimizer.step()
+        scales = scaler.update(count, [0], np.array([gradient**2]))
+        mean = float(optimizer.state[weight]["sum"]) / count
+        assert scales.ema[0] == pytest.approx(mean, rel=1e-12)
+        assert scales.rms[0] == pytest.approx(mean**0.5, rel=1e-12)
+
+
+def test_when_noise_moves_an_average_forgets_and_a_cumulative_mean_does_not() -> None:
+    """A client is clean (u = 0) for 8 rounds and noisy (u = 1) for the next 8."""
+    statistics = [0.0] * 8 + [1.0] * 8
+    assert ema_after(ClientScaler(0.5), statistics) == pytest.approx(1 - 0.5**8)
+    assert ema_after(ClientScaler(memory="cumulative"), statistics) == pytest.approx(0.5)
+    assert ema_after(ClientScaler(0.0), statistics) == 1.0
+
+
+def test_a_cumulative_memory_counts_the_rounds_that_a_client_took_part_in() -> None:
+    scaler = ClientScaler(memory="cumulative")
+    scaler.update(1, [0, 1], np.array([4.0, 9.0]))
+    scaler.update(7, [1], np.array([1.0]))
+    assert scaler.rms() == pytest.approx({0: 2.0, 1: 5.0**0.5})
+
+
+def test_a_cumulative_memory_goes_on_from_a_checkpoint() -> None:
+    first = ClientScaler(memory="cumulative")
+    first.update(1, [3], np.array([2.0]))
+    second = ClientScaler(memory="cumulative")
+    second.load_state_dict(first.state_dict())
+    assert second.update(2, [3], np.array([5.0])).ema.tolist() == [3.5]
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"memory": "sum"}, "strategy.memory"),
+        ({"memory": "cumulative", "staleness": 0.5}, "strategy.staleness"),
+    ],
+)
+def test_an_impossible_memory_names_its_key(options: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ClientScaler(**options)
+    assert caught.value.key == key
