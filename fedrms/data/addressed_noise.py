@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrms.data.levels import schedule
+from fedrms.data.levels import ORDERS, relabelled, schedule
 from fedrms.data.noise import KINDS
 from fedrms.data.options import choose, number, one_of, read, sequence, switch
 from fedrms.errors import ConfigError
@@ -137,10 +137,17 @@ def decide_by_address(
             "noise", f"{name} flips class labels, and this data has none", "choose noise=none"
         )
     switch("noise.spare_rare", options["spare_rare"])
+    if one_of("noise.order", options["order"], ORDERS) != "random":
+        raise ConfigError(
+            "noise.order",
+            f"data={source} draws each client's level alone, and sizes cannot be compared",
+            "leave it random",
+        )
     redrawn = _redrawn(seed, source, options["drift"])
     if name == "fedcorr":
         rho, tau = (number(f"noise.{key}", options[key], 0, 1) for key in ("rho", "tau"))
-        return AddressedNoise(seed, rho, tau, 1.0, redrawn=redrawn)
+        share = relabelled(options["relabel"], num_classes or 0)
+        return AddressedNoise(seed, rho, tau * share, share, redrawn=redrawn)
     if options["levels"] is not None:
         raise ConfigError(
             "noise.levels",

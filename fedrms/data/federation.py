@@ -195,7 +195,8 @@ def build(
         return build_population(seed, clients, data, partition, noise)
     dataset, examples_per_client = load(seed, clients, data)
     shared = split(seed, clients, dataset, examples_per_client, partition)
-    decided = decide(seed, dataset.task, dataset.num_classes, shared.rare, noise)
+    sizes = np.array([len(rows) for rows in shared.rows])
+    decided = decide(seed, dataset.task, dataset.num_classes, shared.rare, sizes, noise)
     by_owner = partition["name"] == "natural" and dataset.test_natural_ids is not None
     return lay_out(seed, dataset, shared, decided, by_owner)
 

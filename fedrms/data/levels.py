@@ -15,6 +15,9 @@ from fedrms.randomness import generator
 Levels = NDArray[np.float64]
 Schedule = list[tuple[int, Levels]]
 
+ORDERS = ("random", "by_size", "against_size")
+"""How levels go with clients' sizes: not at all, the noisiest are the largest, or smallest."""
+
 
 def spread(
     seed: int,
@@ -76,11 +79,31 @@ def spread(
     return result
 
 
-def fedcorr(seed: int, spared: NDArray[np.bool_], *, rho: float, tau: float) -> Levels:
+def fedcorr(
+    seed: int, spared: NDArray[np.bool_], num_classes: int, *, rho: float, tau: float, relabel: str
+) -> Levels:
     """Make each client noisy with probability `rho`, at a level ~ U(tau, 1).
 
     The protocol of FedCorr (Xu et al. 2022, arXiv:2204.04677), each client's draw at its
     own address.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed.
+    spared : array of bool, ``[clients]``
+        Clients that are never noisy.
+    num_classes : int
+        Number of classes.
+    rho, tau : float
+        Probability that a client is noisy; its lowest level.
+    relabel : {"other", "any"}
+        What the level is a rate of, see :func:`relabelled`.
+
+    Returns
+    -------
+    array, float64 ``[clients]``
+        Rates of wrong labels.
     """
     rho, tau = number("noise.rho", rho, 0, 1), number("noise.tau", tau, 0, 1)
     result = np.zeros(len(spared))
@@ -88,7 +111,49 @@ def fedcorr(seed: int, spared: NDArray[np.bool_], *, rho: float, tau: float) -> 
         draw = generator(seed, "noise-clients", int(client))
         if draw.random() < rho:
             result[client] = draw.uniform(tau, 1.0)
-    return result
+    return result * relabelled(relabel, num_classes)
+
+
+def relabelled(relabel: str, num_classes: int) -> float:
+    """Return how many of the labels that FedCorr draws anew come out wrong.
+
+    ``other`` draws among the other classes: all. ``any`` draws among all classes, as the
+    authors' code does, and hits the right one once in `num_classes`: to draw anew at a
+    rate m is to flip to another class at the rate m (1 - 1 / num_classes).
+    """
+    any_class = one_of("noise.relabel", relabel, ("other", "any")) == "any"
+    return 1 - 1 / num_classes if any_class else 1.0
+
+
+def by_size(
+    seed: int, levels: Levels, spared: NDArray[np.bool_], sizes: NDArray[np.int64], order: str
+) -> Levels:
+    """Deal levels out again in the order of the clients' sizes.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed; it decides between clients of the same size.
+    levels : array, ``[clients]``
+        As they were drawn; the same levels come back, dealt otherwise.
+    spared : array of bool, ``[clients]``
+        Clients that keep theirs.
+    sizes : array of int, ``[clients]``
+        Training examples of each client.
+    order : {"random", "by_size", "against_size"}
+        As they are; the largest clients get the highest levels; the smallest do.
+
+    Returns
+    -------
+    array, float64 ``[clients]``
+    """
+    if one_of("noise.order", order, ORDERS) == "random":
+        return levels
+    members = generator(seed, "noise-order").permutation(np.flatnonzero(~spared))
+    rising = members[np.argsort(sizes[members], kind="stable")]
+    dealt = levels.copy()
+    dealt[rising if order == "by_size" else rising[::-1]] = np.sort(levels[members])
+    return dealt
 
 
 def explicit(key: str, levels: Any, clients: int, ceiling: float) -> Levels:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data.dataset import Scale, Task
-from fedrms.data.levels import Levels, Schedule, fedcorr, schedule, spread
+from fedrms.data.levels import Levels, Schedule, by_size, fedcorr, schedule, spread
 from fedrms.data.options import choose, one_of, positive, read, switch
 from fedrms.errors import ConfigError
 from fedrms.randomness import generator
@@ -55,7 +55,11 @@ class Noise:
 
 def _spread_defaults(low: float, high: float, **more: Any) -> dict[str, Any]:
     spread_over = {"fraction": 0.4, "low": low, "high": high, "spacing": "linear", "levels": None}
-    return {**spread_over, "spare_rare": True, "drift": (), **more}
+    return {**spread_over, **DEALT, **more}
+
+
+DEALT: dict[str, Any] = {"order": "random", "spare_rare": True, "drift": ()}
+"""Options of every kind: to whom levels go."""
 
 
 KINDS: dict[str, Kind] = {
@@ -76,7 +80,7 @@ KINDS: dict[str, Kind] = {
             degrees_of_freedom=3,
         ),
     ),
-    "fedcorr": Kind("labels", 1.0, {"rho": 0.6, "tau": 0.5, "spare_rare": True, "drift": ()}),
+    "fedcorr": Kind("labels", 1.0, {"rho": 0.6, "tau": 0.5, "relabel": "other", **DEALT}),
 }
 
 
@@ -85,6 +89,7 @@ def decide(
     task: Task,
     num_classes: int | None,
     rare: NDArray[np.bool_],
+    sizes: NDArray[np.int64],
     noise: Mapping[str, Any],
 ) -> Noise:
     """Decide every client's noise level in every round.
@@ -97,6 +102,8 @@ def decide(
         What is learned; labels can be flipped only where there are at least two classes.
     rare : array of bool, ``[clients]``
         Clients that are never chosen while ``spare_rare`` holds.
+    sizes : array of int, ``[clients]``
+        Training examples of each client, for ``order``.
     noise : mapping
         ``name``, and the options of that name in `KINDS`.
 
@@ -124,11 +131,19 @@ def decide(
         return Noise(name, options, [(1, np.zeros(len(rare)))])
     spared = rare & switch("noise.spare_rare", options.pop("spare_rare"))
     drift = options.pop("drift")
+    order = options.pop("order")
+    if options.get("levels") is not None and order != "random":
+        raise ConfigError(
+            "noise.order",
+            f"is {order!r}, but noise.levels says who gets which level",
+            "leave one of them out",
+        )
     if name == "fedcorr":
-        first = fedcorr(seed, spared, rho=options["rho"], tau=options["tau"])
+        first = fedcorr(seed, spared, num_classes or 0, **options)
     else:
         keys = ("fraction", "low", "high", "spacing", "levels")
         first = spread(seed, spared, kind.ceiling, **{key: options.pop(key) for key in keys})
+    first = by_size(seed, first, spared, sizes, order)
     if name == "missing":
         one_of("noise.fill", options["fill"], ("mean", "zero"))
     if name == "target":

@@ -111,7 +111,8 @@ def main(arguments: list[str] | None = None) -> None:
         dataset, _ = load(0, 1, {"name": "parquet", **options})
         count = len(set(np.asarray(dataset.natural_ids).tolist()))
         shared = split(0, count, dataset, None, {"name": "natural"})
-        clean = decide(0, dataset.task, dataset.num_classes, shared.rare, {"name": "none"})
+        sizes = np.array([len(rows) for rows in shared.rows])
+        clean = decide(0, dataset.task, dataset.num_classes, shared.rare, sizes, {"name": "none"})
         write_arrow(lay_out(0, dataset, shared, clean), folder)
     except ConfigError as error:
         parser.error(str(error))

@@ -69,6 +69,13 @@ def test_fedcorr_is_a_share_rho_at_levels_uniform_from_tau_to_one() -> None:
     assert levels[levels > 0].mean() == pytest.approx(0.9, abs=0.005)
 
 
+def test_relabelling_among_all_four_classes_spares_one_label_in_four() -> None:
+    noise = {"name": "fedcorr", "rho": 1.0, "tau": 0.8, "relabel": "any"}
+    levels = decide_by_address(0, "x", 4, noise).levels_of(MANY, 1)
+    assert 0.6 <= levels.min() < 0.61
+    assert 0.74 < levels.max() <= 0.75
+
+
 def test_drift_draws_all_levels_anew_from_its_round_on() -> None:
     noise = decide(drift=[{"round": 3, "levels": "shuffle"}])
     before, at, after = (noise.levels_of(MANY, round) for round in (2, 3, 9))
@@ -98,6 +105,8 @@ def test_without_noise_labels_are_the_very_array() -> None:
         ({"drift": [{"round": 2, "levels": [0.1]}]}, 10, "noise.drift"),
         ({"drift": [{"round": 1, "levels": "shuffle"}]}, 10, "noise.drift.round"),
         ({"name": "fedcorr", "rho": 2}, 10, "noise.rho"),
+        ({"name": "fedcorr", "relabel": "none"}, 10, "noise.relabel"),
+        ({"order": "by_size"}, 10, "noise.order"),
         ({"name": "gamma"}, 10, "noise"),
         ({"foo": 1}, 10, "noise.foo"),
     ],

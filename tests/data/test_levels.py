@@ -9,10 +9,14 @@ from fedrms.data.noise import decide
 from fedrms.errors import ConfigError
 
 NOBODY = np.zeros(20, bool)
+SIZES = np.arange(20, 0, -1)
 
 
-def levels_of(noise: dict[str, Any], rare: Any = NOBODY, seed: int = 0) -> Any:
-    return decide(seed, "classification", 10, np.asarray(rare), noise).schedule[0][1]
+def levels_of(
+    noise: dict[str, Any], rare: Any = NOBODY, seed: int = 0, sizes: Any = None, classes: int = 10
+) -> Any:
+    sizes = np.full(len(rare), 50) if sizes is None else np.asarray(sizes)
+    return decide(seed, "classification", classes, np.asarray(rare), sizes, noise).schedule[0][1]
 
 
 def test_eight_of_twenty_clients_are_noisy_at_evenly_spaced_rates() -> None:
@@ -28,7 +32,7 @@ def test_the_noisy_count_rounds_halves_up() -> None:
 
 def test_log_spacing_has_equal_ratios() -> None:
     noise = {"name": "target"}
-    levels = np.sort(decide(0, "regression", None, NOBODY, noise).schedule[0][1])
+    levels = np.sort(decide(0, "regression", None, NOBODY, SIZES, noise).schedule[0][1])
     assert levels[[0, -1]] == pytest.approx([0.1, 3.0])
     assert levels[1:] / levels[:-1] == pytest.approx(np.full(19, 30 ** (1 / 19)))
 
@@ -57,10 +61,56 @@ def test_fedcorr_draws_who_is_noisy_and_how_much() -> None:
     assert np.array_equal(levels_of({"name": "fedcorr", "rho": 0.3, "tau": 0.6}), levels[:20])
 
 
+def test_relabelling_among_all_classes_spares_one_label_in_ten() -> None:
+    other, every = (levels_of({"name": "fedcorr", "relabel": name}) for name in ("other", "any"))
+    np.testing.assert_allclose(every, 0.9 * other)
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [("by_size", [0.6, 0, 0.5, 0.4, 0]), ("against_size", [0, 0.6, 0, 0.4, 0.5])],
+)
+def test_the_noisiest_clients_are_the_largest_or_the_smallest(
+    order: str, expected: list[float]
+) -> None:
+    noise = {"name": "label", "fraction": 0.6, "low": 0.4, "high": 0.6, "order": order}
+    for seed in range(3):
+        levels = levels_of(noise, np.zeros(5, bool), seed, [90, 20, 80, 60, 30])
+        assert levels == pytest.approx(expected)
+
+
+def test_between_clients_of_one_size_the_seed_decides() -> None:
+    noise = {"name": "label", "fraction": 0.5, "order": "by_size"}
+    drawn = [levels_of(noise, np.zeros(4, bool), seed, [10, 10, 50, 10]) for seed in range(20)]
+    assert all(levels[2] == 0.8 for levels in drawn)
+    assert {int(np.flatnonzero(levels == 0.3)[0]) for levels in drawn} == {0, 1, 3}
+
+
+def test_levels_in_the_order_of_sizes_spare_rare_clients() -> None:
+    noise = {"name": "label", "fraction": 0.5, "order": "by_size"}
+    rare = np.array([True, False, False, False])
+    assert levels_of(noise, rare, 0, [100, 10, 30, 20]) == pytest.approx([0, 0, 0.8, 0.3])
+
+
+def test_fedcorrs_levels_go_by_size_as_well() -> None:
+    drawn, dealt = (
+        levels_of({"name": "fedcorr", "order": order}, sizes=SIZES)
+        for order in ("random", "against_size")
+    )
+    assert dealt.tolist() == np.sort(drawn).tolist()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.4, 0.4), (0.38, 0.42)])
+def test_every_client_can_be_about_equally_noisy(low: float, high: float) -> None:
+    """The negative control: FedNoisy's globalized noise (arXiv:2306.11650), and nearly so."""
+    levels = levels_of({"name": "label", "fraction": 1.0, "low": low, "high": high})
+    assert np.sort(levels) == pytest.approx(np.linspace(low, high, 20))
+
+
 def test_a_shuffle_deals_the_same_levels_anew_and_leaves_rare_clients_alone() -> None:
     rare = np.arange(20) < 3
     drift = [{"round": 5, "levels": "shuffle"}, {"round": 9, "levels": "shuffle"}]
-    plan = decide(1, "classification", 10, rare, {"name": "label", "drift": drift}).schedule
+    plan = decide(1, "classification", 10, rare, SIZES, {"name": "label", "drift": drift}).schedule
     assert [start for start, _ in plan] == [1, 5, 9]
     first, second, third = (levels for _, levels in plan)
     assert np.array_equal(np.sort(first), np.sort(second))
@@ -89,6 +139,9 @@ def test_a_shuffle_deals_the_same_levels_anew_and_leaves_rare_clients_alone() ->
         ({"name": "label", "levels": 0.5}, "noise.levels"),
         ({"name": "label", "spare_rare": "yes"}, "noise.spare_rare"),
         ({"name": "missing", "fill": "median", "fraction": 0.1}, "noise.fill"),
+        ({"name": "label", "order": "by_name", "fraction": 0.1}, "noise.order"),
+        ({"name": "label", "order": "by_size", "levels": [0.1] * 20}, "noise.order"),
+        ({"name": "fedcorr", "relabel": "none"}, "noise.relabel"),
         ({"name": "fedcorr", "rho": 2}, "noise.rho"),
         ({"name": "fedcorr", "tau": -1}, "noise.tau"),
         ({"name": "target"}, "noise"),
@@ -104,24 +157,24 @@ def test_a_shuffle_deals_the_same_levels_anew_and_leaves_rare_clients_alone() ->
 )
 def test_an_impossible_noise_names_its_key(noise: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        decide(0, "classification", 10, np.arange(20) < 3, noise)
+        decide(0, "classification", 10, np.arange(20) < 3, SIZES, noise)
     assert caught.value.key == key
 
 
 @pytest.mark.parametrize("name", ["label", "label_pairflip", "fedcorr"])
 def test_label_noise_on_a_regression_names_the_kinds_that_fit(name: str) -> None:
     with pytest.raises(ConfigError, match="choose noise=target") as caught:
-        decide(0, "regression", None, NOBODY, {"name": name})
+        decide(0, "regression", None, NOBODY, SIZES, {"name": name})
     assert caught.value.key == "noise"
 
 
 def test_target_noise_options_are_checked() -> None:
     for option, value in (("distribution", "cauchy"), ("degrees_of_freedom", 0)):
         with pytest.raises(ConfigError) as caught:
-            decide(0, "regression", None, NOBODY, {"name": "target", option: value})
+            decide(0, "regression", None, NOBODY, SIZES, {"name": "target", option: value})
         assert caught.value.key == f"noise.{option}"
 
 
 def test_a_misspelt_option_is_answered_with_the_right_one() -> None:
     with pytest.raises(ConfigError, match=r"did you mean noise\.fraction\?"):
-        decide(0, "classification", 10, NOBODY, {"name": "label", "fractoin": 0.5})
+        decide(0, "classification", 10, NOBODY, SIZES, {"name": "label", "fractoin": 0.5})
