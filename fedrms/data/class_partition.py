@@ -1,4 +1,4 @@
-"""Partitions that divide classes: Dirichlet mixes, label-sorted shards, rare classes."""
+"""Partitions that divide classes: Dirichlet mixes, memberships, sorted shards, rare classes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fedrms.data.dataset import Dataset
 from fedrms.data.dealing import Partition, Rows, deal, shuffled
-from fedrms.data.options import positive, sequence, switch, whole
+from fedrms.data.options import number, positive, sequence, switch, whole
 from fedrms.errors import ConfigError
 from fedrms.randomness import generator
 
@@ -86,6 +86,72 @@ def _draw_mixes(seed: int, clients: int, pools: list[Rows], alpha: float, n: int
         taken += counts
         left -= counts
     return held
+
+
+def fedcorr(
+    seed: int,
+    clients: int,
+    dataset: Dataset,
+    n: int | None,
+    *,
+    p: float = 0.7,
+    alpha: float = 10.0,
+    min_examples: int = 1,
+) -> list[Rows]:
+    """Let each client have some classes, and share each class among the clients that have it.
+
+    The non-IID split of FedCorr (Xu et al. 2022, arXiv:2204.04677): a matrix of
+    memberships ~ Bernoulli(p), in which a client without any class draws again; then of each
+    class every example goes to one of its members, with probabilities ~ Dir(alpha).
+
+    Parameters
+    ----------
+    seed, clients, dataset, n
+        As for every partition; `n` is the mean number of examples per client, or None.
+    p : float
+        Probability that a client has a class, in [0.01, 1]; with 1 there is no membership,
+        as in ``dirichlet`` with ``balanced=False``.
+    alpha : float
+        Concentration, above 0.
+    min_examples : int
+        Redraw all until every client has this many and every class a member (50 attempts).
+    """
+    labels = _labels(dataset, "fedcorr")
+    p = number("partition.p", p, 0.01, 1)
+    alpha = positive("partition.alpha", alpha)
+    least = whole("partition.min_examples", min_examples)
+    rows = shuffled(seed, len(labels))[: clients * n if n else None]
+    pools = _by_class(rows, labels, dataset.num_classes or 0)
+    for attempt in range(ATTEMPTS):
+        has = np.stack([_classes_of(seed, k, attempt, p, len(pools)) for k in range(clients)])
+        held: list[list[Rows]] = [[] for _ in range(clients)]
+        for label in np.flatnonzero(has.any(axis=0)):
+            members = np.flatnonzero(has[:, label])
+            draw = generator(seed, "partition-shares", int(label), attempt)
+            shares = draw.dirichlet(np.full(len(members), alpha))
+            counts = draw.multinomial(len(pools[label]), shares)
+            cut = np.split(pools[label], np.cumsum(counts)[:-1])
+            for client, mine in zip(members, cut, strict=True):
+                held[client].append(mine)
+        shared = [np.concatenate(parts) for parts in held]
+        sizes = np.array([len(mine) for mine in shared])
+        if sizes.min() >= least and has.any(axis=0).all():
+            return shared
+    raise ConfigError(
+        "partition.p",
+        f"{p:g} with partition.alpha={alpha:g} leaves client {sizes.argmin()} with {sizes.min()} "
+        f"examples, or a class to nobody, in the last of {ATTEMPTS} draws",
+        "raise p or alpha, or lower clients or partition.min_examples",
+    )
+
+
+def _classes_of(seed: int, client: int, attempt: int, p: float, classes: int) -> NDArray[np.bool_]:
+    """Draw which classes a client has, at least one: bool ``[classes]``."""
+    draw = generator(seed, "partition-classes", client, attempt)
+    while True:
+        has: NDArray[np.bool_] = draw.random(classes) < p
+        if has.any():
+            return has
 
 
 def shards(

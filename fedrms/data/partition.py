@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fedrms.data.class_partition import dirichlet, minority, shards
+from fedrms.data.class_partition import dirichlet, fedcorr, minority, shards
 from fedrms.data.dataset import Dataset
 from fedrms.data.dealing import Partition, Rows, deal, shuffled
 from fedrms.data.flower_partition import flower
-from fedrms.data.options import choose, defaults_of, positive, read, whole
+from fedrms.data.options import choose, defaults_of, one_of, positive, read, whole
 from fedrms.errors import ConfigError
 from fedrms.randomness import generator
 
@@ -69,16 +70,40 @@ def quantity(
     dataset: Dataset,
     n: int | None,
     *,
+    spacing: str = "dirichlet",
     alpha: float = 1.0,
     min_examples: int = 10,
+    max_examples: int | None = None,
 ) -> list[Rows]:
     """Give clients IID examples in unequal amounts.
 
-    Everyone gets `min_examples`; the rest is shared in proportions ~ Dir(alpha). With `n`,
-    the total is ``clients * n``.
+    Parameters
+    ----------
+    seed, clients, dataset, n
+        As for every partition; `n` is the mean number of examples per client, or None.
+    spacing : {"dirichlet", "log"}
+        ``dirichlet``: everyone gets `min_examples`; the rest, of all examples or up to the
+        total ``clients * n``, is shared in proportions ~ Dir(alpha). ``log``: sizes are
+        evenly spaced in their logarithm from `min_examples` to `max_examples`, so that they
+        follow a power law (density ~ 1 / size); who gets which is drawn, and what is left
+        over is left out.
+    alpha : float
+        Concentration of ``dirichlet``, above 0.
+    min_examples, max_examples : int
+        The smallest client and, for ``log``, the largest.
     """
-    alpha = positive("partition.alpha", alpha)
     least = whole("partition.min_examples", min_examples)
+    if one_of("partition.spacing", spacing, ("dirichlet", "log")) == "log":
+        rows = shuffled(seed, len(dataset.train))
+        sizes = _log_sizes(seed, clients, len(rows), n, least, max_examples)
+        return np.split(rows, np.cumsum(sizes))[:-1]
+    if max_examples is not None:
+        raise ConfigError(
+            "partition.max_examples",
+            f"is {max_examples}, and partition.spacing=dirichlet knows no largest client",
+            "leave it null, or set partition.spacing=log",
+        )
+    alpha = positive("partition.alpha", alpha)
     rows = shuffled(seed, len(dataset.train))[: clients * n if n else None]
     spare = len(rows) - clients * least
     if spare < 0:
@@ -91,6 +116,32 @@ def quantity(
     sizes = np.floor(shares).astype(np.int64)
     sizes[np.argsort(sizes - shares, kind="stable")[: spare - sizes.sum()]] += 1
     return np.split(rows, np.cumsum(sizes + least)[:-1])
+
+
+def _log_sizes(
+    seed: int, clients: int, total: int, n: int | None, least: int, most: int | None
+) -> NDArray[np.int64]:
+    """Return sizes ``[clients]`` with equal ratios, in a random order."""
+    if n is not None:
+        raise ConfigError(
+            "data.examples_per_client",
+            f"is {n}, but partition.spacing=log says how many each client gets",
+            "leave it null",
+        )
+    most = whole("partition.max_examples", most)
+    if most < least:
+        raise ConfigError(
+            "partition.max_examples", f"{most} is below partition.min_examples={least}", "swap them"
+        )
+    sizes = np.rint(np.geomspace(least, most, clients)).astype(np.int64)
+    if sizes.sum() > total:
+        raise ConfigError(
+            "partition.max_examples",
+            f"{clients} clients of {least} to {most} examples need {sizes.sum()}, "
+            f"but there are {total}",
+            "lower it, or clients",
+        )
+    return generator(seed, "partition-sizes").permutation(sizes)
 
 
 def natural(seed: int, clients: int, dataset: Dataset, n: int | None) -> list[Rows]:
@@ -126,6 +177,7 @@ def natural(seed: int, clients: int, dataset: Dataset, n: int | None) -> list[Ro
 PARTITIONS: dict[str, Callable[..., list[Rows] | Partition]] = {
     "iid": iid,
     "dirichlet": dirichlet,
+    "fedcorr": fedcorr,
     "shards": shards,
     "quantity": quantity,
     "natural": natural,

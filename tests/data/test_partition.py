@@ -22,6 +22,7 @@ BALANCED = (
 UNBALANCED = (
     {"name": "dirichlet", "balanced": False, "alpha": 5.0, "min_examples": 1},
     {"name": "quantity", "min_examples": 2},
+    {"name": "fedcorr", "p": 0.9, "alpha": 10.0, "min_examples": 1},
 )
 
 
@@ -122,6 +123,42 @@ def test_quantity_is_nearly_equal_for_a_huge_alpha_and_iid_in_classes() -> None:
     assert np.bincount(largest) / len(largest) == pytest.approx(np.full(4, 0.25), abs=0.05)
 
 
+def test_log_spaced_sizes_have_equal_ratios_and_belong_to_clients_at_random() -> None:
+    dataset = labelled(np.arange(3000) % 4, 4)
+    options = {"name": "quantity", "spacing": "log", "min_examples": 20, "max_examples": 1620}
+    orders = set()
+    for seed in range(3):
+        rows = split(seed, 5, dataset, None, options).rows
+        sizes = [len(mine) for mine in rows]
+        assert sorted(sizes) == [20, 60, 180, 540, 1620]
+        check_held_once(rows, 3000)
+        orders.add(tuple(sizes))
+    assert len(orders) == 3
+
+
+def test_fedcorr_gives_a_client_each_class_with_probability_p() -> None:
+    dataset = labelled(np.arange(100_000) % 10, 10)
+    rows = split(0, 100, dataset, None, {"name": "fedcorr", "p": 0.3, "alpha": 10.0}).rows
+    counts = np.array([np.bincount(dataset.train.y[mine], minlength=10) for mine in rows])
+    assert counts.sum(axis=0).tolist() == [10_000] * 10
+    # Binomial(1000, .3), and at least one of ten: .3 / (1 - .7^10) = .3087, 5 sigma = .073.
+    assert (counts > 0).mean() == pytest.approx(0.3087, abs=0.073)
+    # Shares of a class over its m members ~ Dir(10): E[sum q^2] = 11 / (10 m + 1).
+    for held in counts.T:
+        members = np.count_nonzero(held)
+        concentration = np.square(held / 10_000).sum()
+        assert concentration == pytest.approx(11 / (10 * members + 1), rel=0.2)
+
+
+def test_fedcorr_with_p_one_gives_everyone_every_class() -> None:
+    dataset = labelled(np.arange(4000) % 4, 4)
+    rows = split(0, 5, dataset, 500, {"name": "fedcorr", "p": 1.0, "alpha": 1e6}).rows
+    counts = np.array([np.bincount(dataset.train.y[mine], minlength=4) for mine in rows])
+    # 2,500 of the rows, about 625 a class, dealt at random to five: 125, 5 sigma = 50.
+    assert counts.sum() == 2500
+    assert counts == pytest.approx(np.full((5, 4), 125), abs=75)
+
+
 def test_natural_gives_each_client_its_own_rows_in_order_of_ids() -> None:
     ids = np.array(["b", "a", "c", "a", "b", "a"])
     dataset = labelled([0, 1, 0, 1, 0, 1], 2, natural_ids=ids)
@@ -177,7 +214,7 @@ def test_flower_natural_partitioner_sees_the_client_ids() -> None:
         split(0, 3, dataset, None, options)
 
 
-@pytest.mark.parametrize("name", ["dirichlet", "shards", "minority"])
+@pytest.mark.parametrize("name", ["dirichlet", "fedcorr", "shards", "minority"])
 def test_dividing_classes_of_a_regression_is_refused(name: str) -> None:
     examples = Examples(np.zeros((50, 1), np.float32), np.zeros(50, np.float32))
     dataset = Dataset(examples, examples, "regression", None, (1,))
@@ -202,6 +239,30 @@ def test_dividing_classes_of_a_regression_is_refused(name: str) -> None:
         (5, None, {"name": "shards", "classes_per_client": 0}, "partition.classes_per_client"),
         (5, None, {"name": "quantity", "min_examples": 21}, "partition.min_examples"),
         (5, None, {"name": "quantity", "alpha": -1.0}, "partition.alpha"),
+        (5, None, {"name": "quantity", "spacing": "cubic"}, "partition.spacing"),
+        (5, None, {"name": "quantity", "max_examples": 30}, "partition.max_examples"),
+        (5, None, {"name": "quantity", "spacing": "log"}, "partition.max_examples"),
+        (
+            5,
+            None,
+            {"name": "quantity", "spacing": "log", "max_examples": 5},
+            "partition.max_examples",
+        ),
+        (
+            5,
+            None,
+            {"name": "quantity", "spacing": "log", "max_examples": 70},
+            "partition.max_examples",
+        ),
+        (
+            5,
+            10,
+            {"name": "quantity", "spacing": "log", "max_examples": 30},
+            "data.examples_per_client",
+        ),
+        (5, None, {"name": "fedcorr", "p": 0}, "partition.p"),
+        (5, None, {"name": "fedcorr", "alpha": 0}, "partition.alpha"),
+        (5, None, {"name": "fedcorr", "min_examples": 21}, "partition.p"),
         (5, None, {"name": "natural"}, "partition"),
         (5, None, {"name": "minority", "rare_clients": 5}, "partition.rare_clients"),
         (5, None, {"name": "minority", "rare_classes": [8, 9]}, "partition.rare_classes"),
