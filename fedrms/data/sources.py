@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fedrms.data.dataset import Dataset, Examples, held_out
 from fedrms.data.options import choose, defaults_of, one_of, optional_whole, read, whole
 from fedrms.data.parquet import cifar10, mnist, parquet
+from fedrms.data.synthetic_fedprox import synthetic
 from fedrms.errors import ConfigError
 from fedrms.randomness import generator
 
@@ -118,6 +119,7 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
     "cifar10": cifar10,
     "parquet": parquet,
     "regression": regression,
+    "synthetic": synthetic,
 }
 
 
