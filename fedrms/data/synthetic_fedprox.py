@@ -55,7 +55,8 @@ def synthetic(
     features, classes : int
         Dimensions of x and y.
     log_size_mean, log_size_std : float
-        Of the normal logarithm of a client's size beyond `min_examples`.
+        Of the normal logarithm of a client's size beyond `min_examples`. FedProx's code has
+        4 and 2; that of q-FFL has 2 for this set, and 1 for two sets like it.
     min_examples : int
         Smallest client, 2 or more.
     train_fraction, test_fraction : float
