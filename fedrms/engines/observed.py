@@ -53,6 +53,9 @@ class ObservedGrid(Grid):
         May raise to stop the run on replies that no strategy should average.
     narrow : callable (sequence of Message) -> sequence of Message, optional
         Which messages of a TRAIN round are passed on; by default all.
+    misreport : callable (sequence of Message, iterable of Message) -> sequence, optional
+        Makes of the replies to a TRAIN round what adversaries say; see
+        :class:`fedrms.engines.misreports.Misreports`.
     """
 
     def __init__(
@@ -61,11 +64,14 @@ class ObservedGrid(Grid):
         observer: Callable[[Observation], None],
         check: Callable[[Sequence[Message]], None] | None = None,
         narrow: Callable[[Sequence[Message]], Sequence[Message]] | None = None,
+        misreport: Callable[[Sequence[Message], Iterable[Message]], Sequence[Message]]
+        | None = None,
     ) -> None:
         self._inner = inner
         self._observer = observer
         self._check = check
         self._narrow = narrow
+        self._misreport = misreport
         self._members = Membership(0, ask=True, timeout=60.0)
 
     def set_run(self, run: Run) -> None:
@@ -118,6 +124,8 @@ class ObservedGrid(Grid):
                 replies = list(replies)
                 if self._check is not None:
                     self._check(replies)
+            if self._misreport is not None:
+                replies = self._misreport(messages, replies)
             self._observer(self._observe(messages, replies))
         return replies
 

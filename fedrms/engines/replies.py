@@ -56,6 +56,15 @@ class CohortReplies(LazyMessages):
         """The stack as the clients sent it, whatever was done to the messages since."""
         return self._stacked
 
+    @property
+    def positions(self) -> dict[int, int]:
+        """The position of each client's message; made anew."""
+        return {client: position for position, client in enumerate(self._clients)}
+
+    def instead(self, stacked: StackedReplies) -> CohortReplies:
+        """Return the same answers with another stack beneath, before any message is made."""
+        return CohortReplies(self._sent, self._clients, stacked, self._layout)
+
     def _make(self, position: int) -> Message:
         sent, client = self._sent[position], self._clients[position]
         if not sent.metadata.message_id:

@@ -20,6 +20,7 @@ from torch import nn
 from fedrms import data, randomness
 from fedrms.client import ClientSide, LocalSettings, as_function
 from fedrms.data import AnyFederation
+from fedrms.data.adversaries import Adversaries
 from fedrms.errors import ConfigError
 from fedrms.server import ServerOptimizer
 from fedrms.tasks import Classification, Regression, Task
@@ -95,10 +96,15 @@ def build_settings(config: Mapping[str, Any]) -> LocalSettings:
     return LocalSettings(seed=config["seed"], statistic=statistic, **client, **systems)
 
 
-def build_strategy(config: Mapping[str, Any], federation: AnyFederation) -> Strategy:
+def build_strategy(
+    config: Mapping[str, Any],
+    federation: AnyFederation,
+    adversaries: Adversaries | None = None,
+) -> Strategy:
     """Make the strategy: ours, Flower's or anyone's, by its ``_target_``.
 
-    Flower's strategies sample with Python's global generator, which is seeded here.
+    Flower's strategies sample with Python's global generator, which is seeded here. The
+    truth about noise and adversaries goes to a strategy that asks for it (``reveal_truth``).
     """
     logging.getLogger("flwr").addFilter(_expected)
     random.seed(randomness.integer(config["seed"], "flower-sampling"))
@@ -137,7 +143,8 @@ def build_strategy(config: Mapping[str, Any], federation: AnyFederation) -> Stra
             raise cause from None
         raise ConfigError("strategy", str(cause or error), "mend its options") from error
     if hasattr(strategy, "reveal_truth"):
-        strategy.reveal_truth(federation.true_noise)
+        lie = adversaries.lie if adversaries else None
+        strategy.reveal_truth(federation.true_noise, lie)
     assert isinstance(strategy, Strategy)
     return strategy
 

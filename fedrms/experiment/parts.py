@@ -12,7 +12,9 @@ from flwr.serverapp.strategy import Strategy
 from omegaconf import DictConfig
 
 from fedrms.client import ClientSide, LocalSettings
+from fedrms.engines.misreports import Misreports
 from fedrms.errors import ConfigError
+from fedrms.experiment.adversary import build_misreports
 from fedrms.experiment.build import (
     SEE_HELP,
     SIDE_KEYS,
@@ -45,6 +47,8 @@ class Parts:
         Of the server.
     engine : Engine
         Where clients live.
+    misreports : Misreports or None
+        What adversaries make of their replies; None where everyone is honest.
     """
 
     config: Mapping[str, Any]
@@ -53,6 +57,7 @@ class Parts:
     side: ClientSide
     strategy: Strategy
     engine: Engine
+    misreports: Misreports | None
 
 
 def build_parts(config: DictConfig | Mapping[str, Any]) -> Parts:
@@ -70,9 +75,11 @@ def build_parts(config: DictConfig | Mapping[str, Any]) -> Parts:
     device = choose_device(values)
     settings = build_settings(values)
     side = build_side(values, server_device(device))
-    strategy = build_strategy(values, side.federation)
+    misreports = build_misreports(values["seed"], values["adversary"], side.federation)
+    adversaries = misreports.adversaries if misreports else None
+    strategy = build_strategy(values, side.federation, adversaries)
     engine = build_engine(values, side, device)
-    return Parts(values, device, settings, side, strategy, engine)
+    return Parts(values, device, settings, side, strategy, engine, misreports)
 
 
 def initial_arrays(side: ClientSide) -> ArrayRecord:
@@ -82,7 +89,7 @@ def initial_arrays(side: ClientSide) -> ArrayRecord:
 
 KNOWN_KEYS = {
     *("seed", "rounds", "clients", "device", "evaluate_every", *SIDE_KEYS, "experiment"),
-    *("client", "strategy", "server_optimizer", "heterogeneity", "fairness", "engine"),
+    *("client", "strategy", "server_optimizer", "heterogeneity", "adversary", "fairness", "engine"),
 }
 
 

@@ -14,6 +14,7 @@ from fedrms.client import ClientSide
 from fedrms.client.app import tensors
 from fedrms.client.evaluate import evaluate
 from fedrms.data import Population
+from fedrms.data.adversaries import Adversaries
 from fedrms.engines.observed import Observation
 from fedrms.results import Recorder, client_metrics, weighting_metrics
 from fedrms.server import Diagnostics
@@ -48,6 +49,8 @@ class RoundLog:
         The model is scored every ``evaluate_every`` rounds and after the last.
     on_round : callable (round, row) -> None
         Told of every finished round.
+    adversaries : Adversaries, optional
+        Who lies, for the column ``adversary``.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class RoundLog:
         rounds: int,
         evaluate_every: int,
         on_round: Callable[[int, Mapping[str, float]], None],
+        adversaries: Adversaries | None = None,
     ) -> None:
         self._side = side
         self._strategy = strategy
@@ -68,6 +72,7 @@ class RoundLog:
         self._rounds = rounds
         self._every = evaluate_every
         self._on_round = on_round
+        self._adversaries = adversaries
         self._seen: Observation | None = None
         self._started = time.perf_counter()
         self.arrays: ArrayRecord | None = None
@@ -141,6 +146,9 @@ class RoundLog:
             "round": np.full(count, server_round),
             "client": who,
             "true_noise": federation.true_noise_of(who, server_round),
+            "adversary": (
+                self._adversaries.lie(who) if self._adversaries else np.zeros(count, dtype=bool)
+            ),
             "failed": np.zeros(count, dtype=bool),
             "participated": np.zeros(count, dtype=bool),
             "failure": np.full(count, None, dtype=object),

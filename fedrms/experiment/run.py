@@ -105,12 +105,13 @@ def run(
             rounds=values["rounds"],
             evaluate_every=values["evaluate_every"],
             on_round=on_round,
+            adversaries=parts.misreports.adversaries if parts.misreports else None,
         )
 
         def serve(grid: Grid) -> None:
             check = engine.check
             strategy.start(
-                ObservedGrid(grid, rounds_log.observe, check),
+                ObservedGrid(grid, rounds_log.observe, check, misreport=parts.misreports),
                 initial,
                 num_rounds=values["rounds"],
                 timeout=TIMEOUT,

@@ -37,6 +37,7 @@ def client_schema(metric: str, identity: pa.DataType, extras: tuple[str, ...]) -
             *((name, pa.float64()) for name in _FLOATS_BEFORE_METRIC),
             (f"test_{metric}", pa.float64()),
             ("true_noise", pa.float64()),
+            ("adversary", pa.bool_()),
             ("failed", pa.bool_()),
             ("failure", pa.string()),
             ("participated", pa.bool_()),
@@ -83,7 +84,7 @@ def round_table(rows: list[dict[str, float]], schema: pa.Schema) -> pa.Table:
 def client_table(columns: Mapping[str, Any], metric: str) -> pa.Table:
     """One round's client rows, in the order of the client ids; what is missing is filled in.
 
-    Floats become NaN, ``num_examples`` 0, ``failed`` false, ``failure`` null and
+    Floats become NaN, ``num_examples`` 0, ``adversary`` and ``failed`` false, ``failure`` null and
     ``participated`` true. Columns beyond the known ones are kept as float64, at the end.
     """
     for name in ("round", "client"):

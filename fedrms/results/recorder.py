@@ -114,8 +114,8 @@ class Recorder:
         columns : mapping of str to array ``[clients]``
             ``round`` (one number will do) and ``client`` (integers or strings), and any of
             the other columns. What is missing is filled in: NaN, and for ``num_examples``
-            0, ``failed`` false, ``failure`` null, ``participated`` true. Unknown columns
-            are kept as numbers.
+            0, ``adversary`` and ``failed`` false, ``failure`` null, ``participated`` true.
+            Unknown columns are kept as numbers.
 
         Raises
         ------

@@ -24,6 +24,8 @@ class Oracle(FedRMS):
         ``clean_only`` averages the clients whose true noise is 0. ``true_rate`` scales by
         1 - level, the share of clean labels. ``inverse_variance`` scales by 1 / level^2,
         the Gauss-Markov weight when the level is the standard deviation of target noise.
+        Adversaries get 0 in every mode, but where a cohort has nobody else; ``clean_only``
+        averages all the honest clients of a cohort without a clean one.
     **options
         As in :class:`FedRMS`.
 
@@ -42,10 +44,23 @@ class Oracle(FedRMS):
         super().__init__(**{"law": "uniform"} | options)
         self.mode = mode
         self._true_noise: Callable[[int], np.ndarray] | None = None
+        self._lie: Callable[[np.ndarray], np.ndarray] | None = None
 
-    def reveal_truth(self, true_noise: Callable[[int], np.ndarray]) -> None:
-        """Take the true noise levels ``[clients]`` by round; the simulator calls this."""
-        self._true_noise = true_noise
+    def reveal_truth(
+        self,
+        true_noise: Callable[[int], np.ndarray],
+        lie: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        """Take the truth; the simulator calls this.
+
+        Parameters
+        ----------
+        true_noise : callable (int) -> array
+            The true noise levels ``[clients]`` by round.
+        lie : callable (array) -> array of bool, optional
+            Which of some clients are adversaries; by default none.
+        """
+        self._true_noise, self._lie = true_noise, lie
 
     def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
         """Scale by the truth; the estimates are kept beside it for the tables."""
@@ -53,9 +68,14 @@ class Oracle(FedRMS):
             raise ConfigError(
                 "strategy", "the oracle needs the true noise", "use it in simulation only"
             )
-        level = self._true_noise(server_round)[np.array(cohort.clients, dtype=np.int64)]
+        clients = np.array(cohort.clients, dtype=np.int64)
+        level = self._true_noise(server_round)[clients]
+        lying = np.zeros(len(clients), bool) if self._lie is None else self._lie(clients)
         estimated = super().scale(server_round, cohort, statistic)
-        return Scales(ema=estimated.ema, rms=estimated.rms, scale=self._from_truth(level))
+        honest = ~lying if not lying.all() else lying
+        scale = np.zeros(len(clients))
+        scale[honest] = self._from_truth(level[honest])
+        return Scales(ema=estimated.ema, rms=estimated.rms, scale=scale)
 
     def _from_truth(self, level: np.ndarray) -> np.ndarray:
         if self.mode == "clean_only":

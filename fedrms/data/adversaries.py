@@ -1,0 +1,120 @@
+"""Who of a federation lies: a truth that the simulator knows and no honest strategy sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrms.data.federation import AnyFederation
+from fedrms.data.options import number, one_of, sequence, whole
+from fedrms.data.population import Clients, Population
+from fedrms.errors import ConfigError
+from fedrms.randomness import counter_uniform, generator
+
+AMONG = ("any", "noisy", "clean")
+"""Whom adversaries are chosen among, by their data in round 1."""
+
+Truth = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Adversaries:
+    """Who lies, from the first round to the last (see :func:`choose_adversaries`).
+
+    Parameters
+    ----------
+    federation : Federation or Population
+        Whose clients they are.
+    seed : int
+        The run's seed.
+    fraction : float
+        Share of the clients in `among` that lie.
+    among : str
+        A name in :data:`AMONG`.
+    chosen : array of bool, ``[clients]``, or None
+        Who lies; None where each client is drawn at its own address when it is asked for.
+    """
+
+    federation: AnyFederation
+    seed: int
+    fraction: float
+    among: str
+    chosen: Truth | None
+
+    def lie(self, clients: Clients) -> Truth:
+        """Return which of some clients are adversaries, bool ``[clients]``."""
+        clients = np.asarray(clients, np.int64)
+        if self.chosen is not None:
+            return self.chosen[clients]
+        drawn = counter_uniform(self.seed, "adversary-clients", clients) < self.fraction
+        return np.asarray(drawn & eligible(self.federation, self.among, clients))
+
+    def clean(self, clients: Clients, round: int) -> Truth:
+        """Return which of some clients are honest and have clean data in a round."""
+        clients = np.asarray(clients, np.int64)
+        return np.asarray((self.federation.true_noise_of(clients, round) == 0) & ~self.lie(clients))
+
+
+def choose_adversaries(
+    seed: int,
+    federation: AnyFederation,
+    *,
+    fraction: float = 0.2,
+    among: str = "any",
+    clients: Sequence[int] | None = None,
+) -> Adversaries:
+    """Choose who lies.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed.
+    federation : Federation or Population
+        Of a population (rows made or read a cohort at a time) each client lies with
+        probability `fraction`; otherwise their number is rounded, halves up.
+    fraction : float
+        Share of the clients in `among`, in [0, 1].
+    among : {"any", "noisy", "clean"}
+        Whom they are chosen among, by their data in round 1.
+    clients : list of int, optional
+        The adversaries, in place of a random choice.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range, or nobody is in `among`.
+    """
+    fraction = number("adversary.fraction", fraction, 0, 1)
+    one_of("adversary.among", among, AMONG)
+    chosen = np.zeros(federation.clients, np.bool_)
+    if clients is not None:
+        for client in sequence("adversary.clients", clients):
+            if whole("adversary.clients", client, 0) >= federation.clients:
+                raise ConfigError(
+                    "adversary.clients",
+                    f"client {client} is not one of 0 to {federation.clients - 1}",
+                    "name clients that there are",
+                )
+            chosen[client] = True
+        return Adversaries(federation, seed, fraction, among, chosen)
+    if isinstance(federation, Population):
+        return Adversaries(federation, seed, fraction, among, None)
+    order = generator(seed, "adversary-clients").permutation(federation.clients)
+    able = order[eligible(federation, among, order)]
+    if fraction and not able.size:
+        raise ConfigError(
+            "adversary.among", f"no client is {among} in round 1", "set adversary.among=any"
+        )
+    chosen[able[: int(np.floor(fraction * len(able) + 0.5))]] = True
+    return Adversaries(federation, seed, fraction, among, chosen)
+
+
+def eligible(federation: AnyFederation, among: str, clients: Clients) -> Truth:
+    """Return which of some clients are in `among`, bool ``[clients]``."""
+    if among == "any":
+        return np.ones(len(clients), np.bool_)
+    noisy = federation.true_noise_of(clients, 1) > 0
+    return noisy if among == "noisy" else ~noisy

@@ -1,0 +1,51 @@
+"""From a configuration to what adversaries do to their replies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedrms.data import AnyFederation
+from fedrms.data.adversaries import choose_adversaries
+from fedrms.data.options import choose, number, one_of, read
+from fedrms.engines.misreports import LOSS_CLAIMS, UPDATES, Misreports
+from fedrms.errors import ConfigError
+
+KINDS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "liars": {
+        **{"fraction": 0.2, "among": "any", "clients": None},
+        **{"loss": "zero", "loss_share": 0.01, "update": "honest", "update_factor": 100.0},
+    },
+}
+
+
+def build_misreports(
+    seed: int, adversary: Mapping[str, Any], federation: AnyFederation
+) -> Misreports | None:
+    """Return what ``adversary`` makes of replies; None where everyone is honest.
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown or out of range.
+    """
+    options = read("adversary", adversary, choose("adversary", adversary, KINDS))
+    if adversary["name"] == "none":
+        return None
+    loss = one_of("adversary.loss", options["loss"], LOSS_CLAIMS)
+    update = one_of("adversary.update", options["update"], UPDATES)
+    if loss == update == "honest":
+        raise ConfigError(
+            "adversary.loss",
+            "is honest, and so is adversary.update",
+            "make one of them a lie, or set adversary=none",
+        )
+    who = {key: options[key] for key in ("fraction", "among", "clients")}
+    return Misreports(
+        choose_adversaries(seed, federation, **who),
+        loss,
+        update,
+        number("adversary.loss_share", options["loss_share"], 0, 1),
+        number("adversary.update_factor", options["update_factor"]),
+    )
