@@ -28,6 +28,7 @@ CLIENT_TYPES = {
     "update_norm": "double",
     "test_accuracy": "double",
     "true_noise": "double",
+    "adversary": "bool",
     "failed": "bool",
     "failure": "string",
     "participated": "bool",

@@ -33,6 +33,28 @@ def test_scales_come_from_the_truth(mode: str, levels: list[float], expected: li
     assert column(oracle_round(levels, mode=mode), "scale") == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("mode", "levels", "liars", "expected"),
+    [
+        ("clean_only", [0.0, 0.3, 0.0], [0], [0.0, 0.0, 1.0]),
+        ("clean_only", [0.0, 0.3, 0.3], [0], [0.0, 1.0, 1.0]),
+        ("clean_only", [0.0, 0.3], [0, 1], [1.0, 0.0]),
+        ("true_rate", [0.0, 0.25, 0.5], [1], [1.0, 0.0, 0.5]),
+        ("inverse_variance", [0.1, 0.2, 0.4], [0], [0.0, 1.0, 0.25]),
+    ],
+)
+def test_adversaries_are_not_clean(
+    mode: str, levels: list[float], liars: list[int], expected: list[float]
+) -> None:
+    oracle = Oracle(mode=mode)
+    oracle.reveal_truth(
+        lambda server_round: np.array(levels), lambda clients: np.isin(clients, liars)
+    )
+    clients = [HandClient(k, record(w=[float(k)])) for k in range(len(levels))]
+    train_round(oracle, grid_of(clients), record(w=[0.0]))
+    assert column(oracle, "scale") == pytest.approx(expected)
+
+
 def test_weights_are_shares_of_examples_times_the_truth() -> None:
     oracle = Oracle(mode="true_rate")
     oracle.reveal_truth(lambda server_round: np.array([0.0, 0.5, 0.75]))
