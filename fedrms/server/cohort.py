@@ -12,6 +12,7 @@ import torch
 from flwr.app import ArrayRecord, Message
 from torch import Tensor
 
+from fedrms.errors import ConfigError
 from fedrms.server.client_scaler import ClientId
 from fedrms.server.lazy_array import LazyArray
 from fedrms.server.row_blocks import Stack, blocks_of, join_stacks, take_rows
@@ -196,6 +197,34 @@ def read_replies(
     else:
         cohort = _stack_messages(replies, layout, known)
     return _check_numbers(cohort, weighted_by)
+
+
+def having(cohort: Cohort, key: str, who: str, setting: str) -> Cohort:
+    """Return the cohort without the clients whose metric ``key`` is not a number of 0 or more.
+
+    Raises
+    ------
+    ConfigError
+        If nobody reports it; ``who`` needs it, and ``setting`` is the config key at fault.
+    """
+    if not cohort.clients:
+        return cohort
+    if key not in cohort.metrics:
+        moment = key.startswith("loss-")
+        what = "metrics.update(fedrms.loss_moments(losses))" if moment else f"{key!r}"
+        raise ConfigError(
+            setting,
+            f"{who} needs {key!r} and no client reports it",
+            f"add {what} to the client's training",
+        )
+    values = cohort.metrics[key]
+    valid = np.isfinite(values) & (values >= 0)
+    reasons = {
+        client: f"{key!r} is {values[row]}, not a number of 0 or more"
+        for row, client in enumerate(cohort.clients)
+        if not valid[row]
+    }
+    return cohort.keep(valid, reasons)
 
 
 def _stack_messages(

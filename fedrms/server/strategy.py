@@ -19,12 +19,13 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
+from torch import Tensor
 
 from fedrms.errors import ConfigError
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.server.aggregation import Aggregation, choose
 from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
-from fedrms.server.cohort import Cohort, Layout, identity_in, read_replies, sender
+from fedrms.server.cohort import Cohort, Layout, having, identity_in, read_replies, sender
 from fedrms.server.columns import LEAST
 from fedrms.server.laws import Law
 from fedrms.server.log import log
@@ -107,6 +108,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         The estimates of every client.
     diagnostics : Diagnostics or None
         What was done with each client in the latest round.
+    required_metrics : tuple of str
+        Metrics besides the statistic that a subclass makes weights of: clients that do not
+        report one, as a number of 0 or more, are left out.
 
     Raises
     ------
@@ -114,6 +118,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         For an option that does not exist, when the strategy is made; and in the first
         round if no client reports the statistic that the law needs.
     """
+
+    required_metrics: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -257,8 +263,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
         scales = self.scale(server_round, cohort, statistic)
         applied = np.ones_like(scales.scale) if self.apply_to == "local_lr" else scales.scale
-        weights = self.aggregation.weights(cohort.metrics[self.weighted_by_key], applied)
         current = layout.flatten(self._received)
+        weights = self.weigh(cohort, current, applied)
         update = self.aggregation.update(cohort.parameters, current, weights)
         following = self.server_optimizer.step(current, update)
         self.diagnostics = Diagnostics(
@@ -302,6 +308,22 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         """Return the cohort's scales; what a subclass changes to weigh clients its own way."""
         return self.scaler.update(server_round, cohort.clients, statistic)
 
+    def weigh(self, cohort: Cohort, received: Tensor, scale: np.ndarray) -> np.ndarray:
+        """Return ``[cohort]`` the weight of each update in the combined one.
+
+        For a subclass whose weights are not n_k s_k, or depend on the models.
+
+        Parameters
+        ----------
+        cohort : Cohort
+            The round's replies.
+        received : Tensor
+            ``[parameters]`` the model they were given.
+        scale : np.ndarray
+            ``[cohort]`` s_k, from :meth:`scale`.
+        """
+        return self.aggregation.weights(cohort.metrics[self.weighted_by_key], scale)
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that lives across rounds, for a checkpoint."""
         return {
@@ -344,24 +366,11 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         key = f"loss-{self.moment.replace('_', '-')}"
         if not cohort.clients:
             return cohort, np.zeros(0)
-        if key not in cohort.metrics:
-            if self.needs_statistic:
-                raise ConfigError(
-                    "strategy.moment",
-                    f"the law {self._law_name!r} needs {key!r} and no client reports it",
-                    "add metrics.update(fedrms.loss_moments(losses)) to the client's training",
-                )
-            return cohort, np.full(len(cohort.clients), np.nan)
-        statistic = cohort.metrics[key]
-        if not self.needs_statistic:
-            return cohort, statistic
-        valid = np.isfinite(statistic) & (statistic >= 0)
-        reasons = {
-            client: f"{key!r} is {statistic[row]}, not a number of 0 or more"
-            for row, client in enumerate(cohort.clients)
-            if not valid[row]
-        }
-        return cohort.keep(valid, reasons), statistic[valid]
+        if self.needs_statistic:
+            cohort = having(cohort, key, f"the law {self._law_name!r}", "strategy.moment")
+        for required in self.required_metrics:
+            cohort = having(cohort, required, type(self).__name__, "strategy")
+        return cohort, cohort.metrics.get(key, np.full(len(cohort.clients), np.nan))
 
     def _metrics(self, cohort: Cohort, scales: Scales, replies: Iterable[Message]) -> MetricRecord:
         if self.train_metrics_aggr_fn is not None:

@@ -1,4 +1,4 @@
-"""Baselines that the comparison needs and Flower does not have."""
+"""Weights from the true noise, which only the simulator knows."""
 
 from __future__ import annotations
 
