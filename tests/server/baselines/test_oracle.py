@@ -6,7 +6,7 @@ import pytest
 from fedrms.errors import ConfigError
 from fedrms.server.baselines import Oracle
 
-from .by_hand import HandClient, column, grid_of, numbers, record, train_round
+from ..by_hand import HandClient, column, grid_of, numbers, record, train_round
 
 
 def oracle_round(levels: list[float], **options: Any) -> Oracle:

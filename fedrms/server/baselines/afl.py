@@ -1,0 +1,112 @@
+"""Agnostic Federated Learning (Mohri, Sivek and Suresh 2019, arXiv:1902.00146)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from fedrms.errors import ConfigError
+from fedrms.server.baselines.fixed_options import OWN_WEIGHTS, fixed
+from fedrms.server.client_index import ClientIndex
+from fedrms.server.client_scaler import ClientId, Scales
+from fedrms.server.cohort import Cohort
+from fedrms.server.simplex import project_on_simplex
+from fedrms.server.strategy import FedRMS
+
+
+class AFL(FedRMS):
+    """Minimise the loss of the worst mixture of clients: ``min_w max_lambda sum lambda_k F_k(w)``.
+
+    Stochastic-AFL (section 4 of the paper) steps both players at once, the model down and the
+    mixture lambda, which lies on the simplex, up. With F_k the client's loss at the model w
+    that it received and w_k the model that it returns, a round is::
+
+        w      <- sum_k lambda_k w_k
+        lambda <- projection of lambda + step * F on the simplex
+
+    A fairness method: noisy clients, whose losses stay high, draw the mixture to themselves.
+
+    Parameters
+    ----------
+    mixture_learning_rate : float (default: 0.1)
+        The step of the mixture, per unit of loss; 0 leaves it uniform, which is the plain
+        mean of the clients. 0.1 is what the code of Li et al. (arXiv:1905.10497) runs AFL with.
+    **options
+        As in :class:`FedRMS`, without those that scale or normalise. ``statistic`` says where
+        the loss is read: ``incoming``, at the received model, as published.
+
+    Notes
+    -----
+    What differs from the paper:
+
+    - Clients take several local steps where the paper takes one gradient step, so w_k - w
+      stands for the gradient.
+    - The mixture starts uniform over the clients. Those of later rounds enter with the share
+      1 / (clients known), at the cost of all others in proportion.
+    - The paper, and the code of Li et al., have every client in every round. Here the clients
+      of a round share anew what they held together, and the others keep what they hold: the
+      projection is on that part of the simplex. The round's model is averaged by
+      lambda_k over their sum; if that is 0, by equal weights.
+    - The paper's bound is for the mean of the models of all rounds. Here, as in every other
+      strategy, the latest model is the result.
+    """
+
+    required_metrics = ("loss-mean",)
+
+    def __init__(self, *, mixture_learning_rate: float = 0.1, **options: Any) -> None:
+        if not 0 <= mixture_learning_rate < np.inf:
+            raise ConfigError(
+                "strategy.mixture_learning_rate",
+                f"is {mixture_learning_rate}",
+                "set it to 0 or more",
+            )
+        super().__init__(**fixed("AFL", {"statistic": "incoming"} | options, OWN_WEIGHTS))
+        self.mixture_learning_rate = mixture_learning_rate
+        self._index = ClientIndex()
+        self._mixture = np.zeros(0)
+
+    def mixture(self) -> dict[ClientId, float]:
+        """Return lambda_k of every client ever seen, for the next round; they sum to 1."""
+        clients = self._index.clients()
+        names = clients.tolist() if isinstance(clients, np.ndarray) else clients
+        return dict(zip(names, self._mixture.tolist(), strict=True))
+
+    def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
+        """Scale by lambda_k times the clients known, 1 in a uniform mixture, then step lambda."""
+        where = self._places(cohort)
+        watched = super().scale(server_round, cohort, statistic)
+        before = self._mixture[where]
+        climbed = before + self.mixture_learning_rate * cohort.metrics["loss-mean"]
+        self._mixture[where] = project_on_simplex(climbed, before.sum())
+        return Scales(watched.ema, watched.rms, before * len(self._mixture))
+
+    def weigh(self, cohort: Cohort, received: Tensor, scale: np.ndarray) -> np.ndarray:
+        """Return ``[cohort]`` lambda_k, normalised over the cohort; examples do not count."""
+        return self.aggregation.weights(np.ones_like(scale), scale)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that lives across rounds, for a checkpoint.
+
+        ``mixture_clients`` and ``mixture`` are ids and lambda_k in one order.
+        """
+        mixture = {"mixture_clients": self._index.clients(), "mixture": self._mixture.copy()}
+        return super().state_dict() | mixture
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take a state from :meth:`state_dict` back."""
+        super().load_state_dict(state)
+        self._index = ClientIndex()
+        self._index.add(state["mixture_clients"])
+        self._mixture = np.array(state["mixture"], dtype=np.float64)
+
+    def _places(self, cohort: Cohort) -> np.ndarray:
+        """Return where the cohort's lambda lie; clients not seen before enter first."""
+        where = self._index.add(cohort.clients)
+        known, new = len(self._index), len(self._index) - len(self._mixture)
+        if new:
+            kept = self._mixture * ((known - new) / known)
+            self._mixture = np.append(kept, np.full(new, 1.0 / known))
+        return where

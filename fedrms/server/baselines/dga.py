@@ -1,0 +1,101 @@
+"""Dynamic Gradient Aggregation (Dimitriadis et al. 2021, arXiv:2106.07578), as FLUTE has it.
+
+FLUTE: arXiv:2203.13789, github.com/microsoft/msrflute, ``core/strategies/dga.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedrms.errors import ConfigError
+from fedrms.server.aggregation import choose
+from fedrms.server.baselines.fixed_options import OWN_WEIGHTS, fixed
+from fedrms.server.baselines.term import tilted
+from fedrms.server.client_scaler import Scales
+from fedrms.server.clip import update_norms
+from fedrms.server.cohort import Cohort, Layout
+from fedrms.server.row_blocks import Stack, blocks_of
+from fedrms.server.strategy import FedRMS
+
+MEASURES = ("loss", "variance")
+
+
+class DGA(FedRMS):
+    """Weigh clients by the softmax of minus beta times a measure of how bad their update is.
+
+    ``exp(-beta m_k) / sum_j exp(-beta m_j)``; how many examples a client has does not count,
+    as in FLUTE.
+
+    Parameters
+    ----------
+    measure : str (default: "loss")
+        ``loss``: the mean loss over the batches of local training, ``train-loss`` in the
+        reply (FLUTE's ``weight_train_loss: train_loss``). ``variance``: the variance of the
+        numbers in the client's pseudo-gradient ``w - w_k`` (FLUTE's ``mag_var_loss`` with
+        ``stats_on_smooth_grad``).
+    beta : float (default: 1)
+        Per unit of the measure; 0 is the plain mean. FLUTE's examples have 1 and 20. Neither
+        measure is free of units: ``variance`` is tiny, so that a beta that does anything is of
+        the order of its inverse.
+    **options
+        As in :class:`FedRMS`, without those that scale or normalise.
+
+    Notes
+    -----
+    What differs from FLUTE's code:
+
+    - It divides the sum of the batches' mean losses by the number of examples, so that its
+      beta is per (loss / batch size).
+    - It computes the variance as the mean square minus the square of the root mean square,
+      which is 0 whatever the gradient: its ``mag_var_loss`` weighs every client alike. Here
+      the square of the mean is subtracted.
+    - Without ``stats_on_smooth_grad`` it takes the variance over the gradients of all local
+      steps, which a server does not see.
+    - Its weights by reinforcement learning, and its stale gradients, are not here.
+    """
+
+    def __init__(self, *, measure: str = "loss", beta: float = 1.0, **options: Any) -> None:
+        choose("strategy.measure", measure, MEASURES)
+        if not 0 <= beta < np.inf:
+            raise ConfigError("strategy.beta", f"is {beta}", "set it to 0 or more")
+        super().__init__(**fixed("DGA", options, OWN_WEIGHTS))
+        self.measure = measure
+        self.beta = beta
+        self.required_metrics = ("train-loss",) if measure == "loss" else ()
+
+    def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
+        """Scale by the softmax, times the cohort's size so that 1 is the plain mean."""
+        watched = super().scale(server_round, cohort, statistic)
+        if self.measure == "loss":
+            measured = cohort.metrics["train-loss"]
+        else:
+            received = Layout.of(self._received).flatten(self._received)
+            measured = update_variances(cohort.parameters.to(received.device), received)
+        share = tilted(measured, -self.beta)
+        return Scales(watched.ema, watched.rms, share / share.mean())
+
+    def weigh(self, cohort: Cohort, received: Tensor, scale: np.ndarray) -> np.ndarray:
+        """Return ``[cohort]`` the softmax; examples do not count."""
+        return self.aggregation.weights(np.ones_like(scale), scale)
+
+
+def update_variances(parameters: Stack, received: Tensor) -> np.ndarray:
+    """Return ``[clients]`` the variance of the numbers in each client's update.
+
+    Parameters
+    ----------
+    parameters : Tensor or RowBlocks
+        ``[clients, parameters]``.
+    received : Tensor
+        ``[parameters]``.
+    """
+    sums = np.empty(parameters.shape[0])
+    for rows, block in blocks_of(parameters):
+        sums[rows.numpy()] = block.sum(dim=1, dtype=torch.float64).numpy()
+    mean = (sums - float(received.double().sum())) / len(received)
+    mean_square = np.square(update_norms(parameters, received)) / len(received)
+    return np.asarray(np.maximum(mean_square - np.square(mean), 0.0))
