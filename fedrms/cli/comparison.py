@@ -16,7 +16,7 @@ class ComparisonTable(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table; Hydra calls this when the last job has ended."""
         from fedrms.results import compare, load_runs
-        from fedrms.results.table import comparison_table, show, to_markdown
+        from fedrms.results.table import comparison_notes, comparison_table, show, to_markdown
 
         folder = Path(config.hydra.sweep.dir)
         try:
@@ -25,6 +25,7 @@ class ComparisonTable(Callback):
             return
         table = compare(runs)
         show(comparison_table(table))
+        print(comparison_notes(table))
         (folder / "comparison.md").write_text(to_markdown(table) + "\n")
         table.to_csv(folder / "comparison.csv")
         print(f"results: {os.path.relpath(folder)}")

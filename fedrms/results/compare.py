@@ -5,42 +5,33 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
 from fedrms.errors import ConfigError
+from fedrms.results.comparison_rows import scenario_rows
+from fedrms.results.intervals import BOOTSTRAP_FROM
+from fedrms.results.outcomes import Metric, find_metric, outcomes, scored_by
 from fedrms.results.runs import Runs
-from fedrms.results.scenarios import Placed, place_runs
-from fedrms.results.summary import higher_is_better
+from fedrms.results.scenarios import place_runs
+from fedrms.results.significance import ALPHA, TESTS, holm, seeds_needed
 
 COLUMNS: Final = (
-    "runs",
-    "mean",
-    "std",
-    "difference",
-    "difference_std",
+    *("runs", "mean", "std"),
+    *("pairs", "difference", "difference_std", "difference_low", "difference_high"),
+    *("p", "p_corrected", "better"),
+    *("gap", "gap_low", "gap_high"),
     "rounds_to_baseline",
-    "worst_client",
-    "worst_client_difference",
-    "noise_auroc",
-    "seconds",
+    *("worst_client", "worst_client_difference"),
+    *("client_worst", "client_best", "client_variance_e4"),
+    *("noise_auroc", "seconds"),
 )
 
+ORACLE: Final = "oracle"
+"""The strategy that `compare` takes for the oracle, where it ran."""
+
 _UNFINISHED: Final = ("interrupted", "failed")
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """One run's numbers; `reach` is its test metric by round."""
-
-    final: float
-    worst: float
-    noise_auroc: float
-    seconds: float
-    reach: pd.Series[float]
 
 
 def compare(
@@ -49,6 +40,9 @@ def compare(
     baseline: str = "fedavg",
     by: str = "strategy",
     metric: str | None = None,
+    higher_is_better: bool | None = None,
+    oracle: str | Sequence[str] = ORACLE,
+    test: str = "sign_flip",
     ignore: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Compare strategies by the mean over seeds, and by paired differences to a baseline.
@@ -57,6 +51,10 @@ def compare(
     (``strategy``, ``strategy.*``, and ``server_optimizer`` with it). Settings other than
     the seed that vary make scenarios, which are compared each for itself. Of runs with one
     and the same config the last by name counts; interrupted runs are left out.
+
+    A final number is the mean over the last 5 evaluated rounds; no round is chosen by its
+    result. The intervals are those of `fedrms.results.intervals`, the tests those of
+    `fedrms.results.significance`; ``docs/analysis.md`` says how to read them.
 
     Parameters
     ----------
@@ -68,7 +66,17 @@ def compare(
     by : str
         The config column whose values are compared.
     metric : str, optional
-        ``"accuracy"``, ``"mse"``; found out from the runs if they have but one.
+        ``"accuracy"``, ``"mse"``, or a column of ``rounds.parquet`` or ``summary.json``,
+        such as ``"client_worst"``; by default the test metric, if the runs have but one.
+    higher_is_better : bool, optional
+        Needed only for a metric of your own.
+    oracle : str or sequence of str
+        Strategies that know the truth. Of several, or of the variants of one, each scenario
+        takes the better by the mean over the seeds that all of them and the baseline have.
+        That it is chosen on these seeds can only make `gap` smaller.
+    test : str
+        ``"sign_flip"`` assumes no distribution and needs `seeds_needed` seeds; ``"t"``
+        assumes normal differences.
     ignore : sequence of str
         Further config keys that belong to the strategies and must not separate pairs; a
         key stands for everything below it too. Example: ``["client.proximal_mu"]``.
@@ -81,50 +89,79 @@ def compare(
         name that differ in their own settings are rows of their own, named
         ``"fedrms, beta=0.5"``. Accuracies are fractions. Columns:
 
-        - ``runs``: seeds; ``mean``, ``std``: of the final metric (mean of the last
-          rounds) over seeds, with the sample's standard deviation;
-        - ``difference``, ``difference_std``: of strategy minus baseline, over the seeds
-          that both have;
-        - ``rounds_to_baseline``: median over these seeds of the first round whose test
-          metric reaches the baseline's final one; NaN if it is never;
-        - ``worst_client``, ``worst_client_difference``, ``noise_auroc``, ``seconds``:
-          means over seeds.
+        - ``runs``: seeds; ``mean``, ``std``: of the final metric over seeds, with the
+          sample's standard deviation;
+        - ``pairs``: seeds that strategy and baseline share; ``difference``,
+          ``difference_std``: of strategy minus baseline over these;
+          ``difference_low``, ``difference_high``: 95 % interval of the mean difference;
+        - ``p``: two-sided, paired over seeds; ``p_corrected``: by Holm's method for all
+          comparisons of the table, over its scenarios too; ``better``: ``"yes"`` or
+          ``"no"`` (better or worse than the baseline) at a family-wise error rate of 5 %,
+          else ``"undecided"``; ``"baseline"``, and ``"-"`` without a pair;
+        - ``gap``: share of the distance from baseline to oracle that the strategy closes, a
+          ratio of means over the seeds that all three have (1 is all of it; more is
+          possible); ``gap_low``, ``gap_high``: its 95 % interval, infinite where the
+          oracle's own lead is not certain. NaN if the oracle is no better;
+        - ``rounds_to_baseline``: median over the pairs of the first round whose metric
+          reaches the baseline's final one; NaN if it is never;
+        - ``worst_client``, ``worst_client_difference``; ``client_worst``, ``client_best``
+          (of the worst and best share of clients), ``client_variance_e4``;
+          ``noise_auroc``, ``seconds``: means over seeds.
 
         A run that diverged makes the means it enters NaN. ``attrs`` holds ``metric``,
-        ``higher_is_better``, ``baseline`` and ``by``.
+        ``higher_is_better``, ``baseline``, ``by``, ``test``, ``test_metric``, ``fraction``
+        (whether the metric is an accuracy), ``share`` (the config's share of worst and best
+        clients), ``comparisons``, ``seeds_needed`` (fewer cannot bring ``p_corrected`` to
+        .05) and ``notes``, sentences for below the table.
 
     Raises
     ------
     ConfigError
-        If there is no column `by`, no finished run, or several metrics to choose from.
+        If there is no column `by`, no finished run, several metrics to choose from, no such
+        oracle or test, or a metric whose direction is not known.
     """
     if by not in runs.summary:
         raise ConfigError(
             "by", f"no run has a column {by!r}", f"choose from {', '.join(runs.config)}"
         )
+    if test not in TESTS:
+        raise ConfigError("test", f"there is no {test!r}", f"choose from {', '.join(TESTS)}")
     summary = _finished(runs.summary)
-    metric = metric or _only_metric(summary)
-    if f"final_{metric}" not in summary:
-        raise ConfigError("metric", f"no run reports final_{metric}", _choose(summary))
-    told = summary[f"final_{metric}"].notna()
-    if "metric" in summary:
-        told |= summary["metric"] == metric
-    summary = summary[told]
-    if summary.empty:
-        raise ConfigError("metric", f"no finished run reports final_{metric}", _choose(summary))
-    higher = _direction(summary, metric)
+    found = find_metric(runs, summary, metric, higher_is_better)
+    summary = scored_by(summary, found)
     own = [by, *(["server_optimizer"] if by == "strategy" else []), *ignore]
     levels, placed = place_runs(summary, runs.config, by=by, own=own)
-    outcomes = _outcomes(summary, runs.rounds, metric)
-    rows: list[tuple[tuple[Any, ...], dict[str, float]]] = []
+    oracles = [oracle] if isinstance(oracle, str) else list(oracle)
+    strategies = {name for p in placed.values() for name in (p.label, p.choice)}
+    unknown = [name for name in oracles if name not in strategies and name != ORACLE]
+    if unknown:
+        have = "; ".join(sorted({p.label for p in placed.values()}))
+        raise ConfigError("oracle", f"no run of {', '.join(unknown)}", f"choose from {have}")
+    numbers = outcomes(summary, runs.rounds, found)
+    keys: list[tuple[Any, ...]] = []
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
     for scenario in dict.fromkeys(p.scenario for p in placed.values()):
-        here = {run: p for run, p in placed.items() if p.scenario == scenario}
-        rows += _scenario_rows(here, outcomes, baseline, higher)
-    index = pd.MultiIndex.from_tuples([key for key, _ in rows], names=[*levels, by])
-    table = pd.DataFrame([row for _, row in rows], index=index, columns=list(COLUMNS))
+        here = scenario_rows(
+            {run: p for run, p in placed.items() if p.scenario == scenario},
+            numbers,
+            baseline=baseline,
+            oracles=oracles,
+            higher=found.higher_is_better,
+            test=test,
+        )
+        keys += [(*scenario, label) for label in here.rows]
+        rows += here.rows.values()
+        where = ", ".join(f"{n}={v}" for n, v in zip(levels, scenario, strict=True))
+        notes += [f"{where}: {note}" if where else note for note in here.notes]
+    _decide(rows, found.higher_is_better)
+    index = pd.MultiIndex.from_tuples(keys, names=[*levels, by])
+    table = pd.DataFrame(rows, index=index, columns=list(COLUMNS))
     if not levels:
         table.index = index.get_level_values(by)
-    table.attrs = {"metric": metric, "higher_is_better": higher, "baseline": baseline, "by": by}
+    share = set(summary["fairness.fraction"].dropna()) if "fairness.fraction" in summary else ()
+    table.attrs["share"] = float(*share) if len(share) == 1 else None
+    table.attrs.update(_attrs(rows, found, test, notes), baseline=baseline, by=by)
     return table
 
 
@@ -138,115 +175,51 @@ def _finished(summary: pd.DataFrame) -> pd.DataFrame:
     return summary[~unfinished]
 
 
-def _metrics(summary: pd.DataFrame) -> list[str]:
-    finals = [c for c in summary if str(c).startswith("final_") and c != "final_loss"]
-    return [str(c).removeprefix("final_") for c in finals]
+def _compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if row["better"] != "baseline" and row["pairs"]]
 
 
-def _choose(summary: pd.DataFrame) -> str:
-    found = ", ".join(_metrics(summary))
-    return f"choose from {found}" if found and len(summary) else "let a run finish first"
+def _decide(rows: list[dict[str, Any]], higher: bool) -> None:
+    """Correct the p-values of a whole table, and say which differences are claims."""
+    compared = _compared(rows)
+    for row, p in zip(compared, holm([row["p"] for row in compared]), strict=True):
+        row["p_corrected"] = p
+        if p <= ALPHA:
+            row["better"] = "yes" if (row["difference"] > 0) == higher else "no"
 
 
-def _only_metric(summary: pd.DataFrame) -> str:
-    found = _metrics(summary)
-    if len(found) != 1:
-        raise ConfigError("metric", f"the runs report {len(found)} metrics", _choose(summary))
-    return found[0]
-
-
-def _direction(summary: pd.DataFrame, metric: str) -> bool:
-    if "higher_is_better" in summary and summary["higher_is_better"].notna().any():
-        return bool(summary["higher_is_better"].dropna().iloc[0])
-    return higher_is_better(metric)
-
-
-def _outcomes(summary: pd.DataFrame, rounds: pd.DataFrame, metric: str) -> dict[str, _Outcome]:
-    column = f"test_{metric}"
-    curves: dict[str, pd.Series[float]] = {}
-    if column in rounds:
-        measured = rounds[rounds[column].notna()]
-        for run, rows in measured.groupby("run", observed=True):
-            curves[str(run)] = rows.set_index("round")[column].sort_index()
-    nothing: pd.Series[float] = pd.Series(dtype=float)
-    columns = [f"final_{metric}", f"worst_client_{metric}", "noise_auroc", "seconds"]
-    numbers = summary.reindex(columns=columns).astype(float).to_numpy()
+def _attrs(
+    rows: list[dict[str, Any]], metric: Metric, test: str, notes: list[str]
+) -> dict[str, Any]:
+    compared = _compared(rows)
+    needed = seeds_needed(len(compared), test)
+    if compared:
+        notes = [_how(compared, test, needed), *notes]
+    if any(math.isinf(row[end]) for row in rows for end in ("gap_low", "gap_high")):
+        notes.append("gap: ? where the oracle's own lead is uncertain, so the interval has no end")
     return {
-        str(run): _Outcome(final, worst, auroc, seconds, curves.get(str(run), nothing))
-        for run, (final, worst, auroc, seconds) in zip(
-            summary["run"], numbers.tolist(), strict=True
-        )
+        "metric": metric.name,
+        "higher_is_better": metric.higher_is_better,
+        "test_metric": metric.test_metric,
+        "fraction": metric.fraction,
+        "test": test,
+        "comparisons": len(compared),
+        "seeds_needed": needed,
+        "notes": notes,
     }
 
 
-def _scenario_rows(
-    placed: dict[str, Placed], outcomes: dict[str, _Outcome], baseline: str, higher: bool
-) -> list[tuple[tuple[Any, ...], dict[str, float]]]:
-    """Rows of one scenario, the baseline first, then by their mean."""
-    by_label: dict[str, dict[Any, _Outcome]] = {}
-    for run, place in placed.items():
-        by_label.setdefault(place.label, {})[place.seed] = outcomes[run]
-    reference = _baseline_label(placed, baseline)
-    base = by_label.get(reference, {})
-    rows = {label: _row(seeds, base, higher) for label, seeds in by_label.items()}
-    scenario = next(iter(placed.values())).scenario
-
-    def rank(label: str) -> tuple[bool, bool, float, str]:
-        mean = rows[label]["mean"]
-        worse = math.isnan(mean)
-        return (label != reference, worse, 0.0 if worse else -mean if higher else mean, label)
-
-    return [((*scenario, label), rows[label]) for label in sorted(rows, key=rank)]
-
-
-def _baseline_label(placed: dict[str, Placed], baseline: str) -> str:
-    labels = {place.label for place in placed.values()}
-    if baseline in labels:
-        return baseline
-    variants = sorted({place.label for place in placed.values() if place.choice == baseline})
-    if len(variants) > 1:
-        warnings.warn(
-            f"no differences: {baseline!r} may be any of {len(variants)} variants. Give one as "
-            f"the baseline: {'; '.join(map(repr, variants))}",
-            UserWarning,
-            stacklevel=4,
-        )
-    return variants[0] if len(variants) == 1 else baseline
-
-
-def _row(seeds: dict[Any, _Outcome], base: dict[Any, _Outcome], higher: bool) -> dict[str, float]:
-    own = list(seeds.values())
-    pairs = [(outcome, base[seed]) for seed, outcome in seeds.items() if seed in base]
-    difference = [a.final - b.final for a, b in pairs]
-    return {
-        "runs": len(own),
-        "mean": _mean([o.final for o in own]),
-        "std": _std([o.final for o in own]),
-        "difference": _mean(difference),
-        "difference_std": _std(difference),
-        "rounds_to_baseline": _median_round([_first(a.reach, b.final, higher) for a, b in pairs]),
-        "worst_client": _mean([o.worst for o in own]),
-        "worst_client_difference": _mean([a.worst - b.worst for a, b in pairs]),
-        "noise_auroc": _mean([o.noise_auroc for o in own]),
-        "seconds": _mean([o.seconds for o in own]),
-    }
-
-
-def _first(curve: pd.Series[float], target: float, higher: bool) -> float:
-    """Return the first round at or beyond the target; infinity if there is none."""
-    values = curve.to_numpy(dtype=float)
-    reached = values >= target if higher else values <= target
-    return float(curve.index[int(reached.argmax())]) if reached.any() else math.inf
-
-
-def _median_round(rounds: list[float]) -> float:
-    median = float(np.median(rounds)) if rounds else math.inf
-    return median if math.isfinite(median) else math.nan
-
-
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values) if values else math.nan
-
-
-def _std(values: list[float]) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+def _how(compared: list[dict[str, Any]], test: str, needed: int) -> str:
+    """Say what the intervals and the claims rest on, and whether there are seeds enough."""
+    few, many = (f(row["pairs"] for row in compared) for f in (min, max))
+    seeds = f"{few} seed{'s' * (few > 1)}" if few == many else f"{few} to {many} seeds"
+    student, bootstrap = "Student's t", "bootstrap-t"
+    kind = student if many < BOOTSTRAP_FROM else bootstrap
+    if few < BOOTSTRAP_FROM <= many:
+        kind = f"{bootstrap}, of fewer than {BOOTSTRAP_FROM} seeds {student}"
+    name = {"sign_flip": "exact sign-flip test", "t": "t-test"}[test]
+    how = (
+        f"difference: paired over {seeds}, 95 % interval by {kind}; better: {name}, "
+        f"Holm-corrected for {len(compared)} comparison{'s' * (len(compared) > 1)}, at .05"
+    )
+    return f"{how}; undecided with fewer than {needed} seeds" if few < needed else how

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -15,10 +16,11 @@ from rich.text import Text
 
 
 def comparison_table(comparison: pd.DataFrame) -> Table:
-    """Lay out what `compare` returned for a terminal.
+    """Lay out the columns of a comparison that decide, for a terminal of 100 columns.
 
     Accuracies are in percent with two decimals (``88.17 ± 0.39``), differences signed in
-    percentage points (``+4.14 ± 1.30 pp``), errors with four digits; ``-`` is not known.
+    percentage points with their 95 % interval (``+4.14 [+0.91, +7.37]``), errors with four
+    digits; ``-`` is not known. `comparison_notes` belong below.
     """
     header, rows = _comparison_cells(comparison)
     levels = comparison.index.nlevels
@@ -29,6 +31,16 @@ def comparison_table(comparison: pd.DataFrame) -> Table:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
+
+
+def comparison_notes(comparison: pd.DataFrame, width: int = 100) -> str:
+    """Write what the intervals and claims rest on, as lines for below the table."""
+    notes = comparison.attrs.get("notes", [])
+    return "\n".join(_wrapped(note, width) for note in notes)
+
+
+def _wrapped(note: str, width: int) -> str:
+    return textwrap.fill(note, width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
@@ -42,13 +54,19 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 
 
 def to_markdown(comparison: pd.DataFrame) -> str:
-    """Write what `compare` returned as a markdown table, with the cells of `comparison_table`."""
-    header, rows = _comparison_cells(comparison)
+    """Write a comparison as a markdown table, with its notes as a list below.
+
+    To the cells of `comparison_table` it adds the corrected p-value, the gap's interval,
+    the noise AUROC and the seconds.
+    """
+    header, rows = _comparison_cells(comparison, wide=True)
     levels = comparison.index.nlevels
     rule = [":--" if at < levels else "--:" for at in range(len(header))]
     lines = [[name.replace("\n", " ") for name in header], rule, *rows]
     escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+    table = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+    notes = [f"- {note}" for note in comparison.attrs.get("notes", [])]
+    return "\n".join([table, "", *notes]) if notes else table
 
 
 def to_text(table: Table) -> str:
@@ -75,56 +93,78 @@ def _width(table: Table) -> int:
     return Console(width=100_000).measure(table).maximum
 
 
-def _comparison_cells(comparison: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    metric = str(comparison.attrs.get("metric", "accuracy"))
-    header = [
-        *(str(name) for name in comparison.index.names),
-        "runs",
-        f"{metric} %" if metric == "accuracy" else metric,
-        "difference",
-        "rounds to\nbaseline",
-        "worst\nclient %" if metric == "accuracy" else "worst\nclient",
-        "worst client\ndifference",
-        "noise\nAUROC",
-        "seconds",
-    ]
+def _comparison_cells(
+    comparison: pd.DataFrame, *, wide: bool = False
+) -> tuple[list[str], list[list[str]]]:
+    attrs = comparison.attrs
+    metric = str(attrs.get("metric", "accuracy"))
+    percent, clients = bool(attrs.get("fraction")), attrs.get("test_metric") == "accuracy"
+    share = f"{attrs['share'] * 100:g} %" if attrs.get("share") else "share"
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "runs": lambda row: f"{row['runs']:.0f}",
+        f"{metric} %" if percent else metric: lambda row: _amount(
+            row["mean"], percent, spread=row["std"]
+        ),
+        "difference, pp\n[95 % interval]" if percent else "difference\n[95 % interval]": (
+            lambda row: _difference(row, percent)
+        ),
+        "better": lambda row: str(row["better"]),
+        "p\ncorrected": lambda row: _number(row["p_corrected"], ".3g"),
+        "gap %": _gap,
+        "gap %\n[95 % interval]": lambda row: _interval(
+            _number(row["gap"] * 100, ".0f"), row["gap_low"] * 100, row["gap_high"] * 100, ".0f"
+        ),
+        "rounds\nto match": lambda row: _number(row["rounds_to_baseline"], "g"),
+        f"worst\n{share}": lambda row: _amount(row["client_worst"], clients),
+        f"best\n{share}": lambda row: _amount(row["client_best"], clients),
+        "client\nvar.": lambda row: _number(row["client_variance_e4"], ".4g"),
+        "noise\nAUROC": lambda row: _number(row["noise_auroc"], ".3f"),
+        "seconds": lambda row: _number(row["seconds"], ".1f"),
+    }
+    for name in ["gap %"] if wide else [name for name in columns if name in _WIDE]:
+        del columns[name]
+    records = [{str(n): v for n, v in row.items()} for row in comparison.to_dict("records")]
+    cells = {name: [cell(row) for row in records] for name, cell in columns.items()}
+    told = {n: c for at, (n, c) in enumerate(cells.items()) if at < _ALWAYS or set(c) != {"-"}}
     rows = []
-    for key, row in zip(comparison.index, comparison.to_dict("records"), strict=True):
+    for at, key in enumerate(comparison.index):
         labels = key if isinstance(key, tuple) else (key,)
-        rows.append(
-            [
-                *map(str, labels),
-                f"{row['runs']:.0f}",
-                _amount(row["mean"], row["std"], metric),
-                _difference(row["difference"], row["difference_std"], metric),
-                _number(row["rounds_to_baseline"], "g"),
-                _amount(row["worst_client"], math.nan, metric),
-                _difference(row["worst_client_difference"], math.nan, metric),
-                _number(row["noise_auroc"], ".3f"),
-                _number(row["seconds"], ".1f"),
-            ]
-        )
-    return header, rows
+        rows.append([*map(str, labels), *(column[at] for column in told.values())])
+    return [*map(str, comparison.index.names), *told], rows
+
+
+_ALWAYS: Final = 4
+"""Columns that are shown even if nothing in them is known."""
+_WIDE: Final = frozenset({"p\ncorrected", "gap %\n[95 % interval]", "noise\nAUROC", "seconds"})
 
 
 def _number(value: float, form: str) -> str:
     return "-" if math.isnan(value) else format(value, form)
 
 
-def _amount(value: float, spread: float, metric: str) -> str:
-    if math.isnan(value):
-        return "-"
-    scale, form = (100, ".2f") if metric == "accuracy" else (1, ".4g")
-    text = format(value * scale, form)
-    return text if math.isnan(spread) else f"{text} ± {format(spread * scale, form)}"
+def _amount(value: float, percent: bool, *, spread: float = math.nan) -> str:
+    scale, form = (100, ".2f") if percent else (1, ".4g")
+    text = _number(value * scale, form)
+    return text if math.isnan(value) or math.isnan(spread) else f"{text} ± {spread * scale:{form}}"
 
 
-def _difference(value: float, spread: float, metric: str) -> str:
-    if math.isnan(value):
+def _difference(row: dict[str, Any], percent: bool) -> str:
+    if row["better"] == "baseline":
         return "-"
-    text = _amount(value, spread, metric)
-    sign = "" if text.startswith("-") else "+"
-    return f"{sign}{text} pp" if metric == "accuracy" else f"{sign}{text}"
+    scale, form = (100, "+.2f") if percent else (1, "+.4g")
+    text = _number(row["difference"] * scale, form)
+    return _interval(text, row["difference_low"] * scale, row["difference_high"] * scale, form)
+
+
+def _gap(row: dict[str, Any]) -> str:
+    """Write the gap, with a question mark where its interval has no end."""
+    open_ended = math.isinf(row["gap_low"]) or math.isinf(row["gap_high"])
+    return _number(row["gap"] * 100, ".0f") + "?" * open_ended
+
+
+def _interval(text: str, low: float, high: float, form: str) -> str:
+    known = not (math.isnan(low) or math.isnan(high))
+    return f"{text} [{low:{form}}, {high:{form}}]" if known else text
 
 
 def _summary_cell(key: str, value: Any) -> str:

@@ -40,7 +40,8 @@ def test_a_multirun_ends_with_the_paired_table(tmp_path):
         folder=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert "difference" in done.stdout
+    assert "undecided" in done.stdout
+    assert "Holm-corrected for 1 comparison, at .05; undecided with fewer than 6" in done.stdout
     assert (tmp_path / "sweep" / "comparison.md").read_text().count("| fed") == 2
     runs = fedrms.load_runs(tmp_path / "sweep")
     table = fedrms.compare(runs)

@@ -1,6 +1,6 @@
 """Run folders made by hand, as a run would leave them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ def write_run(
     finished: bool = True,
     worst: float = 0.1,
     auroc: float = 0.5,
+    by_round: Mapping[str, Sequence[float]] | None = None,
+    summary: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> Path:
     """Write tables, summary and Hydra's notes; a further ``a__b=1`` is the config a.b."""
@@ -53,10 +55,13 @@ def write_run(
     with Recorder(folder, metric=metric) as recorder:
         for t, value in enumerate(curve, start=1):
             recorder.add_clients({"round": t, "client": [0, 1], f"test_{metric}": [worst, value]})
-            recorder.add_round({"round": t, f"test_{metric}": value, "noise_auroc": auroc})
+            further = {name: column[t - 1] for name, column in (by_round or {}).items()}
+            row = {"round": t, f"test_{metric}": value, "noise_auroc": auroc}
+            recorder.add_round(row | further)
     if finished:
-        summary = summarise(recorder.rounds(), recorder.clients(), metric, metric != "mse")
-        write_summary(folder, summary | {"status": "finished", "seconds": 2.0})
+        numbers = summarise(recorder.rounds(), recorder.clients(), metric, metric != "mse")
+        told = {"status": "finished", "seconds": 2.0, **(summary or {})}
+        write_summary(folder, numbers | told)
     return folder
 
 

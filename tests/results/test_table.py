@@ -7,36 +7,52 @@ import pytest
 from rich.console import Console
 
 from fedrms.results.compare import COLUMNS
-from fedrms.results.table import comparison_table, show, summary_table, to_markdown, to_text
+from fedrms.results.table import (
+    comparison_notes,
+    comparison_table,
+    show,
+    summary_table,
+    to_markdown,
+    to_text,
+)
 
 NAN = float("nan")
 
 
-def comparison(metric="accuracy", names=("strategy",), keys=("fedavg", "fedrms")):
-    rows = [
-        [3, 0.8403, 0.0145, 0.0, 0.0, 18.0, 0.788, 0.0, NAN, 10.0],
-        [3, 0.8817, 0.0039, 0.0414, 0.013, 9.0, 0.838, 0.05, 0.98, 11.26],
-    ]
+ROWS = (
+    {"runs": 3, "mean": 0.8403, "std": 0.0145, "pairs": 3, "difference": 0.0, "better": "baseline"},
+    {
+        **{"runs": 3, "mean": 0.8817, "std": 0.0039, "pairs": 3, "better": "undecided"},
+        **{"difference": 0.0414, "difference_low": 0.0091, "difference_high": 0.0737},
+        **{"p_corrected": 0.25, "gap": 1.02, "gap_low": 0.5, "gap_high": 1.6},
+        **{"client_worst": 0.838, "client_best": 0.95, "client_variance_e4": 11.561},
+        **{"rounds_to_baseline": 9.0, "noise_auroc": 0.98, "seconds": 11.26},
+    },
+)
+
+
+def comparison(metric="accuracy", names=("strategy",), keys=("fedavg", "fedrms"), **changed):
     index = (
         pd.Index(keys, name=names[0])
         if len(names) == 1
         else pd.MultiIndex.from_tuples(keys, names=names)
     )
-    frame = pd.DataFrame(rows, index=index, columns=list(COLUMNS))
-    frame.attrs = {"metric": metric}
+    frame = pd.DataFrame([ROWS[0], ROWS[1] | changed], index=index, columns=list(COLUMNS))
+    fraction = metric == "accuracy"
+    frame.attrs = {"metric": metric, "test_metric": metric, "fraction": fraction, "share": 0.1}
     return frame
 
 
 def test_accuracies_are_percentages_and_differences_signed_points():
     text = to_text(comparison_table(comparison()))
-    for cell in ("88.17 ± 0.39", "+4.14 ± 1.30 pp", "83.80", "+5.00 pp", "0.980", "11.3"):
+    for cell in ("88.17 ± 0.39", "+4.14 [+0.91, +7.37]", "undecided", "102", "83.80", "11.56"):
         assert cell in text
 
 
 def test_errors_are_plain_numbers():
     text = to_text(comparison_table(comparison("mse")))
     assert "0.8817 ± 0.0039" in text
-    assert "+0.0414 ± 0.013" in text
+    assert "+0.0414 [+0.0091, +0.0737]" in text
     assert "pp" not in text
 
 
@@ -47,18 +63,44 @@ def test_plain_text_is_aligned_and_unframed():
     assert not set("│┃━─") & set("".join(lines))
 
 
+def test_a_table_of_short_names_fits_into_100_columns():
+    text = to_text(comparison_table(comparison()))
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_gap_whose_interval_has_no_end_is_marked():
+    assert "102?" in to_text(comparison_table(comparison(gap_high=float("inf"))))
+    assert "102 [50, inf]" in to_markdown(comparison(gap_high=float("inf")))
+
+
+def test_columns_of_which_nothing_is_known_are_left_out():
+    unknown = dict.fromkeys(["gap", "gap_low", "gap_high", "client_worst"], NAN)
+    text = to_text(comparison_table(comparison(**unknown)))
+    assert "gap" not in text
+    assert "worst" not in text
+    assert "best" in text
+
+
 def test_names_with_brackets_are_shown_as_they_are():
     text = to_text(comparison_table(comparison(keys=("fedavg", "fedrms, law=[a]"))))
     assert "fedrms, law=[a]" in text
 
 
+def test_notes_are_wrapped_below_and_listed_in_markdown():
+    frame = comparison()
+    frame.attrs["notes"] = ["one two three", "four"]
+    assert comparison_notes(frame, width=9).splitlines() == ["one two", "  three", "four"]
+    assert to_markdown(frame).endswith("\n\n- one two three\n- four")
+
+
 def test_markdown_has_a_header_a_rule_and_a_row_each():
     keys = (("label|pair", "fedavg"), ("none", "fedrms"))
     lines = to_markdown(comparison(names=("noise", "strategy"), keys=keys)).splitlines()
-    assert lines[0].startswith("| noise | strategy | runs | accuracy % | difference |")
+    assert lines[0].startswith("| noise | strategy | runs | accuracy % | difference, pp [95 % int")
     assert lines[1].startswith("| :-- | :-- | --: |")
-    assert lines[2].startswith(r"| label\|pair | fedavg | 3 | 84.03 ± 1.45 |")
-    assert "| - |" in lines[2]
+    assert lines[2].startswith(r"| label\|pair | fedavg | 3 | 84.03 ± 1.45 | - | baseline | - |")
+    assert "| +4.14 [+0.91, +7.37] | undecided | 0.25 | 102 [50, 160] | 9 |" in lines[3]
+    assert lines[3].endswith("| 83.80 | 95.00 | 11.56 | 0.980 | 11.3 |")
     assert len(lines) == 4
 
 
@@ -76,7 +118,7 @@ def test_a_summary_shows_units_and_unknowns():
 def test_a_narrow_terminal_cuts_no_number_off():
     file = io.StringIO()
     show(comparison_table(comparison()), Console(file=file, force_terminal=True, width=40))
-    for piece in ("fedrms", "88.17 ± 0.39", "+4.14 ± 1.30 pp", "83.80", "0.980", "11.3"):
+    for piece in ("fedrms", "88.17 ± 0.39", "+4.14 [+0.91, +7.37]", "83.80", "11.56"):
         assert piece in file.getvalue()
 
 
