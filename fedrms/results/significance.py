@@ -37,7 +37,8 @@ def sign_flip_p(differences: Floats) -> float:
     ----------
     differences : array ``[seeds]``
         Paired differences. With more than `EXACT_UP_TO`, random signs stand for all, the
-        observed ones among them (Phipson and Smyth 2010, arXiv:1603.05766).
+        observed ones among them (Phipson and Smyth 2010, Statistical Applications in Genetics and
+        Molecular Biology 9(1)).
 
     Returns
     -------
