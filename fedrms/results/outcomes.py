@@ -89,8 +89,7 @@ def find_metric(runs: Runs, summary: pd.DataFrame, name: str | None, higher: boo
         name = tested[0]
     alone = tested[0] if len(tested) == 1 else name if name in tested else ""
     if f"final_{name}" in summary:
-        if higher is None:
-            higher = _test_direction(name, summary) if name in tested else higher_is_better(name)
+        higher = _test_direction(name, summary) if higher is None else higher
         return Metric(name, f"final_{name}", f"test_{name}", higher, alone)
     by_round = _numbers(runs.rounds, name)
     if not by_round and (name in runs.config or not _numbers(summary, name)):
@@ -136,7 +135,7 @@ def _outcome(
     curve: pd.Series[float] = pd.Series(dtype=float)
     if metric.rounds in rounds:
         known = rounds[rounds[metric.rounds].notna()]
-        curve = known.set_index("round")[metric.rounds].sort_index()
+        curve = known.set_index("round")[metric.rounds]
     over_clients = {name: _known_mean(last, name) for name in OVER_CLIENTS}
     return Outcome(final, worst, noise_auroc=auroc, seconds=seconds, reach=curve, **over_clients)
 
@@ -148,7 +147,7 @@ def _last_rounds(rounds: pd.DataFrame) -> pd.DataFrame:
     if not columns:
         return rounds.head(0)
     trained = rounds[rounds["round"] > 0] if (rounds["round"] > 0).any() else rounds
-    last = _final_rounds(trained.sort_values("round"), str(columns[0]), LAST)
+    last = _final_rounds(trained, str(columns[0]), LAST)
     return last.head(0) if last[columns[0]].isna().any() else last
 
 

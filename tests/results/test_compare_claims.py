@@ -118,7 +118,7 @@ def test_the_gap_is_a_ratio_of_paired_means(tmp_path, make_run):
 
 def test_of_several_oracles_the_better_by_the_shared_seeds_counts(tmp_path, make_run):
     write_levels(
-        make_run, fedavg=[32, 40], fedrms=[36, 44], clean_only=[40, 48], true_rate=[39, 47, 64]
+        make_run, fedavg=[32, 40, 36], fedrms=[36, 44], clean_only=[40, 48], true_rate=[39, 47, 64]
     )
     runs = load_runs(tmp_path)
     table = compare(runs, oracle=["clean_only", "true_rate"])
@@ -128,6 +128,18 @@ def test_of_several_oracles_the_better_by_the_shared_seeds_counts(tmp_path, make
     assert compare(runs)["gap"].isna().all()
     with pytest.raises(ConfigError, match="no run of clean_onyl"):
         compare(runs, oracle="clean_onyl")
+
+
+def test_the_gap_in_errors_is_closed_by_lower_ones(tmp_path, make_run):
+    for seed, base in enumerate([8.0, 9.0]):
+        for strategy, lead in (("fedavg", 0.0), ("fedrms", 3.0), ("oracle", 4.0)):
+            name = f"{strategy}{seed}"
+            make_run(name, [base - lead] * 5, metric="mse", strategy=strategy, seed=seed)
+    assert compare(load_runs(tmp_path))["gap"].to_dict() == {
+        "fedavg": 0.0,
+        "oracle": 1.0,
+        "fedrms": 0.75,
+    }
 
 
 def test_variants_of_the_oracle_are_several_oracles(tmp_path, make_run):

@@ -49,6 +49,11 @@ def test_a_ratios_ends_are_where_a_t_test_just_rejects(sign):
     assert ratio_interval(d, o) == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_ratio_of_two_losses_is_that_of_two_gains():
+    o = np.array([2.0, 2.6, 1.9, 3.0, 2.2, 2.4])
+    assert ratio_interval(-SIX, -o) == ratio_interval(SIX, o)
+
+
 def test_a_ratio_to_what_may_be_zero_has_no_end():
     assert ratio_interval(np.array([1.0, 2.0, 1.0]), np.array([3.0, -1.0, 1.0])) == (
         -math.inf,

@@ -43,12 +43,12 @@ def test_sign_flips_agree_with_scipy(listed):
 
 def test_rounding_does_not_tell_equal_sums_apart():
     assert sign_flip_p(np.array([0.1, 0.2, -0.3])) == 1.0  # 0.1 + 0.2 - 0.3 is 5.6e-17
+    assert sign_flip_p(np.array([0.1, 0.2, 0.3, 0.7])) == 2 / 16  # added in another order: 1.3
 
 
 def test_many_seeds_are_tested_by_random_flips_that_never_give_zero():
-    n = EXACT_UP_TO + 4
-    assert sign_flip_p(np.ones(n)) == pytest.approx(2**-16, abs=2**-15)
-    d = np.random.default_rng(0).normal(0.3, 1.0, n)
+    assert sign_flip_p(np.ones(EXACT_UP_TO + 14)) == 2**-16  # the observed signs, and no others
+    d = np.random.default_rng(0).normal(0.3, 1.0, EXACT_UP_TO + 4)
     assert sign_flip_p(d) == pytest.approx(stats.ttest_1samp(d, 0).pvalue, abs=0.02)
 
 
