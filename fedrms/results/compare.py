@@ -217,9 +217,10 @@ def _how(compared: list[dict[str, Any]], test: str, needed: int) -> str:
     kind = student if many < BOOTSTRAP_FROM else bootstrap
     if few < BOOTSTRAP_FROM <= many:
         kind = f"{bootstrap}, of fewer than {BOOTSTRAP_FROM} seeds {student}"
+    interval = f"95 % interval by {kind}" if many > 1 else "which has no interval"
     name = {"sign_flip": "exact sign-flip test", "t": "t-test"}[test]
     how = (
-        f"difference: paired over {seeds}, 95 % interval by {kind}; better: {name}, "
+        f"difference: paired over {seeds}, {interval}; better: {name}, "
         f"Holm-corrected for {len(compared)} comparison{'s' * (len(compared) > 1)}, at .05"
     )
     return f"{how}; undecided with fewer than {needed} seeds" if few < needed else how

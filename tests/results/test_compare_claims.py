@@ -55,6 +55,15 @@ def test_enough_seeds_decide_for_and_against(tmp_path, make_run):
     assert table.loc["good", "p_corrected"] == pytest.approx(6 / 128)  # three comparisons
 
 
+def test_one_seed_has_a_difference_and_nothing_more(tmp_path, make_run):
+    write_levels(make_run, fedavg=[32], fedrms=[48])
+    table = compare(load_runs(tmp_path), oracle="fedrms")
+    row = table.loc["fedrms"]
+    assert (row["difference"], row["p"], row["better"]) == (0.25, 1.0, "undecided")
+    assert row[["difference_low", "difference_high", "gap_low"]].isna().all()
+    assert "paired over 1 seed, which has no interval" in table.attrs["notes"][0]
+
+
 def test_errors_that_fall_are_better(tmp_path, make_run):
     for seed in range(6):
         make_run(f"avg{seed}", [8.0 + seed] * 5, metric="mse", seed=seed)
