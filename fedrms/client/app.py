@@ -13,12 +13,13 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 from fedrms.client.evaluate import evaluate_client
-from fedrms.client.local_update import LocalUpdate, Tree, as_function
+from fedrms.client.local_update import SQUARES, LocalUpdate, Tree, as_function
 from fedrms.client.schedule import drops_out
 from fedrms.client.settings import LocalSettings
 from fedrms.client.train import train_client
 from fedrms.data import AnyFederation
 from fedrms.errors import RunError
+from fedrms.server.cohort import GRADIENT_SQUARES
 from fedrms.tasks import Task
 
 Record = TypeVar("Record", ArrayRecord, ConfigRecord)
@@ -88,10 +89,14 @@ def client_app(load: Callable[[], ClientSide]) -> ClientApp:
         except RunError as problem:
             return Message(Error(CLIENT_RAISED, str(problem)), reply_to=message)
         arrays = {name: (params | rest)[name].cpu() for name in received}
-        return Message(
-            RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord(metrics)}),  # type: ignore[arg-type]
-            reply_to=message,
-        )
+        content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord(metrics)})  # type: ignore[arg-type]
+        if settings.gradient_decay:
+            squares = {
+                name: params.get(SQUARES + name, torch.zeros_like(value)).cpu()
+                for name, value in received.items()
+            }
+            content[GRADIENT_SQUARES] = ArrayRecord(squares)
+        return Message(content, reply_to=message)
 
     @app.evaluate()
     def score(message: Message, context: Context) -> Message:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad
@@ -19,8 +20,12 @@ from fedrms.tasks import Apply, Batch, Params, Task
 
 Tree = dict[str, Tensor]
 State = dict[str, Tree]
-"""``params``, and where the settings ask for them ``velocity`` (momentum) and ``anchor``
-(the received parameters, for the proximal term); ``lr`` holds the scalar step size."""
+"""``params``, and where the settings ask for them ``velocity`` (momentum), ``anchor`` (the
+received parameters, for the proximal term) and ``squares`` (the running mean of squared
+gradients); ``lr`` holds the scalar step size."""
+
+SQUARES = "gradient-squares/"
+"""What the names of the squared gradients begin with, behind the parameters in a client's row."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,8 @@ class LocalUpdate:
             state["velocity"] = {name: torch.zeros_like(p) for name, p in params.items()}
         if self.settings.proximal_mu:
             state["anchor"] = params
+        if self.settings.gradient_decay:
+            state["squares"] = {name: torch.zeros_like(p) for name, p in params.items()}
         return state
 
     def step(self, state: State, batch: Batch) -> tuple[State, Tensor]:
@@ -149,6 +156,13 @@ class LocalUpdate:
                 name: g + settings.weight_decay * params[name] for name, g in gradients.items()
             }
         after: State = dict(state)
+        if settings.gradient_decay:
+            # A batch of padding alone is no step: a client that has finished keeps its mean.
+            works, rate = present.sum() > 0, 1.0 - settings.gradient_decay
+            after["squares"] = {
+                name: mean + rate * works.to(mean.dtype) * (gradients[name].square() - mean)
+                for name, mean in state["squares"].items()
+            }
         if settings.momentum:
             velocity = state["velocity"]
             gradients = {
@@ -162,8 +176,19 @@ class LocalUpdate:
         return after, losses
 
     def finish(self, state: State) -> Tree:
-        """Return the trained parameters; the statistics come from the losses of the steps."""
-        return state["params"]
+        """Return the trained parameters, and behind them the squared gradients if asked for.
+
+        The statistics come from the losses of the steps.
+        """
+        squares = state.get("squares", {})
+        return state["params"] | {SQUARES + name: mean for name, mean in squares.items()}
+
+    def gathered(self, steps: int | np.ndarray) -> np.ndarray:
+        """Return the weight that a mean of squares has gathered in so many steps, to divide by.
+
+        Adam's bias correction, ``1 - beta_2^steps`` (arXiv:1412.6980, Algorithm 1).
+        """
+        return np.asarray(1.0 - self.settings.gradient_decay ** np.asarray(steps))
 
     def losses(self, params: Tree, batch: Batch) -> Tensor:
         """Return the losses ``[examples]`` at fixed parameters, for the other statistics."""

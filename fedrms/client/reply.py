@@ -27,6 +27,7 @@ def reply_metrics(
     other_losses: np.ndarray | None,
     other_present: np.ndarray | None,
     update_norm: np.ndarray,
+    labels: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Assemble the metrics of a cohort's replies, each ``[clients]``.
 
@@ -44,6 +45,8 @@ def reply_metrics(
         and which of them count.
     update_norm : np.ndarray
         ``[clients]`` L2 norm of the update.
+    labels : np.ndarray, optional
+        ``[clients, rows]`` classes of the rows of ``other_losses``, for losses by class.
 
     Returns
     -------
@@ -51,7 +54,8 @@ def reply_metrics(
         ``partition-id``, ``num-examples``, ``steps``, ``train-loss`` (mean loss over all
         batches), ``update-norm``, the loss moments of the statistic (see
         :func:`fedrms.client.loss_moments.stacked_moments`) and ``statistic-fallback``,
-        1 where the client had too little to score and reported ``incoming``.
+        1 where the client had too little to score and reported ``incoming``. With labels
+        also the mean loss of each class, NaN where the client holds none of it.
     """
     moments = {name: np.empty(len(clients)) for name in MOMENTS}
     prequential = np.arange(len(clients))
@@ -66,14 +70,40 @@ def reply_metrics(
     with np.errstate(invalid="ignore", over="ignore"):
         total = step_losses.sum(0, dtype=np.float64).sum(1)
     fallback = needs_received_losses(settings, plan) & (settings.statistic != "incoming")
-    return {
-        "partition-id": np.asarray(clients, dtype=np.int64),
-        "num-examples": np.asarray(sizes, dtype=np.int64),
-        "steps": plan.steps,
-        "train-loss": total / plan.present.sum(0).sum(1),
-        "update-norm": np.asarray(update_norm, dtype=np.float64),
-        "statistic-fallback": fallback.astype(np.int64),
-    } | {metric_key(name): value for name, value in moments.items()}
+    by_class = {}
+    if labels is not None and other_losses is not None and other_present is not None:
+        by_class = _class_losses(settings.class_losses, other_losses, other_present, labels)
+    return (
+        {
+            "partition-id": np.asarray(clients, dtype=np.int64),
+            "num-examples": np.asarray(sizes, dtype=np.int64),
+            "steps": plan.steps,
+            "train-loss": total / plan.present.sum(0).sum(1),
+            "update-norm": np.asarray(update_norm, dtype=np.float64),
+            "statistic-fallback": fallback.astype(np.int64),
+        }
+        | {metric_key(name): value for name, value in moments.items()}
+        | by_class
+    )
+
+
+def class_key(label: int) -> str:
+    """Return the key of a class's mean loss in a Flower ``MetricRecord``."""
+    return f"loss-mean-class-{label}"
+
+
+def _class_losses(
+    classes: int, losses: np.ndarray, present: np.ndarray, labels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return each class's mean loss, ``[clients]``; NaN where a client holds none of it."""
+    means = {}
+    for label in range(classes):
+        own = present & (labels == label)
+        total, count = np.where(own, losses, 0.0).sum(1, dtype=np.float64), own.sum(1)
+        means[class_key(label)] = np.divide(
+            total, count, out=np.full(len(count), np.nan), where=count > 0
+        )
+    return means
 
 
 def _fill(

@@ -23,6 +23,8 @@ ELSEWHERE = {
     "dropout": "heterogeneity.dropout",
     "straggler_fraction": "heterogeneity.straggler_fraction",
     "min_work": "heterogeneity.min_work",
+    "class_losses": "strategy.num_classes",
+    "gradient_decay": "strategy.gradient_decay",
 }
 """Config keys of the settings that are not under ``client``."""
 
@@ -62,6 +64,11 @@ class LocalSettings:
         Probability that a client is a straggler in a round (FedProx, section 5.2).
     min_work : float
         A straggler does a share of its steps drawn uniformly from [min_work, 1).
+    class_losses : int
+        Of this many classes, report the mean loss each at the received model; 0 means none.
+    gradient_decay : float
+        beta_2 of the running mean of squared mini-batch gradients, as Adam keeps it
+        (arXiv:1412.6980), that is returned beside the model; 0 means none.
     """
 
     seed: int = 0
@@ -78,6 +85,8 @@ class LocalSettings:
     dropout: float = 0.0
     straggler_fraction: float = 0.0
     min_work: float = 0.1
+    class_losses: int = 0
+    gradient_decay: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse orders that no client can follow.
@@ -102,6 +111,8 @@ class LocalSettings:
             ("weight_decay", 0.0, False),
             ("clip_norm", 0.0, False),
             ("proximal_mu", 0.0, False),
+            ("class_losses", 0, False),
+            ("gradient_decay", 0.0, False),
         ):
             value = getattr(self, key)
             if not (value > smallest or (value == smallest and not open_end)):
@@ -118,12 +129,27 @@ class LocalSettings:
                 f"no client reports {self.statistic!r}",
                 f"choose one of {', '.join(STATISTICS)}",
             )
+        if self.class_losses and self.statistic != "incoming":
+            raise ConfigError(
+                _config_key("statistic"),
+                f"is {self.statistic!r}, and losses by class are those of the received model",
+                "set it to incoming",
+            )
+        if not self.gradient_decay < 1:
+            raise ConfigError(
+                _config_key("gradient_decay"), f"is {self.gradient_decay}", "set it in [0, 1)"
+            )
         if not 0 < self.holdout_fraction < 1:
             raise ConfigError(
                 _config_key("holdout_fraction"),
                 f"is {self.holdout_fraction}",
                 "set a share in (0, 1)",
             )
+
+    @property
+    def row_parts(self) -> int:
+        """Numbers that a client returns for each parameter: 2 with its squared gradients."""
+        return 2 if self.gradient_decay else 1
 
     def to_record(self) -> dict[str, int | float | str]:
         """Return the flat kebab-case mapping that a ``ConfigRecord`` takes."""

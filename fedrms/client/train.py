@@ -42,7 +42,8 @@ def train_client(
     Returns
     -------
     params : dict of Tensor
-        The trained parameters.
+        The trained parameters, and behind them, where the orders ask for it, the mean of
+        squared gradients of each, named with :data:`~fedrms.client.local_update.SQUARES`.
     metrics : dict
         See :func:`fedrms.client.reply.reply_metrics`.
 
@@ -75,7 +76,10 @@ def train_client(
         batch = {name: column[rows[step]] for name, column in data.items()}
         state, losses = update.step(state, batch | {"present": present[step]})
         step_losses.append(losses)
-    params = update.finish(state)
+    trained = update.finish(state)
+    params = {name: trained[name] for name in received}
+    gathered = float(update.gathered(int(plan.steps[0])))
+    squares = {name: v / gathered for name, v in trained.items() if name not in received}
 
     if settings.statistic == "holdout" and plan.held_out.any():
         other_losses[0] = update.losses(params, data).detach().cpu().numpy()
@@ -90,13 +94,14 @@ def train_client(
         step_losses=all_losses[:, None],
         other_losses=other_losses,
         other_present=other_present,
+        labels=np.asarray(examples.y)[None] if settings.class_losses else None,
         update_norm=np.sqrt([float(squared)]),
     )
     row = {name: column[0].item() for name, column in metrics.items()}
     problem = divergence(row, all_losses)
     if problem:
         raise RunError(f"client {client}, round {server_round}: {problem}")
-    return params, row
+    return params | squares, row
 
 
 def divergence(metrics: Mapping[str, float | int], losses: np.ndarray) -> str | None:

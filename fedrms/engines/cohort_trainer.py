@@ -110,10 +110,11 @@ class CohortTrainer:
         }
         clients, lr_scale = clients[~dropped], lr_scale[~dropped]
         if not clients.size:
-            nobody = torch.zeros(0, sum(layout.sizes), device=self._device)
+            width = sum(layout.sizes) * settings.row_parts
+            nobody = torch.zeros(0, width, device=self._device)
             return StackedReplies([], nobody, {}, failures)
         update = LocalUpdate(self._task, self._apply, settings)
-        groups = self._groups(sum(layout.sizes) * 4, len(clients))
+        groups = self._groups(sum(layout.sizes) * 4 * settings.row_parts, len(clients))
         keep = _kept_on_disk if len(groups) > 1 else _kept
         parts = [
             self._train_group(
@@ -162,7 +163,10 @@ class CohortTrainer:
             )
         stack, metrics = trained.stack, trained.metrics
         if tuple(trainable) != layout.names:
-            stack = _reorder(stack, trainable, rest, layout)
+            size = stack.shape[1] // update.settings.row_parts
+            nothing = {name: torch.zeros_like(value) for name, value in rest.items()}
+            halves = zip(torch.split(stack, size, dim=1), (rest, nothing), strict=False)
+            stack = torch.cat([_reorder(half, trainable, own, layout) for half, own in halves], 1)
         failures: dict[ClientId, str] = {}
         finite = np.isfinite(metrics["update-norm"]) & np.isfinite(metrics["train-loss"])
         for row in np.flatnonzero(~finite):

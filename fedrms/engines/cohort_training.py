@@ -43,7 +43,8 @@ class Trained:
     Attributes
     ----------
     stack : Tensor
-        ``[cohort, parameters]``: a client a row, in the order of the received parameters.
+        ``[cohort, parameters]``: a client a row, in the order of the received parameters; and
+        behind them the squared gradients, in the same order, where they are asked for.
     metrics : dict of np.ndarray
         ``[cohort]`` each, see :func:`fedrms.client.reply.reply_metrics`.
     losses : np.ndarray
@@ -102,12 +103,18 @@ def train_cohort(
     stack, losses = executor.train(work)
 
     flat = torch.cat([value.reshape(-1) for value in received.values()])
-    other, other_present = _other_losses(update, received, stack, data, places, plan)
-    step_losses, update_norm, scored = to_host(losses, _norms(stack, flat), other)
-    other_losses = None
+    models = stack[:, : len(flat)]
+    if settings.gradient_decay:
+        gathered = torch.from_numpy(update.gathered(plan.steps)).to(stack)
+        stack[:, len(flat) :].div_(gathered[:, None])
+    other, other_present = _other_losses(update, received, models, data, places, plan)
+    step_losses, update_norm, scored = to_host(losses, _norms(models, flat), other)
+    other_losses, labels = None, None
     if other_present is not None:
         other_losses = np.zeros(other_present.shape)
         other_losses[other_present] = scored
+        if settings.class_losses:
+            labels = _labels(data, places, other_present)
     metrics = reply_metrics(
         settings,
         plan,
@@ -117,6 +124,7 @@ def train_cohort(
         other_losses=other_losses,
         other_present=other_present,
         update_norm=update_norm,
+        labels=labels,
     )
     return Trained(stack, metrics, step_losses)
 
@@ -175,6 +183,14 @@ def _other_losses(
         own = own_parameters(received, stack[client]) if held_out[client] else received
         score(own, slice(int(ends[client] - wanted[client].sum()), int(ends[client])))
     return losses, wanted
+
+
+def _labels(data: ClientRows, places: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Return ``[clients, rows]`` the classes of the present rows; 0 elsewhere."""
+    who, row = np.nonzero(present)
+    labels = np.zeros(present.shape, dtype=np.int64)
+    labels[who, row] = data.columns["y"].cpu().numpy()[data.offsets[places[who]] + row]
+    return labels
 
 
 def to_host(*tensors: Tensor) -> list[np.ndarray]:

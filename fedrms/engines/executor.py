@@ -96,7 +96,7 @@ class Executor:
         -------
         stack : Tensor
             ``[cohort, parameters]`` trained parameters, one row a client, in the order of
-            ``work.received``.
+            ``work.received``; with squared gradients behind, ``[cohort, 2 parameters]``.
         losses : Tensor
             ``[steps, cohort, batch]`` losses before each update, on the same device.
 
@@ -137,7 +137,7 @@ class Executor:
     def _train(self, work: Work) -> tuple[Tensor, Tensor]:
         cohort, self._last_chunk = len(work.starts), 0
         flat = torch.cat([value.reshape(-1) for value in work.received.values()])
-        stack = flat.new_empty(cohort, len(flat))
+        stack = flat.new_empty(cohort, len(flat) * work.update.settings.row_parts)
         losses = torch.zeros(work.plan.rows.shape, dtype=_wide(flat), device=flat.device)
         order = np.argsort(-work.plan.steps, kind="stable")
         with one_thread_an_operation():
@@ -209,7 +209,8 @@ class Executor:
                 column += wide
             losses[steps, where] = chunk_losses.to(losses.dtype)
         else:
-            row = stack[part[0]].copy_(flat)
+            row = stack[part[0]]
+            row[: len(flat)] = flat
             losses[steps, part[0]] = self._train_alone(work, row, batches).to(losses.dtype)
 
     def _train_stacked(self, work: Work, batches: Batches) -> tuple[Tree, Tensor]:
@@ -275,7 +276,7 @@ class Executor:
         everyone = np.arange(len(part))
         seconds = 0.0
         for _ in range(2):
-            stack = flat.new_empty(len(part), len(flat))
+            stack = flat.new_empty(len(part), len(flat) * work.update.settings.row_parts)
             losses = torch.zeros(few.plan.rows.shape, dtype=_wide(flat), device=flat.device)
             started = time.perf_counter()
             self._run(name, few, everyone, flat, stack, losses, most_steps=TRIAL_STEPS)

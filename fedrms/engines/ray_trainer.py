@@ -70,7 +70,7 @@ class RayTrainer:
         RunError
             If a chunk could not be trained, naming its clients and the cause.
         """
-        fits = self._budget.clients(4 * sum(layout.sizes))
+        fits = self._budget.clients(4 * sum(layout.sizes) * settings.row_parts)
         parts = self._chunks * math.ceil(len(clients) / fits)
         model = load_ray().put({name: array.numpy() for name, array in record.items()})
         chunks = [

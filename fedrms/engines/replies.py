@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
+from torch import Tensor
 
 from fedrms.client.app import CLIENT_RAISED
 from fedrms.engines.flower_border import number
-from fedrms.server.cohort import Layout, StackedReplies
+from fedrms.server.cohort import GRADIENT_SQUARES, Layout, StackedReplies
 from fedrms.server.lazy_array import LazyArray
 from fedrms.server.lazy_messages import LazyMessages
 
@@ -78,16 +79,26 @@ class CohortReplies(LazyMessages):
         return reply
 
     def _content(self, sent: Message, row: int) -> RecordDict:
-        flat = torch.split(self._stacked.parameters[row].cpu(), self._layout.sizes)
-        floating = dict(zip(self._layout.names, flat, strict=True))
+        numbers = self._stacked.parameters[row].cpu()
+        halves = torch.split(numbers, sum(self._layout.sizes))
+        template = next(iter(sent.content.array_records.values()))
+        metrics = MetricRecord(
+            {name: column[row].item() for name, column in self._stacked.metrics.items()}
+        )
+        content = RecordDict({"arrays": self._record(halves[0], template), "metrics": metrics})
+        if len(halves) == 2:
+            content[GRADIENT_SQUARES] = self._record(halves[1], template)
+        return content
+
+    def _record(self, numbers: Tensor, template: ArrayRecord) -> ArrayRecord:
+        """Return a record like the one that was sent, over these numbers."""
+        parts = torch.split(numbers, self._layout.sizes)
+        floating = dict(zip(self._layout.names, parts, strict=True))
         arrays = ArrayRecord()
-        for name, array in next(iter(sent.content.array_records.values())).items():
+        for name, array in template.items():
             arrays[name] = (
                 LazyArray(floating[name].reshape(tuple(array.shape)).numpy())
                 if name in floating
                 else array
             )
-        metrics = MetricRecord(
-            {name: column[row].item() for name, column in self._stacked.metrics.items()}
-        )
-        return RecordDict({"arrays": arrays, "metrics": metrics})
+        return arrays

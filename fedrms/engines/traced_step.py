@@ -31,7 +31,7 @@ Step = Callable[[State, Tree], Tensor]
 
 log = logging.getLogger("fedrms")
 
-UPDATED = ("params", "velocity")
+UPDATED = ("params", "velocity", "squares")
 """Parts of a client's state that a step changes."""
 
 ATEN = torch.ops.aten

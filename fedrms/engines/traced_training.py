@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from fedrms.client.local_update import State, Tree
@@ -18,7 +19,7 @@ def train_stacked(steps: StepCache, work: Work, batches: Batches) -> tuple[Tree,
     Returns
     -------
     parameters : Tree
-        Each ``[clients, ...]``, in the order of ``work.received``.
+        Each ``[clients, ...]``, in the order of ``work.received``; squared gradients behind.
     losses : Tensor
         ``[steps, clients, batch]`` before each update.
     """
@@ -53,7 +54,8 @@ def train_alone(steps: StepCache, work: Work, row: Tensor, batches: Batches) -> 
     work : Work
         Of the cohort.
     row : Tensor
-        ``[parameters]`` in the order of ``work.received``; written over.
+        ``[parameters]`` in the order of ``work.received``; written over. With squared gradients
+        ``[2 parameters]``, and these behind.
     batches : Batches
         With a single client.
 
@@ -62,7 +64,10 @@ def train_alone(steps: StepCache, work: Work, row: Tensor, batches: Batches) -> 
     Tensor
         ``[steps, batch]`` losses before each update.
     """
-    state = _begin(work, own_parameters(work.received, row), batches.lr[0])
+    halves = torch.split(row, sum(value.numel() for value in work.received.values()))
+    state = _begin(work, own_parameters(work.received, halves[0]), batches.lr[0])
+    if "squares" in state:
+        state["squares"] = own_parameters(work.received, halves[1].zero_())
     losses = batches.present.new_zeros(batches.rows.shape)[:, 0]
     for t, (index, present) in enumerate(
         zip(batches.rows[:, 0], batches.present[:, 0], strict=True)

@@ -26,6 +26,8 @@ from fedrms.server import ServerOptimizer
 from fedrms.tasks import Classification, Regression, Task
 
 SEE_HELP = "fedrms --help lists every option"
+ORDERED_BY_STRATEGIES = {"class_losses", "gradient_decay"}
+"""Settings that a strategy sends because it needs what clients then report."""
 SIDE_KEYS = ("seed", "clients", "data", "partition", "noise", "model")
 
 
@@ -88,7 +90,7 @@ def build_settings(config: Mapping[str, Any]) -> LocalSettings:
     nullable = {"steps": 0, "clip_norm": 0.0}
     client |= {key: none for key, none in nullable.items() if client.get(key) is None}
     systems = {k: v for k, v in config["heterogeneity"].items() if k != "name"}
-    known = {field.name for field in fields(LocalSettings)}
+    known = {field.name for field in fields(LocalSettings)} - ORDERED_BY_STRATEGIES
     for group, options in (("client", client), ("heterogeneity", systems)):
         for key in options.keys() - known:
             raise ConfigError(f"{group}.{key}", "nothing reads this key", SEE_HELP)
@@ -128,6 +130,8 @@ def build_strategy(
             "leave server_optimizer=none, or use strategy=fedavg or fedrms with it",
         )
     options |= {k: v for k, v in offered.items() if k in accepted or takes_any}
+    if "num_classes" in accepted:
+        options.setdefault("num_classes", federation.num_classes)
     unknown = [k for k in options if k not in accepted and not k.startswith("_") and not takes_any]
     if unknown:
         raise ConfigError(

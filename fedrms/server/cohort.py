@@ -17,6 +17,9 @@ from fedrms.server.client_scaler import ClientId
 from fedrms.server.lazy_array import LazyArray
 from fedrms.server.row_blocks import Stack, blocks_of, join_stacks, take_rows
 
+GRADIENT_SQUARES = "gradient-squares"
+"""The ``ArrayRecord`` of a reply that holds the mean squared gradient of every parameter."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -83,7 +86,8 @@ class StackedReplies:
         ``[clients]`` ids of those who answered.
     parameters : Tensor or RowBlocks
         ``[clients, parameters]`` in the order of the sent record's floating arrays; in blocks
-        of rows where the cohort does not fit in memory.
+        of rows where the cohort does not fit in memory. Where clients were asked for their
+        squared gradients, these follow in the same order: ``[clients, 2 parameters]``.
     metrics : mapping
         Each ``[clients]``.
     failures : mapping
@@ -170,6 +174,7 @@ def read_replies(
     known: Mapping[str, ClientId],
     *,
     weighted_by: str = "num-examples",
+    squares: bool = False,
 ) -> Cohort:
     """Check a round's replies and stack the good ones, sorted by client id.
 
@@ -188,6 +193,8 @@ def read_replies(
         Client id by the id of the message that was sent to it.
     weighted_by : str
         Metric that holds the number of examples.
+    squares : bool
+        Whether clients were asked for their squared gradients (see :class:`StackedReplies`).
     """
     stacked = getattr(replies, "stacked", None)
     if isinstance(stacked, StackedReplies):
@@ -195,7 +202,7 @@ def read_replies(
             list(stacked.clients), stacked.parameters, dict(stacked.metrics), dict(stacked.failures)
         )
     else:
-        cohort = _stack_messages(replies, layout, known)
+        cohort = _stack_messages(replies, layout, known, squares)
     return _check_numbers(cohort, weighted_by)
 
 
@@ -228,7 +235,7 @@ def having(cohort: Cohort, key: str, who: str, setting: str) -> Cohort:
 
 
 def _stack_messages(
-    replies: Iterable[Message], layout: Layout, known: Mapping[str, ClientId]
+    replies: Iterable[Message], layout: Layout, known: Mapping[str, ClientId], squares: bool
 ) -> Cohort:
     rows: dict[ClientId, Tensor] = {}
     metrics: dict[ClientId, dict[str, float]] = {}
@@ -245,11 +252,13 @@ def _stack_messages(
             metrics.pop(client, None)
             continue
         heard.add(client)
-        problem = _structure_problem(reply, layout)
+        records = _array_records(reply, squares)
+        problem = _structure_problem(records, layout)
         if problem:
             failures[client] = problem
             continue
-        rows[client] = layout.flatten(next(iter(reply.content.array_records.values())))
+        parts = [layout.flatten(record) for record in records if record is not None]
+        rows[client] = parts[0] if len(parts) == 1 else torch.cat(parts)
         metrics[client] = {
             key: float(value)
             for record in reply.content.metric_records.values()
@@ -261,14 +270,29 @@ def _stack_messages(
     table = {
         key: np.array([metrics[client].get(key, np.nan) for client in clients]) for key in keys
     }
-    parameters = torch.stack(list(rows.values())) if rows else torch.zeros(0, sum(layout.sizes))
+    width = sum(layout.sizes) * (2 if squares else 1)
+    parameters = torch.stack(list(rows.values())) if rows else torch.zeros(0, width)
     return _sorted(clients, parameters, table, failures)
 
 
-def _structure_problem(reply: Message, layout: Layout) -> str | None:
-    if not reply.content.array_records:
-        return "the reply holds no ArrayRecord"
-    record = next(iter(reply.content.array_records.values()))
+def _array_records(reply: Message, squares: bool) -> list[ArrayRecord | None]:
+    """Return a reply's model, and its squared gradients if they were asked for."""
+    records = reply.content.array_records
+    model = next((record for key, record in records.items() if key != GRADIENT_SQUARES), None)
+    return [model, records.get(GRADIENT_SQUARES)] if squares else [model]
+
+
+def _structure_problem(records: Sequence[ArrayRecord | None], layout: Layout) -> str | None:
+    for record, what in zip(records, ("ArrayRecord", repr(GRADIENT_SQUARES)), strict=False):
+        if record is None:
+            return f"the reply holds no {what}"
+        problem = _record_problem(record, layout)
+        if problem:
+            return problem
+    return None
+
+
+def _record_problem(record: ArrayRecord, layout: Layout) -> str | None:
     for name, shape in zip(layout.names, layout.shapes, strict=True):
         if name not in record:
             return f"array {name!r} is missing"

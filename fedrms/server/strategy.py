@@ -111,6 +111,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
     required_metrics : tuple of str
         Metrics besides the statistic that a subclass makes weights of: clients that do not
         report one, as a number of 0 or more, are left out.
+    reads_gradient_squares : bool
+        Whether replies carry squared gradients; for a subclass that asks clients for them.
 
     Raises
     ------
@@ -120,6 +122,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
     """
 
     required_metrics: tuple[str, ...] = ()
+    reads_gradient_squares = False
 
     def __init__(
         self,
@@ -252,7 +255,11 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self, server_round: int, replies: Iterable[Message], layout: Layout
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         known = {} if _stacked(replies) else self._addressees()
-        cohort = read_replies(replies, layout, known, weighted_by=self.weighted_by_key)
+        cohort = read_replies(
+            *(replies, layout, known),
+            weighted_by=self.weighted_by_key,
+            squares=self.reads_gradient_squares,
+        )
         self._learn_names(replies, cohort)
         cohort, statistic = self._read_statistic(cohort)
         for client, reason in cohort.failures.items():
@@ -264,8 +271,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         scales = self.scale(server_round, cohort, statistic)
         applied = np.ones_like(scales.scale) if self.apply_to == "local_lr" else scales.scale
         current = layout.flatten(self._received)
-        weights = self.weigh(cohort, current, applied)
-        update = self.aggregation.update(cohort.parameters, current, weights)
+        update, weights = self.combine(cohort, current, applied)
         following = self.server_optimizer.step(current, update)
         self.diagnostics = Diagnostics(
             server_round,
@@ -323,6 +329,16 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             ``[cohort]`` s_k, from :meth:`scale`.
         """
         return self.aggregation.weights(cohort.metrics[self.weighted_by_key], scale)
+
+    def combine(
+        self, cohort: Cohort, received: Tensor, scale: np.ndarray
+    ) -> tuple[Tensor, np.ndarray]:
+        """Return the update ``[parameters]`` and the clients' weights in it ``[cohort]``.
+
+        For a subclass whose weights differ from parameter to parameter; see :meth:`weigh`.
+        """
+        weights = self.weigh(cohort, received, scale)
+        return self.aggregation.update(cohort.parameters, received, weights), weights
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that lives across rounds, for a checkpoint."""

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fedrms.client import LocalSettings, as_function
+from fedrms.client.schedule import schedule
 from fedrms.client.train import train_client
 from fedrms.errors import ConfigError
 
@@ -115,6 +116,43 @@ def test_padding_changes_nothing_whatever_it_holds(rubbish):
     torch.testing.assert_close(padded_losses, torch.cat([losses, torch.zeros(2)]))
     for name, value in after["params"].items():
         torch.testing.assert_close(padded_after["params"][name], value)
+
+
+def test_squared_gradients_are_those_that_adam_keeps():
+    task, module = problem(dtype=torch.float64)
+    settings = LocalSettings(lr=0.1, steps=7, batch_size=4, gradient_decay=0.9)
+    received, examples = parameters(module), federation([13], dtype=np.float64).client(0)
+    trained, _ = train_client(
+        update_of(task, module, settings), received, examples, client=0, server_round=1
+    )
+
+    plan = schedule(settings, 1, np.array([0]), np.array([13]))
+    values = [value.clone().requires_grad_() for value in received.values()]
+    adam = torch.optim.Adam(values, lr=0.0, betas=(0.0, 0.9))  # keeps squares, and does not step
+    for rows, present in zip(plan.rows[:, 0], plan.present[:, 0], strict=True):
+        x, y = (torch.from_numpy(column[rows[present]]) for column in (examples.x, examples.y))
+        scores = torch.func.functional_call(module, dict(zip(received, values, strict=True)), (x,))
+        adam.zero_grad()
+        torch.nn.functional.cross_entropy(scores, y).backward()
+        adam.step()
+        with torch.no_grad():
+            for value in values:
+                value -= settings.lr * value.grad
+    for name, value in zip(received, values, strict=True):
+        expected = adam.state[value]["exp_avg_sq"] / (1 - 0.9**7)
+        torch.testing.assert_close(trained["gradient-squares/" + name], expected)
+
+
+def test_a_client_that_has_finished_keeps_its_squared_gradients():
+    task, module = problem()
+    update = update_of(task, module, LocalSettings(gradient_decay=0.9, weight_decay=0.5))
+    state = update.begin(parameters(module), torch.tensor(0.5))
+    batch = {"x": torch.ones(2, 4), "y": torch.tensor([0, 1]), "present": torch.ones(2)}
+    after, _ = update.step(state, batch)
+    later, _ = update.step(after, batch | {"present": torch.zeros(2)})
+    for name, value in after["squares"].items():
+        assert value.abs().max() > 0
+        assert torch.equal(later["squares"][name], value)
 
 
 def test_a_step_leaves_the_state_it_is_given_as_it_was():

@@ -32,6 +32,7 @@ amount = st.floats(0, 100)
         dropout=share,
         straggler_fraction=share,
         min_work=share,
+        gradient_decay=st.floats(0, 0.999),
     )
 )
 def test_settings_survive_the_way_through_a_config_record(settings):
@@ -92,6 +93,8 @@ NAN = float("nan")
         ("dropout", "heterogeneity.dropout", [-0.1, 1.1, NAN, "often"]),
         ("straggler_fraction", "heterogeneity.straggler_fraction", [-0.1, 2, NAN]),
         ("min_work", "heterogeneity.min_work", [-1, 1.01, NAN]),
+        ("gradient_decay", "strategy.gradient_decay", [-0.1, 1.0, NAN]),
+        ("class_losses", "strategy.num_classes", [-1, 2.5]),
     ],
 )
 def test_orders_that_no_client_can_follow_name_the_config_key(name, key, values):

@@ -30,6 +30,8 @@ OPTIONS = {
     "steps": {"steps": 7},
     "whole data as one batch": {"batch_size": 64},
     "single examples": {"batch_size": 1, "epochs": 1},
+    "squared gradients": {"gradient_decay": 0.9, "clip_norm": 0.3, "straggler_fraction": 0.5},
+    "losses by class": {"statistic": "incoming", "class_losses": 3},
     "all at once": {
         "momentum": 0.5,
         "weight_decay": 0.05,
@@ -79,7 +81,7 @@ def test_a_ragged_cohort_in_batches_equals_its_clients(option):
 
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("executor", ["stacked", "loop"])
-@pytest.mark.parametrize("option", ["plain", "proximal term", "all at once"])
+@pytest.mark.parametrize("option", ["plain", "proximal term", "squared gradients", "all at once"])
 def test_a_traced_step_equals_the_step(option, executor):
     settings = LocalSettings(**PLAIN | OPTIONS[option] | {"straggler_fraction": 0.0})
     check(settings, [10, 10, 10], executor=executor)
