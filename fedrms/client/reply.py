@@ -8,6 +8,7 @@ from fedrms.client.loss_moments import MOMENTS, metric_key, stacked_moments
 from fedrms.client.schedule import Schedule
 from fedrms.client.settings import LocalSettings
 from fedrms.client.similar_sizes import similar_sizes
+from fedrms.server.cohort import class_loss_key
 
 
 def needs_received_losses(settings: LocalSettings, plan: Schedule) -> np.ndarray:
@@ -87,11 +88,6 @@ def reply_metrics(
     )
 
 
-def class_key(label: int) -> str:
-    """Return the key of a class's mean loss in a Flower ``MetricRecord``."""
-    return f"loss-mean-class-{label}"
-
-
 def _class_losses(
     classes: int, losses: np.ndarray, present: np.ndarray, labels: np.ndarray
 ) -> dict[str, np.ndarray]:
@@ -100,7 +96,7 @@ def _class_losses(
     for label in range(classes):
         own = present & (labels == label)
         total, count = np.where(own, losses, 0.0).sum(1, dtype=np.float64), own.sum(1)
-        means[class_key(label)] = np.divide(
+        means[class_loss_key(label)] = np.divide(
             total, count, out=np.full(len(count), np.nan), where=count > 0
         )
     return means

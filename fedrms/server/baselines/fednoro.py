@@ -15,7 +15,7 @@ from torch import float64
 from fedrms.errors import ConfigError
 from fedrms.server.baselines.fixed_options import UNSCALED, fixed
 from fedrms.server.client_scaler import ClientId, Scales
-from fedrms.server.cohort import Cohort
+from fedrms.server.cohort import Cohort, class_loss_key
 from fedrms.server.gram import gram
 from fedrms.server.row_blocks import Stack
 from fedrms.server.strategy import FedRMS
@@ -111,8 +111,8 @@ class FedNoRo(FedRMS):
 
     The paper has all clients take part. Of a client that is absent when the clients are parted,
     the latest loss from stage 1 counts; once a client is heard for the first time later, they
-    are parted anew with its loss added. The distance is that of whole models, as in the paper;
-    the authors' code adds up the distances of single tensors.
+    are parted anew with its loss added. The distance is that of whole models; the authors' code
+    adds up the distances of single tensors.
     """
 
     required_metrics = ("loss-mean",)
@@ -161,7 +161,7 @@ class FedNoRo(FedRMS):
 
     def _read_losses(self, cohort: Cohort) -> list[list[float]]:
         """Return ``[cohort, classes]`` losses by class, or ``[cohort, 1]`` mean losses."""
-        keys = [f"loss-mean-class-{label}" for label in range(self.num_classes)]
+        keys = [class_loss_key(label) for label in range(self.num_classes)]
         columns = [cohort.metrics[key] for key in keys if key in cohort.metrics]
         if not columns:
             columns = [cohort.metrics["loss-mean"]]
