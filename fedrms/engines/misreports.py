@@ -47,7 +47,7 @@ class Misreports:
     update : {"honest", "flip", "scale", "random"}
         What they send for an update d: d; -d; `update_factor` times d; or a Gaussian vector
         with the norm of d, drawn for each adversary and round. ``update-norm`` is the norm
-        of what is sent.
+        of what is sent. Squared gradients, where a strategy asks for them, stay true.
     loss_share, update_factor : float
         Factors of ``tiny`` and ``scale``.
     """
@@ -131,7 +131,8 @@ class Misreports:
             for at in np.flatnonzero(lying[rows]).tolist():
                 client = int(clients[rows[at]])
                 start = received.by(positions[client])
-                changed[at] = self.model(start, block[at], client, server_round)
+                model = changed[at, : len(start)]  # what may lie behind it is no update
+                model.copy_(self.model(start, model, client, server_round))
             return changed
 
         stack = stacked.parameters

@@ -213,3 +213,22 @@ def test_a_run_ends_where_it_ends_on_single_messages(parts):
     ]
     one, two = (vector(end.arrays) for end in ends)
     np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+@GRIDS
+def test_squared_gradients_stay_true_behind_a_lie_about_the_update(parts, grid):
+    """Where a strategy asks for them, a row is twice as wide."""
+    arrays, rows = arrays_of(parts[1]), []
+    layout = Layout.of(arrays)
+    for misreport in (None, misreports(parts, update="flip")):
+        window = ObservedGrid(grid(*parts), lambda seen: None, misreport=misreport)
+        sent = orders(arrays, replace(SETTINGS, gradient_decay=0.9), range(4))
+        cohort = read_replies(window.send_and_receive(sent), layout, {}, squares=True)
+        rows.append(cohort.parameters[:, slice(None)].numpy())
+    start = layout.flatten(arrays).numpy()
+    size, liars = len(start), np.isin(range(4), LIARS)
+    sign = np.where(liars, -1, 1)[:, None]
+    np.testing.assert_allclose(
+        rows[1][:, :size] - start, sign * (rows[0][:, :size] - start), atol=1e-6
+    )
+    assert (rows[1][:, size:] == rows[0][:, size:]).all()

@@ -11,6 +11,13 @@ from fedrms.server.baselines.term import TERM
 from fedrms.server.baselines.term_tiered import TieredTERM
 
 __all__ = [
-    *("AFL", "ARFL", "DGA", "QFFL", "TERM"),
-    *("FedNoRo", "Oracle", "PrecisionWeighted", "TieredTERM"),
+    "AFL",
+    "ARFL",
+    "DGA",
+    "QFFL",
+    "TERM",
+    "FedNoRo",
+    "Oracle",
+    "PrecisionWeighted",
+    "TieredTERM",
 ]
