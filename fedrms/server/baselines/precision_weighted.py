@@ -35,7 +35,8 @@ class PrecisionWeighted(FedRMS):
         beta_2 of the moving average over the mini-batches of a client's round, which starts at
         0 and is corrected for that as in Adam.
     eps : float (default: 1e-8)
-        Added to every v, in squared gradients. A parameter that a client's data never touches
+        Added to every v, in squared gradients; one that is large beside v gives the plain mean,
+        which is no longer the paper's method. A parameter that a client's data never touches
         has v = 0 there: as published, that client's value, which is the received one, then
         outweighs the others'.
     **options

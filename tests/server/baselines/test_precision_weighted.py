@@ -35,6 +35,13 @@ def test_each_parameter_is_averaged_by_its_inverse_variances() -> None:
     assert shares == pytest.approx([(3 / 4 + 1 / 5) / 2, (1 / 4 + 4 / 5) / 2])
 
 
+def test_an_eps_that_is_large_beside_the_variances_gives_the_plain_mean() -> None:
+    rows = torch.tensor([[2.0, 10.0, 1.0, 4.0], [6.0, 20.0, 3.0, 1.0]])
+    step, shares = precision_weighted_mean(rows, torch.zeros(2), 1e9)
+    assert step.numpy() == pytest.approx([4.0, 15.0])
+    assert shares == pytest.approx([0.5, 0.5])
+
+
 def test_it_is_numpys_weighted_average_in_blocks_of_rows_and_columns_too(monkeypatch) -> None:
     from fedrms.server.baselines import precision_weighted
 
