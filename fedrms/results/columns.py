@@ -17,6 +17,7 @@ _FLOATS_BEFORE_METRIC: Final = (
     "rms",
     "scale",
     "weight",
+    "objective_share",
     "update_norm",
 )
 

@@ -27,6 +27,11 @@ class ServerOptimizer:
     scheduler : callable (optimizer) -> LRScheduler, optional
         Stepped once a round.
 
+    Attributes
+    ----------
+    lr_used : float
+        The learning rate of the latest step; 1 before the first.
+
     Notes
     -----
     The model is one flat parameter, so optimizers that look at the shape of layers do
@@ -43,6 +48,7 @@ class ServerOptimizer:
         self._make_scheduler = scheduler
         self._flat: Tensor | None = None
         self._pending: Mapping[str, Any] | None = None
+        self.lr_used = 1.0
         self._optimizer: Optimizer
         self._scheduler: LRScheduler | None
 
@@ -62,6 +68,7 @@ class ServerOptimizer:
         with torch.no_grad():
             self._flat.copy_(current)
         self._flat.grad = -update
+        self.lr_used = float(self._optimizer.param_groups[0]["lr"])
         self._optimizer.step()
         if self._scheduler is not None:
             self._scheduler.step()

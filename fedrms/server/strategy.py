@@ -51,12 +51,15 @@ class Diagnostics:
         (the share of the combined update), each ``[cohort]``.
     failures : mapping
         Reason by client id of those left out.
+    lr : float
+        The server's learning rate in the round.
     """
 
     server_round: int
     clients: list[ClientId]
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     failures: Mapping[ClientId, str] = field(default_factory=dict)
+    lr: float = 1.0
 
 
 class FedRMS(Strategy):
@@ -284,6 +287,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
                 "weight": weights,
             },
             cohort.failures,
+            self.server_optimizer.lr_used,
         )
         return layout.unflatten(following, self._received), self._metrics(cohort, scales, replies)
 

@@ -25,6 +25,7 @@ CLIENT_TYPES = {
     "rms": "double",
     "scale": "double",
     "weight": "double",
+    "objective_share": "double",
     "update_norm": "double",
     "test_accuracy": "double",
     "true_noise": "double",

@@ -82,11 +82,13 @@ def test_the_scheduler_steps_once_a_round() -> None:
         lambda optimizer: StepLR(optimizer, step_size=1, gamma=0.5),
     )
     assert server.lr is None
-    model, rates = torch.zeros(1), []
+    model, rates, used = torch.zeros(1), [], []
     for _ in range(3):
         model = server.step(model, torch.ones(1))
         rates.append(server.lr)
+        used.append(server.lr_used)
     assert model.item() == 1.75  # 1 + 1/2 + 1/4
+    assert used == [1.0, 0.5, 0.25]
     assert rates == [0.5, 0.25, 0.125]  # what the following round will use
 
 
