@@ -128,6 +128,14 @@ class Federation:
         """Return the noise level of some clients in a round."""
         return self.true_noise(round)[clients]
 
+    def clean_of(self, clients: NDArray[np.int64], rounds: int) -> NDArray[np.bool_]:
+        """Return which of some clients have no noise in any of the first `rounds` rounds."""
+        noisy = np.zeros(len(clients), np.bool_)
+        for stage in self.stages:
+            if stage.start_round <= rounds:
+                noisy |= stage.true_noise[clients] > 0
+        return ~noisy
+
     def rows_of(self, clients: NDArray[np.int64], round: int = 1) -> CohortRows:
         """Return the training examples of some clients in one round, copied together."""
         sizes = self.sizes_of(clients)

@@ -125,6 +125,14 @@ class Population:
         """Return the noise level of some clients in a round."""
         return self.noise.levels_of(self._checked(clients), round)
 
+    def clean_of(self, clients: Clients, rounds: int) -> NDArray[np.bool_]:
+        """Return which of some clients have no noise in any of the first `rounds` rounds."""
+        noisy = np.zeros(len(clients), np.bool_)
+        for start in (1, *self.noise.redrawn):
+            if start <= rounds:
+                noisy |= self.true_noise_of(clients, start) > 0
+        return ~noisy
+
     def rows_of(self, clients: Clients, round: int = 1) -> CohortRows:
         """Return the training examples of some clients in one round, made or read now."""
         clients = self._checked(clients)

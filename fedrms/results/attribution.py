@@ -99,7 +99,7 @@ def clean_weight_share(weight: Array, true_noise: Array) -> float:
 
 
 def false_penalty_share(
-    num_examples: Array, weight: Array, true_noise: Array, rare: Array | None = None
+    num_examples: Array, weight: Array, true_noise: Array, among: Array | None = None
 ) -> float:
     r"""Share of the server's step that weighting took away from clean clients.
 
@@ -121,22 +121,22 @@ def false_penalty_share(
         Effective weight in the aggregation; NaN where there is none (a failed client).
     true_noise : array ``[clients]``
         True noise level; 0 is a clean client, NaN is not known.
-    rare : array ``[clients]``, optional
-        If given, only clean clients marked here (holders of rare data) are summed; their
-        :math:`p_k` still is a share of everyone's examples.
+    among : array ``[clients]``, optional
+        If given, only clean clients marked here (such as holders of rare data) are summed;
+        their :math:`p_k` still is a share of everyone's examples.
 
     Returns
     -------
     float
-        In [0, 1]; NaN if there is no clean (and rare) client with a known weight.
+        In [0, 1]; NaN if there is no clean (and marked) client with a known weight.
     """
     w, level = _floats(weight), _floats(true_noise)
     answered = ~np.isnan(w)
     n = np.where(answered, _floats(num_examples), 0.0)
     total = math.fsum(n)
     counted = answered & (level == 0)
-    if rare is not None:
-        counted &= _floats(rare) > 0
+    if among is not None:
+        counted &= _floats(among) > 0
     if not counted.any() or not total > 0:
         return NAN
     lost = n[counted] / total - w[counted]

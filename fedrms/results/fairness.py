@@ -29,6 +29,7 @@ from fedrms.results.attribution import (
     noise_auroc,
     noise_spearman,
 )
+from fedrms.results.objective import OBJECTIVE
 
 
 def share_size(clients: int, fraction: float) -> int:
@@ -134,11 +135,13 @@ _WEIGHTING: Final = (
     "noise_spearman",
     "clean_weight_share",
     "false_penalty",
+    "false_penalty_easy",
+    "false_penalty_hard",
     "false_penalty_rare",
     "effective_sample_size",
 )
 
-AVAILABLE: Final[tuple[str, ...]] = (*_CLIENT, *_WEIGHTING)
+AVAILABLE: Final[tuple[str, ...]] = (*_CLIENT, *_WEIGHTING, *OBJECTIVE)
 """Every metric that a config can choose, in the order of the table's columns."""
 
 
@@ -187,7 +190,7 @@ def client_metrics(
         Test metric of each client: a fraction for accuracies. NaN marks a client that was
         not evaluated and is left out; with none left every metric is NaN.
     metrics : sequence of str
-        Names out of `AVAILABLE`; those of the weighting family are passed over here.
+        Names out of `AVAILABLE`; those of the other families are passed over here.
     fraction : float
         Share of clients behind ``client_worst`` and ``client_best``.
     higher_is_better : bool
@@ -222,6 +225,7 @@ def weighting_metrics(
     true_noise: Array | None,
     rare: Array | None,
     metrics: Sequence[str],
+    hard: Array | None = None,
 ) -> dict[str, float]:
     """Compute the chosen metrics of one round's weights against the truth.
 
@@ -232,7 +236,10 @@ def weighting_metrics(
         noise levels (0 is clean) and marks of rare data. NaN, or None for a whole array,
         where unknown: a strategy that reports no weights gets NaN metrics, no error.
     metrics : sequence of str
-        Names out of `AVAILABLE`; those of the client family are passed over here.
+        Names out of `AVAILABLE`; those of the other families are passed over here.
+    hard : array of bool ``[clients]``, optional
+        Marks of the clients that a federation without noise serves worst (see
+        `fedrms.results.protection`), which parts the clean clients into rare, hard and easy.
 
     Raises
     ------
@@ -245,11 +252,15 @@ def weighting_metrics(
         np.full(n.shape, NAN) if a is None else _floats(a) for a in (weight, rms, true_noise, rare)
     )
     noisy = np.where(np.isnan(level), NAN, level > 0)
+    difficult = np.full(n.shape, NAN) if hard is None else _floats(hard)
+    easy, difficult = (marked == 0) & (difficult == 0), (marked == 0) & (difficult > 0)
     compute: dict[str, Callable[[], float]] = {
         "noise_auroc": lambda: noise_auroc(r, noisy),
         "noise_spearman": lambda: noise_spearman(r, level),
         "clean_weight_share": lambda: clean_weight_share(w, level),
         "false_penalty": lambda: false_penalty_share(n, w, level),
+        "false_penalty_easy": lambda: false_penalty_share(n, w, level, easy),
+        "false_penalty_hard": lambda: false_penalty_share(n, w, level, difficult),
         "false_penalty_rare": lambda: false_penalty_share(n, w, level, marked),
         "effective_sample_size": lambda: effective_sample_size(w),
     }

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fedrms.results.atomic import replace_file
+from fedrms.results.objective import OBJECTIVE
+from fedrms.results.protection import PROTECTION
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,14 +55,19 @@ def summarise(
         evaluated rounds; ``worst_client_<metric>``: the worst client of each of these
         rounds, averaged; ``rounds``, ``clients``: how many; ``seconds``: total time;
         ``failed_client_rounds``: failures of one client in one round; ``metric`` and
-        ``higher_is_better``: as given. NaN where not known, and where the run diverged:
-        an evaluation was due in the end, and gave no number.
+        ``higher_is_better``: as given. Where the rounds have them, ``clean_protection`` and
+        ``rare_protection``, means over the last evaluated rounds, and ``objective_clean``,
+        ``objective_clean_examples`` and ``objective_clients`` after the last round. NaN
+        where not known, and where the run diverged: an evaluation was due in the end, and
+        gave no number.
     """
     column = f"test_{metric}"
     trained = rounds[rounds["round"] > 0] if (rounds["round"] > 0).any() else rounds
     final = _final_rounds(trained, column, last)
     diverged = bool(trained[column].notna().any() and final[column].isna().any())
     worst = math.nan if diverged else _worst_client(final, clients, column, higher_is_better, last)
+    further = {name: _mean(final, name) for name in PROTECTION if name in rounds}
+    further |= {name: _last(rounds, name) for name in OBJECTIVE if name in rounds}
     return {
         f"final_{metric}": _mean(final, column),
         "final_loss": _mean(final, "test_loss"),
@@ -72,6 +79,7 @@ def summarise(
         "failed_client_rounds": int(clients["failed"].sum()),
         "metric": metric,
         "higher_is_better": higher_is_better,
+        **further,
     }
 
 
@@ -121,6 +129,10 @@ def _mean(frame: pd.DataFrame, column: str, *, known_only: bool = False) -> floa
     if column not in frame or frame.empty:
         return math.nan
     return float(frame[column].mean(skipna=known_only))
+
+
+def _last(frame: pd.DataFrame, column: str) -> float:
+    return float(frame[column].iloc[-1]) if len(frame) else math.nan
 
 
 def _plain(value: Any) -> Any:

@@ -144,6 +144,14 @@ def test_drift_changes_only_from_its_round_and_shares_what_stays(build_digits: B
     assert wrong.mean() == pytest.approx(0.9, abs=0.06)
 
 
+def test_a_client_is_clean_if_no_round_that_is_run_makes_it_noisy(build_digits: Build) -> None:
+    drift = [{"round": 10, "levels": [0.0, 0.9, 0.0]}]
+    noise = {"name": "label", "levels": [0.5, 0.0, 0.0], "drift": drift}
+    federation = build_digits(clients=3, noise=noise)
+    assert federation.clean_of(np.arange(3), 9).tolist() == [False, True, True]
+    assert federation.clean_of(np.array([2, 0, 1]), 10).tolist() == [True, False, False]
+
+
 def test_drifting_feature_noise_leaves_the_clean_client_untouched(build_digits: Build) -> None:
     drift = [{"round": 3, "levels": [0.0, 1.0]}]
     noisy = build_digits(clients=2, noise={"name": "feature", "levels": [1.0, 0.0], "drift": drift})

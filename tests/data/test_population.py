@@ -48,6 +48,15 @@ def test_a_clients_rows_and_the_test_set_do_not_depend_on_how_many_clients_there
     np.testing.assert_array_equal(few.test_y, many.test_y)
 
 
+def test_a_client_is_clean_if_no_round_that_is_run_makes_it_noisy() -> None:
+    population = make(noise={**LABEL, "drift": [{"round": 4, "levels": "shuffle"}]})
+    everyone = np.arange(40)
+    first, later = (population.true_noise(round) == 0 for round in (3, 4))
+    assert population.clean_of(everyone, 3).tolist() == first.tolist()
+    assert population.clean_of(everyone, 4).tolist() == (first & later).tolist()
+    assert 0 < (first & later).sum() < first.sum()
+
+
 def test_another_seed_makes_other_clients_and_another_test_set() -> None:
     one, two = make(seed=1), make(seed=2)
     assert not np.array_equal(one.client(0).x[:10], two.client(0).x[:10])

@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.stats import entropy as scipy_entropy
 
 from fedrms.errors import ConfigError
 from fedrms.results.fairness import (
@@ -88,6 +90,14 @@ def test_gini_is_the_mean_absolute_difference_over_twice_the_mean(x):
     assert gini(x) == pytest.approx(pairs / (2 * x.mean()), abs=1e-12)
 
 
+@given(ACCURACIES)
+def test_entropy_agrees_with_scipy(x):
+    expected = (
+        scipy_entropy(x) / math.log(x.size) if x.size > 1 else 1.0
+    )  # scipy divides by the sum
+    assert entropy(x) == pytest.approx(expected, abs=1e-9)
+
+
 @given(ACCURACIES, st.randoms())
 def test_the_order_of_the_clients_changes_no_bit(x, random):
     shuffled = x.copy()
@@ -146,6 +156,41 @@ def test_weighting_metrics_join_rates_and_truth():
     assert got["effective_sample_size"] == pytest.approx(1 / (0.0625 + 0.01 + 0.4225))
 
 
+def test_what_clean_clients_lost_is_parted_into_easy_hard_and_rare():
+    got = weighting_metrics(
+        num_examples=np.full(5, 20),  # a share of .2 each
+        weight=np.array([0.05, 0.1, 0.18, 0.67, 0.0]),  # lost .15, .1, .02, gained, lost .2
+        rms=None,
+        true_noise=np.array([0.0, 0.0, 0.0, 0.0, 0.5]),
+        rare=np.array([True, False, False, False, False]),
+        hard=np.array([True, True, False, False, True]),  # whoever is rare is not hard
+        metrics=AVAILABLE,
+    )
+    assert got["false_penalty_rare"] == pytest.approx(0.15)
+    assert got["false_penalty_hard"] == pytest.approx(0.1)
+    assert got["false_penalty_easy"] == pytest.approx(0.02)
+    assert got["false_penalty"] == pytest.approx(0.27)
+
+
+def test_nobody_is_easy_or_hard_where_that_is_not_known():
+    got = weighting_metrics(
+        num_examples=np.ones(2),
+        weight=np.array([0.25, 0.75]),
+        rms=None,
+        true_noise=np.zeros(2),
+        rare=np.zeros(2, bool),
+        metrics=AVAILABLE,
+    )
+    assert got["false_penalty"] == 0.25
+    assert math.isnan(got["false_penalty_easy"])
+    assert math.isnan(got["false_penalty_hard"])
+
+
+def test_the_default_table_has_jains_index_and_not_its_root_beside_it(repository):
+    chosen = yaml.safe_load((repository / "conf" / "fairness" / "all.yaml").read_text())["metrics"]
+    assert set(AVAILABLE) - set(chosen) == {"client_cosine"}
+
+
 def test_a_strategy_without_weights_gets_unknown_metrics():
     got = weighting_metrics(
         num_examples=np.ones(3),
@@ -155,7 +200,7 @@ def test_a_strategy_without_weights_gets_unknown_metrics():
         rare=None,
         metrics=AVAILABLE,
     )
-    assert len(got) == 6
+    assert len(got) == 8
     assert all(math.isnan(value) for value in got.values())
 
 

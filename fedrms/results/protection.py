@@ -1,0 +1,106 @@
+"""What clean clients lose by the noisy ones, against a federation of the clean ones alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fedrms.results.attribution import NAN, Array, Floats
+from fedrms.results.fairness import share_size
+from fedrms.results.recorder import CLIENTS_FILE
+
+PROTECTION: Final = ("clean_protection", "rare_protection")
+"""Names of the numbers that `CleanFederation.protection` returns."""
+
+HARD_SHARE: Final = 0.25
+LAST: Final = 5
+
+
+@dataclass(frozen=True, eq=False)
+class CleanFederation:
+    """How well a federation of the clean clients alone serves each client, round by round.
+
+    Attributes
+    ----------
+    scores : mapping
+        By evaluated round, client ids (sorted) and their test metric, each ``[clients]``.
+    higher_is_better : bool
+        False for errors.
+    """
+
+    scores: Mapping[int, tuple[NDArray[np.int64], Floats]]
+    higher_is_better: bool
+
+    @classmethod
+    def read(cls, folder: Path, metric: str, *, higher_is_better: bool) -> CleanFederation:
+        """Read it from the folder of a run; ``clients.parquet`` tells all."""
+        names = ["round", "client", f"test_{metric}"]
+        table = pq.read_table(folder / CLIENTS_FILE, columns=names)
+        rounds, clients, values = (table[name].to_numpy() for name in names)
+        present, starts = np.unique(rounds, return_index=True)
+        parts = zip(*(np.split(column, starts[1:]) for column in (clients, values)), strict=True)
+        scores = {
+            int(t): (ids.astype(np.int64), scored)
+            for t, (ids, scored) in zip(present, parts, strict=True)
+            if not np.isnan(scored).all()
+        }
+        return cls(scores, higher_is_better)
+
+    def protection(
+        self, server_round: int, clients: Array, values: Array, clean: Array, rare: Array
+    ) -> dict[str, float]:
+        """Return what the clean clients have beyond what they get among themselves.
+
+        Parameters
+        ----------
+        server_round : int
+            The round; the same one of the clean federation is compared.
+        clients, values : array ``[clients]``
+            Ids, and the test metric of each on its own clean test mix.
+        clean, rare : array of bool ``[clients]``
+            Clients without noise in all rounds, and holders of rare data.
+
+        Returns
+        -------
+        dict of str to float
+            ``clean_protection``, over the clean clients, and ``rare_protection``, over
+            those of them with rare data: the mean of their metric here minus there (for
+            errors there minus here). 0 is full protection, below 0 is what the noisy
+            clients cost them. NaN if nobody is in both.
+        """
+        known, there = self.scores.get(server_round, (np.zeros(0, np.int64), np.zeros(0)))
+        _, mine, theirs = np.intersect1d(clients, known, assume_unique=True, return_indices=True)
+        gain = np.asarray(values, dtype=np.float64)[mine] - there[theirs]
+        gain = gain if self.higher_is_better else -gain
+        groups = (clean[mine], clean[mine] & rare[mine])
+        means = (float(gain[group].mean()) if group.any() else NAN for group in groups)
+        return dict(zip(PROTECTION, means, strict=True))
+
+    def hard(self, candidates: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which clients are hard to serve although nobody's data is noisy.
+
+        The worst quarter (at least one) of the candidates, by their mean metric over the
+        last 5 evaluated rounds of the clean federation. The noisy clients, and the strategy
+        that is judged, have no part in it.
+
+        Parameters
+        ----------
+        candidates : array of bool ``[clients]``
+            Among whom: the clean clients without rare data. All must have been evaluated.
+        """
+        last = sorted(self.scores)[-LAST:]
+        final = np.mean([self.scores[t][1] for t in last], axis=0)
+        chosen = np.flatnonzero(candidates)
+        worst_first = np.argsort(
+            final[chosen] * (1 if self.higher_is_better else -1), kind="stable"
+        )
+        marks = np.zeros(len(candidates), dtype=np.bool_)
+        if chosen.size:
+            marks[chosen[worst_first[: share_size(chosen.size, HARD_SHARE)]]] = True
+        return marks
