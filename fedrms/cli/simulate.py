@@ -62,11 +62,13 @@ def run_job(config: DictConfig) -> float:
     from fedrms.results.table import show, summary_table
 
     job = HydraConfig.get()
+    multirun = job.mode != RunMode.RUN
+    shared = job.sweep.dir if multirun else None
     try:
-        result = run(config, folder=job.runtime.output_dir, brief=job.mode != RunMode.RUN)
+        result = run(config, folder=job.runtime.output_dir, brief=multirun, shared=shared)
     except FedRMSError as error:
         _stop(error)
-    if job.mode == RunMode.RUN:
+    if not multirun:
         show(summary_table(headline(result.summary)))
         print(f"results: {os.path.relpath(result.folder)}")
     metric = "final_accuracy" if "final_accuracy" in result.summary else "final_mse"

@@ -52,7 +52,8 @@ class ObservedGrid(Grid):
     check : callable (sequence of Message) -> None, optional
         May raise to stop the run on replies that no strategy should average.
     narrow : callable (sequence of Message) -> sequence of Message, optional
-        Which messages of a TRAIN round are passed on; by default all.
+        Which messages of a TRAIN round are passed on; by default all. If none is, the round
+        has no replies and nothing is observed.
     misreport : callable (sequence of Message, iterable of Message) -> sequence, optional
         Makes of the replies to a TRAIN round what adversaries say; see
         :class:`fedrms.engines.misreports.Misreports`.
@@ -118,6 +119,8 @@ class ObservedGrid(Grid):
         messages = messages if isinstance(messages, Sequence) else list(messages)
         if self._narrow is not None and _training(messages):
             messages = self._narrow(messages)
+            if not messages:
+                return []
         replies = self._inner.send_and_receive(messages, timeout=timeout)
         if _training(messages):
             if not isinstance(replies, CohortReplies):

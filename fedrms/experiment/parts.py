@@ -71,6 +71,7 @@ def build_parts(config: DictConfig | Mapping[str, Any]) -> Parts:
     values = plain(config)
     _check_keys(values)
     _check_whole_numbers(values)
+    _check_counterfactual(values)
     validate_fairness(values["fairness"]["metrics"], values["fairness"]["fraction"])
     device = choose_device(values)
     settings = build_settings(values)
@@ -87,9 +88,12 @@ def initial_arrays(side: ClientSide) -> ArrayRecord:
     return ArrayRecord({k: v.cpu() for k, v in side.module.state_dict().items()})
 
 
+COUNTERFACTUALS = ("none", "clean")
+
 KNOWN_KEYS = {
     *("seed", "rounds", "clients", "device", "evaluate_every", *SIDE_KEYS, "experiment"),
     *("client", "strategy", "server_optimizer", "heterogeneity", "adversary", "fairness", "engine"),
+    "counterfactual",
 }
 
 
@@ -100,6 +104,16 @@ def _check_keys(config: Mapping[str, Any]) -> None:
             close = difflib.get_close_matches(key, KNOWN_KEYS, n=1)
             hint = f"did you mean {close[0]}?" if close else SEE_HELP
             raise ConfigError(key, "nothing reads this key", hint)
+
+
+def _check_counterfactual(config: Mapping[str, Any]) -> None:
+    wanted = config.get("counterfactual", "none")
+    if wanted not in COUNTERFACTUALS:
+        raise ConfigError(
+            "counterfactual",
+            f"there is no {wanted!r}",
+            f"choose one of {', '.join(COUNTERFACTUALS)}",
+        )
 
 
 def _check_whole_numbers(config: Mapping[str, Any]) -> None:

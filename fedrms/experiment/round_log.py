@@ -13,10 +13,13 @@ from flwr.serverapp.strategy import Strategy
 from fedrms.client import ClientSide
 from fedrms.client.app import tensors
 from fedrms.client.evaluate import evaluate
-from fedrms.data import Population
+from fedrms.data import AnyFederation, Federation, Population
 from fedrms.data.adversaries import Adversaries
 from fedrms.engines.observed import Observation
 from fedrms.results import Recorder, client_metrics, weighting_metrics
+from fedrms.results.fairness import validate
+from fedrms.results.objective import OBJECTIVE, Objective
+from fedrms.results.protection import CleanFederation
 from fedrms.server import Diagnostics
 
 REPORTED = {
@@ -51,6 +54,8 @@ class RoundLog:
         Told of every finished round.
     adversaries : Adversaries, optional
         Who lies, for the column ``adversary``.
+    reference : CleanFederation, optional
+        What a federation of the clean clients alone gives; clients are compared with it.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class RoundLog:
         evaluate_every: int,
         on_round: Callable[[int, Mapping[str, float]], None],
         adversaries: Adversaries | None = None,
+        reference: CleanFederation | None = None,
     ) -> None:
         self._side = side
         self._strategy = strategy
@@ -73,6 +79,12 @@ class RoundLog:
         self._every = evaluate_every
         self._on_round = on_round
         self._adversaries = adversaries
+        self._reference = reference
+        self._hard = _hard_clients(side.federation, rounds, reference)
+        self._objective = Objective()
+        self._objective_metrics = [
+            name for name in validate(fairness["metrics"]) if name in OBJECTIVE
+        ]
         self._seen: Observation | None = None
         self._started = time.perf_counter()
         self.arrays: ArrayRecord | None = None
@@ -88,20 +100,18 @@ class RoundLog:
         if server_round == 0:
             self._started = time.perf_counter()
             return None
-        columns = self._client_columns(server_round)
+        diagnostics = self._diagnostics(server_round)
+        columns = self._client_columns(server_round, diagnostics)
         row: dict[str, float] = {"round": server_round}
         if server_round % self._every == 0 or server_round == self._rounds:
-            row |= self._score(arrays, columns)
+            row |= self._score(server_round, arrays, columns)
         took_part = columns["participated"] & ~columns["failed"]
         self.succeeded = self.succeeded or bool(took_part.any())
-        row |= weighting_metrics(
-            num_examples=columns["num_examples"][took_part],
-            weight=columns["weight"][took_part],
-            rms=columns["rms"][took_part],
-            true_noise=columns["true_noise"][took_part],
-            rare=self._side.federation.rare_of(columns["client"][took_part]),
-            metrics=self._fairness["metrics"],
+        row |= self._weigh(
+            {name: column[took_part] for name, column in columns.items()},
+            1.0 if diagnostics is None else diagnostics.lr,
         )
+        columns["objective_share"] = self._objective.share_of(columns["client"])
         now = time.perf_counter()
         row["seconds"] = now - self._started
         self._started = now
@@ -112,7 +122,26 @@ class RoundLog:
             {key: float(value) for key, value in row.items() if key.startswith("test_")}
         )
 
-    def _score(self, arrays: ArrayRecord, columns: dict[str, np.ndarray]) -> dict[str, float]:
+    def _weigh(self, cohort: Mapping[str, np.ndarray], lr: float) -> dict[str, float]:
+        """Compare the weights of those who took part with the truth, and add them up."""
+        row = weighting_metrics(
+            num_examples=cohort["num_examples"],
+            weight=cohort["weight"],
+            rms=cohort["rms"],
+            true_noise=cohort["true_noise"],
+            rare=self._side.federation.rare_of(cohort["client"]),
+            hard=None if self._hard is None else self._hard[cohort["client"]],
+            metrics=self._fairness["metrics"],
+        )
+        self._objective.add(
+            cohort["client"], cohort["weight"], cohort["num_examples"], cohort["true_noise"], lr
+        )
+        objective = self._objective.metrics()
+        return row | {name: objective[name] for name in self._objective_metrics}
+
+    def _score(
+        self, server_round: int, arrays: ArrayRecord, columns: dict[str, np.ndarray]
+    ) -> dict[str, float]:
         task, federation = self._side.task, self._side.federation
         received = tensors(arrays, self._side.device)
         trainable = {
@@ -123,6 +152,12 @@ class RoundLog:
         per_client = federation.per_client_metric(scores[task.metric], columns["client"])
         columns[f"test_{task.metric}"] = per_client
         row = {f"test_{name}": float(value.mean()) for name, value in scores.items()}
+        if self._reference is not None:
+            clients = columns["client"]
+            clean = federation.clean_of(clients, self._rounds)
+            row |= self._reference.protection(
+                server_round, clients, per_client, clean, federation.rare_of(clients)
+            )
         return row | client_metrics(
             per_client,
             metrics=self._fairness["metrics"],
@@ -130,13 +165,18 @@ class RoundLog:
             higher_is_better=task.higher_is_better,
         )
 
-    def _client_columns(self, server_round: int) -> dict[str, np.ndarray]:
+    def _diagnostics(self, server_round: int) -> Diagnostics | None:
+        diagnostics = getattr(self._strategy, "diagnostics", None)
+        if not isinstance(diagnostics, Diagnostics) or diagnostics.server_round != server_round:
+            return None
+        return diagnostics
+
+    def _client_columns(
+        self, server_round: int, diagnostics: Diagnostics | None
+    ) -> dict[str, np.ndarray]:
         """Return one row for each client of the federation; of a population, of the cohort."""
         federation = self._side.federation
         seen, self._seen = self._seen, None
-        diagnostics = getattr(self._strategy, "diagnostics", None)
-        if not isinstance(diagnostics, Diagnostics) or diagnostics.server_round != server_round:
-            diagnostics = None
         if isinstance(federation, Population):
             who = _those_in(seen, diagnostics, federation.clients)
         else:
@@ -171,6 +211,17 @@ class RoundLog:
                 columns[name][rows] = values
             _mark_failed(columns, diagnostics.failures)
         return columns
+
+
+def _hard_clients(
+    federation: AnyFederation, rounds: int, reference: CleanFederation | None
+) -> np.ndarray | None:
+    """Mark the clients that even the clean federation serves badly; None for a population."""
+    if reference is None or not isinstance(federation, Federation):
+        return None
+    everyone = np.arange(federation.clients)
+    clean = federation.clean_of(everyone, rounds)
+    return reference.hard(clean & ~federation.rare_of(everyone))
 
 
 def _those_in(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from fedrms.engines.observed import ObservedGrid
 from fedrms.errors import ConfigError, FedRMSError, RunError
 from fedrms.experiment.config import compose_config, plain
-from fedrms.experiment.parts import build_parts, initial_arrays
+from fedrms.experiment.counterfactual import Narrow, Reference, clean_reference
+from fedrms.experiment.parts import Parts, build_parts, initial_arrays
 from fedrms.experiment.progress import show_progress
 from fedrms.experiment.provenance import provenance
 from fedrms.experiment.round_log import RoundLog
 from fedrms.results import Recorder, summarise, write_summary
+from fedrms.results.objective import objective_line
 
 log = logging.getLogger("fedrms")
 
@@ -55,6 +58,7 @@ def run(
     *,
     folder: str | Path | None = None,
     brief: bool = False,
+    shared: str | Path | None = None,
 ) -> Result:
     """Simulate federated learning from a configuration.
 
@@ -67,6 +71,9 @@ def run(
         Where to write; by default ``outputs/<date>/<time>`` under the current folder.
     brief : bool
         Log the last round only, where there is no terminal to show a bar on.
+    shared : path, optional
+        Where runs that differ by the strategy alone share their counterfactual; by default
+        the run's own folder.
 
     Returns
     -------
@@ -83,12 +90,32 @@ def run(
     if not isinstance(config, DictConfig | Mapping):
         config = compose_config(list(config))
     parts = build_parts(config)
-    values, settings, side = parts.config, parts.settings, parts.side
-    strategy, engine, device = parts.strategy, parts.engine, parts.device
-
     where = Path(folder) if folder else Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S")
     _prepare_folder(where, config)
     quiet_flower()
+    reference = None
+    if parts.config.get("counterfactual", "none") == "clean":
+        reference = clean_reference(parts, Path(shared) if shared else where, _simulate_aside)
+    return _simulate(parts, where, brief=brief, reference=reference)
+
+
+def _simulate_aside(config: DictConfig, where: Path, narrow: Narrow) -> None:
+    """Train a federation that a run is compared with."""
+    _prepare_folder(where, config)
+    _simulate(build_parts(config), where, narrow, brief=True)
+
+
+def _simulate(
+    parts: Parts,
+    where: Path,
+    narrow: Narrow | None = None,
+    *,
+    brief: bool,
+    reference: Reference | None = None,
+) -> Result:
+    """Train one federation, of those clients that `narrow` lets through, and write its tables."""
+    values, settings, side = parts.config, parts.settings, parts.side
+    strategy, engine, device = parts.strategy, parts.engine, parts.device
     started = time.perf_counter()
     status, error = "interrupted", None
     initial = initial_arrays(side)
@@ -106,12 +133,19 @@ def run(
             evaluate_every=values["evaluate_every"],
             on_round=on_round,
             adversaries=parts.misreports.adversaries if parts.misreports else None,
+            reference=None if reference is None else reference.federation,
         )
 
         def serve(grid: Grid) -> None:
-            check = engine.check
+            passed_on = None if narrow is None else narrow(grid)
             strategy.start(
-                ObservedGrid(grid, rounds_log.observe, check, misreport=parts.misreports),
+                ObservedGrid(
+                    grid,
+                    rounds_log.observe,
+                    engine.check,
+                    passed_on,
+                    misreport=parts.misreports,
+                ),
                 initial,
                 num_rounds=values["rounds"],
                 timeout=TIMEOUT,
@@ -138,10 +172,19 @@ def run(
             summary |= {"status": status, "error": error, "device": device} | provenance()
             summary["clients"] = side.federation.clients
             summary["wall_seconds"] = time.perf_counter() - started
+            if reference is not None:
+                summary["counterfactual_run"] = os.path.relpath(reference.folder, where)
             write_summary(where, summary)
+            _say_objective(summary, brief)
             if rounds_log.arrays is not None:
                 save_model(where / "model.safetensors", rounds_log.arrays)
     return Result(where, summary, recorder.rounds(), recorder.clients())
+
+
+def _say_objective(summary: Mapping[str, Any], brief: bool) -> None:
+    line = objective_line(summary, summary["clients"])
+    if line is not None:
+        log.log(logging.DEBUG if brief else logging.INFO, line)
 
 
 def save_model(path: Path, arrays: ArrayRecord) -> None:

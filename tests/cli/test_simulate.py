@@ -28,6 +28,7 @@ def test_one_run_prints_its_summary_and_writes_where_hydra_says(tmp_path):
     done = command("rounds=1", "client.epochs=1", "hydra.run.dir=here", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "final accuracy" in done.stdout
+    assert "effective objective: clean clients 0." in done.stderr
     assert "results: here" in done.stdout
     names = {path.name for path in (tmp_path / "here").iterdir()}
     assert names >= {"summary.json", "rounds.parquet", "clients.parquet", "run.log", ".hydra"}
@@ -36,7 +37,7 @@ def test_one_run_prints_its_summary_and_writes_where_hydra_says(tmp_path):
 def test_a_multirun_ends_with_the_paired_table(tmp_path):
     done = command(
         *("-m", "strategy=fedavg,fedrms", "seed=0,1", "rounds=2", "client.epochs=1"),
-        "hydra.sweep.dir=sweep",
+        *("hydra.sweep.dir=sweep", "counterfactual=clean"),
         folder=tmp_path,
     )
     assert done.returncode == 0, done.stderr
@@ -44,6 +45,8 @@ def test_a_multirun_ends_with_the_paired_table(tmp_path):
     assert "Holm-corrected for 1 comparison, at .05; undecided with fewer than 6" in done.stdout
     assert (tmp_path / "sweep" / "comparison.md").read_text().count("| fed") == 2
     runs = fedrms.load_runs(tmp_path / "sweep")
+    assert len(list((tmp_path / "sweep" / ".counterfactual").iterdir())) == 2  # one a seed
+    assert len(runs.summary.clean_protection.dropna()) == len(runs.summary) == 4
     table = fedrms.compare(runs)
     assert table.loc["fedavg", "difference"] == 0
     assert table["runs"].tolist() == [2, 2]

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.ray
 
 OVERRIDES = [
     *("seed=3", "clients=4", "rounds=2", "client.epochs=1", "noise.fraction=0.5"),
-    *("heterogeneity=dropout", "adversary=liars", "adversary.clients=[1]"),
+    *("heterogeneity=dropout", "counterfactual=clean"),
+    *("adversary=liars", "adversary.clients=[1]"),
     *("adversary.loss=copy_clean", "adversary.update=random"),
 ]
 """With this seed, client 3 drops out of round 1, and nobody else ever; client 1 lies."""

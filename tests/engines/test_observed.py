@@ -187,6 +187,13 @@ def test_a_check_may_stop_the_run_before_anything_is_shown(parts):
     assert seen == []
 
 
+def test_a_round_of_which_nothing_is_passed_on_has_no_replies(parts):
+    grid = Altered(parts, lambda replies: replies)
+    window = ObservedGrid(grid, print, narrow=lambda messages: [])
+    assert window.send_and_receive(orders(arrays_of(parts[1]), SETTINGS, range(4))) == []
+    assert grid.kinds == []
+
+
 def test_everything_else_is_the_inner_grids(parts):
     inner = VectorGrid(*parts)
     window = ObservedGrid(inner, lambda observation: None)

@@ -55,6 +55,31 @@ def test_what_the_tables_say_about_a_client_hangs_together(tmp_path):
     np.testing.assert_allclose(last.weight, expected / expected.sum())
 
 
+def test_a_clients_share_in_the_objective_is_that_of_its_weights_so_far(tmp_path):
+    options = ["rounds=4", "client.epochs=1", "client.fraction=0.5", "server_optimizer=sgd"]
+    options += ["strategy.law=rmsprop", "server_optimizer.lr=0.5", "heterogeneity=dropout"]
+    options += [
+        "server_optimizer.scheduler={_target_: torch.optim.lr_scheduler.ExponentialLR, gamma: 0.8}"
+    ]
+    result = fedrms.run(options, folder=tmp_path)
+    step = result.clients.weight.fillna(0) * 0.8 ** (result.clients["round"] - 1)
+    so_far = step.groupby(result.clients.client).cumsum()
+    share = so_far / so_far.groupby(result.clients["round"]).transform("sum")
+    np.testing.assert_allclose(result.clients.objective_share, share)
+    last = result.clients["round"] == 4
+    clean = last & (result.clients.true_noise == 0)
+    assert result.summary["objective_clean"] == pytest.approx(share[clean].sum())
+    assert result.summary["objective_clients"] == pytest.approx(1 / (share[last] ** 2).sum())
+
+
+def test_fedavg_minimises_by_examples(tmp_path):
+    result = fedrms.run([*SMALL, "strategy=fedavg", "partition=quantity"], folder=tmp_path)
+    last = result.clients[result.clients["round"] == 2]
+    np.testing.assert_allclose(last.objective_share, last.num_examples / last.num_examples.sum())
+    row = result.rounds.iloc[-1]
+    assert row.objective_clean == pytest.approx(row.objective_clean_examples)
+
+
 def test_the_same_seed_twice_gives_identical_tables_and_weights(tmp_path):
     for name in ("one", "two"):
         fedrms.run([*SMALL, "heterogeneity=mixed", "client.fraction=0.5"], folder=tmp_path / name)

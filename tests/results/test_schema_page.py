@@ -7,6 +7,7 @@ import pyarrow as pa
 from fedrms.results import Recorder, summarise
 from fedrms.results.columns import client_schema, round_schema
 from fedrms.results.fairness import AVAILABLE
+from fedrms.results.protection import PROTECTION
 
 PAGE = (Path(__file__).parents[2] / "outputs" / "README.md").read_text()
 
@@ -19,5 +20,6 @@ def test_every_column_and_summary_key_is_on_the_page(tmp_path):
             *client_schema(metric, pa.int64(), ()).names,
         ]
         assert [name for name in names if f"`{name}`" not in PAGE] == []
+    assert [name for name in PROTECTION if f"`{name}`" not in PAGE] == []
     keys = summarise(recorder.rounds(), recorder.clients())
     assert [key for key in keys if f"`{key}`" not in PAGE] == []

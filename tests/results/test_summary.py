@@ -76,6 +76,18 @@ def test_noise_auroc_is_the_mean_over_the_final_rounds(tmp_path):
     assert got["noise_auroc"] == 0.75
 
 
+def test_protection_is_the_mean_over_the_final_rounds(tmp_path):
+    columns = {"clean_protection": [0.0, 9.0, -0.1, -0.3], "rare_protection": [0.0, 0.1, 0.2, 0.6]}
+    got = summarise(*tables(tmp_path, [0.1, 0.2, 0.3, 0.4], **columns), last=2)
+    assert got["clean_protection"] == pytest.approx(-0.2)
+    assert got["rare_protection"] == pytest.approx(0.4)
+
+
+def test_the_objective_is_that_of_the_last_round(tmp_path):
+    rounds, clients = tables(tmp_path, [0.1, 0.2, 0.3], objective_clean=[0.0, 0.9, 0.7])
+    assert summarise(rounds, clients)["objective_clean"] == 0.7
+
+
 def test_a_run_without_rounds_is_unknown_not_an_error(tmp_path):
     recorder = Recorder(tmp_path)
     got = summarise(recorder.rounds(), recorder.clients())

@@ -1,0 +1,183 @@
+"""The counterfactual of a run: the same federation without its noisy clients.
+
+What clean clients lose by the noisy ones is measured against FedAvg over the clients that are
+clean in all rounds: the same seed, data, batches and orders, and only they are asked. It does
+not depend on the strategy, so runs that differ by the strategy alone share one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Message
+from flwr.serverapp import Grid
+from omegaconf import DictConfig, OmegaConf
+
+from fedrms.data import AnyFederation, Federation
+from fedrms.errors import RunError
+from fedrms.experiment.parts import Parts
+from fedrms.experiment.provenance import provenance
+from fedrms.results.protection import CleanFederation
+from fedrms.server.membership import Membership, directory_of
+from fedrms.server.orders import Orders
+
+log = logging.getLogger("fedrms")
+
+FOLDER = ".counterfactual"
+"""Hidden, so that `load_runs` does not take what is in it for one of the runs above."""
+
+WITHOUT_EFFECT = ("strategy", "fairness", "experiment", "counterfactual")
+"""Config keys that do not change the counterfactual."""
+
+Narrow = Callable[[Grid], Callable[[Sequence[Message]], Sequence[Message]]]
+"""From a grid to what picks the messages of a TRAIN round that are passed on to it."""
+
+Simulate = Callable[[DictConfig, Path, Narrow], object]
+"""Trains the federation of a configuration and writes its tables to a folder."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A clean federation, and the folder of its run."""
+
+    folder: Path
+    federation: CleanFederation
+
+
+def clean_reference(parts: Parts, shared: Path, simulate: Simulate) -> Reference | None:
+    """Return the clean federation that a run is compared with, trained if nobody has yet.
+
+    Parameters
+    ----------
+    parts : Parts
+        Of the run.
+    shared : Path
+        Below it, ``.counterfactual/<key>`` is the folder of its run, complete or absent.
+        The key stands for the configuration without the strategy, and the versions.
+    simulate : callable (config, folder, narrow) -> object
+        Trains the federation and writes its tables.
+
+    Returns
+    -------
+    Reference or None
+        None, with a warning, if nobody is clean in all rounds.
+
+    Raises
+    ------
+    RunError
+        If none of the clean clients ever answered.
+    """
+    side, rounds = parts.side, parts.config["rounds"]
+    if _nobody_is_clean(side.federation, rounds):
+        log.warning("no counterfactual: no client is clean in all of the %d rounds", rounds)
+        return None
+    folder = shared / FOLDER / _key(parts.config)
+    if not folder.is_dir():
+        _train(parts, folder, simulate)
+    task = side.task
+    federation = CleanFederation.read(folder, task.metric, higher_is_better=task.higher_is_better)
+    return Reference(folder, federation)
+
+
+def _train(parts: Parts, folder: Path, simulate: Simulate) -> None:
+    """Train aside and rename: another process sees the whole run or none."""
+    values = _without_strategy(parts.config)
+    federation = parts.side.federation
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    drawn = random.getstate()  # Flower's strategies sample with the global generator
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as aside:
+            made = Path(aside) / folder.name
+            simulate(
+                OmegaConf.create(values),
+                made,
+                lambda grid: _CleanOnly(grid, federation, values["rounds"]),
+            )
+            _move(made, folder)
+    except RunError as error:
+        raise RunError(f"counterfactual=clean, the clean clients alone: {error}") from error
+    finally:
+        random.setstate(drawn)
+
+
+def _move(made: Path, folder: Path) -> None:
+    try:
+        made.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was first, with the same run
+            raise
+
+
+def _without_strategy(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration with FedAvg in the place of its strategy."""
+    fedavg = {
+        "_target_": "fedrms.FedRMS",
+        "name": "clean_federation",
+        "law": "uniform",
+        "fraction_train": config["client"]["fraction"],
+        "fraction_evaluate": 0.0,
+        "min_train_nodes": 1,
+        "min_available_nodes": config["clients"],
+    }
+    unrecorded = {"metrics": [], "fraction": 0.1}
+    return {**config, "strategy": fedavg, "fairness": unrecorded, "counterfactual": "none"}
+
+
+def _key(config: Mapping[str, Any]) -> str:
+    told = {name: value for name, value in config.items() if name not in WITHOUT_EFFECT}
+    text = json.dumps([told, provenance()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _nobody_is_clean(federation: AnyFederation, rounds: int) -> bool:
+    """Say so where everyone can be looked at; a population is too large for that."""
+    if not isinstance(federation, Federation):
+        return False
+    return not federation.clean_of(np.arange(federation.clients), rounds).any()
+
+
+class _CleanOnly:
+    """Pick the messages to clients that are clean in all rounds.
+
+    Parameters
+    ----------
+    grid : Grid
+        Where the clients are; asked for their names if it does not tell.
+    federation : AnyFederation
+        Knows who is noisy.
+    rounds : int
+        How many there are.
+    """
+
+    def __init__(self, grid: Grid, federation: AnyFederation, rounds: int) -> None:
+        self._grid = grid
+        self._federation = federation
+        self._rounds = rounds
+        self._members = Membership(0, ask=True, timeout=60.0)
+        self._asked: set[int] = set()
+
+    def __call__(self, messages: Sequence[Message]) -> Sequence[Message]:
+        if isinstance(messages, Orders):
+            nodes = list(messages.nodes)
+        else:
+            nodes = [int(message.metadata.dst_node_id) for message in messages]
+        clients = np.array([int(client) for client in self._clients(nodes)], dtype=np.int64)
+        clean = self._federation.clean_of(clients, self._rounds)
+        return [messages[place] for place in np.flatnonzero(clean).tolist()]
+
+    def _clients(self, nodes: list[int]) -> list[int | str]:
+        directory = directory_of(self._grid)
+        if directory is not None:
+            return [directory.client_of(node) for node in nodes]
+        self._members.ask_names(self._grid, [node for node in nodes if node not in self._asked])
+        self._asked.update(nodes)
+        return [self._members.client_of(node) for node in nodes]
