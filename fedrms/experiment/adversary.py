@@ -1,12 +1,15 @@
-"""From a configuration to what adversaries do to their replies."""
+"""From a configuration to what adversaries do to their replies, and who is clean beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedrms.data import AnyFederation
-from fedrms.data.adversaries import choose_adversaries
+from fedrms.data.adversaries import Adversaries, choose_adversaries
 from fedrms.data.options import choose, number, one_of, read
 from fedrms.engines.misreports import LOSS_CLAIMS, UPDATES, Misreports
 from fedrms.errors import ConfigError
@@ -49,3 +52,30 @@ def build_misreports(
         number("adversary.loss_share", options["loss_share"], 0, 1),
         number("adversary.update_factor", options["update_factor"]),
     )
+
+
+def clean_throughout(
+    federation: AnyFederation,
+    adversaries: Adversaries | None,
+    clients: NDArray[np.int64],
+    rounds: int,
+) -> NDArray[np.bool_]:
+    """Return which of some clients are honest and have clean data in all rounds.
+
+    Parameters
+    ----------
+    federation : AnyFederation
+        Knows whose data is noisy.
+    adversaries : Adversaries or None
+        Who lies; None where everyone is honest.
+    clients : array of int ``[clients]``
+        Who is asked about.
+    rounds : int
+        How many rounds there are.
+
+    Returns
+    -------
+    array of bool ``[clients]``
+    """
+    clean = federation.clean_of(clients, rounds)
+    return clean if adversaries is None else clean & ~adversaries.lie(clients)

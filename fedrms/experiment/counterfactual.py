@@ -1,8 +1,8 @@
-"""The counterfactual of a run: the same federation without its noisy clients.
+"""The counterfactual of a run: the same federation without its noisy clients and adversaries.
 
-What clean clients lose by the noisy ones is measured against FedAvg over the clients that are
-clean in all rounds: the same seed, data, batches and orders, and only they are asked. It does
-not depend on the strategy, so runs that differ by the strategy alone share one.
+What clean clients lose by the others is measured against FedAvg over the clients that are honest
+and have clean data in all rounds: the same seed, data, batches and orders, and only they are
+asked. It does not depend on the strategy, so runs that differ by the strategy alone share one.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from fedrms.data import AnyFederation, Federation
+from fedrms.data import Federation
 from fedrms.errors import RunError
+from fedrms.experiment.adversary import clean_throughout
 from fedrms.experiment.parts import Parts
 from fedrms.experiment.provenance import provenance
 from fedrms.results.protection import CleanFederation
@@ -76,14 +78,14 @@ def clean_reference(parts: Parts, shared: Path, simulate: Simulate) -> Reference
     RunError
         If none of the clean clients ever answered.
     """
-    side, rounds = parts.side, parts.config["rounds"]
-    if _nobody_is_clean(side.federation, rounds):
+    if _nobody_is_clean(parts):
+        rounds = parts.config["rounds"]
         log.warning("no counterfactual: no client is clean in all of the %d rounds", rounds)
         return None
     folder = shared / FOLDER / _key(parts.config)
     if not folder.is_dir():
         _train(parts, folder, simulate)
-    task = side.task
+    task = parts.side.task
     federation = CleanFederation.read(folder, task.metric, higher_is_better=task.higher_is_better)
     return Reference(folder, federation)
 
@@ -91,17 +93,12 @@ def clean_reference(parts: Parts, shared: Path, simulate: Simulate) -> Reference
 def _train(parts: Parts, folder: Path, simulate: Simulate) -> None:
     """Train aside and rename: another process sees the whole run or none."""
     values = _without_strategy(parts.config)
-    federation = parts.side.federation
     folder.parent.mkdir(parents=True, exist_ok=True)
     drawn = random.getstate()  # Flower's strategies sample with the global generator
     try:
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as aside:
             made = Path(aside) / folder.name
-            simulate(
-                OmegaConf.create(values),
-                made,
-                lambda grid: _CleanOnly(grid, federation, values["rounds"]),
-            )
+            simulate(OmegaConf.create(values), made, lambda grid: _CleanOnly(grid, parts))
             _move(made, folder)
     except RunError as error:
         raise RunError(f"counterfactual=clean, the clean clients alone: {error}") from error
@@ -138,11 +135,18 @@ def _key(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _nobody_is_clean(federation: AnyFederation, rounds: int) -> bool:
+def _clean(parts: Parts, clients: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return clean_throughout(
+        parts.side.federation, parts.adversaries, clients, parts.config["rounds"]
+    )
+
+
+def _nobody_is_clean(parts: Parts) -> bool:
     """Say so where everyone can be looked at; a population is too large for that."""
+    federation = parts.side.federation
     if not isinstance(federation, Federation):
         return False
-    return not federation.clean_of(np.arange(federation.clients), rounds).any()
+    return not _clean(parts, np.arange(federation.clients)).any()
 
 
 class _CleanOnly:
@@ -152,16 +156,13 @@ class _CleanOnly:
     ----------
     grid : Grid
         Where the clients are; asked for their names if it does not tell.
-    federation : AnyFederation
-        Knows who is noisy.
-    rounds : int
-        How many there are.
+    parts : Parts
+        Of the run that is compared; they tell who is noisy, and who lies.
     """
 
-    def __init__(self, grid: Grid, federation: AnyFederation, rounds: int) -> None:
+    def __init__(self, grid: Grid, parts: Parts) -> None:
         self._grid = grid
-        self._federation = federation
-        self._rounds = rounds
+        self._parts = parts
         self._members = Membership(0, ask=True, timeout=60.0)
         self._asked: set[int] = set()
 
@@ -171,7 +172,7 @@ class _CleanOnly:
         else:
             nodes = [int(message.metadata.dst_node_id) for message in messages]
         clients = np.array([int(client) for client in self._clients(nodes)], dtype=np.int64)
-        clean = self._federation.clean_of(clients, self._rounds)
+        clean = _clean(self._parts, clients)
         return [messages[place] for place in np.flatnonzero(clean).tolist()]
 
     def _clients(self, nodes: list[int]) -> list[int | str]:

@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import Strategy
 from omegaconf import DictConfig
 
 from fedrms.client import ClientSide, LocalSettings
+from fedrms.data.adversaries import Adversaries
 from fedrms.engines.misreports import Misreports
 from fedrms.errors import ConfigError
 from fedrms.experiment.adversary import build_misreports
@@ -58,6 +59,11 @@ class Parts:
     strategy: Strategy
     engine: Engine
     misreports: Misreports | None
+
+    @property
+    def adversaries(self) -> Adversaries | None:
+        """Who lies; None where everyone is honest."""
+        return self.misreports.adversaries if self.misreports else None
 
 
 def build_parts(config: DictConfig | Mapping[str, Any]) -> Parts:

@@ -16,6 +16,7 @@ from fedrms.client.evaluate import evaluate
 from fedrms.data import AnyFederation, Federation, Population
 from fedrms.data.adversaries import Adversaries
 from fedrms.engines.observed import Observation
+from fedrms.experiment.adversary import clean_throughout
 from fedrms.results import Recorder, client_metrics, weighting_metrics
 from fedrms.results.fairness import validate
 from fedrms.results.objective import OBJECTIVE, Objective
@@ -53,7 +54,7 @@ class RoundLog:
     on_round : callable (round, row) -> None
         Told of every finished round.
     adversaries : Adversaries, optional
-        Who lies, for the column ``adversary``.
+        Who lies, for the column ``adversary``; they do not count as clean.
     reference : CleanFederation, optional
         What a federation of the clean clients alone gives; clients are compared with it.
     """
@@ -80,7 +81,7 @@ class RoundLog:
         self._on_round = on_round
         self._adversaries = adversaries
         self._reference = reference
-        self._hard = _hard_clients(side.federation, rounds, reference)
+        self._hard = _hard_clients(side.federation, adversaries, rounds, reference)
         self._objective = Objective()
         self._objective_metrics = [
             name for name in validate(fairness["metrics"]) if name in OBJECTIVE
@@ -131,11 +132,11 @@ class RoundLog:
             true_noise=cohort["true_noise"],
             rare=self._side.federation.rare_of(cohort["client"]),
             hard=None if self._hard is None else self._hard[cohort["client"]],
+            adversary=cohort["adversary"],
             metrics=self._fairness["metrics"],
         )
-        self._objective.add(
-            cohort["client"], cohort["weight"], cohort["num_examples"], cohort["true_noise"], lr
-        )
+        clean = (cohort["true_noise"] == 0) & ~cohort["adversary"]
+        self._objective.add(cohort["client"], cohort["weight"], cohort["num_examples"], clean, lr)
         objective = self._objective.metrics()
         return row | {name: objective[name] for name in self._objective_metrics}
 
@@ -154,7 +155,7 @@ class RoundLog:
         row = {f"test_{name}": float(value.mean()) for name, value in scores.items()}
         if self._reference is not None:
             clients = columns["client"]
-            clean = federation.clean_of(clients, self._rounds)
+            clean = clean_throughout(federation, self._adversaries, clients, self._rounds)
             row |= self._reference.protection(
                 server_round, clients, per_client, clean, federation.rare_of(clients)
             )
@@ -214,13 +215,16 @@ class RoundLog:
 
 
 def _hard_clients(
-    federation: AnyFederation, rounds: int, reference: CleanFederation | None
+    federation: AnyFederation,
+    adversaries: Adversaries | None,
+    rounds: int,
+    reference: CleanFederation | None,
 ) -> np.ndarray | None:
     """Mark the clients that even the clean federation serves badly; None for a population."""
     if reference is None or not isinstance(federation, Federation):
         return None
     everyone = np.arange(federation.clients)
-    clean = federation.clean_of(everyone, rounds)
+    clean = clean_throughout(federation, adversaries, everyone, rounds)
     return reference.hard(clean & ~federation.rare_of(everyone))
 
 

@@ -132,7 +132,7 @@ def _simulate(
             rounds=values["rounds"],
             evaluate_every=values["evaluate_every"],
             on_round=on_round,
-            adversaries=parts.misreports.adversaries if parts.misreports else None,
+            adversaries=parts.adversaries,
             reference=None if reference is None else reference.federation,
         )
 

@@ -226,6 +226,7 @@ def weighting_metrics(
     rare: Array | None,
     metrics: Sequence[str],
     hard: Array | None = None,
+    adversary: Array | None = None,
 ) -> dict[str, float]:
     """Compute the chosen metrics of one round's weights against the truth.
 
@@ -240,6 +241,9 @@ def weighting_metrics(
     hard : array of bool ``[clients]``, optional
         Marks of the clients that a federation without noise serves worst (see
         `fedrms.results.protection`), which parts the clean clients into rare, hard and easy.
+    adversary : array of bool ``[clients]``, optional
+        Marks of the clients that misreport: they are not clean whatever their data. How well
+        `rms` finds noise goes by the data alone.
 
     Raises
     ------
@@ -252,16 +256,17 @@ def weighting_metrics(
         np.full(n.shape, NAN) if a is None else _floats(a) for a in (weight, rms, true_noise, rare)
     )
     noisy = np.where(np.isnan(level), NAN, level > 0)
+    spoilt = level if adversary is None else np.where(adversary, 1.0, level)  # 0 is clean
     difficult = np.full(n.shape, NAN) if hard is None else _floats(hard)
     easy, difficult = (marked == 0) & (difficult == 0), (marked == 0) & (difficult > 0)
     compute: dict[str, Callable[[], float]] = {
         "noise_auroc": lambda: noise_auroc(r, noisy),
         "noise_spearman": lambda: noise_spearman(r, level),
-        "clean_weight_share": lambda: clean_weight_share(w, level),
-        "false_penalty": lambda: false_penalty_share(n, w, level),
-        "false_penalty_easy": lambda: false_penalty_share(n, w, level, easy),
-        "false_penalty_hard": lambda: false_penalty_share(n, w, level, difficult),
-        "false_penalty_rare": lambda: false_penalty_share(n, w, level, marked),
+        "clean_weight_share": lambda: clean_weight_share(w, spoilt),
+        "false_penalty": lambda: false_penalty_share(n, w, spoilt),
+        "false_penalty_easy": lambda: false_penalty_share(n, w, spoilt, easy),
+        "false_penalty_hard": lambda: false_penalty_share(n, w, spoilt, difficult),
+        "false_penalty_rare": lambda: false_penalty_share(n, w, spoilt, marked),
         "effective_sample_size": lambda: effective_sample_size(w),
     }
     return {name: compute[name]() for name in chosen}

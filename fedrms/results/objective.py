@@ -40,15 +40,15 @@ class Objective:
         self._clean = self._clean_examples = self._examples = 0.0
 
     def add(
-        self, clients: Array, weight: Array, num_examples: Array, true_noise: Array, lr: float = 1.0
+        self, clients: Array, weight: Array, num_examples: Array, clean: Array, lr: float = 1.0
     ) -> None:
         """Add one round.
 
         Parameters
         ----------
-        clients, weight, num_examples, true_noise : array ``[clients]``
+        clients, weight, num_examples, clean : array ``[clients]``
             Those that took part: ids, weights as applied (NaN counts as 0), training
-            examples, and the noise level in this round (0 is clean). If no weight is
+            examples, and whether each is clean in this round (bool). If no weight is
             known, the round is left out.
         lr : float
             The server's learning rate in this round.
@@ -57,7 +57,6 @@ class Objective:
             return
         gained = lr * np.nan_to_num(_floats(weight))
         share = lr * _floats(num_examples) / max(float(np.sum(num_examples)), 1.0)
-        clean = _floats(true_noise) == 0
         rows = self._rows_for(clients)
         before = self._step[rows]
         self._step[rows] = before + gained

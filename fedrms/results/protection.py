@@ -1,4 +1,4 @@
-"""What clean clients lose by the noisy ones, against a federation of the clean ones alone."""
+"""What clean clients lose by all others, against a federation of the clean ones alone."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ class CleanFederation:
         clients, values : array ``[clients]``
             Ids, and the test metric of each on its own clean test mix.
         clean, rare : array of bool ``[clients]``
-            Clients without noise in all rounds, and holders of rare data.
+            Honest clients without noise in all rounds, and holders of rare data.
 
         Returns
         -------
         dict of str to float
             ``clean_protection``, over the clean clients, and ``rare_protection``, over
             those of them with rare data: the mean of their metric here minus there (for
-            errors there minus here). 0 is full protection, below 0 is what the noisy
+            errors there minus here). 0 is full protection, below 0 is what the other
             clients cost them. NaN if nobody is in both.
         """
         known, there = self.scores.get(server_round, (np.zeros(0, np.int64), np.zeros(0)))
@@ -86,7 +86,7 @@ class CleanFederation:
         """Return which clients are hard to serve although nobody's data is noisy.
 
         The worst quarter (at least one) of the candidates, by their mean metric over the
-        last 5 evaluated rounds of the clean federation. The noisy clients, and the strategy
+        last 5 evaluated rounds of the clean federation. The other clients, and the strategy
         that is judged, have no part in it.
 
         Parameters

@@ -214,6 +214,33 @@ def test_a_population_is_compared_by_cohorts(tmp_path):
     np.testing.assert_allclose(result.rounds.clean_protection[known], gain[[2, 4]])
 
 
+def test_an_adversary_with_clean_data_is_not_clean(tmp_path):
+    """It takes no part in the clean federation, and its share and score count for nobody."""
+    lies = ["adversary=liars", "adversary.among=clean", "adversary.fraction=0.4"]
+    result = fedrms.run([*CLEAN, *lies, "adversary.update=flip"], folder=tmp_path)
+    (folder,) = kept(tmp_path)
+    here, there = result.clients, pd.read_parquet(folder / "clients.parquet")
+    clean = (here.true_noise == 0) & ~here.adversary
+    assert here[here.adversary].true_noise.eq(0).all()
+    assert set(there.query("participated").client) == set(here[clean].client)
+
+    gain = (here.test_accuracy - there.test_accuracy)[clean].groupby(here["round"]).mean()
+    np.testing.assert_allclose(result.rounds.clean_protection, gain)
+    last = here[clean & (here["round"] == 3)]
+    assert result.rounds.objective_clean.iloc[-1] == pytest.approx(last.objective_share.sum())
+    share = here.num_examples[clean].sum() / here.num_examples.sum()
+    assert result.rounds.objective_clean_examples.iloc[-1] == pytest.approx(share)
+    assert result.rounds.clean_weight_share.iloc[-1] == pytest.approx(last.weight.sum())
+
+
+def test_where_all_clean_clients_lie_there_is_no_counterfactual(tmp_path, caplog):
+    logging.getLogger("fedrms").propagate = True
+    lies = ["adversary=liars", "adversary.among=clean", "adversary.fraction=1"]
+    result = fedrms.run([*CLEAN, *lies, "rounds=1"], folder=tmp_path)
+    assert "no client is clean in all of the 1 rounds" in caplog.text
+    assert "clean_protection" not in result.summary
+
+
 def test_where_nobody_is_clean_a_warning_says_so_and_the_run_goes_on(tmp_path, caplog):
     logging.getLogger("fedrms").propagate = True
     options = ["data=regression", "noise=target", "noise.fraction=1", "rounds=1"]

@@ -172,6 +172,22 @@ def test_what_clean_clients_lost_is_parted_into_easy_hard_and_rare():
     assert got["false_penalty"] == pytest.approx(0.27)
 
 
+def test_an_adversary_is_not_clean_whatever_its_data():
+    got = weighting_metrics(
+        num_examples=np.full(4, 20),
+        weight=np.array([0.2, 0.1, 0.4, 0.3]),  # the first two lost .05 and .15
+        rms=np.array([1.0, 0.0, 3.0, 2.0]),
+        true_noise=np.array([0.0, 0.0, 0.5, 0.0]),
+        rare=np.zeros(4, bool),
+        hard=np.zeros(4, bool),
+        adversary=np.array([False, True, False, False]),
+        metrics=AVAILABLE,
+    )
+    assert got["clean_weight_share"] == pytest.approx(0.5)
+    assert got["false_penalty"] == got["false_penalty_easy"] == pytest.approx(0.05)
+    assert got["noise_auroc"] == 1.0
+
+
 def test_nobody_is_easy_or_hard_where_that_is_not_known():
     got = weighting_metrics(
         num_examples=np.ones(2),

@@ -14,10 +14,10 @@ NAN = float("nan")
 
 def two_rounds(**options):
     objective = Objective()
-    levels = np.array([0.0, 0.0, 0.5])
+    clean = np.array([True, True, False])
     examples = np.array([10, 10, 20])
-    objective.add(CLIENTS, np.array([0.4, 0.4, 0.2]), examples, levels, **options)
-    objective.add(CLIENTS[1:], np.array([0.8, 0.2]), examples[1:], levels[1:])
+    objective.add(CLIENTS, np.array([0.4, 0.4, 0.2]), examples, clean, **options)
+    objective.add(CLIENTS[1:], np.array([0.8, 0.2]), examples[1:], clean[1:])
     return objective
 
 
@@ -29,8 +29,8 @@ def test_shares_are_those_of_the_summed_weights():
 
 def test_clients_come_in_any_order_and_late_and_whoever_never_came_has_no_share():
     objective = Objective()
-    objective.add(np.array([7, 3]), np.array([0.75, 0.25]), np.ones(2), np.zeros(2))
-    objective.add(np.array([5, 3]), np.array([0.5, 0.5]), np.ones(2), np.zeros(2))
+    objective.add(np.array([7, 3]), np.array([0.75, 0.25]), np.ones(2), np.ones(2, bool))
+    objective.add(np.array([5, 3]), np.array([0.5, 0.5]), np.ones(2), np.ones(2, bool))
     shares = objective.share_of(np.array([3, 5, 7, 4, 9, 0]))
     np.testing.assert_allclose(shares, [0.375, 0.25, 0.375, 0, 0, 0])
 
@@ -56,21 +56,21 @@ def test_effective_clients_are_the_effective_sample_size_of_the_shares():
 def test_whoever_is_clean_is_so_in_the_round_and_not_for_ever():
     objective = Objective()
     weight, examples = np.array([0.9, 0.1]), np.ones(2)
-    objective.add(CLIENTS[:2], weight, examples, np.array([0.0, 0.5]))
-    objective.add(CLIENTS[:2], weight, examples, np.array([0.5, 0.0]))
+    objective.add(CLIENTS[:2], weight, examples, np.array([True, False]))
+    objective.add(CLIENTS[:2], weight, examples, np.array([False, True]))
     assert objective.metrics()["objective_clean"] == pytest.approx((0.9 + 0.1) / 2)
 
 
 def test_a_client_whose_update_failed_has_no_part_in_the_step():
     objective = Objective()
-    objective.add(CLIENTS[:2], np.array([1.0, NAN]), np.ones(2), np.zeros(2))
+    objective.add(CLIENTS[:2], np.array([1.0, NAN]), np.ones(2), np.ones(2, bool))
     assert objective.share_of(CLIENTS[:2]).tolist() == [1.0, 0.0]
 
 
 def test_without_weights_nothing_is_known():
     objective = Objective()
-    objective.add(CLIENTS[:2], np.full(2, NAN), np.ones(2), np.zeros(2))
-    objective.add(CLIENTS[:0], np.zeros(0), np.zeros(0), np.zeros(0))  # nobody answered
+    objective.add(CLIENTS[:2], np.full(2, NAN), np.ones(2), np.ones(2, bool))
+    objective.add(CLIENTS[:0], np.zeros(0), np.zeros(0), np.zeros(0, bool))  # nobody answered
     assert np.isnan(objective.share_of(CLIENTS[:2])).all()
     assert all(math.isnan(value) for value in objective.metrics().values())
     assert objective_line(objective.metrics(), 2) is None
