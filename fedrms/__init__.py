@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fedrms.data import Federation
     from fedrms.engines import VectorGrid
     from fedrms.experiment import run
-    from fedrms.results import compare, load_runs
+    from fedrms.results import compare, load_runs, plots
     from fedrms.server import ClientScaler, FedRMS
     from fedrms.tasks import Task
 
@@ -32,6 +32,7 @@ __all__ = [
     "compare",
     "load_runs",
     "loss_moments",
+    "plots",
     "run",
 ]
 
@@ -44,13 +45,17 @@ _HOME = {
     "compare": "fedrms.results",
     "load_runs": "fedrms.results",
     "loss_moments": "fedrms.client",
+    "plots": "fedrms.results",
     "run": "fedrms.experiment",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
+        home = importlib.import_module(_HOME[name])
+        if name == "plots":  # a package, not a name in one
+            return importlib.import_module(f"{home.__name__}.plots")
+        return getattr(home, name)
     raise AttributeError(f"module 'fedrms' has no attribute {name!r}")
 
 

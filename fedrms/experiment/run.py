@@ -16,6 +16,9 @@ from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 from omegaconf import DictConfig, OmegaConf
 
+from fedrms.data import Population
+from fedrms.data.client_mix import class_counts
+from fedrms.data.federation import AnyFederation
 from fedrms.engines.observed import ObservedGrid
 from fedrms.errors import ConfigError, FedRMSError, RunError
 from fedrms.experiment.config import compose_config, plain
@@ -26,6 +29,7 @@ from fedrms.experiment.provenance import provenance
 from fedrms.experiment.round_log import RoundLog
 from fedrms.results import Recorder, summarise, write_summary
 from fedrms.results.objective import objective_line
+from fedrms.results.partition_table import write_partition
 
 log = logging.getLogger("fedrms")
 
@@ -92,6 +96,7 @@ def run(
     parts = build_parts(config)
     where = Path(folder) if folder else Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S")
     _prepare_folder(where, config)
+    _keep_partition(where, parts.side.federation)
     quiet_flower()
     reference = None
     if parts.config.get("counterfactual", "none") == "clean":
@@ -215,6 +220,17 @@ def _prepare_folder(folder: Path, config: DictConfig | Mapping[str, Any]) -> Non
         overrides = OmegaConf.to_container(config.hydra.overrides)
         kept = {"hydra": {"runtime": {"choices": choices}, "overrides": overrides}}
         (folder / ".hydra" / "hydra.yaml").write_text(OmegaConf.to_yaml(kept))
+
+
+def _keep_partition(folder: Path, federation: AnyFederation) -> None:
+    """Write down who holds which classes; of a population nobody knows without asking all."""
+    if isinstance(federation, Population):
+        return
+    if federation.num_classes is None:
+        counts = federation.sizes[:, None]
+    else:
+        counts = class_counts(federation.clean_y, federation.offsets, federation.num_classes)
+    write_partition(folder, counts, federation.rare, federation.class_names)
 
 
 def quiet_flower() -> None:

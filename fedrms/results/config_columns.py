@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any, Final
 
 _CHOICES: Final = re.compile(
     r"^    choices:(?: {})?\n((?:      .*\n)*)(?= {0,4}\S|\Z)", re.MULTILINE
+)
+_OVERRIDES: Final = re.compile(
+    r"^    task:(?: \[\])?\n((?:    - .*\n(?:      .*\n)*)*)", re.MULTILINE
 )
 _REFERENCE: Final = re.compile(r"\$\{([\w.]+)\}")
 _DEEPEST_REFERENCE: Final = 10
@@ -40,6 +44,17 @@ def read_choices(path: Path) -> dict[str, Any]:
         for group, choice in chosen.items()
         if not str(group).startswith("hydra/") and choice is not None
     }
+
+
+def read_command(path: Path) -> str | None:
+    """Return the command line that runs the same again, from ``.hydra/hydra.yaml``.
+
+    None if the file is absent or does not hold the overrides.
+    """
+    block = _OVERRIDES.search(path.read_text()) if path.exists() else None
+    if block is None:
+        return None
+    return shlex.join(["fedrms", *map(str, _load(block.group(1)) or [])])
 
 
 def read_config(path: Path, choices: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedrms.results.config_columns import read_choices, read_config
+from fedrms.results.config_columns import read_choices, read_command, read_config
+from fedrms.results.partition_table import PARTITION_FILE
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
 from fedrms.results.summary import SUMMARY_FILE, higher_is_better, summarise
 
@@ -31,7 +32,8 @@ class Runs:
     ----------
     summary : DataFrame
         One row per run: ``run``, the group choices (``strategy``, ``noise``, ...), every
-        config value by its dotted name, and what ``summary.json`` says. ``status`` is
+        config value by its dotted name, and what ``summary.json`` says; ``command`` is the
+        command line that runs the same again. ``status`` is
         ``"interrupted"`` for a run without a summary; its numbers come from its tables.
         A key of ``summary.json`` that is a config key too is named ``summary.<key>``.
     rounds, clients : DataFrame
@@ -39,12 +41,15 @@ class Runs:
         group choices and ``seed`` as categorical columns.
     config : tuple of str
         The columns of `summary` that are choices or config values.
+    partition : DataFrame
+        The rows of every ``partition.parquet``, led as `rounds` is.
     """
 
     summary: pd.DataFrame
     rounds: pd.DataFrame
     clients: pd.DataFrame
     config: tuple[str, ...] = ()
+    partition: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class _Run:
     summary: dict[str, Any]
     rounds: pa.Table | None
     clients: pa.Table | None
+    partition: pa.Table | None
 
 
 class _UnreadableError(Exception):
@@ -111,6 +117,7 @@ def load_runs(path: str | Path | Iterable[str | Path]) -> Runs:
         rounds=_stack([run.rounds for run in runs], labels),
         clients=_stack([run.clients for run in runs], labels),
         config=config,
+        partition=_stack([run.partition for run in runs], labels),
     )
 
 
@@ -142,19 +149,22 @@ def _load(folder: Path, name: str) -> _Run | _UnreadableError:
     current = folder
     try:
         current = folder / ".hydra" / "hydra.yaml"
-        choices = read_choices(current)
+        choices, command = read_choices(current), read_command(current)
         current = folder / ".hydra" / "config.yaml"
         choices, config = read_config(current, choices)
         current = folder / ROUNDS_FILE
         rounds = _read_table(current)
         current = folder / CLIENTS_FILE
         clients = _read_table(current)
+        current = folder / PARTITION_FILE
+        partition = _read_table(current)
         current = folder / SUMMARY_FILE
         summary = _read_summary(current, rounds, clients)
     except Exception as error:  # whatever is wrong with one run must not hide the others
         reason = " ".join(str(error).split())
         return _UnreadableError(f"{current}: unreadable ({type(error).__name__}: {reason})")
-    return _Run(name, choices, config, summary, rounds, clients)
+    summary |= {"command": command} if command else {}
+    return _Run(name, choices, config, summary, rounds, clients, partition)
 
 
 def _read_table(path: Path) -> pa.Table | None:

@@ -1,0 +1,66 @@
+"""Clients that became noisier while the training went on, from the estimates alone."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+COLUMNS: Final = ("run", "client", "round", "factor", "before", "after")
+
+
+def noise_alarms(clients: pd.DataFrame, *, factor: float = 2.0, window: int = 3) -> pd.DataFrame:
+    """Find clients whose data became noisier, and when. Needs no true noise.
+
+    The noise of a round is the root of the client's statistic (of its moving average where
+    there is no statistic). The alarm is at the first round that is, as is the median of the
+    `window` rounds from it, `factor` times noisier than the median of all of the client's
+    rounds before, of which there are at least `window`. That must hold for the noise itself and
+    for the noise over the median of the round's cohort: a model that learns lowers the losses
+    on clean data, one that diverges raises everyone's, and neither is news of a client.
+
+    Parameters
+    ----------
+    clients : DataFrame
+        ``runs.clients``.
+    factor : float
+        How many times noisier is worth an alarm, above 1.
+    window : int
+        Rounds to take the median of: more are slower and surer.
+
+    Returns
+    -------
+    DataFrame
+        One row an alarm, at most one for a client of a run, the largest first: ``run``,
+        ``client``, ``round``, ``factor``, and the median noise ``before`` and ``after``, in
+        units of loss.
+    """
+    noise = _noise(clients)
+    rows = clients.loc[noise > 0, ["run", "round", "client"]].assign(noise=noise[noise > 0])
+    middle = rows.groupby(["run", "round"], observed=True)["noise"].transform("median")
+    rows["relative"] = rows["noise"] / middle
+    rows = rows.sort_values(["run", "client", "round"], kind="stable")
+    keys = ["run", "client"]
+    both = rows.groupby(keys, observed=True, sort=False)[["noise", "relative"]]
+    before = both.expanding(window).median().groupby(keys, observed=True, sort=False).shift(1)
+    ahead = both.rolling(window).median().groupby(keys, observed=True, sort=False).shift(1 - window)
+    now = np.minimum(rows[["noise", "relative"]].to_numpy(), ahead.to_numpy())
+    risen = (now >= factor * before.to_numpy()).all(axis=1)
+    first = rows[risen].drop_duplicates(keys)
+    found = []
+    for run, client, at in zip(first["run"], first["client"], first["round"], strict=True):
+        its = rows[(rows["run"] == run) & (rows["client"] == client)]
+        former = float(its.loc[its["round"] < at, "noise"].median())
+        later = float(its.loc[its["round"] >= at, "noise"].median())
+        found.append((run, client, int(at), later / former, former, later))
+    table = pd.DataFrame(found, columns=list(COLUMNS))
+    table = table[table["factor"] >= factor]  # a short spell is no new level
+    return table.sort_values("factor", ascending=False, kind="stable", ignore_index=True)
+
+
+def _noise(clients: pd.DataFrame) -> pd.Series[float]:
+    """Return each row's noise in units of loss, NaN where the server did not estimate it."""
+    nothing = pd.Series(np.nan, index=clients.index)
+    now = np.sqrt(clients["statistic"]) if "statistic" in clients else nothing
+    return now.fillna(clients["rms"]) if "rms" in clients else now

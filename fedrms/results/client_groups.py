@@ -1,0 +1,85 @@
+"""What kind of client each one is: clean, hard, rare or noisy."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pandas as pd
+
+from fedrms.results.client_finals import final_clients
+
+GROUPS: Final = ("clean", "hard", "rare", "noisy", "unknown")
+
+_HARD_SHARE: Final = 0.25
+
+
+def client_groups(
+    clients: pd.DataFrame,
+    partition: pd.DataFrame | None = None,
+    *,
+    baseline: str = "fedavg",
+    by: str = "strategy",
+    higher_is_better: bool = True,
+) -> pd.DataFrame:
+    """Say of every client of every run what kind it is.
+
+    - ``noisy``: the simulator added noise to its data in some round;
+    - ``rare``: not noisy, and it alone holds certain classes;
+    - ``hard``: neither, and among the quarter of the clean clients that the baseline serves
+      worst in the same setting (only where it serves them differently): its data is hard for
+      reasons other than noise;
+    - ``clean``: all other clients without noise;
+    - ``unknown``: the true noise is not known, as in a real deployment.
+
+    Parameters
+    ----------
+    clients : DataFrame
+        ``runs.clients`` of one setting: runs that differ by `by` and seed only.
+    partition : DataFrame, optional
+        ``runs.partition``; without it no client is known to be rare.
+    baseline : str
+        The strategy that decides which clean clients are hard; none are where it did not run.
+    by : str
+        The column with the strategies' names.
+    higher_is_better : bool
+        False for errors.
+
+    Returns
+    -------
+    DataFrame
+        What :func:`~fedrms.results.client_finals.final_clients` returns, with ``group``.
+    """
+    final = final_clients(clients)
+    levels = clients.groupby(["run", "client"], observed=True, sort=False)["true_noise"].max()
+    level = final[["run", "client"]].merge(levels.reset_index(), how="left")["true_noise"]
+    group = pd.Series("clean", index=final.index, dtype=object)
+    group[level.to_numpy() > 0] = "noisy"
+    group[level.isna().to_numpy()] = "unknown"
+    if partition is not None and "rare" in partition:
+        marked = partition.loc[partition["rare"].astype(bool), ["run", "client"]].drop_duplicates()
+        rare = (
+            final[["run", "client"]].merge(marked, how="left", indicator=True)["_merge"] == "both"
+        )
+        group[rare.to_numpy() & (group == "clean").to_numpy()] = "rare"
+    final["group"] = group
+    hard = _hard(final, baseline, by, higher_is_better)
+    final.loc[hard & (final["group"] == "clean"), "group"] = "hard"
+    return final
+
+
+def _hard(final: pd.DataFrame, baseline: str, by: str, higher_is_better: bool) -> pd.Series[bool]:
+    """Mark the clean clients that the baseline serves worst, by seed and client."""
+    pair = ["seed", "client"] if "seed" in final else ["client"]
+    told = final[by].astype(str) == baseline if by in final else pd.Series(True, final.index)
+    rows = final[told & (final["group"] == "clean") & final["score"].notna()]
+    marked = []
+    seeds = rows.groupby("seed", observed=True) if "seed" in rows else [("", rows)]
+    for _, one in seeds:
+        limit = one["score"].quantile(_HARD_SHARE if higher_is_better else 1 - _HARD_SHARE)
+        worse = one["score"] <= limit if higher_is_better else one["score"] >= limit
+        if one["score"].max() - one["score"].min() > 1e-9:
+            marked.append(one.loc[worse, pair])
+    if not marked:
+        return pd.Series(False, index=final.index)
+    found = final[pair].merge(pd.concat(marked).drop_duplicates(), how="left", indicator=True)
+    return pd.Series((found["_merge"] == "both").to_numpy(), index=final.index)

@@ -1,0 +1,57 @@
+"""Who holds what, as a table of the run: ``partition.parquet``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fedrms.results.atomic import replace_file
+
+PARTITION_FILE: Final = "partition.parquet"
+
+
+def write_partition(
+    folder: Path,
+    counts: NDArray[Any],
+    rare: NDArray[np.bool_],
+    class_names: Sequence[str] | None = None,
+) -> Path:
+    """Write how many training examples of each class each client holds, before any noise.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder, which must exist.
+    counts : array, int ``[clients, classes]``
+        One column where there are no classes.
+    rare : array of bool ``[clients]``
+        Clients that alone hold certain classes.
+    class_names : sequence of str, optional
+        In the order of the columns; their numbers by default, nothing for a single one.
+
+    Returns
+    -------
+    Path
+        The file: ``client``, ``class`` (null where there are none), ``examples``, ``rare``, one
+        row a client and class that it holds.
+    """
+    client, kind = np.nonzero(counts)
+    single = counts.shape[1] == 1
+    names = list(class_names or map(str, range(counts.shape[1])))
+    table = pa.table(
+        {
+            "client": pa.array(client, pa.int64()),
+            "class": pa.array([None if single else names[k] for k in kind], pa.string()),
+            "examples": pa.array(counts[client, kind], pa.int64()),
+            "rare": pa.array(np.asarray(rare, bool)[client], pa.bool_()),
+        }
+    )
+    path = folder / PARTITION_FILE
+    replace_file(path, lambda file: pq.write_table(table, file))
+    return path

@@ -1,0 +1,130 @@
+"""Figures over rounds: how good the model is, and how long a round takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from fedrms.results.client_finals import test_metric
+from fedrms.results.plots.palette import colors_of, dashes_of
+from fedrms.results.plots.picture import Level, Line, Panel, Picture, thin
+
+MOST_ROUNDS = 150
+"""Rounds that a figure shows; of more, evenly spaced ones."""
+
+
+def names_of(table: pd.DataFrame, by: str) -> list[str]:
+    """Return the names to compare, in the table's order, FedAvg first as the one compared to."""
+    found = [str(name) for name in table[by].dropna().unique()]
+    return sorted(found, key=lambda name: name != "fedavg")
+
+
+def learning_curves(
+    rounds: pd.DataFrame,
+    *,
+    metric: str | None = None,
+    by: str = "strategy",
+    levels: Mapping[str, float] | None = None,
+) -> Picture:
+    """Draw the global model's test metric over rounds: the mean over runs, and their spread.
+
+    Parameters
+    ----------
+    rounds : DataFrame
+        ``runs.rounds``, of runs that may be averaged over all that `by` does not tell apart.
+    metric : str, optional
+        The column; found by default.
+    by : str
+        The column that tells the lines apart.
+    levels : mapping of str to float, optional
+        Horizontal lines to measure against: a bound, a target.
+    """
+    column = metric or test_metric(rounds)
+    name = column.removeprefix("test_")
+    accuracy = name == "accuracy"
+    names = names_of(rounds, by)
+    colors, dashes = colors_of(names), dashes_of(names)
+    measured = rounds[rounds[column].notna()]
+    keys = [measured[by].astype(str).rename(by), measured["round"]]
+    table = measured.groupby(keys)[column].agg(["mean", "std", "count"]).reset_index()
+    marks = []
+    for label in names:
+        one = _thinned(table[table[by] == label])
+        mean, spread = one["mean"].to_numpy(), one["std"].fillna(0.0).to_numpy()
+        several = bool((one["count"] > 1).any())
+        marks.append(
+            Line(
+                one["round"].to_numpy(),
+                mean,
+                label,
+                colors[label],
+                low=mean - spread if several else None,
+                high=mean + spread if several else None,
+                dash=dashes[label],
+            )
+        )
+    last = {label: table[table[by] == label].tail(1)["mean"] for label in names}
+    ends = ", ".join(
+        f"{label} {v.iloc[0]:.1%}" if accuracy else f"{label} {v.iloc[0]:.3g}"
+        for label, v in last.items()
+        if len(v)
+    )
+    log = not accuracy and bool((measured[column] > 0).all())
+    return Picture(
+        name="learning-curves",
+        title="Learning curves",
+        alt=f"Test {name} by round, one line a {by}. At the end: {ends}.",
+        panels=[
+            Panel(
+                marks,
+                x_label="round",
+                y_label=f"test {name}",
+                y_percent=accuracy,
+                y_log=log,
+                levels=[Level(value, label) for label, value in (levels or {}).items()],
+            )
+        ],
+        table=table,
+        line=f'runs.rounds.groupby(["{by}", "round"], observed=True)["{column}"]'
+        '.agg(["mean", "std", "count"])',
+        note="Mean over runs; bands are one standard deviation to either side."
+        if (table["count"] > 1).any()
+        else "",
+    )
+
+
+def seconds_per_round(rounds: pd.DataFrame, *, by: str = "strategy") -> Picture:
+    """Draw how long rounds took: the median over runs.
+
+    Parameters
+    ----------
+    rounds : DataFrame
+        ``runs.rounds``.
+    by : str
+        The column that tells the lines apart.
+    """
+    names = names_of(rounds, by)
+    colors, dashes = colors_of(names), dashes_of(names)
+    keys = [rounds[by].astype(str).rename(by), rounds["round"]]
+    table = rounds.groupby(keys)["seconds"].median().reset_index()
+    marks = []
+    for label in names:
+        one = _thinned(table[table[by] == label])
+        x, y = one["round"].to_numpy(), one["seconds"].to_numpy()
+        marks.append(Line(x, y, label, colors[label], dash=dashes[label]))
+    middle = rounds.groupby(rounds[by].astype(str))["seconds"].median()
+    said = ", ".join(f"{label} {middle[label]:.3g} s" for label in names)
+    return Picture(
+        name="seconds-per-round",
+        title="Time of a round",
+        alt=f"Seconds by round, one line a {by}. Medians: {said}.",
+        panels=[Panel(marks, x_label="round", y_label="seconds", y_log=True)],
+        table=table,
+        line=f'runs.rounds.groupby(["{by}", "round"], observed=True)["seconds"].median()',
+        note="Median over runs. The first round holds what is prepared once.",
+    )
+
+
+def _thinned(one: pd.DataFrame) -> pd.DataFrame:
+    return one[one["round"].isin(thin(one["round"].to_numpy(), MOST_ROUNDS))]

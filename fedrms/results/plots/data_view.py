@@ -1,0 +1,97 @@
+"""Figures of the data: who holds which classes, and whose data is noisy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from fedrms.results.plots.palette import GROUPS
+from fedrms.results.plots.picture import Bars, Heat, Line, Mark, Panel, Picture, thin
+
+MOST_COLUMNS = 80
+
+
+def partition(held: pd.DataFrame) -> Picture:
+    """Draw how many examples of each class each client holds.
+
+    Parameters
+    ----------
+    held : DataFrame
+        ``runs.partition``; of several runs the first is drawn.
+    """
+    run = held["run"].iloc[0]
+    one = held[held["run"] == run]
+    table = one.assign(**{"class": one["class"].fillna("all")})
+    order = sorted(table["class"].unique(), key=lambda name: (len(str(name)), str(name)))
+    wide = table.pivot_table("examples", "class", "client", aggfunc="sum", fill_value=0)
+    wide = wide.reindex(order)
+    shown = wide[thin(wide.columns.to_numpy(), MOST_COLUMNS)]
+    cut = f" {shown.shape[1]} of {wide.shape[1]} clients." if len(shown.T) < len(wide.T) else ""
+    classes = (wide > 0).sum()
+    return Picture(
+        name="partition",
+        title="Who holds which classes",
+        alt=f"Examples of each class (rows) that each client (columns) holds. {wide.shape[1]} "
+        f"clients hold {int(classes.min())} to {int(classes.max())} of {len(order)} classes.",
+        panels=[
+            Panel(
+                [
+                    Heat(
+                        [str(c) for c in shown.columns],
+                        [str(c) for c in order],
+                        shown.to_numpy(dtype=float),
+                        "examples",
+                    )
+                ],
+                x_label="client",
+                y_label="class",
+            )
+        ],
+        table=one[["client", "class", "examples", "rare"]].reset_index(drop=True),
+        line='runs.partition.pivot_table("examples", "class", ["run", "client"], observed=True)',
+        note=f"Run {run}, before any noise.{cut}",
+        height=max(260, min(520, 120 + 26 * len(order))),
+    )
+
+
+def true_noise(clients: pd.DataFrame) -> Picture:
+    """Draw the noise that the simulator added to each client's data.
+
+    Parameters
+    ----------
+    clients : DataFrame
+        ``runs.clients``; of several runs the first is drawn.
+    """
+    run = clients["run"].iloc[0]
+    one = clients[(clients["run"] == run) & clients["true_noise"].notna()]
+    spread = one.groupby("client", observed=True)["true_noise"].agg(["first", "last", "max"])
+    spread = spread.sort_values(["max", "last"], kind="stable")
+    spread["position"] = np.arange(1, len(spread) + 1)
+    shown = spread.iloc[thin(np.arange(len(spread)), 300)]
+    marks: list[Mark] = [
+        Bars(
+            its["position"].to_numpy(),
+            its["last"].to_numpy(),
+            name,
+            GROUPS[name],
+            [f"client {c}" for c in its.index],
+        )
+        for name in ("clean", "noisy")
+        if len(its := shown[(shown["last"] > 0) == (name == "noisy")])
+    ]
+    drifted = int((spread["first"] != spread["last"]).sum())
+    if drifted:
+        x, y = shown["position"].to_numpy(), shown["first"].to_numpy()
+        marks.append(Line(x, y, "in its first round", GROUPS["unknown"], dash="dot"))
+    noisy = int((spread["max"] > 0).sum())
+    return Picture(
+        name="true-noise",
+        title="Whose data is noisy",
+        alt=f"True noise of each client, sorted: {noisy} of {len(spread)} clients are noisy, up to "
+        f"{spread['max'].max():.3g}."
+        + (f" The noise of {drifted} clients changes." if drifted else ""),
+        panels=[Panel(marks, x_label="clients, from clean to noisy", y_label="true noise")],
+        table=spread.reset_index(),
+        line='runs.clients.groupby(["run", "client"], observed=True)["true_noise"].last()',
+        note=f"Run {run}. A rate of label noise, or a standard deviation, as the noise says.",
+    )

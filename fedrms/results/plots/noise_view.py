@@ -1,0 +1,258 @@
+"""Figures of who is noisy, and what the server made of it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from fedrms.results.attribution import noise_auroc, noise_spearman
+from fedrms.results.client_finals import final_clients
+from fedrms.results.plots.curves import MOST_ROUNDS, names_of
+from fedrms.results.plots.palette import DASHES, GROUPS, QUALITATIVE, SYMBOLS, on_scale
+from fedrms.results.plots.picture import ColorBar, Line, Mark, Panel, Picture, Points, thin
+
+MOST_LINES = 60
+"""Clients with a line of their own; of more, bands and some of them."""
+
+MOST_POINTS = 1500
+"""Points of a figure; of more, evenly spaced ones."""
+
+
+def scale_over_rounds(clients: pd.DataFrame, *, value: str = "scale") -> Picture:
+    """Draw every client's scale over the rounds, colored by its true noise: the idea itself.
+
+    Parameters
+    ----------
+    clients : DataFrame
+        ``runs.clients`` of one run. With several runs the first is drawn. More than 60 clients
+        are drawn as bands of the clean and of the noisy ones, with some clients in them.
+    value : str
+        The column: ``scale``, ``rms`` or ``weight``.
+    """
+    one = clients[clients["run"] == clients["run"].iloc[0]]
+    rows = one[one[value].notna()]
+    rows = rows[rows["round"].isin(thin(np.sort(rows["round"].unique()), MOST_ROUNDS))]
+    noise = rows.groupby("client", observed=True)["true_noise"].max()
+    known = bool(noise.notna().any())
+    top = float(noise.max()) if known and noise.max() > 0 else 1.0
+    order = noise.sort_values(kind="stable", na_position="first").index
+    shown = order if len(order) <= MOST_LINES else pd.Index(thin(order.to_numpy(), 24))
+    marks: list[Mark] = []
+    if len(order) > MOST_LINES:
+        marks += _bands(rows, noise, value)
+    by_client = dict(iter(rows[rows["client"].isin(shown)].groupby("client", observed=True)))
+    for client in shown:
+        its = by_client[client]
+        level = float(noise[client])
+        said = f"client {client}" + (f", true noise {level:.3g}" if known else "")
+        marks.append(
+            Line(
+                its["round"].to_numpy(),
+                its[value].to_numpy(),
+                color=on_scale(level, 0.0, top),
+                width=1.4,
+                hover=said,
+            )
+        )
+    last = rows.groupby("client", observed=True)[value].last()
+    said = f"One line a client, {len(order)} clients."
+    if known and (noise > 0).any() and (noise == 0).any():
+        said += (
+            f" At the end the median {value} is {last[noise == 0].median():.3g} for clean clients "
+            f"and {last[noise > 0].median():.3g} for noisy ones."
+        )
+    cut = f"{len(shown)} of {len(order)} clients; bands hold 80 % of their kind."
+    return Picture(
+        name=f"{value}-over-rounds",
+        title={
+            "scale": "Scale of every client",
+            "rms": "Estimated noise of every client",
+            "weight": "Weight of every client",
+        }.get(value, value),
+        alt=f"{value} of clients by round. {said}",
+        panels=[Panel(marks, x_label="round", y_label=f"{value}{_unit(value)}")],
+        table=rows[["round", "client", "true_noise", value]],
+        line=f'runs.clients.pivot_table("{value}", "round", ["run", "client"], observed=True)',
+        note=f"Run {rows['run'].iloc[0]}." + (f" {cut}" if len(order) > MOST_LINES else ""),
+        color_bar=ColorBar("true noise", 0.0, top) if known else None,
+    )
+
+
+def scale_against_noise(clients: pd.DataFrame, *, by: str = "strategy") -> Picture:
+    """Draw each client's last scale against its true noise, with how well the two agree.
+
+    Parameters
+    ----------
+    clients : DataFrame
+        ``runs.clients``; rows without a scale or true noise, and strategies that scale all
+        clients alike, are passed over.
+    by : str
+        The column that tells the panels apart.
+    """
+    final = final_clients(clients)
+    final = final[final["scale"].notna() & final["true_noise"].notna()]
+    spread = final.groupby(by, observed=True)["scale"].agg(["min", "max"])
+    varying = spread["min"] < spread["max"]
+    names = [name for name in names_of(final, by) if varying.get(name, False)]
+    final = final[final[by].astype(str).isin(names)]
+    panels, said, rows = [], [], []
+    for name in names:
+        one = final[final[by].astype(str) == name]
+        auroc, spearman = _agreement(one)
+        rows.append({by: name, "noise_auroc": auroc, "noise_spearman": spearman})
+        told = ", ".join(
+            text
+            for text, number in (
+                (f"AUROC {auroc:.3f}", auroc),
+                (f"Spearman {spearman:.3f}", spearman),
+            )
+            if math.isfinite(number)
+        )
+        said.append(f"{name}: {told or 'no agreement can be measured'}")
+        some = one.iloc[thin(np.arange(len(one)), MOST_POINTS)]
+        text = [f"client {c}, run {r}" for c, r in zip(some["client"], some["run"], strict=True)]
+        points = Points(
+            some["true_noise"].to_numpy(),
+            some["scale"].to_numpy(),
+            color=GROUPS["noisy"],
+            values=some["true_noise"].to_numpy(),
+            symbol=SYMBOLS[0],
+            text=text,
+        )
+        panels.append(
+            Panel([points], title=f"{name}: {told}", x_label="true noise", y_label="scale")
+        )
+    top = float(final["true_noise"].max()) if len(final) else 1.0
+    return Picture(
+        name="scale-against-noise",
+        title="Scale against true noise",
+        alt="Last scale of each client against its true noise. " + "; ".join(said) + ".",
+        panels=panels,
+        table=final[[by, "run", "client", "true_noise", "rms", "scale"]].reset_index(drop=True),
+        line='runs.clients.groupby(["run", "client"], observed=True)'
+        '[["true_noise", "rms", "scale"]].last()',
+        note="; ".join(said)
+        + ". AUROC: chance that a noisy client's estimate is above a clean one's; Spearman: rank "
+        "correlation of estimate and true noise; means over runs.",
+        color_bar=ColorBar("true noise", 0.0, top if top > 0 else 1.0),
+    )
+
+
+def _agreement(final: pd.DataFrame) -> tuple[float, float]:
+    pairs = [
+        (
+            noise_auroc(one["rms"].to_numpy(), (one["true_noise"] > 0).to_numpy()),
+            noise_spearman(one["rms"].to_numpy(), one["true_noise"].to_numpy()),
+        )
+        for _, one in final.groupby("run", observed=True)
+    ]
+    auroc, spearman = np.array(pairs or [(math.nan, math.nan)]).T
+    return _mean(auroc), _mean(spearman)
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def noise_over_rounds(clients: pd.DataFrame, alarms: pd.DataFrame) -> Picture:
+    """Draw the estimated noise of the noisiest clients, and of those with an alarm.
+
+    Parameters
+    ----------
+    clients : DataFrame
+        ``runs.clients`` of one run; of several the first is drawn.
+    alarms : DataFrame
+        What :func:`fedrms.results.alarms.noise_alarms` returned.
+    """
+    run = clients["run"].iloc[0]
+    rows = clients[(clients["run"] == run) & clients["rms"].notna()]
+    rows = rows[rows["round"].isin(thin(np.sort(rows["round"].unique()), MOST_ROUNDS))]
+    mine = alarms[alarms["run"].astype(str) == str(run)]
+    last = rows.groupby("client", observed=True)["rms"].last().sort_values(ascending=False)
+    named = list(dict.fromkeys([*mine["client"].head(4), *last.index[:4]]))[:6]
+    by_round = _quantiles(rows, "rms")
+    marks: list[Mark] = [
+        Line(
+            by_round.index.to_numpy(),
+            by_round["middle"].to_numpy(),
+            "median client",
+            GROUPS["unknown"],
+            low=by_round["low"].to_numpy(),
+            high=by_round["high"].to_numpy(),
+            dash="dash",
+        )
+    ]
+    for i, client in enumerate(named):
+        its = rows[rows["client"] == client]
+        style = (QUALITATIVE[1 + i % 7], DASHES[1 + i % 7])
+        x, y = its["round"].to_numpy(), its["rms"].to_numpy()
+        marks.append(Line(x, y, f"client {client}", style[0], dash=style[1]))
+        at = mine[mine["client"] == client]
+        if len(at):
+            there = its[its["round"] >= at["round"].iloc[0]].head(1)
+            text = f"client {client}: {at['factor'].iloc[0]:.1f} times noisier"
+            marks.append(
+                Points(
+                    there["round"].to_numpy(),
+                    there["rms"].to_numpy(),
+                    f"alarm: client {client}",
+                    style[0],
+                    symbol="x",
+                    text=[text] * len(there),
+                )
+            )
+    return Picture(
+        name="noise-over-rounds",
+        title="Estimated noise and alarms",
+        alt="Estimated noise by round. Noisiest at the end: clients "
+        f"{', '.join(map(str, last.index[:4]))}. Alarms: {len(mine)}.",
+        panels=[Panel(marks, x_label="round", y_label="rms (loss)")],
+        table=rows[["round", "client", "rms"]],
+        line='runs.clients.pivot_table("rms", "round", ["run", "client"], observed=True)',
+        note=f"Run {run}. The noisiest clients and those with an alarm; the band holds 80 % of "
+        "the clients. An alarm marks where a client became noisier and stayed so.",
+    )
+
+
+def _bands(rows: pd.DataFrame, noise: pd.Series[float], value: str) -> list[Mark]:
+    """Draw the median of the clean, and of the noisy clients, with a band of 80 % of them."""
+    marks: list[Mark] = []
+    kind = np.where(noise.isna(), "unknown", np.where(noise > 0, "noisy", "clean"))
+    of_client = pd.Series(kind, index=noise.index)
+    kinds = rows["client"].map(of_client)
+    for name in ("clean", "noisy", "unknown"):
+        its = rows[(kinds == name).to_numpy()]
+        if its.empty:
+            continue
+        by_round = _quantiles(its, value)
+        marks.append(
+            Line(
+                by_round.index.to_numpy(),
+                by_round["middle"].to_numpy(),
+                f"{name} clients, median" if name != "unknown" else "all clients, median",
+                GROUPS[name],
+                low=by_round["low"].to_numpy(),
+                high=by_round["high"].to_numpy(),
+                dash="dash" if name == "noisy" else "solid",
+                width=3.0,
+            )
+        )
+    return marks
+
+
+def _quantiles(rows: pd.DataFrame, value: str) -> pd.DataFrame:
+    by_round = rows.groupby("round")[value]
+    return pd.DataFrame(
+        {
+            "low": by_round.quantile(0.1),
+            "middle": by_round.quantile(0.5),
+            "high": by_round.quantile(0.9),
+        }
+    )
+
+
+def _unit(value: str) -> str:
+    return " (loss)" if value == "rms" else ""

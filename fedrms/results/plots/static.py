@@ -1,0 +1,187 @@
+"""Draw a picture with matplotlib, for paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fedrms.errors import ConfigError
+from fedrms.results.plots.palette import SCALE
+from fedrms.results.plots.picture import (
+    Area,
+    Bars,
+    Heat,
+    Line,
+    Mark,
+    Panel,
+    Picture,
+    Points,
+    heat_limits,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_DASHES: Final[dict[str, Any]] = {
+    "solid": "-",
+    "dash": (0, (5, 2)),
+    "dot": (0, (1, 1.5)),
+    "dashdot": (0, (5, 1.5, 1, 1.5)),
+    "longdash": (0, (9, 2)),
+}
+_SYMBOLS: Final = {
+    "circle": "o",
+    "circle-open": "o",
+    "diamond": "D",
+    "square": "s",
+    "triangle-up": "^",
+    "x": "x",
+    "cross": "P",
+    "star": "*",
+}
+_STYLE: Final[Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fedrms",
+    "hatch.linewidth": 0.5,
+}
+
+
+def draw(picture: Picture) -> Figure:
+    """Return a matplotlib figure; see :meth:`Picture.matplotlib`."""
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError(
+            "report", "matplotlib is not installed", "pip install 'fedrms[report]'"
+        ) from error
+    count = max(len(picture.panels), 1)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(max(6.4, 3.1 * count), 3.6), layout="constrained")
+        axes = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+        for ax, panel in zip(axes, picture.panels, strict=False):
+            _panel(ax, panel, picture)
+        if picture.panels:
+            axes[0].set_ylabel(picture.panels[0].y_label)
+        _legend(figure, axes)
+        if picture.color_bar is not None:
+            figure.colorbar(_mappable(picture), ax=list(axes), label=picture.color_bar.label)
+    return figure
+
+
+def _panel(ax: Axes, panel: Panel, picture: Picture) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    if panel.y_log:
+        ax.set_yscale("log")
+    areas = [mark for mark in panel.marks if isinstance(mark, Area)]
+    if areas:
+        layers = ax.stackplot(
+            areas[0].x, *(area.y for area in areas), colors=[area.color for area in areas]
+        )
+        for layer, area in zip(layers, areas, strict=True):
+            layer.set_label(area.name)
+            layer.set_hatch(area.hatch * 2 if area.hatch else "")
+            layer.set_edgecolor("white")
+    for mark in panel.marks:
+        if not isinstance(mark, Area):
+            _mark(ax, mark, picture)
+    for level in panel.levels:
+        ax.axhline(level.y, color="#767676", linestyle=":", linewidth=1)
+        ax.annotate(level.label, (0.01, level.y), xycoords=("axes fraction", "data"), va="bottom")
+    for span in panel.spans:
+        ax.axvspan(span.low, span.high, color="#767676", alpha=0.14, linewidth=0)
+        ax.annotate(
+            span.label,
+            (span.low, 0.01),
+            xycoords=("data", "axes fraction"),
+            fontsize=7,
+            rotation=90,
+        )
+    if len(picture.panels) > 1:
+        ax.set_title(panel.title, fontsize=9)
+    ax.set_xlabel(panel.x_label)
+    if panel.y_percent and not any(isinstance(mark, Heat) for mark in panel.marks):
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+
+
+def _mark(ax: Axes, mark: Mark, picture: Picture) -> None:
+    label = getattr(mark, "name", "") or "_"
+    if isinstance(mark, Line):
+        if mark.low is not None and mark.high is not None:
+            ax.fill_between(mark.x, mark.low, mark.high, color=mark.color, alpha=0.18, linewidth=0)
+        style = _DASHES[mark.dash]
+        ax.plot(
+            mark.x,
+            mark.y,
+            color=mark.color,
+            linestyle=style,
+            linewidth=0.8 * mark.width,
+            label=label,
+        )
+    elif isinstance(mark, Bars):
+        ax.bar(mark.x, mark.y, color=mark.color, label=label)
+    elif isinstance(mark, Points):
+        _points(ax, mark, label, picture)
+    elif isinstance(mark, Heat):
+        _heat(ax, mark, picture)
+
+
+def _points(ax: Axes, mark: Points, label: str, picture: Picture) -> None:
+    if mark.low is not None and mark.high is not None:
+        spread = np.vstack([mark.y - mark.low, mark.high - mark.y])
+        ax.errorbar(mark.x, mark.y, spread, fmt="none", ecolor=mark.color, elinewidth=1, capsize=2)
+    color: Any = {"c": mark.color}
+    if mark.values is not None and picture.color_bar is not None:
+        color = {"c": mark.values, "cmap": _mappable(picture).cmap}
+        color |= {"vmin": picture.color_bar.low, "vmax": picture.color_bar.high}
+    ax.scatter(mark.x, mark.y, s=16, marker=_SYMBOLS[mark.symbol], label=label, **color)
+
+
+def _heat(ax: Axes, mark: Heat, picture: Picture) -> None:
+    ax.grid(visible=False)
+    low, high = heat_limits(picture)
+    image = ax.imshow(mark.z, aspect="auto", cmap="cividis", origin="lower", vmin=low, vmax=high)
+    for set_ticks, names in ((ax.set_xticks, mark.x), (ax.set_yticks, mark.y)):
+        step = -(-len(names) // 24)
+        set_ticks(range(0, len(names), step), list(names)[::step], fontsize=7)
+    ax.tick_params(axis="x", rotation=90 if max(map(len, mark.x), default=0) > 3 else 0)
+    assert ax.figure is not None
+    if mark is picture.panels[-1].marks[0]:
+        ax.figure.colorbar(image, ax=list(ax.figure.axes), label=mark.label)
+    if mark.show_numbers:
+        middle = (low + high) / 2
+        for (row, column), value in np.ndenumerate(mark.z):
+            if np.isfinite(value):
+                shade = "white" if value < middle else "black"
+                ax.text(column, row, f"{value:.3g}", ha="center", va="center", color=shade)
+
+
+def _legend(figure: Figure, axes: Any) -> None:
+    entries: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if len(entries) > 1:
+        columns = min(len(entries), 4)
+        figure.legend(
+            list(entries.values()), list(entries), loc="outside lower center", ncols=columns
+        )
+
+
+def _mappable(picture: Picture) -> Any:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    assert picture.color_bar is not None
+    colors = LinearSegmentedColormap.from_list("clean to noisy", list(SCALE))
+    return ScalarMappable(Normalize(picture.color_bar.low, picture.color_bar.high), colors)

@@ -1,0 +1,134 @@
+"""Figures over many settings: differences at a glance, and a heat map over two parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedrms.results.plots.curves import names_of
+from fedrms.results.plots.palette import SYMBOLS, colors_of
+from fedrms.results.plots.picture import Heat, Level, Panel, Picture, Points
+
+
+def heat_map(
+    summary: pd.DataFrame, over: tuple[str, str], *, value: str, by: str = "strategy"
+) -> Picture:
+    """Draw one result over two parameters, a panel a strategy.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        ``runs.summary``.
+    over : (str, str)
+        The columns along x and y.
+    value : str
+        The result: ``final_accuracy``, for example. Means over everything else.
+    by : str
+        The column that tells the panels apart.
+    """
+    across, up = over
+    columns = list(dict.fromkeys([by, across, up]))
+    table = summary.groupby(columns, observed=True)[value].agg(["mean", "count"]).reset_index()
+    xs, ys = (_sorted(table[name].unique()) for name in over)
+    accuracy = "accuracy" in value
+    panels, best = [], []
+    for name in names_of(table, by):
+        one = table[table[by].astype(str) == name]
+        wide = one.pivot_table("mean", up, across, observed=True).reindex(index=ys, columns=xs)
+        z = wide.to_numpy(dtype=float) * (100 if accuracy else 1)
+        label = f"{value} %" if accuracy else value
+        panels.append(
+            Panel(
+                [Heat([_short(v) for v in xs], [_short(v) for v in ys], z, label, z.size <= 80)],
+                title=name,
+                x_label=across,
+                y_label=up,
+            )
+        )
+        low, high = np.nanmin(z), np.nanmax(z)
+        best.append(f"{name} from {low:.4g} to {high:.4g}")
+    return Picture(
+        name=f"heat-map-{across}-{up}".replace(".", "-"),
+        title=f"{value} over {across} and {up}",
+        alt=f"{value} over {across} and {up}: " + "; ".join(best) + ".",
+        panels=panels,
+        table=table,
+        line=f'runs.summary.groupby({columns!r}, observed=True)["{value}"].mean()',
+        note="Means over seeds and everything else that varies.",
+    )
+
+
+def differences(comparison: pd.DataFrame) -> Picture:
+    """Draw the paired difference of every strategy to the baseline, one row a setting.
+
+    Parameters
+    ----------
+    comparison : DataFrame
+        What :func:`fedrms.compare` returned.
+    """
+    by = str(comparison.attrs.get("by", "strategy"))
+    baseline = str(comparison.attrs.get("baseline", "fedavg"))
+    metric = str(comparison.attrs.get("metric", "accuracy"))
+    table = comparison.reset_index()
+    levels = [str(name) for name in comparison.index.names if name != by]
+    setting = [
+        ", ".join(f"{name}={value}" for name, value in zip(levels, values, strict=True))
+        for values in table[levels].itertuples(index=False)
+    ]
+    table = table.assign(setting=setting)
+    rows = table[table["difference"].notna() & (table[by].astype(str) != baseline)]
+    names = names_of(table, by)
+    colors = colors_of(names)
+    places = {name: i for i, name in enumerate(dict.fromkeys(rows["setting"]), start=1)}
+    marks = []
+    for i, name in enumerate(n for n in names if n != baseline):
+        one = rows[rows[by].astype(str) == name]
+        y, spread = one["difference"].to_numpy(), one["difference_std"].fillna(0.0).to_numpy()
+        x = one["setting"].map(places).to_numpy(dtype=float) + 0.08 * (i - len(names) / 2)
+        text = [f"{name}<br>{s}" for s in one["setting"]]
+        marks.append(
+            Points(
+                x,
+                y,
+                name,
+                colors[name],
+                symbol=SYMBOLS[i % len(SYMBOLS)],
+                text=text,
+                low=y - spread,
+                high=y + spread,
+            )
+        )
+    better = (rows["difference"] > 0) if metric == "accuracy" else (rows["difference"] < 0)
+    return Picture(
+        name="differences",
+        title=f"Difference to {baseline} in every setting",
+        alt=f"Paired difference in {metric} to {baseline}: better in {int(better.sum())} of "
+        f"{len(rows)} comparisons.",
+        panels=[
+            Panel(
+                marks,
+                x_label="setting (number of the row in the table below)",
+                y_label=f"difference in {metric}",
+                y_percent=metric == "accuracy",
+                levels=[Level(0.0, baseline)],
+            )
+        ],
+        table=rows[["setting", by, "difference", "difference_std"]].assign(
+            number=rows["setting"].map(places)
+        ),
+        line='fedrms.compare(runs)[["difference", "difference_std"]]',
+        note="Whiskers: one standard deviation of the paired differences over seeds.",
+    )
+
+
+def _sorted(values: Any) -> list[Any]:
+    try:
+        return sorted(values)
+    except TypeError:
+        return sorted(values, key=str)
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,67 @@
+"""The figure of who moves the model: the share of the weight of each kind of client."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from fedrms.results.client_groups import GROUPS as KINDS
+from fedrms.results.plots.curves import MOST_ROUNDS, names_of
+from fedrms.results.plots.palette import GROUPS
+from fedrms.results.plots.picture import Area, Level, Panel, Picture, thin
+
+_HATCHES = {"clean": "", "hard": "/", "rare": ".", "noisy": "x", "unknown": ""}
+
+
+def weight_shares(clients: pd.DataFrame, groups: pd.DataFrame, *, by: str = "strategy") -> Picture:
+    """Draw which share of the weight each kind of client has, round by round.
+
+    Parameters
+    ----------
+    clients : DataFrame
+        ``runs.clients``.
+    groups : DataFrame
+        What :func:`fedrms.results.client_groups.client_groups` returned for them.
+    by : str
+        The column that tells the panels apart.
+    """
+    rows = clients.loc[clients["weight"] > 0, ["run", "round", "client", by, "weight"]]
+    rows = rows[rows["round"].isin(thin(np.sort(rows["round"].unique()), MOST_ROUNDS))]
+    rows = rows.merge(groups[["run", "client", "group"]], on=["run", "client"])
+    wide = rows.pivot_table(
+        "weight", ["run", by, "round"], "group", aggfunc="sum", fill_value=0, observed=True
+    )
+    shares = wide.div(wide.sum(axis=1), axis=0)
+    mean = shares.groupby([by, "round"], observed=True).mean()
+    kinds = [kind for kind in KINDS if kind in mean]
+    held = groups.groupby("group")["num_examples"].sum()
+    held = held / held.sum()
+    share = (
+        f" Dotted: noisy clients hold {held['noisy']:.0%} of the data." if "noisy" in held else ""
+    )
+    panels, said = [], []
+    for name in names_of(rows, by):
+        one = mean.xs(name, level=by)
+        marks = [
+            Area(one.index.to_numpy(), one[kind].to_numpy(), kind, GROUPS[kind], _HATCHES[kind])
+            for kind in kinds
+        ]
+        levels = [Level(1 - float(held["noisy"]), "")] if "noisy" in kinds else []
+        panels.append(
+            Panel(marks, name, "round", "share of the weight", y_percent=True, levels=levels)
+        )
+        said.append(f"{name}: " + ", ".join(f"{k} {one[k].iloc[-1]:.0%}" for k in kinds))
+    return Picture(
+        name="weight-shares",
+        title="Who moves the model",
+        alt="Share of the weight of each kind of client by round. In the last round, "
+        + "; ".join(said)
+        + ".",
+        panels=panels,
+        table=mean[kinds].reset_index(),
+        line='runs.clients.query("true_noise == 0").groupby(["run", "round"], observed=True)'
+        '["weight"].sum()',
+        note="Kinds of clients: noisy; rare, which alone hold certain classes; hard, the quarter "
+        "of the clean ones that the baseline serves worst; clean, all others. Means over runs."
+        + share,
+    )
