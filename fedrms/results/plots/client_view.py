@@ -133,7 +133,7 @@ def gains(
         panels=[
             Panel(
                 marks,
-                x_label="clients, from the largest loss to the largest gain",
+                x_label="clients, sorted by gain",
                 y_label=f"gain in {metric}",
                 y_percent=accuracy,
                 levels=[Level(0.0, "")],
@@ -142,8 +142,7 @@ def gains(
         table=table,
         line='runs.clients.query("round == round.max()").pivot_table('
         f'"test_{metric}", ["seed", "client"], "{by}", observed=True)',
-        note=f"{won} of {len(ranked)} clients gained, {lost} lost, over all seeds. "
-        f"Mean gain: {told}.",
+        note=f"Each client at each seed, against itself under {baseline} at the same seed.",
     )
 
 

@@ -74,7 +74,7 @@ def learning_curves(
     return Picture(
         name="learning-curves",
         title="Learning curves",
-        alt=f"Test {name} by round, one line a {by}. At the end: {ends}.",
+        alt=f"Test {name} by round. At the end: {ends}.",
         panels=[
             Panel(
                 marks,
@@ -118,7 +118,7 @@ def seconds_per_round(rounds: pd.DataFrame, *, by: str = "strategy") -> Picture:
     return Picture(
         name="seconds-per-round",
         title="Time of a round",
-        alt=f"Seconds by round, one line a {by}. Medians: {said}.",
+        alt=f"Seconds by round. Medians: {said}.",
         panels=[Panel(marks, x_label="round", y_label="seconds", y_log=True)],
         table=table,
         line=f'runs.rounds.groupby(["{by}", "round"], observed=True)["seconds"].median()',

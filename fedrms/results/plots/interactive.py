@@ -99,7 +99,7 @@ def _traces(mark: Mark, panel: Panel, in_legend: bool, picture: Picture) -> list
                 stackgroup="all",
                 line={"color": mark.color, "width": 0.5},
                 fillcolor=mark.color,
-                fillpattern={"shape": mark.hatch, "fgcolor": "rgba(255,255,255,0.45)", "size": 6},
+                fillpattern=_hatch(mark),
                 hovertemplate=f"{mark.name}<br>{where}<extra></extra>",
                 **shared,
             )
@@ -146,6 +146,13 @@ def _band(mark: Line) -> Any:
         showlegend=False,
         legendgroup=mark.name,
     )
+
+
+def _hatch(mark: Area) -> dict[str, Any] | None:
+    if not mark.hatch:
+        return None
+    white = "rgba(255,255,255,0.55)"
+    return {"shape": mark.hatch, "bgcolor": mark.color, "fgcolor": white, "size": 7}
 
 
 def _whiskers(mark: Points) -> dict[str, Any] | None:
@@ -203,11 +210,14 @@ def _color_bar(picture: Picture) -> Any:
 
 
 def _axes(figure: Any, panel: Panel, column: int) -> None:
-    figure.update_xaxes(title_text=panel.x_label, row=1, col=column, zeroline=False)
+    kind = "category" if any(isinstance(mark, Heat) for mark in panel.marks) else None
+    figure.update_xaxes(
+        title={"text": panel.x_label, "standoff": 8}, type=kind, zeroline=False, row=1, col=column
+    )
     figure.update_yaxes(
         title_text=panel.y_label if column == 1 else None,
         tickformat=".0%" if panel.y_percent else None,
-        type="log" if panel.y_log else None,
+        type="log" if panel.y_log else kind,
         automargin=True,
         zeroline=False,
         row=1,

@@ -71,7 +71,7 @@ def scale_over_rounds(clients: pd.DataFrame, *, value: str = "scale") -> Picture
             "rms": "Estimated noise of every client",
             "weight": "Weight of every client",
         }.get(value, value),
-        alt=f"{value} of clients by round. {said}",
+        alt=f"{value.capitalize()} of clients by round. {said}",
         panels=[Panel(marks, x_label="round", y_label=f"{value}{_unit(value)}")],
         table=rows[["round", "client", "true_noise", value]],
         line=f'runs.clients.pivot_table("{value}", "round", ["run", "client"], observed=True)',
@@ -121,9 +121,7 @@ def scale_against_noise(clients: pd.DataFrame, *, by: str = "strategy") -> Pictu
             symbol=SYMBOLS[0],
             text=text,
         )
-        panels.append(
-            Panel([points], title=f"{name}: {told}", x_label="true noise", y_label="scale")
-        )
+        panels.append(Panel([points], title=name, x_label="true noise", y_label="scale"))
     top = float(final["true_noise"].max()) if len(final) else 1.0
     return Picture(
         name="scale-against-noise",
@@ -133,9 +131,8 @@ def scale_against_noise(clients: pd.DataFrame, *, by: str = "strategy") -> Pictu
         table=final[[by, "run", "client", "true_noise", "rms", "scale"]].reset_index(drop=True),
         line='runs.clients.groupby(["run", "client"], observed=True)'
         '[["true_noise", "rms", "scale"]].last()',
-        note="; ".join(said)
-        + ". AUROC: chance that a noisy client's estimate is above a clean one's; Spearman: rank "
-        "correlation of estimate and true noise; means over runs.",
+        note="AUROC: chance that a noisy client's estimate is above a clean one's; Spearman: rank "
+        "correlation of estimate and true noise; both are means over runs.",
         color_bar=ColorBar("true noise", 0.0, top if top > 0 else 1.0),
     )
 

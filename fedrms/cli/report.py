@@ -1,0 +1,86 @@
+"""``fedrms-report``: write the page, figures and tables of runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from fedrms.errors import ConfigError, FedRMSError
+
+BAD_INPUT = 2
+"""Exit code, as that of ``fedrms``, where there is nothing to report on."""
+
+EPILOG = """\
+examples:
+  fedrms-report outputs/2026-01-31/12-00-00       a run or a multirun
+  fedrms-report outputs/a outputs/b --to report   several, into a folder of its own
+  fedrms-report --compare outputs                 every setting, without chapters on each
+  fedrms-report --compare outputs --over strategy.decay client.lr
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the ``fedrms-report`` command.
+
+    Exits with 2 and one message where there is no run to show.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line after the program's name; ``sys.argv`` by default.
+    """
+    given = _parser().parse_args(arguments)
+    try:
+        from fedrms.results.report import write_report
+
+        report = write_report(
+            given.paths,
+            given.to,
+            baseline=given.baseline,
+            compare_only=given.compare,
+            over=tuple(given.over) if given.over else None,
+            static=not given.no_figures,
+        )
+    except (ConfigError, FileNotFoundError) as error:
+        print(f"fedrms-report: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    except FedRMSError as error:
+        print(f"fedrms-report: {error}", file=sys.stderr)
+        sys.exit(1)
+    for problem in report.problems:
+        print(f"fedrms-report: {problem}", file=sys.stderr)
+    print(f"report: {os.path.relpath(report.page)}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fedrms-report",
+        description="Write report.html, which needs no network, with figures/ and tables/.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", nargs="+", metavar="FOLDER", help="a run, a multirun, a tree")
+    parser.add_argument(
+        "--to", metavar="FOLDER", help="where to write; the given folder by default"
+    )
+    parser.add_argument(
+        "--baseline", default="fedavg", metavar="STRATEGY", help="what to compare with (fedavg)"
+    )
+    parser.add_argument(
+        "--compare", action="store_true", help="compare settings, without chapters on each"
+    )
+    parser.add_argument(
+        "--over", nargs=2, metavar="KEY", help="the two config keys of the heat map"
+    )
+    parser.add_argument(
+        "--no-figures",
+        action="store_true",
+        help="no PNG and SVG files, which take most of the time",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

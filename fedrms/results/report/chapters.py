@@ -1,0 +1,256 @@
+"""What the page says of one setting: its figures, tables and sentences, by chapter."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from fedrms.results import plots
+from fedrms.results.alarms import noise_alarms
+from fedrms.results.client_finals import final_clients
+from fedrms.results.client_groups import client_groups
+from fedrms.results.gauss_markov import gauss_markov_bound
+from fedrms.results.plots.picture import Picture
+from fedrms.results.report import client_tables, run_tables
+from fedrms.results.report.settings import Setting, select
+from fedrms.results.report.tables import ReportTable
+
+MOST_LABELS = 8
+"""Strategies in one figure: the baseline and the best; all are in the tables."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chapter:
+    """A heading and what is under it, in order."""
+
+    title: str
+    parts: list[Picture | ReportTable] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class _Material:
+    """What several chapters need of a setting."""
+
+    setting: Setting
+    shown: list[str]
+    rounds: pd.DataFrame
+    clients: pd.DataFrame
+    groups: pd.DataFrame
+    focus: str
+    truth: bool
+
+
+def chapters_of(setting: Setting) -> list[Chapter]:
+    """Return the chapters of one setting; those without anything to show are left out."""
+    material = _material(setting)
+    alarms = noise_alarms(_of_label(material, material.focus)) if _has(material, "rms") else None
+    chapters = [
+        Chapter("In short", text=_in_short(material, alarms)),
+        _result(material),
+        _noise(material, alarms),
+        _weights(material),
+        _clients(material),
+        _data(material),
+        _cost(material),
+        _failures(material),
+        _reproduce(material),
+    ]
+    return [chapter for chapter in chapters if chapter.parts or chapter.text]
+
+
+def _material(setting: Setting) -> _Material:
+    shown = setting.labels[:MOST_LABELS]
+    runs = setting.runs
+    rounds = _in_order(runs.rounds, shown)
+    clients = _in_order(runs.clients, shown)
+    if len(clients):
+        groups = client_groups(
+            clients,
+            runs.partition,
+            baseline=setting.baseline or shown[0],
+            by="label",
+            higher_is_better=setting.higher_is_better,
+        )
+    else:
+        groups = pd.DataFrame(columns=["run", "client", "label", "group", "score"])
+    groups.attrs["metric"] = setting.metric
+    ours = [label for label in shown if label.startswith("fedrms")]
+    others = [label for label in shown if label not in (setting.baseline, "oracle")]
+    focus = (ours or others or shown)[0]
+    truth = "true_noise" in clients and bool(clients["true_noise"].notna().any())
+    return _Material(setting, shown, rounds, clients, groups, focus, truth)
+
+
+def _in_order(table: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
+    """Keep the rows of these labels, in their order: figures name strategies as they meet them."""
+    if "label" not in table:
+        return table
+    kept = table[table["label"].isin(labels)]
+    place = {label: i for i, label in enumerate(labels)}
+    return kept.iloc[np.argsort(kept["label"].map(place).to_numpy(), kind="stable")]
+
+
+def _has(material: _Material, column: str) -> bool:
+    return column in material.clients and bool(material.clients[column].notna().any())
+
+
+def _of_label(material: _Material, label: str) -> pd.DataFrame:
+    return material.clients[material.clients["label"] == label]
+
+
+def _result(material: _Material) -> Chapter:
+    setting = material.setting
+    parts: list[Picture | ReportTable] = []
+    if setting.comparison is not None:
+        parts.append(run_tables.comparison(setting.comparison))
+    column = f"test_{setting.metric}"
+    if column in material.rounds and material.rounds[column].notna().any():
+        levels = _bound(setting)
+        parts.append(
+            plots.learning_curves(material.rounds, metric=column, by="label", levels=levels)
+        )
+    parts += run_tables.fairness(material.rounds, setting)
+    return Chapter("Result", parts)
+
+
+def _bound(setting: Setting) -> dict[str, float]:
+    """Return the Gauss-Markov bound where the data are such that there is one."""
+    first = setting.runs.summary.iloc[0]
+    linear = setting.metric == "mse" and first.get("data.kind") == "linear"
+    if not linear or first.get("model") != "linear" or "true_noise" not in setting.runs.clients:
+        return {}
+    one = select(setting.runs, [first["run"]]).clients
+    bound = gauss_markov_bound(one, int(first["data.features"]) + 1)
+    return {} if math.isnan(bound) else {f"Gauss-Markov bound {bound:.3g}": bound}
+
+
+def _noise(material: _Material, alarms: pd.DataFrame | None) -> Chapter:
+    parts: list[Picture | ReportTable] = []
+    focus = _of_label(material, material.focus)
+    if _varies(focus, "scale"):
+        parts.append(plots.scale_over_rounds(focus))
+    elif "rms" in focus and focus["rms"].notna().any():
+        parts.append(plots.scale_over_rounds(focus, value="rms"))
+    if material.truth and _varies(focus, "scale"):
+        against = plots.scale_against_noise(material.clients, by="label")
+        parts += [against] if against.panels else []
+    if alarms is not None:
+        if len(focus) and focus["rms"].notna().any():
+            run = alarms["run"].iloc[0] if len(alarms) else focus["run"].iloc[0]
+            parts.append(plots.noise_over_rounds(focus[focus["run"] == run], alarms))
+        parts.append(client_tables.alarms(alarms))
+        if not material.truth:
+            parts.append(client_tables.estimates(focus))
+    return Chapter("Who is noisy", parts)
+
+
+def _varies(clients: pd.DataFrame, column: str) -> bool:
+    known = clients[column].dropna() if column in clients else pd.Series(dtype=float)
+    return len(known) > 0 and float(known.max()) > float(known.min())
+
+
+def _weights(material: _Material) -> Chapter:
+    if not material.truth or not _has(material, "weight"):
+        return Chapter("What the server did")
+    known = material.groups[material.groups["label"].isin(material.shown[:4])]
+    rows = material.clients[material.clients["label"].isin(material.shown[:4])]
+    return Chapter("What the server did", [plots.weight_shares(rows, known, by="label")])
+
+
+def _clients(material: _Material) -> Chapter:
+    setting, groups = material.setting, material.groups
+    parts: list[Picture | ReportTable] = []
+    higher = setting.higher_is_better
+    scored = groups[groups["score"].notna()]
+    scored.attrs["metric"] = setting.metric
+    differ = len(scored) and scored.groupby("run", observed=True)["score"].agg(np.ptp).max() > 1e-12
+    if differ:
+        parts.append(plots.ranked_clients(scored, by="label", higher_is_better=higher))
+        if setting.baseline and material.focus != setting.baseline:
+            parts.append(
+                plots.gains(
+                    scored,
+                    material.focus,
+                    baseline=setting.baseline,
+                    by="label",
+                    higher_is_better=higher,
+                )
+            )
+            parts.append(client_tables.gains(scored, setting, material.shown))
+    each = client_tables.every_client(groups, setting.metric, material.focus)
+    return Chapter("Clients: who gained, who lost", [*parts, *([each] if each else [])])
+
+
+def _data(material: _Material) -> Chapter:
+    runs = material.setting.runs
+    parts: list[Picture | ReportTable] = []
+    if len(runs.partition):
+        parts.append(plots.partition(runs.partition))
+    if material.truth and (material.clients["true_noise"] > 0).any():
+        parts.append(plots.true_noise(material.clients))
+    return Chapter("The data", parts)
+
+
+def _cost(material: _Material) -> Chapter:
+    known = material.rounds["seconds"].notna().any() if "seconds" in material.rounds else False
+    if not known:
+        return Chapter("Time")
+    return Chapter("Time", [plots.seconds_per_round(material.rounds, by="label")])
+
+
+def _failures(material: _Material) -> Chapter:
+    table = client_tables.failures(material.clients)
+    if table is None:
+        return Chapter("Failed clients", text=["No client failed."])
+    return Chapter("Failed clients", [table])
+
+
+def _reproduce(material: _Material) -> Chapter:
+    tables = run_tables.configuration(material.setting)
+    return Chapter("Configuration, and how to run it again", list[Picture | ReportTable](tables))
+
+
+def _in_short(material: _Material, alarms: pd.DataFrame | None) -> list[str]:
+    """Say the main results in sentences, with their spread and number of seeds."""
+    said = run_tables.outcome_sentences(material.setting, material.focus)
+    groups, focus = material.groups, material.focus
+    if material.truth and _has(material, "weight"):
+        mine = groups[groups["label"] == focus]
+        noisy = mine["group"] == "noisy"
+        weights = mine.groupby("run", observed=True)["weight"].sum()
+        share = mine[noisy].groupby("run", observed=True)["weight"].sum() / weights
+        data = mine.loc[noisy, "num_examples"].sum() / max(mine["num_examples"].sum(), 1)
+        if noisy.any() and share.notna().any():
+            said.append(
+                f"Noisy clients hold {data:.0%} of the data; {focus} ends by giving them "
+                f"{share.mean():.0%} of the weight."
+            )
+    if material.setting.baseline and focus != material.setting.baseline and len(groups):
+        table = plots.gain_table(
+            groups,
+            focus,
+            baseline=material.setting.baseline,
+            by="label",
+            higher_is_better=material.setting.higher_is_better,
+        )
+        if len(table) and table["gain"].abs().max() > 1e-12:
+            won, lost = int((table["gain"] > 1e-9).sum()), int((table["gain"] < -1e-9).sum())
+            said.append(
+                f"Against {material.setting.baseline}, {won} of {len(table)} clients gained and "
+                f"{lost} lost, counted over all seeds."
+            )
+    if alarms is not None:
+        said += [
+            f"Client {client} became {factor:.1f} times noisier at round {at} (run {run})."
+            for run, client, at, factor in alarms.head(5)[
+                ["run", "client", "round", "factor"]
+            ].itertuples(index=False)
+        ]
+    failed = final_clients(material.clients)["failures"].sum() if len(material.clients) else 0
+    if failed:
+        said.append(f"{int(failed)} times a client failed; the reasons are below.")
+    return said

@@ -1,0 +1,160 @@
+"""Tables about clients: gains by kind, everyone's numbers, alarms, failures."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import pandas as pd
+
+from fedrms.results.client_finals import final_clients
+from fedrms.results.plots.client_view import gain_table
+from fedrms.results.report.settings import Setting
+from fedrms.results.report.tables import ReportTable, number, percent
+
+_MOST_ROWS: Final = 200
+
+
+def gains(groups: pd.DataFrame, setting: Setting, labels: list[str]) -> ReportTable:
+    """Lay out, by strategy and kind of client, how many gained and by how much."""
+    rows = []
+    for label in labels:
+        if label == setting.baseline:
+            continue
+        pairs = gain_table(
+            groups,
+            label,
+            baseline=setting.baseline,
+            by="label",
+            higher_is_better=setting.higher_is_better,
+        )
+        for kind, one in [("all", pairs), *pairs.groupby("group")]:
+            rows.append(
+                {
+                    "strategy": label,
+                    "clients": kind,
+                    "count": len(one),
+                    "gained": int((one["gain"] > 1e-9).sum()),
+                    "lost": int((one["gain"] < -1e-9).sum()),
+                    "mean_gain": float(one["gain"].mean()) if len(one) else math.nan,
+                    "worst_loss": float(one["gain"].min()) if len(one) else math.nan,
+                }
+            )
+    numbers = pd.DataFrame(rows)
+    show = percent if setting.metric == "accuracy" else number
+    cells = numbers.astype(object).map(number)
+    for name in ("mean_gain", "worst_loss"):
+        cells[name] = [show(v) for v in numbers[name]]
+    return ReportTable(
+        name="gains-by-kind",
+        title=f"Clients that gained and lost against {setting.baseline}",
+        numbers=numbers,
+        cells=cells.rename(columns=lambda name: name.replace("_", " ")),
+        line='fedrms.plots.gain_table(fedrms.plots.client_groups(runs.clients), "fedrms")',
+        note="A client is paired with itself at the same seed; positive is better.",
+        strategy="strategy",
+    )
+
+
+def every_client(groups: pd.DataFrame, metric: str, focus: str) -> ReportTable | None:
+    """Lay out the clients of one run as they ended, the worst first."""
+    mine = groups[groups["label"] == focus]
+    if mine.empty:
+        return None
+    run = mine["run"].iloc[0]
+    columns = ["client", "group", "score", "num_examples", "true_noise", "rms", "scale", "weight"]
+    columns = [c for c in (*columns, "rounds", "failures") if c in mine and mine[c].notna().any()]
+    numbers = mine.loc[mine["run"] == run, columns].sort_values("score", kind="stable")
+    numbers = numbers.rename(columns={"score": f"final_{metric}"})
+    shown = numbers.head(_MOST_ROWS)
+    cells = shown.astype(object).map(number)
+    if metric == "accuracy" and f"final_{metric}" in shown:
+        cells[f"final_{metric}"] = [percent(v) for v in shown[f"final_{metric}"]]
+    cut = len(numbers) - len(shown)
+    return ReportTable(
+        name="clients",
+        title=f"Every client of {focus}",
+        numbers=numbers,
+        cells=cells.rename(columns=lambda name: name.replace("_", " ")),
+        line="fedrms.plots.final_clients(runs.clients)",
+        note=f"Run {run}." + (f" {cut} more are in the CSV." if cut else ""),
+        searchable=True,
+    )
+
+
+def alarms(found: pd.DataFrame) -> ReportTable:
+    """Lay out the alarms of :func:`fedrms.results.alarms.noise_alarms`."""
+    cells = found.head(_MOST_ROWS).astype(object).map(lambda v: number(v, ".3g"))
+    if found.empty:
+        cells = pd.DataFrame({"alarms": ["none: no client became twice as noisy"]})
+    return ReportTable(
+        name="alarms",
+        title="Clients that became noisier",
+        numbers=found,
+        cells=cells,
+        line="fedrms.plots.noise_alarms(runs.clients)",
+        note="From the server's estimates alone: twice as noisy as in all rounds before, for three "
+        "rounds, and not because everyone became so.",
+        searchable=not found.empty,
+    )
+
+
+def estimates(clients: pd.DataFrame) -> ReportTable:
+    """Lay out each client's estimated noise and its trend, where the truth is not known."""
+    final = final_clients(clients)
+    run = final["run"].iloc[0]
+    rows = clients[(clients["run"] == run) & clients["rms"].notna()]
+    relative = rows["rms"] / rows.groupby("round")["rms"].transform("median")
+    rows = rows.assign(relative=relative).sort_values("round")
+    grouped = rows.groupby("client", observed=True)["relative"]
+    half = grouped.cumcount() / grouped.transform("size") >= 0.5
+    trend = (
+        rows[half].groupby("client", observed=True)["relative"].median()
+        / rows[~half].groupby("client", observed=True)["relative"].median()
+    )
+    mine = final[final["run"] == run].set_index("client")
+    columns = [c for c in ("num_examples", "rms", "scale", "weight", "rounds") if c in mine]
+    numbers = mine[columns].assign(
+        times_the_median=mine["rms"] / mine["rms"].median(), trend=trend.reindex(mine.index)
+    )
+    numbers = numbers.sort_values("rms", ascending=False).reset_index()
+    cells = numbers.head(_MOST_ROWS).astype(object).map(number)
+    return ReportTable(
+        name="estimates",
+        title="Estimated noise of each client",
+        numbers=numbers,
+        cells=cells.rename(columns=lambda name: name.replace("_", " ")),
+        line='runs.clients.groupby(["run", "client"], observed=True)[["rms", "scale"]].last()',
+        note=f"Run {run}. Times the median: over the median client's; trend: that of the second "
+        "half of the rounds over that of the first.",
+        searchable=True,
+    )
+
+
+def failures(clients: pd.DataFrame) -> ReportTable | None:
+    """Lay out which clients failed, how often and why; None if none did."""
+    if "failed" not in clients or not clients["failed"].fillna(False).astype(bool).any():
+        return None
+    rows = clients[clients["failed"].fillna(False).astype(bool)]
+    reason = rows["failure"].astype(object).where(rows["failure"].notna(), "no reason given")
+    numbers = (
+        rows.assign(reason=reason.astype(str))
+        .groupby(["label", "client", "reason"], observed=True)["round"]
+        .agg(["count", "min", "max"])
+        .reset_index()
+        .rename(columns={"label": "strategy", "count": "times", "min": "first", "max": "last"})
+        .sort_values("times", ascending=False, kind="stable")
+    )
+    shown = numbers.head(_MOST_ROWS)
+    cut = len(numbers) - len(shown)
+    return ReportTable(
+        name="failures",
+        title="Clients whose updates could not be used, and why",
+        numbers=numbers,
+        cells=shown.astype(object).map(number),
+        line='runs.clients.query("failed").groupby(["strategy", "client", "failure"], '
+        'observed=True)["round"].agg(["count", "min", "max"])',
+        note="First and last are rounds." + (f" {cut} more are in the CSV." if cut else ""),
+        strategy="strategy",
+        searchable=True,
+    )

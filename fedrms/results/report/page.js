@@ -1,0 +1,140 @@
+"use strict";
+(() => {
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const hiddenStrategies = new Set();
+  const strategies = new Set(
+    [...document.querySelectorAll("input[name=strategy]")].map((box) => box.value));
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const printing = window.matchMedia("print");
+  const drawn = new Set();
+
+  function colors() {
+    const style = getComputedStyle(document.documentElement);
+    return (name) => style.getPropertyValue(name).trim();
+  }
+
+  // What depends on the page's colors, for every axis, title and note of a figure.
+  function theme(layout) {
+    const color = colors();
+    const change = {
+      "font.color": color("--ink"), "legend.bgcolor": "rgba(0,0,0,0)",
+      "hoverlabel.bgcolor": color("--panel"), "hoverlabel.font.color": color("--ink"),
+      "hoverlabel.bordercolor": color("--faint"),
+    };
+    for (const key of Object.keys(layout).filter((name) => /^[xy]axis\d*$/.test(name))) {
+      change[key + ".gridcolor"] = color("--rule");
+      change[key + ".linecolor"] = color("--faint");
+      change[key + ".tickcolor"] = color("--faint");
+    }
+    return change;
+  }
+
+  function set(object, path, value) {
+    const keys = path.split(".");
+    const last = keys.pop();
+    for (const key of keys) object = object[key] = object[key] || {};
+    object[last] = value;
+  }
+
+  function visible(trace) {
+    return !(strategies.has(trace.legendgroup) && hiddenStrategies.has(trace.legendgroup));
+  }
+
+  function draw(id) {
+    const figure = figures[id];
+    const node = document.getElementById(id);
+    for (const [path, value] of Object.entries(theme(figure.layout))) set(figure.layout, path, value);
+    for (const trace of figure.data) trace.visible = visible(trace);
+    drawn.add(id);
+    return Plotly.newPlot(node, figure.data, figure.layout, {
+      responsive: true, displaylogo: false, doubleClickDelay: 400,
+      modeBarButtonsToRemove: ["lasso2d", "select2d"], plotGlPixelRatio: 1,
+    });
+  }
+
+  function shown(id) {
+    return document.getElementById(id).closest("[hidden]") === null;
+  }
+
+  // One figure at a time, so that the page can be read and scrolled while they are drawn.
+  let last = Promise.resolve();
+  function drawShown() {
+    for (const id of Object.keys(figures)) {
+      if (!drawn.has(id) && shown(id)) {
+        drawn.add(id);
+        last = last.then(() => draw(id)).then(() => new Promise((done) => setTimeout(done)));
+      }
+    }
+    last = last.then(() => { document.documentElement.dataset.drawn = String(drawn.size); });
+    return last;
+  }
+
+  function recolor() {
+    for (const id of drawn) {
+      const node = document.getElementById(id);
+      if (node.data && shown(id)) Plotly.relayout(node, theme(figures[id].layout));
+    }
+  }
+
+  function filter() {
+    for (const row of document.querySelectorAll("tr[data-strategy]")) {
+      row.hidden = hiddenStrategies.has(row.dataset.strategy);
+    }
+    for (const id of drawn) {
+      const node = document.getElementById(id);
+      if (!node.data || !shown(id)) continue;
+      const which = figures[id].data.map((trace) => visible(trace));
+      if (figures[id].data.some((trace) => strategies.has(trace.legendgroup))) {
+        Plotly.restyle(node, { visible: which });
+      }
+    }
+  }
+
+  for (const box of document.querySelectorAll("input[name=strategy]")) {
+    box.addEventListener("change", () => {
+      if (box.checked) hiddenStrategies.delete(box.value); else hiddenStrategies.add(box.value);
+      filter();
+    });
+  }
+
+  const setting = document.getElementById("setting");
+  if (setting) {
+    setting.addEventListener("change", () => {
+      for (const section of document.querySelectorAll("section.setting")) {
+        section.hidden = section.id !== setting.value;
+      }
+      drawShown().then(() => { filter(); recolor(); });
+    });
+  }
+
+  for (const field of document.querySelectorAll("input[data-rows]")) {
+    const rows = [...document.getElementById(field.dataset.rows).tBodies[0].rows];
+    const told = field.closest("p").querySelector("output");
+    field.addEventListener("input", () => {
+      const words = field.value.trim().toLowerCase();
+      let count = 0;
+      for (const row of rows) {
+        const fits = row.textContent.toLowerCase().includes(words);
+        row.hidden = !fits;
+        count += fits;
+      }
+      told.textContent = words ? `${count} of ${rows.length} rows` : "";
+    });
+  }
+
+  // A sheet is narrower than a screen, and white.
+  function fit() {
+    for (const id of drawn) {
+      const node = document.getElementById(id);
+      if (node.data && shown(id)) {
+        const width = printing.matches ? Math.min(node.clientWidth, 680) : node.clientWidth;
+        Plotly.relayout(node, { ...theme(figures[id].layout), width });
+        if (!printing.matches) { Plotly.relayout(node, { autosize: true, width: null }); }
+      }
+    }
+  }
+  printing.addEventListener("change", fit);
+  window.addEventListener("beforeprint", fit);
+  dark.addEventListener("change", recolor);
+  drawShown();
+})();

@@ -1,0 +1,166 @@
+"""Turn chapters into one HTML page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+
+from fedrms.errors import ConfigError
+from fedrms.results.plots.picture import Picture
+from fedrms.results.report.tables import ReportTable
+
+_PANEL_WIDTH = 250
+"""Least width of a panel where there are several, in pixels; a phone scrolls."""
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A figure or table with its place in the report.
+
+    Attributes
+    ----------
+    part : Picture or ReportTable
+    id : str
+        On the page.
+    stem : str
+        Of its files.
+    drawn : bool
+        Whether ``figures/`` holds it.
+    """
+
+    part: Picture | ReportTable
+    id: str
+    stem: str
+    drawn: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedChapter:
+    """A heading with an id, sentences, and what is under it."""
+
+    id: str
+    title: str
+    text: Sequence[str]
+    parts: Sequence[Placed]
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedSetting:
+    """A setting's chapters."""
+
+    id: str
+    title: str
+    chapters: Sequence[PlacedChapter]
+
+
+def render(
+    *,
+    title: str,
+    subtitle: str,
+    settings: Sequence[PlacedSetting],
+    overview: Sequence[Placed],
+    strategies: Sequence[str],
+    problems: Sequence[str],
+    command: str,
+    version: str,
+    revision: str | None,
+) -> str:
+    """Return the page: HTML with its style, scripts and data inlined.
+
+    Raises
+    ------
+    ConfigError
+        If the extra ``report`` is not installed.
+    """
+    try:
+        from jinja2 import Environment
+        from markupsafe import Markup
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise ConfigError(
+            "report", f"{error.name} is not installed", "pip install 'fedrms[report]'"
+        ) from error
+    all_parts = [*overview, *(p for s in settings for c in s.chapters for p in c.parts)]
+    figures = {p.id: _figure(p.part) for p in all_parts if isinstance(p.part, Picture)}
+    here = files("fedrms.results.report")
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        (here / "page.html").read_text(encoding="utf-8")
+    )
+    return page.render(
+        title=title,
+        subtitle=subtitle,
+        settings=[_setting(one) for one in settings],
+        overview={"parts": [_part(p) for p in overview]},
+        strategies=strategies,
+        problems=problems,
+        command=command,
+        version=version,
+        revision=revision,
+        css=Markup((here / "page.css").read_text(encoding="utf-8")),
+        js=Markup((here / "page.js").read_text(encoding="utf-8")),
+        plotly=Markup(_in_script(get_plotlyjs())),
+        figures=Markup(_in_script(json.dumps(figures, separators=(",", ":")))),
+    )
+
+
+def _setting(one: PlacedSetting) -> dict[str, Any]:
+    chapters = [
+        {"id": c.id, "title": c.title, "text": c.text, "parts": [_part(p) for p in c.parts]}
+        for c in one.chapters
+    ]
+    return {"id": one.id, "title": one.title, "chapters": chapters}
+
+
+def _part(placed: Placed) -> dict[str, Any]:
+    part = placed.part
+    told = {"id": placed.id, "title": part.title, "note": part.note, "line": part.line}
+    told["csv"] = f"tables/{placed.stem}.csv"
+    if isinstance(part, Picture):
+        several = len(part.panels) > 1
+        return told | {
+            "kind": "figure",
+            "alt": part.alt,
+            "height": part.height,
+            "min_width": _PANEL_WIDTH * len(part.panels) if several else 0,
+            "png": f"figures/{placed.stem}.png" if placed.drawn else "",
+            "svg": f"figures/{placed.stem}.svg" if placed.drawn else "",
+        }
+    rows = part.cells.astype(str).to_numpy().tolist()
+    header = [str(name) for name in part.cells.columns]
+    at = header.index(part.strategy) if part.strategy in header else None
+    return told | {
+        "kind": "table",
+        "header": header,
+        "rows": [{"cells": row, "strategy": row[at] if at is not None else ""} for row in rows],
+        "words": [_is_text(part.cells.iloc[:, i]) for i in range(len(header))],
+        "searchable": part.searchable,
+        "md": f"tables/{placed.stem}.md",
+        "tex": f"tables/{placed.stem}.tex",
+    }
+
+
+def _is_text(column: pd.Series[str]) -> bool:
+    """Tell whether a column's cells are words, to be set left and broken."""
+    longest = column.astype(str).str.len().max() if len(column) else 0
+    return bool(longest > 24)
+
+
+def _figure(picture: Picture) -> dict[str, Any]:
+    drawn: dict[str, Any] = json.loads(picture.plotly().to_json())
+    drawn["layout"].pop("template", None)
+    return {"data": drawn["data"], "layout": drawn["layout"]}
+
+
+def _in_script(text: str) -> str:
+    """Keep text from ending the script that it is in."""
+    return (
+        re.sub(r"<(?=/|!--)", r"\\u003c", text)
+        if text[:1] == "{"
+        else text.replace("</script", "<\\/script")
+    )

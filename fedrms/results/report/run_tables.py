@@ -1,0 +1,163 @@
+"""Tables about runs: the comparison, fairness, the configuration, the commands."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import pandas as pd
+
+from fedrms.results.report.settings import Setting
+from fedrms.results.report.tables import ReportTable, comparison_cells, number, percent
+
+_LAST: Final = 5
+_PLAIN: Final = frozenset({"round", "seconds", "run", "label", "seed", "strategy"})
+_MOST_COMMANDS: Final = 60
+
+
+def comparison(table: pd.DataFrame) -> ReportTable:
+    """Lay out what :func:`fedrms.compare` returned, with the notes it carries."""
+    notes = table.attrs.get("notes", [])
+    return ReportTable(
+        name="comparison",
+        title=f"Comparison with {table.attrs.get('baseline', 'the baseline')}, paired over seeds",
+        numbers=table.reset_index(),
+        cells=comparison_cells(table),
+        line="fedrms.compare(runs)",
+        note=" ".join(f"{note}." if not note.endswith(".") else note for note in notes)
+        or "± is one standard deviation over seeds, of the paired difference in its column.",
+        strategy=str(table.attrs.get("by", "strategy")),
+    )
+
+
+def fairness(rounds: pd.DataFrame, setting: Setting) -> list[ReportTable]:
+    """Lay out every metric over clients that the runs recorded, at their end."""
+    first = list(rounds.columns).index("round") if "round" in rounds else 0
+    names = [
+        str(c)
+        for c in rounds.columns[first:]
+        if c not in _PLAIN
+        and not str(c).startswith("test_")
+        and pd.api.types.is_numeric_dtype(rounds[c])
+        and rounds[c].notna().any()
+    ]
+    if not names:
+        return []
+    column = f"test_{setting.metric}"
+    scored = rounds[rounds[column].notna()] if column in rounds else rounds
+    ends = scored.sort_values("round").groupby("run", observed=True, sort=False).tail(_LAST)
+    of_run = ends.groupby(["label", "run"], observed=True, sort=False)[names].mean()
+    grouped = of_run.groupby("label", observed=True, sort=False)
+    order = [label for label in setting.labels if label in set(rounds["label"])]
+    mean, spread = grouped.mean().reindex(order), grouped.std().reindex(order)
+    in_percent = {f"client_{n}" for n in ("mean", "std", "worst", "best", "min")}
+    fraction = setting.metric == "accuracy"
+    cells: dict[str, list[str]] = {"metric": names}
+    for label in mean.index:
+        middle, width = mean.loc[label].to_numpy(), spread.loc[label].to_numpy()
+        cells[str(label)] = [
+            percent(m, w) if fraction and name in in_percent else _spread(m, w)
+            for name, m, w in zip(names, middle.tolist(), width.tolist(), strict=True)
+        ]
+    numbers = pd.concat([mean.add_suffix("_mean"), spread.add_suffix("_std")], axis=1)
+    return [
+        ReportTable(
+            name="fairness",
+            title="Fairness over clients, and weights against the truth",
+            numbers=numbers.reset_index(),
+            cells=pd.DataFrame(cells),
+            line=f'runs.rounds.dropna(subset="{column}").groupby("run", observed=True).tail(5)'
+            f'.groupby("strategy", observed=True)[{names[:2]!r}].mean()',
+            note="Mean over the last five evaluated rounds, then over runs, ± one standard "
+            "deviation over runs. outputs/README.md defines the metrics.",
+        )
+    ]
+
+
+def _spread(mean: float, spread: float) -> str:
+    return number(mean) if math.isnan(spread) else f"{number(mean)} ± {number(spread, '.2g')}"
+
+
+def configuration(setting: Setting) -> list[ReportTable]:
+    """Lay out what was the same in all runs, what varied, and the commands."""
+    runs = setting.runs
+    config = [name for name in runs.config if name in runs.summary]
+    known = {name: runs.summary[name].map(lambda v: number(v, ".6g")) for name in config}
+    same = {name: v.iloc[0] for name, v in known.items() if len(set(v)) == 1 and v.iloc[0] != "-"}
+    varied = [name for name, v in known.items() if len(set(v)) > 1]
+    tables = []
+    if varied:
+        shown = pd.DataFrame({"run": runs.summary["run"], **{n: known[n] for n in varied}})
+        numbers = runs.summary[["run", *varied]]
+        tables.append(
+            ReportTable(
+                "varied",
+                "What varies between the runs",
+                numbers,
+                shown.head(200).astype(str),
+                "runs.summary[list(runs.config)]",
+                searchable=True,
+                note=""
+                if len(shown) <= 200
+                else f"The first 200 of {len(shown)}; all are in the CSV.",
+            )
+        )
+    if same:
+        both = pd.DataFrame({"key": list(same), "value": list(same.values())})
+        line = "runs.summary[list(runs.config)].iloc[0]"
+        tables.append(ReportTable("config", "The full configuration", both, both, line))
+    if "command" in runs.summary and runs.summary["command"].notna().any():
+        wanted = ("run", "command", "git_revision", "summary.device")
+        columns = [c for c in wanted if c in runs.summary]
+        numbers = runs.summary[columns]
+        shown = numbers.head(_MOST_COMMANDS).map(number)
+        cut = len(numbers) - len(shown)
+        tables.append(
+            ReportTable(
+                "commands",
+                "The command of each run",
+                numbers,
+                shown,
+                'runs.summary[["run", "command"]]',
+                note="Run it in the folder that relative paths in it start from, at this revision "
+                "of the source." + (f" {cut} more are in the CSV." if cut else ""),
+                searchable=True,
+            )
+        )
+    return tables
+
+
+def outcome_sentences(setting: Setting, focus: str) -> list[str]:
+    """Say how the strategy in focus ended, and against the baseline."""
+    table = setting.comparison
+    if table is None:
+        return []
+    rows = {str(key): row for key, row in zip(table.index, table.to_dict("records"), strict=True)}
+    if focus not in rows:
+        return []
+    row, metric = rows[focus], setting.metric
+    accuracy = metric == "accuracy"
+    unit = "percentage points" if accuracy else f"in {metric}"
+    scale = 100 if accuracy else 1
+    seeds = f"{row['runs']:.0f} seed{'s' * (row['runs'] != 1)}"
+    ends = f"{row['mean']:.2%}" if accuracy else f"{row['mean']:.4g}"
+    said = [f"{focus} ends at a test {metric} of {ends}, mean of {seeds}."]
+    if setting.baseline and focus != setting.baseline and not math.isnan(row["difference"]):
+        spread = row["difference_std"]
+        known = f" ± {spread * scale:.3g}" if not math.isnan(spread) else ""
+        judged = ""
+        if isinstance(row.get("better"), str) and row["better"] in ("yes", "no", "undecided"):
+            p = row.get("p_corrected", math.nan)
+            told = "undecided" if row["better"] == "undecided" else "significant"
+            judged = f" (paired test, corrected p = {p:.3g}: {told})"
+        said.append(
+            f"That is {row['difference'] * scale:+.3g}{known} {unit} against {setting.baseline}, "
+            f"paired over seeds{judged}."
+        )
+        worst = row["worst_client_difference"]
+        if not math.isnan(worst) and abs(worst) > 1e-12:
+            said.append(f"Its worst client changes by {worst * scale:+.3g} {unit}.")
+    auroc = row["noise_auroc"]
+    if not math.isnan(auroc):
+        said.append(f"Its estimates tell noisy from clean clients with an AUROC of {auroc:.3f}.")
+    return said

@@ -1,0 +1,130 @@
+"""Tables of the report: numbers, the cells that show them, and files of both."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from fedrms.results.table import to_markdown
+
+_TEX: Final = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ReportTable:
+    """A table with its numbers.
+
+    Attributes
+    ----------
+    name : str
+        A file's name without its ending.
+    title : str
+        What it shows.
+    numbers : DataFrame
+        As computed: what is written as CSV.
+    cells : DataFrame of str
+        As shown, one row a row, one column a column.
+    line : str
+        The line of pandas that gives the numbers from ``runs = fedrms.load_runs(...)``.
+    note : str
+        How to read it.
+    strategy : str
+        The column of `cells` with the strategy's name, for the page's filter; empty if none.
+    searchable : bool
+        Long: the page offers to search its rows.
+    """
+
+    name: str
+    title: str
+    numbers: pd.DataFrame
+    cells: pd.DataFrame
+    line: str = ""
+    note: str = ""
+    strategy: str = ""
+    searchable: bool = False
+
+
+def write_table(table: ReportTable, folder: Path) -> list[Path]:
+    """Write a table as ``.csv`` (numbers), ``.md`` and ``.tex`` (cells); return the paths."""
+    texts = {
+        "csv": table.numbers.to_csv(index=False),
+        "md": markdown(table.cells),
+        "tex": latex(table.cells),
+    }
+    paths = []
+    for ending, text in texts.items():
+        path = folder / f"{table.name}.{ending}"
+        path.write_text(text)
+        paths.append(path)
+    return paths
+
+
+def markdown(cells: pd.DataFrame) -> str:
+    """Write cells as a markdown table."""
+    lines = [list(map(str, cells.columns)), [":--"] * cells.shape[1], *cells.to_numpy().tolist()]
+    escaped = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
+
+
+def latex(cells: pd.DataFrame) -> str:
+    """Write cells as a LaTeX tabular with the rules of the package booktabs."""
+
+    def row(values: Any) -> str:
+        return " & ".join("".join(_TEX.get(c, c) for c in str(v)) for v in values) + r" \\"
+
+    lines = [
+        rf"\begin{{tabular}}{{{'l' * cells.shape[1]}}}",
+        r"\toprule",
+        row(cells.columns),
+        r"\midrule",
+        *(row(values) for values in cells.to_numpy().tolist()),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def comparison_cells(comparison: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells of a comparison as the command line shows them, as a table."""
+    lines = [line for line in to_markdown(comparison).splitlines() if line.startswith("|")]
+    rows = [
+        [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in lines
+    ]
+    return pd.DataFrame(rows[2:], columns=rows[0])
+
+
+def number(value: Any, form: str = ".4g") -> str:
+    """Format a number; a dash for what is not known."""
+    if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
+        return "-"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | np.integer):
+        return str(value)
+    return format(value, form) if isinstance(value, float | np.floating) else str(value)
+
+
+def percent(value: float, spread: float = math.nan) -> str:
+    """Format a fraction in percent, with its spread where known."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:.2%}" if math.isnan(spread) else f"{value:.2%} ± {spread:.2%}"
