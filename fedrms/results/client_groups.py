@@ -57,9 +57,12 @@ def client_groups(
     group[level.isna().to_numpy()] = "unknown"
     if partition is not None and "rare" in partition:
         marked = partition.loc[partition["rare"].astype(bool), ["run", "client"]].drop_duplicates()
-        rare = (
-            final[["run", "client"]].merge(marked, how="left", indicator=True)["_merge"] == "both"
-        )
+        whose = final[["run", "client"]]
+        if (
+            whose["client"].dtype != marked["client"].dtype
+        ):  # names, where the simulator has numbers
+            whose, marked = whose.astype({"client": str}), marked.astype({"client": str})
+        rare = whose.merge(marked, how="left", indicator=True)["_merge"] == "both"
         group[rare.to_numpy() & (group == "clean").to_numpy()] = "rare"
     final["group"] = group
     hard = _hard(final, baseline, by, higher_is_better)

@@ -214,6 +214,9 @@ def _axes(figure: Any, panel: Panel, column: int) -> None:
     figure.update_xaxes(
         title={"text": panel.x_label, "standoff": 8}, type=kind, zeroline=False, row=1, col=column
     )
+    if panel.x_ticks:
+        at, text = zip(*panel.x_ticks, strict=True)
+        figure.update_xaxes(tickvals=at, ticktext=text, automargin=True, row=1, col=column)
     figure.update_yaxes(
         title_text=panel.y_label if column == 1 else None,
         tickformat=".0%" if panel.y_percent else None,

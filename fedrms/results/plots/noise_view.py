@@ -26,13 +26,14 @@ def scale_over_rounds(clients: pd.DataFrame, *, value: str = "scale") -> Picture
     Parameters
     ----------
     clients : DataFrame
-        ``runs.clients`` of one run. With several runs the first is drawn. More than 60 clients
-        are drawn as bands of the clean and of the noisy ones, with some clients in them.
+        ``runs.clients`` of one run. With several runs the first that knows it is drawn. More
+        than 60 clients are drawn as bands of the clean and of the noisy ones, with some
+        clients in them.
     value : str
         The column: ``scale``, ``rms`` or ``weight``.
     """
-    one = clients[clients["run"] == clients["run"].iloc[0]]
-    rows = one[one[value].notna()]
+    known_rows = clients[clients[value].notna()]
+    rows = known_rows[known_rows["run"] == known_rows["run"].iloc[0]]
     rows = rows[rows["round"].isin(thin(np.sort(rows["round"].unique()), MOST_ROUNDS))]
     noise = rows.groupby("client", observed=True)["true_noise"].max()
     known = bool(noise.notna().any())
@@ -57,7 +58,8 @@ def scale_over_rounds(clients: pd.DataFrame, *, value: str = "scale") -> Picture
             )
         )
     last = rows.groupby("client", observed=True)[value].last()
-    said = f"One line a client, {len(order)} clients."
+    many = len(order) > MOST_LINES
+    said = f"{len(order)} clients, " + ("as bands." if many else "one line each.")
     if known and (noise > 0).any() and (noise == 0).any():
         said += (
             f" At the end the median {value} is {last[noise == 0].median():.3g} for clean clients "
@@ -75,7 +77,7 @@ def scale_over_rounds(clients: pd.DataFrame, *, value: str = "scale") -> Picture
         panels=[Panel(marks, x_label="round", y_label=f"{value}{_unit(value)}")],
         table=rows[["round", "client", "true_noise", value]],
         line=f'runs.clients.pivot_table("{value}", "round", ["run", "client"], observed=True)',
-        note=f"Run {rows['run'].iloc[0]}." + (f" {cut}" if len(order) > MOST_LINES else ""),
+        note=f"Run {rows['run'].iloc[0]}." + (f" {cut}" if many else ""),
         color_bar=ColorBar("true noise", 0.0, top) if known else None,
     )
 

@@ -7,7 +7,7 @@ alone: lines also differ by their dashes, points by their symbols.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -41,14 +41,21 @@ SCALE: Final = ("#0a7cc0", "#8f8a94", "#d55e00")
 """From clean over neutral to noisy."""
 
 
-def colors_of(names: Iterable[str]) -> dict[str, str]:
-    """Give each name a color, the first one the baseline's grey; they repeat after eight."""
-    return {name: QUALITATIVE[i % len(QUALITATIVE)] for i, name in enumerate(names)}
+def colors_of(names: Sequence[str]) -> dict[str, str]:
+    """Give each name a color; grey is for FedAvg where it comes first. They repeat after seven."""
+    return {name: QUALITATIVE[i] for name, i in _places(names)}
 
 
-def dashes_of(names: Iterable[str]) -> dict[str, str]:
+def dashes_of(names: Sequence[str]) -> dict[str, str]:
     """Give each name a dash pattern, in the order of `colors_of`."""
-    return {name: DASHES[i % len(DASHES)] for i, name in enumerate(names)}
+    return {name: DASHES[i] for name, i in _places(names)}
+
+
+def _places(names: Sequence[str]) -> list[tuple[str, int]]:
+    grey = bool(names) and "fedavg" in names[0]
+    others = len(QUALITATIVE) - 1
+    first = [(names[0], 0)] if grey else []
+    return [*first, *((name, 1 + i % others) for i, name in enumerate(names[len(first) :]))]
 
 
 def on_scale(value: float, low: float, high: float) -> str:

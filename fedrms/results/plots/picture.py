@@ -6,6 +6,8 @@ be printed. So the two cannot tell different stories, and neither library is nee
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -118,7 +120,7 @@ class ColorBar:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes."""
+    """One pair of axes; `x_ticks` are (where, text) pairs that stand in for the axis' own."""
 
     marks: Sequence[Mark]
     title: str = ""
@@ -128,6 +130,7 @@ class Panel:
     y_log: bool = False
     levels: Sequence[Level] = ()
     spans: Sequence[Span] = ()
+    x_ticks: Sequence[tuple[float, str]] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,8 +191,14 @@ class Picture:
 
         return draw(self)
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        return self.plotly()._repr_mimebundle_(**options)
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        """Show the Plotly figure where a notebook can, a picture elsewhere, and the words."""
+        bundle = dict(self.plotly()._repr_mimebundle_(**options) or {})
+        if not bundle:
+            file = io.BytesIO()
+            self.matplotlib().savefig(file, format="png", dpi=100, bbox_inches="tight")
+            bundle["image/png"] = base64.b64encode(file.getvalue()).decode()
+        return bundle | {"text/plain": f"{self.title}. {self.alt}"}
 
 
 def heat_limits(picture: Picture) -> tuple[float, float]:

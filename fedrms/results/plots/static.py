@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -78,6 +80,17 @@ def draw(picture: Picture) -> Figure:
     return figure
 
 
+def save(picture: Picture, paths: Sequence[Path]) -> None:
+    """Draw a picture into files; their endings choose the formats. The same bytes every time."""
+    import matplotlib as mpl
+
+    figure = draw(picture)
+    with mpl.rc_context(_STYLE):
+        for path in paths:
+            metadata = {"Date": None} if path.suffix == ".svg" else None
+            figure.savefig(path, bbox_inches="tight", dpi=150, metadata=metadata)
+
+
 def _panel(ax: Axes, panel: Panel, picture: Picture) -> None:
     from matplotlib.ticker import PercentFormatter
 
@@ -110,6 +123,10 @@ def _panel(ax: Axes, panel: Panel, picture: Picture) -> None:
     if len(picture.panels) > 1:
         ax.set_title(panel.title, fontsize=9)
     ax.set_xlabel(panel.x_label)
+    if panel.x_ticks:
+        at, text = zip(*panel.x_ticks, strict=True)
+        turned = 30 if max(map(len, text)) > 8 else 0
+        ax.set_xticks(at, text, rotation=turned, ha="right" if turned else "center", fontsize=7)
     if panel.y_percent and not any(isinstance(mark, Heat) for mark in panel.marks):
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
 

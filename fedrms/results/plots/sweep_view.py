@@ -12,6 +12,10 @@ from fedrms.results.plots.palette import SYMBOLS, colors_of
 from fedrms.results.plots.picture import Heat, Level, Panel, Picture, Points
 
 
+_MOST_NAMED = 12
+"""Settings with their name under the axis; more are numbered."""
+
+
 def heat_map(
     summary: pd.DataFrame, over: tuple[str, str], *, value: str, by: str = "strategy"
 ) -> Picture:
@@ -79,13 +83,20 @@ def differences(comparison: pd.DataFrame) -> Picture:
     ]
     table = table.assign(setting=setting)
     rows = table[table["difference"].notna() & (table[by].astype(str) != baseline)]
+    interval = "difference_low" in rows and bool(rows["difference_low"].notna().any())
+    if not interval:
+        rows = rows.assign(
+            difference_low=rows["difference"] - rows["difference_std"],
+            difference_high=rows["difference"] + rows["difference_std"],
+        )
+    low, high = "difference_low", "difference_high"
     names = names_of(table, by)
     colors = colors_of(names)
     places = {name: i for i, name in enumerate(dict.fromkeys(rows["setting"]), start=1)}
     marks = []
     for i, name in enumerate(n for n in names if n != baseline):
         one = rows[rows[by].astype(str) == name]
-        y, spread = one["difference"].to_numpy(), one["difference_std"].fillna(0.0).to_numpy()
+        y = one["difference"].to_numpy()
         x = one["setting"].map(places).to_numpy(dtype=float) + 0.08 * (i - len(names) / 2)
         text = [f"{name}<br>{s}" for s in one["setting"]]
         marks.append(
@@ -96,10 +107,13 @@ def differences(comparison: pd.DataFrame) -> Picture:
                 colors[name],
                 symbol=SYMBOLS[i % len(SYMBOLS)],
                 text=text,
-                low=y - spread,
-                high=y + spread,
+                low=one[low].fillna(one["difference"]).to_numpy(),
+                high=one[high].fillna(one["difference"]).to_numpy(),
             )
         )
+    named = len(places) <= _MOST_NAMED
+    step = -(-len(places) // 25)
+    ticks = [(i, _cut(name) if named else str(i)) for name, i in places.items() if i % step == 0]
     better = (rows["difference"] > 0) if metric == "accuracy" else (rows["difference"] < 0)
     return Picture(
         name="differences",
@@ -109,18 +123,27 @@ def differences(comparison: pd.DataFrame) -> Picture:
         panels=[
             Panel(
                 marks,
-                x_label="setting (number of the row in the table below)",
+                x_label="setting"
+                if named
+                else "setting, by its number in the table of this figure",
                 y_label=f"difference in {metric}",
                 y_percent=metric == "accuracy",
                 levels=[Level(0.0, baseline)],
+                x_ticks=ticks,
             )
         ],
-        table=rows[["setting", by, "difference", "difference_std"]].assign(
+        table=rows[["setting", by, "difference", low, high]].assign(
             number=rows["setting"].map(places)
         ),
         line='fedrms.compare(runs)[["difference", "difference_std"]]',
-        note="Whiskers: one standard deviation of the paired differences over seeds.",
+        note="Whiskers: 95 % interval of the mean difference, paired over seeds."
+        if interval
+        else "Whiskers: one standard deviation of the paired differences over seeds.",
     )
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= 28 else f"{name[:27]}…"
 
 
 def _sorted(values: Any) -> list[Any]:

@@ -139,8 +139,9 @@ def _noise(material: _Material, alarms: pd.DataFrame | None) -> Chapter:
         against = plots.scale_against_noise(material.clients, by="label")
         parts += [against] if against.panels else []
     if alarms is not None:
-        if len(focus) and focus["rms"].notna().any():
-            run = alarms["run"].iloc[0] if len(alarms) else focus["run"].iloc[0]
+        estimated = focus[focus["rms"].notna()]
+        if len(estimated):
+            run = (alarms if len(alarms) else estimated)["run"].iloc[0]
             parts.append(plots.noise_over_rounds(focus[focus["run"] == run], alarms))
         parts.append(client_tables.alarms(alarms))
         if not material.truth:

@@ -119,7 +119,8 @@ def _setting(one: PlacedSetting) -> dict[str, Any]:
 
 def _part(placed: Placed) -> dict[str, Any]:
     part = placed.part
-    told = {"id": placed.id, "title": part.title, "note": part.note, "line": part.line}
+    line = part.line.replace('"label"', '"strategy"')  # what `load_runs` calls it
+    told = {"id": placed.id, "title": part.title, "note": part.note, "line": line}
     told["csv"] = f"tables/{placed.stem}.csv"
     if isinstance(part, Picture):
         several = len(part.panels) > 1

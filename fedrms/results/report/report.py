@@ -18,6 +18,7 @@ from fedrms.errors import ConfigError
 from fedrms.results import plots
 from fedrms.results.atomic import replace_file
 from fedrms.results.plots.picture import Picture
+from fedrms.results.plots.static import save
 from fedrms.results.report import run_tables
 from fedrms.results.report.chapters import Chapter, chapters_of
 from fedrms.results.report.page import Placed, PlacedChapter, PlacedSetting, render
@@ -177,13 +178,9 @@ class _Files:
         part.table.to_csv(path, index=False)
         self.tables.append(path)
         if self._static:
-            drawn = part.matplotlib()
-            for ending in ("png", "svg"):
-                target = self._folder / "figures" / f"{stem}.{ending}"
-                # No date in the file: the same runs give the same bytes.
-                date = {"metadata": {"Date": None}} if ending == "svg" else {"dpi": 150}
-                drawn.savefig(target, bbox_inches="tight", **date)
-                self.figures.append(target)
+            files = [self._folder / "figures" / f"{stem}.{ending}" for ending in ("png", "svg")]
+            save(part, files)
+            self.figures += files
         return Placed(part, f"figure-{stem}", stem, self._static)
 
     def _free(self, stem: str) -> str:

@@ -20,7 +20,8 @@ def comparison(table: pd.DataFrame) -> ReportTable:
     notes = table.attrs.get("notes", [])
     return ReportTable(
         name="comparison",
-        title=f"Comparison with {table.attrs.get('baseline', 'the baseline')}, paired over seeds",
+        title=f"Comparison in {table.attrs['metric']} with {table.attrs['baseline']}, "
+        "paired over seeds",
         numbers=table.reset_index(),
         cells=comparison_cells(table),
         line="fedrms.compare(runs)",
