@@ -11,7 +11,6 @@ from fedrms.results.plots.curves import names_of
 from fedrms.results.plots.palette import SYMBOLS, colors_of
 from fedrms.results.plots.picture import Heat, Level, Panel, Picture, Points
 
-
 _MOST_NAMED = 12
 """Settings with their name under the axis; more are numbered."""
 
@@ -94,10 +93,11 @@ def differences(comparison: pd.DataFrame) -> Picture:
     colors = colors_of(names)
     places = {name: i for i, name in enumerate(dict.fromkeys(rows["setting"]), start=1)}
     marks = []
-    for i, name in enumerate(n for n in names if n != baseline):
+    shown = [name for name in names if (rows[by].astype(str) == name).any()]
+    for i, name in enumerate(shown):
         one = rows[rows[by].astype(str) == name]
         y = one["difference"].to_numpy()
-        x = one["setting"].map(places).to_numpy(dtype=float) + 0.08 * (i - len(names) / 2)
+        x = one["setting"].map(places).to_numpy(dtype=float) + 0.08 * (i - (len(shown) - 1) / 2)
         text = [f"{name}<br>{s}" for s in one["setting"]]
         marks.append(
             Points(
