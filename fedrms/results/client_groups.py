@@ -1,4 +1,4 @@
-"""What kind of client each one is: clean, hard, rare or noisy."""
+"""What kind of client each one is: clean, hard, rare, noisy, or a liar."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 from fedrms.results.client_finals import final_clients
 
-GROUPS: Final = ("clean", "hard", "rare", "noisy", "unknown")
+GROUPS: Final = ("clean", "hard", "rare", "noisy", "liar", "unknown")
 
 _HARD_SHARE: Final = 0.25
 
@@ -23,6 +23,7 @@ def client_groups(
 ) -> pd.DataFrame:
     """Say of every client of every run what kind it is.
 
+    - ``liar``: it misreports (``adversary``);
     - ``noisy``: the simulator added noise to its data in some round;
     - ``rare``: not noisy, and it alone holds certain classes;
     - ``hard``: neither, and among the quarter of the clean clients that the baseline serves
@@ -64,6 +65,13 @@ def client_groups(
             whose, marked = whose.astype({"client": str}), marked.astype({"client": str})
         rare = whose.merge(marked, how="left", indicator=True)["_merge"] == "both"
         group[rare.to_numpy() & (group == "clean").to_numpy()] = "rare"
+    if "adversary" in clients:
+        lying = clients.loc[clients["adversary"].fillna(False).astype(bool), ["run", "client"]]
+        marked = lying.drop_duplicates()
+        lies = (
+            final[["run", "client"]].merge(marked, how="left", indicator=True)["_merge"] == "both"
+        )
+        group[lies.to_numpy()] = "liar"
     final["group"] = group
     hard = _hard(final, baseline, by, higher_is_better)
     final.loc[hard & (final["group"] == "clean"), "group"] = "hard"

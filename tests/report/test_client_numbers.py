@@ -51,6 +51,12 @@ def test_clients_are_noisy_rare_hard_or_clean(runs):
         ]
 
 
+def test_a_client_that_misreports_is_a_liar_whatever_its_data(runs):
+    lying = runs.clients.assign(adversary=runs.clients["client"].isin([0, 5]))
+    groups = client_groups(lying, runs.partition)
+    assert set(groups.loc[groups["group"] == "liar", "client"]) == {0, 5}
+
+
 def test_without_the_baseline_no_client_is_called_hard(runs):
     groups = client_groups(runs.clients, runs.partition, baseline="absent")
     assert set(groups["group"]) == {"noisy", "rare", "clean"}

@@ -63,7 +63,7 @@ def test_every_color_stands_out_from_both_backgrounds(color, background):
 
 @pytest.mark.parametrize("deficiency", DEFICIENCIES)
 @pytest.mark.parametrize(
-    "colors", [QUALITATIVE[:4], list(GROUPS.values())[:4], SCALE[::2]], ids=str
+    "colors", [QUALITATIVE[:4], list(GROUPS.values())[:5], SCALE[::2]], ids=str
 )
 def test_colors_that_meet_are_told_apart_with_any_color_vision(colors, deficiency):
     seen = [lab(np.clip(np.array(DEFICIENCIES[deficiency]) @ linear(c), 0, 1)) for c in colors]

@@ -33,6 +33,7 @@ GROUPS: Final = {
     "hard": "#009e73",
     "rare": "#b566a3",
     "noisy": "#d55e00",
+    "liar": "#9030f0",
     "unknown": "#767676",
 }
 """Kinds of clients."""

@@ -10,7 +10,7 @@ from fedrms.results.plots.curves import MOST_ROUNDS, names_of
 from fedrms.results.plots.palette import GROUPS
 from fedrms.results.plots.picture import Area, Level, Panel, Picture, thin
 
-_HATCHES = {"clean": "", "hard": "/", "rare": ".", "noisy": "x", "unknown": ""}
+_HATCHES = {"clean": "", "hard": "/", "rare": ".", "noisy": "x", "liar": "-", "unknown": ""}
 
 
 def weight_shares(clients: pd.DataFrame, groups: pd.DataFrame, *, by: str = "strategy") -> Picture:
