@@ -15,6 +15,7 @@ GROUPS = (
     "heterogeneity",
     "fairness",
     "engine",
+    "tracker",
     "experiment",
 )
 

@@ -100,6 +100,7 @@ KNOWN_KEYS = {
     *("seed", "rounds", "clients", "device", "evaluate_every", *SIDE_KEYS, "experiment"),
     *("client", "strategy", "server_optimizer", "heterogeneity", "adversary", "fairness", "engine"),
     "counterfactual",
+    "tracker",
 }
 
 

@@ -1,4 +1,4 @@
-"""Tell a person how a run is doing: a bar on a terminal, plain lines anywhere else."""
+"""Tell a person how a run is doing: a live table on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.live import Live
+
+from fedrms.experiment.live import LiveRounds
 
 log = logging.getLogger("fedrms")
 
-OnRound = Callable[[int, Mapping[str, float]], None]
+OnRound = Callable[[int, Mapping[str, float], Mapping[str, Any]], None]
+"""Takes a round, its row of the table of rounds, and its columns ``[clients]``."""
 
 
 @contextmanager
@@ -31,18 +35,18 @@ def show_progress(
     metric : str
         The headline metric, shown as it stands (``"accuracy"``).
     brief : bool
-        Of the plain lines, only the last.
+        Of the plain lines, only the last; of the live table, only its bar stays.
 
     Yields
     ------
-    callable (round, row) -> None
-        To be called after every round with its row of the table.
+    callable (round, row, clients) -> None
+        To be called after every round.
     """
     column = f"test_{metric}"
     if not sys.stderr.isatty():
         every = rounds if brief else max(1, math.ceil(rounds / 10))
 
-        def say(server_round: int, row: Mapping[str, float]) -> None:
+        def say(server_round: int, row: Mapping[str, float], clients: Mapping[str, Any]) -> None:
             loud = server_round % every == 0 or server_round == rounds
             value = f"{metric} {row[column]:.4f}" if column in row else "not scored"
             log.log(
@@ -58,20 +62,14 @@ def show_progress(
         yield say
         return
 
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(metric + " {task.fields[value]}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    with bar:
-        job = bar.add_task(title, total=rounds, value="-")
+    live = LiveRounds(title, rounds, metric)
+    with Live(live, console=Console(stderr=True), refresh_per_second=4):
 
-        def advance(server_round: int, row: Mapping[str, float]) -> None:
-            shown = {"value": f"{row[column]:.4f}"} if column in row else {}
-            bar.update(job, completed=server_round, **shown)  # type: ignore[arg-type]
+        def advance(
+            server_round: int, row: Mapping[str, float], clients: Mapping[str, Any]
+        ) -> None:
+            live.update(server_round, row, clients)
             log.debug("%s: round %d/%d, %s", title, server_round, rounds, dict(row))
 
         yield advance
+        live.brief = brief

@@ -51,7 +51,7 @@ class RoundLog:
         ``metrics`` and ``fraction``.
     rounds, evaluate_every : int
         The model is scored every ``evaluate_every`` rounds and after the last.
-    on_round : callable (round, row) -> None
+    on_round : callable (round, row, clients) -> None
         Told of every finished round.
     adversaries : Adversaries, optional
         Who lies, for the column ``adversary``; they do not count as clean.
@@ -68,7 +68,7 @@ class RoundLog:
         fairness: Mapping[str, Any],
         rounds: int,
         evaluate_every: int,
-        on_round: Callable[[int, Mapping[str, float]], None],
+        on_round: Callable[[int, Mapping[str, float], Mapping[str, Any]], None],
         adversaries: Adversaries | None = None,
         reference: CleanFederation | None = None,
     ) -> None:
@@ -118,7 +118,7 @@ class RoundLog:
         self._started = now
         self._recorder.add_clients(columns)
         self._recorder.add_round(row)
-        self._on_round(server_round, row)
+        self._on_round(server_round, row, columns)
         return MetricRecord(
             {key: float(value) for key, value in row.items() if key.startswith("test_")}
         )

@@ -27,6 +27,7 @@ from fedrms.experiment.parts import Parts, build_parts, initial_arrays
 from fedrms.experiment.progress import show_progress
 from fedrms.experiment.provenance import provenance
 from fedrms.experiment.round_log import RoundLog
+from fedrms.experiment.tracker import open_tracker
 from fedrms.results import Recorder, summarise, write_summary
 from fedrms.results.objective import objective_line
 from fedrms.results.partition_table import write_partition
@@ -126,9 +127,17 @@ def _simulate(
     initial = initial_arrays(side)
     title = f"{values['strategy'].get('name', 'strategy')}, seed {values['seed']}"
     with (
+        open_tracker(values if narrow is None else {}, where) as track,
         Recorder(where, metric=side.task.metric) as recorder,
-        show_progress(title, values["rounds"], side.task.metric, brief=brief) as on_round,
+        show_progress(title, values["rounds"], side.task.metric, brief=brief) as show,
     ):
+
+        def on_round(
+            server_round: int, row: Mapping[str, float], clients: Mapping[str, Any]
+        ) -> None:
+            track(server_round, row)
+            show(server_round, row, clients)
+
         rounds_log = RoundLog(
             side,
             strategy,

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-_LABELS: Final = frozenset({"run", "name", "experiment", "tags", "note"})
-"""Config keys that only label a run: what they stand for is in other keys."""
+_LABELS: Final = frozenset({"run", "name", "experiment", "tags", "note", "tracker"})
+"""Config keys, with all below them, that only label a run or say where else it is told of."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ def place_runs(
         By the run's name. Of runs that agree in everything, only the last is here.
     """
     values = {name: [_key(v) for v in summary[name]] for name in config if name in summary}
-    varying = [n for n, column in values.items() if len(set(column)) > 1 and n not in _LABELS]
+    varying = [
+        n for n, column in values.items() if len(set(column)) > 1 and n.split(".")[0] not in _LABELS
+    ]
     mine = [n for n in varying if n != by and _below(n, own)]
     others = [n for n in varying if n != by and n not in mine]
     seeds = [n for n in others if n.split(".")[-1] == "seed" or n.endswith("_seed")]

@@ -51,6 +51,8 @@ def mapped(tmp_path_factory):
 
 @pytest.mark.parametrize(("group", "choice"), GROUPS, ids=["-".join(pair) for pair in GROUPS])
 def test_every_choice_runs_two_rounds(group, choice, tmp_path, request):
+    if group == "tracker" and choice != "none":
+        pytest.importorskip(choice, reason=f"needs the extra {choice}")
     overrides = ["rounds=2", "client.epochs=1", "client.batch_size=16"]
     overrides += BESIDE.get((group, choice), [f"{group}={choice}"])
     if (group, choice) == ("data", "regression"):

@@ -1,0 +1,81 @@
+"""Trackers are told every round through their own library, on disk, without a network."""
+
+import logging
+import sys
+
+import pytest
+
+import fedrms
+from fedrms.errors import ConfigError
+from fedrms.experiment.tracker import open_tracker
+
+SMALL = ("rounds=3", "client.epochs=1", "clients=5", "seed=3")
+
+
+def test_tensorboard_holds_the_curve(tmp_path):
+    pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = fedrms.run([*SMALL, "tracker=tensorboard"], folder=tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    found = [(event.step, event.value) for event in events.Scalars("test_accuracy")]
+    assert [step for step, _ in found] == [1, 2, 3]
+    assert [value for _, value in found] == pytest.approx(result.rounds["test_accuracy"].tolist())
+    text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "seed: 3" in text
+
+
+def test_mlflow_holds_the_curve_and_the_configuration(tmp_path):
+    mlflow = pytest.importorskip("mlflow", reason="needs the extra mlflow")
+    result = fedrms.run([*SMALL, "tracker=mlflow"], folder=tmp_path)
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("fedrms")
+    (run,) = client.search_runs([experiment.experiment_id])
+    curve = client.get_metric_history(run.info.run_id, "test_accuracy")
+    assert [(m.step, m.value) for m in curve] == list(
+        zip([1, 2, 3], result.rounds["test_accuracy"], strict=True)
+    )
+    assert run.data.params["seed"] == "3"
+    assert run.info.status == "FINISHED"
+
+
+def test_wandb_holds_the_curve_offline(tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="needs the extra wandb")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    result = fedrms.run([*SMALL, "tracker=wandb"], folder=tmp_path)
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    told = file.read_bytes()
+    assert b"test_accuracy" in told
+    for value in result.rounds["test_accuracy"]:
+        assert repr(value).encode() in told  # values are kept as JSON
+
+
+def test_a_tracker_that_is_not_installed_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r"wandb is not installed\n.*fedrms\[wandb\]"):
+        fedrms.run([*SMALL, "tracker=wandb"], folder=tmp_path)
+    assert not (tmp_path / "rounds.parquet").exists()
+
+
+def test_an_unknown_tracker_names_the_choices(tmp_path):
+    with (
+        pytest.raises(ConfigError, match="tensorboard, mlflow, wandb"),
+        open_tracker({"tracker": {"name": "papertrail"}}, tmp_path),
+    ):
+        pass
+
+
+def test_a_tracker_that_breaks_is_told_no_more_and_the_run_goes_on(tmp_path, caplog):
+    pytest.importorskip("mlflow", reason="needs the extra mlflow")
+    config = {
+        "tracker": {"name": "mlflow", "uri": None, "experiment": "x"},
+        "strategy": {"name": "fedrms"},
+        "seed": 0,
+    }
+    with caplog.at_level(logging.WARNING), open_tracker(config, tmp_path) as log:
+        log(1, {"test_accuracy": 0.5})
+        (tmp_path / "mlflow.db").write_bytes(b"no database")
+        log(2, {"test_accuracy": 0.6})
+        log(3, {"test_accuracy": 0.7})
+    assert caplog.text.count("failed in round 2 and is told no more") == 1
