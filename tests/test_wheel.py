@@ -22,6 +22,7 @@ def installed(tmp_path_factory, repository):
 def test_the_wheel_carries_the_tree_the_types_and_the_licence(installed):
     assert (installed / "fedrms" / "conf" / "config.yaml").is_file()
     assert (installed / "fedrms" / "py.typed").is_file()
+    assert (installed / "fedrms" / "results" / "report" / "page.html").is_file()
     assert list(installed.glob("*.dist-info/licenses/LICENSE"))
 
 

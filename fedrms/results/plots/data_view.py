@@ -12,7 +12,7 @@ MOST_COLUMNS = 80
 
 
 def partition(held: pd.DataFrame) -> Picture:
-    """Draw how many examples of each class each client holds.
+    """Draw how many examples of each class each client holds, or how many where there are none.
 
     Parameters
     ----------
@@ -21,6 +21,8 @@ def partition(held: pd.DataFrame) -> Picture:
     """
     run = held["run"].iloc[0]
     one = held[held["run"] == run]
+    if one["class"].isna().all():
+        return _sizes(one)
     table = one.assign(**{"class": one["class"].fillna("all")})
     order = sorted(table["class"].unique(), key=lambda name: (len(str(name)), str(name)))
     wide = table.pivot_table("examples", "class", "client", aggfunc="sum", fill_value=0)
@@ -51,6 +53,24 @@ def partition(held: pd.DataFrame) -> Picture:
         line='runs.partition.pivot_table("examples", "class", ["run", "client"], observed=True)',
         note=f"Run {run}, before any noise.{cut}",
         height=max(260, min(520, 120 + 26 * len(order))),
+    )
+
+
+def _sizes(one: pd.DataFrame) -> Picture:
+    held = one.groupby("client", observed=True)["examples"].sum()
+    shown = held.iloc[thin(np.arange(len(held)), 300)]
+    text = [f"client {client}" for client in shown.index]
+    bars = Bars(shown.index.to_numpy(), shown.to_numpy(), color=GROUPS["clean"], text=text)
+    return Picture(
+        name="partition",
+        title="Who holds how much",
+        alt=f"Training examples of each client: {len(held)} clients hold {held.min()} to "
+        f"{held.max()}.",
+        panels=[Panel([bars], x_label="client", y_label="examples")],
+        table=held.reset_index(),
+        line='runs.partition.groupby(["run", "client"], observed=True)["examples"].sum()',
+        note=f"Run {one['run'].iloc[0]}.",
+        height=300,
     )
 
 

@@ -219,7 +219,7 @@ def _axes(figure: Any, panel: Panel, column: int) -> None:
         figure.update_xaxes(tickvals=at, ticktext=text, automargin=True, row=1, col=column)
     figure.update_yaxes(
         title_text=panel.y_label if column == 1 else None,
-        tickformat=".0%" if panel.y_percent else None,
+        tickformat=".2~%" if panel.y_percent else None,
         type="log" if panel.y_log else kind,
         automargin=True,
         zeroline=False,

@@ -77,7 +77,7 @@ def differences(comparison: pd.DataFrame) -> Picture:
     table = comparison.reset_index()
     levels = [str(name) for name in comparison.index.names if name != by]
     setting = [
-        ", ".join(f"{name}={value}" for name, value in zip(levels, values, strict=True))
+        " / ".join(_short(value) for value in values)
         for values in table[levels].itertuples(index=False)
     ]
     table = table.assign(setting=setting)

@@ -125,7 +125,7 @@ def _bound(setting: Setting) -> dict[str, float]:
         return {}
     one = select(setting.runs, [first["run"]]).clients
     bound = gauss_markov_bound(one, int(first["data.features"]) + 1)
-    return {} if math.isnan(bound) else {f"Gauss-Markov bound {bound:.3g}": bound}
+    return {} if math.isnan(bound) else {f"Gauss-Markov bound is {bound:.3g}": bound}
 
 
 def _noise(material: _Material, alarms: pd.DataFrame | None) -> Chapter:
@@ -157,6 +157,9 @@ def _varies(clients: pd.DataFrame, column: str) -> bool:
 def _weights(material: _Material) -> Chapter:
     if not material.truth or not _has(material, "weight"):
         return Chapter("What the server did")
+    if material.groups["group"].nunique() == 1:  # all are noisy: by how much is what differs
+        focus = _of_label(material, material.focus)
+        return Chapter("What the server did", [plots.scale_over_rounds(focus, value="weight")])
     known = material.groups[material.groups["label"].isin(material.shown[:4])]
     rows = material.clients[material.clients["label"].isin(material.shown[:4])]
     return Chapter("What the server did", [plots.weight_shares(rows, known, by="label")])
@@ -225,7 +228,7 @@ def _in_short(material: _Material, alarms: pd.DataFrame | None) -> list[str]:
         weights = mine.groupby("run", observed=True)["weight"].sum()
         share = mine[noisy].groupby("run", observed=True)["weight"].sum() / weights
         data = mine.loc[noisy, "num_examples"].sum() / max(mine["num_examples"].sum(), 1)
-        if noisy.any() and share.notna().any():
+        if noisy.any() and not noisy.all() and share.notna().any():
             said.append(
                 f"Noisy clients hold {data:.0%} of the data; {focus} ends by giving them "
                 f"{share.mean():.0%} of the weight."
@@ -244,6 +247,7 @@ def _in_short(material: _Material, alarms: pd.DataFrame | None) -> list[str]:
                 f"Against {material.setting.baseline}, {won} of {len(table)} clients gained and "
                 f"{lost} lost, counted over all seeds."
             )
+    said += [f"The {label}." for label in _bound(material.setting)]
     if alarms is not None:
         said += [
             f"Client {client} became {factor:.1f} times noisier at round {at} (run {run})."
