@@ -157,7 +157,7 @@ def _varies(clients: pd.DataFrame, column: str) -> bool:
 def _weights(material: _Material) -> Chapter:
     if not material.truth or not _has(material, "weight"):
         return Chapter("What the server did")
-    if material.groups["group"].nunique() == 1:  # all are noisy: by how much is what differs
+    if len(set(material.groups["group"])) == 1:  # all are noisy: by how much is what differs
         focus = _of_label(material, material.focus)
         return Chapter("What the server did", [plots.scale_over_rounds(focus, value="weight")])
     known = material.groups[material.groups["label"].isin(material.shown[:4])]
