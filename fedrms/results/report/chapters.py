@@ -174,7 +174,7 @@ def _clients(material: _Material) -> Chapter:
     differ = len(scored) and scored.groupby("run", observed=True)["score"].agg(np.ptp).max() > 1e-12
     if differ:
         parts.append(plots.ranked_clients(scored, by="label", higher_is_better=higher))
-        if setting.baseline and material.focus != setting.baseline:
+        if setting.baseline and material.focus != setting.baseline and _differ(material):
             parts.append(
                 plots.gains(
                     scored,
@@ -187,6 +187,14 @@ def _clients(material: _Material) -> Chapter:
             parts.append(client_tables.gains(scored, setting, material.shown))
     each = client_tables.every_client(groups, setting.metric, material.focus)
     return Chapter("Clients: who gained, who lost", [*parts, *([each] if each else [])])
+
+
+def _differ(material: _Material) -> bool:
+    """Tell whether the strategy in focus changed any client's score."""
+    table = plots.gain_table(
+        material.groups, material.focus, baseline=material.setting.baseline, by="label"
+    )
+    return bool((table["gain"].abs() > 1e-12).any())
 
 
 def _data(material: _Material) -> Chapter:

@@ -96,7 +96,7 @@ def write_report(
         runs = load_runs(roots)
     problems = [str(w.message) for w in caught if w.category is UserWarning]
     found = sort_runs(runs, baseline)
-    problems += found.problems
+    problems = list(dict.fromkeys([*problems, *found.problems]))
     where = Path(folder) if folder is not None else _common(roots)
     detailed = [] if compare_only else found.settings[:MOST_SETTINGS]
     left = len(found.settings) - len(detailed)

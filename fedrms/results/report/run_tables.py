@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import pandas as pd
 
@@ -144,15 +145,14 @@ def outcome_sentences(setting: Setting, focus: str) -> list[str]:
     ends = f"{row['mean']:.2%}" if accuracy else f"{row['mean']:.4g}"
     said = [f"{focus} ends at a test {metric} of {ends}, mean of {seeds}."]
     if setting.baseline and focus != setting.baseline and not math.isnan(row["difference"]):
-        spread = row["difference_std"]
-        known = f" ± {spread * scale:.3g}" if not math.isnan(spread) else ""
+        known = _spread_of(row, scale)
         judged = ""
         if isinstance(row.get("better"), str) and row["better"] in ("yes", "no", "undecided"):
             p = row.get("p_corrected", math.nan)
             told = "undecided" if row["better"] == "undecided" else "significant"
             judged = f" (paired test, corrected p = {p:.3g}: {told})"
         said.append(
-            f"That is {row['difference'] * scale:+.3g}{known} {unit} against {setting.baseline}, "
+            f"That is {row['difference'] * scale:+.3g} {unit}{known} against {setting.baseline}, "
             f"paired over seeds{judged}."
         )
         worst = row["worst_client_difference"]
@@ -162,3 +162,12 @@ def outcome_sentences(setting: Setting, focus: str) -> list[str]:
     if not math.isnan(auroc):
         said.append(f"Its estimates tell noisy from clean clients with an AUROC of {auroc:.3f}.")
     return said
+
+
+def _spread_of(row: Mapping[Any, Any], scale: float) -> str:
+    """Say how sure a difference is: its interval where there is one, its deviation else."""
+    low, high = row.get("difference_low", math.nan), row.get("difference_high", math.nan)
+    if math.isfinite(low) and math.isfinite(high):
+        return f" (95 % interval {low * scale:+.3g} to {high * scale:+.3g})"
+    deviation = row["difference_std"]
+    return "" if math.isnan(deviation) else f" ± {deviation * scale:.3g}"
