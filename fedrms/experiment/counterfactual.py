@@ -37,7 +37,7 @@ log = logging.getLogger("fedrms")
 FOLDER = ".counterfactual"
 """Hidden, so that `load_runs` does not take what is in it for one of the runs above."""
 
-WITHOUT_EFFECT = ("strategy", "fairness", "experiment", "counterfactual")
+WITHOUT_EFFECT = ("strategy", "fairness", "experiment", "counterfactual", "tracker")
 """Config keys that do not change the counterfactual."""
 
 Narrow = Callable[[Grid], Callable[[Sequence[Message]], Sequence[Message]]]
