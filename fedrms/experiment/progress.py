@@ -63,13 +63,15 @@ def show_progress(
         return
 
     live = LiveRounds(title, rounds, metric)
-    with Live(live, console=Console(stderr=True), refresh_per_second=4):
+    with Live(live, console=Console(stderr=True), refresh_per_second=4) as display:
 
         def advance(
             server_round: int, row: Mapping[str, float], clients: Mapping[str, Any]
         ) -> None:
             live.update(server_round, row, clients)
+            if server_round == rounds:
+                live.brief = brief
+                display.stop()  # so that what is logged next begins a line of its own
             log.debug("%s: round %d/%d, %s", title, server_round, rounds, dict(row))
 
         yield advance
-        live.brief = brief

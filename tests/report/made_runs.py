@@ -27,6 +27,7 @@ def write_run(
     *,
     rounds: int = 8,
     truth: bool = True,
+    noise: Any = NOISE,
     metric: str = "accuracy",
     jump: tuple[int, int] | None = None,
     failing: int | None = None,
@@ -55,7 +56,7 @@ def write_run(
     with Recorder(folder, metric=metric) as recorder:
         for t in range(1, rounds + 1):
             score = (BASE + (GAIN if ours else 0.0) + 0.01 * seed) * min(1.0, t / 3)
-            rms = 1.0 + 2 * NOISE
+            rms = 1.0 + 2 * noise
             if jump is not None and t >= jump[1]:
                 rms[jump[0]] *= 4
             scale = SCALE if ours else np.ones(clients)
@@ -69,7 +70,7 @@ def write_run(
                     "rms": rms,
                     "scale": scale,
                     "weight": scale / scale.sum(),
-                    "true_noise": NOISE if truth else np.nan,
+                    "true_noise": noise if truth else np.nan,
                     f"test_{metric}": score,
                     "failed": failed,
                     "failure": np.where(failed, "the loss is not finite", None),

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,7 +13,7 @@ from fedrms.cli.report import main
 from fedrms.errors import ConfigError
 from fedrms.results.report import write_report
 from fedrms.results.report.tables import latex, markdown
-from tests.report.made_runs import write_comparison, write_run
+from tests.report.made_runs import NOISE, write_comparison, write_run
 
 pytest.importorskip("plotly", reason="needs the extra report")
 pytest.importorskip("jinja2", reason="needs the extra report")
@@ -103,22 +104,28 @@ def test_without_truth_the_parts_that_need_it_are_absent(tmp_path):
     assert "Estimated noise of each client" in words
 
 
-def test_regression_is_shown_with_its_bound(tmp_path):
-    shared = {
-        "metric": "mse",
-        "data__kind": "linear",
-        "data__features": 20,
-        "model__name": "linear",
-    }
-    write_comparison(tmp_path, **shared)
+@pytest.mark.parametrize("all_noisy", [True, False])
+def test_regression_has_its_bound_where_every_client_is_noisy(tmp_path, all_noisy):
+    shared = {"metric": "mse", "data__kind": "linear", "data__features": 20}
+    write_comparison(tmp_path, noise=np.full(6, 0.5) if all_noisy else NOISE, **shared)
     for notes in tmp_path.glob("*/.hydra/hydra.yaml"):
-        notes.write_text(
-            notes.read_text().replace("data: digits", "data: digits\n      model: linear")
-        )
+        text = notes.read_text()
+        notes.write_text(text.replace("data: digits", "data: regression\n      model: linear"))
     report = write_report([tmp_path], static=False)
     words = words_of(report.page)
+    # 21 parameters over 6 clients of 10 examples, each of variance 1/4
+    assert ("The Gauss-Markov bound is 0.0875." in words) == all_noisy
+    assert ("Gauss-Markov bound" in json.dumps(figures_of(report.page))) == all_noisy
     assert "test mse" in words
-    assert "Gauss-Markov" not in report.page.read_text()  # three clients are clean: no bound
+
+
+def test_more_strategies_than_a_figure_can_hold_are_in_the_tables(tmp_path):
+    for name in "abcdefghij":
+        write_run(tmp_path / name, f"strategy_{name}", rounds=2)
+    report = write_report([tmp_path], static=False)
+    assert "Figures show 8 of 10 strategies" in words_of(report.page)
+    table = pd.read_csv(tmp_path / "tables" / "comparison.csv")
+    assert len(table) == 10
 
 
 def test_failed_clients_are_listed_with_their_reason(tmp_path):

@@ -256,6 +256,12 @@ def _in_short(material: _Material, alarms: pd.DataFrame | None) -> list[str]:
                 f"{lost} lost, counted over all seeds."
             )
     said += [f"The {label}." for label in _bound(material.setting)]
+    count = len(material.setting.labels)
+    if count > len(material.shown):
+        said.append(
+            f"Figures show {len(material.shown)} of {count} strategies: the baseline and the best; "
+            "the comparison has all."
+        )
     if alarms is not None:
         said += [
             f"Client {client} became {factor:.1f} times noisier at round {at} (run {run})."
