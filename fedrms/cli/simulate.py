@@ -57,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_job(config: DictConfig) -> float:
-    """Run one job and return what a sweeper optimises: the final metric."""
+    """Run one job and return what a sweeper optimises.
+
+    The score of the validation clients, where there are any, else the final test metric.
+    """
     from fedrms.experiment import run
     from fedrms.results.table import show, summary_table
 
@@ -71,8 +74,9 @@ def run_job(config: DictConfig) -> float:
     if not multirun:
         show(summary_table(headline(result.summary)))
         print(f"results: {os.path.relpath(result.folder)}")
-    metric = "final_accuracy" if "final_accuracy" in result.summary else "final_mse"
-    return float(result.summary[metric])
+    metric = result.summary["metric"]
+    chosen_by = f"validation_{metric}" if f"validation_{metric}" in result.summary else None
+    return float(result.summary[chosen_by or f"final_{metric}"])
 
 
 def headline(summary: Mapping[str, Any]) -> dict[str, Any]:

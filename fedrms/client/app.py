@@ -18,6 +18,7 @@ from fedrms.client.schedule import drops_out
 from fedrms.client.settings import LocalSettings
 from fedrms.client.train import train_client
 from fedrms.data import AnyFederation
+from fedrms.data.validation import Validation
 from fedrms.errors import RunError
 from fedrms.server.cohort import GRADIENT_SQUARES
 from fedrms.tasks import Task
@@ -43,12 +44,15 @@ class ClientSide:
         Everyone's data; a client reads only its own rows.
     device : str
         Where it trains (``"cpu"``, ``"cuda"``).
+    validation : Validation, optional
+        Examples of clients that never train, where some are set aside.
     """
 
     task: Task
     module: nn.Module
     federation: AnyFederation
     device: str = "cpu"
+    validation: Validation | None = None
 
 
 def client_app(load: Callable[[], ClientSide]) -> ClientApp:

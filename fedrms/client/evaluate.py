@@ -11,6 +11,7 @@ from torch import nn
 
 from fedrms.client.local_update import Tree, as_function
 from fedrms.data import AnyFederation
+from fedrms.data.validation import Validation
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.tasks import Apply, Task
 
@@ -23,7 +24,7 @@ def evaluate(
     task: Task,
     module: nn.Module,
     params: Tree,
-    federation: AnyFederation,
+    federation: AnyFederation | Validation,
     *,
     batch_size: int = 4096,
 ) -> dict[str, np.ndarray]:
@@ -49,7 +50,7 @@ def evaluate(
 
 
 def _scores(
-    task: Task, apply: Apply, params: Tree, federation: AnyFederation, batch_size: int
+    task: Task, apply: Apply, params: Tree, federation: AnyFederation | Validation, batch_size: int
 ) -> Iterator[dict[str, torch.Tensor]]:
     device = next(iter(params.values())).device
     for start in range(0, len(federation.test_y), batch_size):

@@ -21,6 +21,7 @@ from fedrms import data, randomness
 from fedrms.client import ClientSide, LocalSettings, as_function
 from fedrms.data import AnyFederation
 from fedrms.data.adversaries import Adversaries
+from fedrms.data.validation import hold_out
 from fedrms.errors import ConfigError
 from fedrms.server import ServerOptimizer
 from fedrms.tasks import Classification, Regression, Task
@@ -28,7 +29,7 @@ from fedrms.tasks import Classification, Regression, Task
 SEE_HELP = "fedrms --help lists every option"
 ORDERED_BY_STRATEGIES = {"class_losses", "gradient_decay"}
 """Settings that a strategy sends because it needs what clients then report."""
-SIDE_KEYS = ("seed", "clients", "data", "partition", "noise", "model")
+SIDE_KEYS = ("seed", "clients", "validation_clients", "data", "partition", "noise", "model")
 
 
 def build_side(config: Mapping[str, Any], device: str) -> ClientSide:
@@ -39,25 +40,35 @@ def build_side(config: Mapping[str, Any], device: str) -> ClientSide:
     ConfigError
         For anything that cannot run, before any training.
     """
-    return side_from_json(json.dumps({key: config[key] for key in SIDE_KEYS}), device)
+    return side_from_json(json.dumps({key: config.get(key) for key in SIDE_KEYS}), device)
 
 
 @functools.lru_cache(maxsize=1)
 def side_from_json(text: str, device: str) -> ClientSide:
     """Build the client side from its configuration; a worker process does so once."""
     config = json.loads(text)
+    aside = config["validation_clients"] or 0
     federation = data.build(
         seed=config["seed"],
-        clients=config["clients"],
+        clients=config["clients"] + aside,
         data=config["data"],
         partition=config["partition"],
         noise=config["noise"],
     )
+    validation = None
+    if aside:
+        if not isinstance(federation, data.Federation):
+            raise ConfigError(
+                "validation_clients",
+                "a population's clients are made when they are asked for",
+                "set 0, or choose other data",
+            )
+        federation, validation = hold_out(federation, aside)
     task = build_task(config["model"], federation)
     generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
     module = task.init(generator)
     _try_model(task, module, federation)
-    return ClientSide(task, module.to(device), federation, device)
+    return ClientSide(task, module.to(device), federation, device, validation)
 
 
 def build_task(model: Mapping[str, Any], federation: AnyFederation) -> Task:

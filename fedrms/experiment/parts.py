@@ -124,8 +124,9 @@ def _check_counterfactual(config: Mapping[str, Any]) -> None:
 
 
 def _check_whole_numbers(config: Mapping[str, Any]) -> None:
-    for key, least in (("seed", 0), ("rounds", 1), ("clients", 1), ("evaluate_every", 1)):
-        value = config[key]
+    limits = {"seed": 0, "rounds": 1, "clients": 1, "evaluate_every": 1, "validation_clients": 0}
+    for key, least in limits.items():
+        value = config.get(key, least)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ConfigError(key, f"is {value!r}", f"set a whole number, {least} or more")
     fraction = config["client"]["fraction"]

@@ -153,6 +153,9 @@ class RoundLog:
         per_client = federation.per_client_metric(scores[task.metric], columns["client"])
         columns[f"test_{task.metric}"] = per_client
         row = {f"test_{name}": float(value.mean()) for name, value in scores.items()}
+        if self._side.validation is not None:
+            held_out = evaluate(task, self._side.module, trainable, self._side.validation)
+            row[f"validation_{task.metric}"] = float(held_out[task.metric].mean())
         if self._reference is not None:
             clients = columns["client"]
             clean = clean_throughout(federation, self._adversaries, clients, self._rounds)

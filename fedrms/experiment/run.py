@@ -185,6 +185,7 @@ def _simulate(
             )
             summary |= {"status": status, "error": error, "device": device} | provenance()
             summary["clients"] = side.federation.clients
+            summary |= _validated(recorder.rounds(), side.task.metric)
             summary["wall_seconds"] = time.perf_counter() - started
             if reference is not None:
                 summary["counterfactual_run"] = os.path.relpath(reference.folder, where)
@@ -193,6 +194,15 @@ def _simulate(
             if rounds_log.arrays is not None:
                 save_model(where / "model.safetensors", rounds_log.arrays)
     return Result(where, summary, recorder.rounds(), recorder.clients())
+
+
+def _validated(rounds: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Return the mean score of the validation clients over the last five evaluated rounds."""
+    column = f"validation_{metric}"
+    if column not in rounds:
+        return {}
+    evaluated = rounds[rounds[f"test_{metric}"].notna() | rounds[column].notna()]
+    return {column: float(evaluated[column].tail(5).mean(skipna=False))}
 
 
 def _say_objective(summary: Mapping[str, Any], brief: bool) -> None:
