@@ -16,6 +16,9 @@ from fedrms.server.cohort import Cohort
 from fedrms.server.simplex import project_on_simplex
 from fedrms.server.strategy import FedRMS
 
+ROUNDING = 1e-12
+"""What a cohort may hold of the mixture by rounding alone."""
+
 
 class AFL(FedRMS):
     """Minimise the loss of the worst mixture of clients: ``min_w max_lambda sum lambda_k F_k(w)``.
@@ -49,7 +52,8 @@ class AFL(FedRMS):
     - The paper, and the code of Li et al., have every client in every round. Here the clients
       of a round share anew what they held together, and the others keep what they hold: the
       projection is on that part of the simplex. The round's model is averaged by
-      lambda_k over their sum; if that is 0, by equal weights.
+      lambda_k over their sum; where they hold nothing, which is usual once the mixture has
+      gone to a few clients, they share the round equally.
     - The paper's bound is for the mean of the models of all rounds. Here, as in every other
       strategy, the latest model is the result.
     """
@@ -75,13 +79,18 @@ class AFL(FedRMS):
         return dict(zip(names, self._mixture.tolist(), strict=True))
 
     def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
-        """Scale by lambda_k times the clients known, 1 in a uniform mixture, then step lambda."""
+        """Scale by lambda_k times the clients known, 1 in a uniform mixture, then step lambda.
+
+        A cohort that holds nothing of the mixture has scales of 1.
+        """
         where = self._places(cohort)
         watched = super().scale(server_round, cohort, statistic)
         before = self._mixture[where]
+        holds = before.sum() > ROUNDING
+        scale = before * len(self._mixture) if holds else np.ones_like(before)
         climbed = before + self.mixture_learning_rate * cohort.metrics["loss-mean"]
         self._mixture[where] = project_on_simplex(climbed, before.sum())
-        return Scales(watched.ema, watched.rms, before * len(self._mixture))
+        return Scales(watched.ema, watched.rms, scale)
 
     def weigh(self, cohort: Cohort, received: Tensor, scale: np.ndarray) -> np.ndarray:
         """Return ``[cohort]`` lambda_k, normalised over the cohort; examples do not count."""

@@ -1,5 +1,6 @@
 """Agnostic federated learning: the mixture's steps by hand, and where they lead."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,27 @@ def test_a_cohort_that_holds_nothing_of_the_mixture_is_averaged_plainly() -> Non
     strategy = AFL(mixture_learning_rate=1.0)
     a_round(strategy, {0: 1.0, 1: 1.0, 2: 9.0}, 1)
     assert a_round(strategy, {0: 4.0, 1: 1.0}, 2) == [0.5, 0.5]
+    assert column(strategy, "scale") == [1.0, 1.0]
     assert list(strategy.mixture().values()) == [0.0, 0.0, 1.0]
+
+
+def test_what_a_cohort_holds_by_rounding_gives_nobody_the_round() -> None:
+    strategy = AFL()
+    a_round(strategy, {0: 1.0, 1: 1.0, 2: 1.0}, 1)
+    strategy.load_state_dict(strategy.state_dict() | {"mixture": [1e-17, 0.0, 1.0]})
+    assert a_round(strategy, {0: 1.0, 1: 1.0}, 2) == [0.5, 0.5]
+
+
+def test_a_cohort_that_holds_nothing_is_no_reason_to_warn(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flower = logging.getLogger("flwr")
+    monkeypatch.setattr(flower, "propagate", True)
+    strategy = AFL(mixture_learning_rate=1.0)
+    a_round(strategy, {0: 1.0, 1: 1.0, 2: 9.0}, 1)
+    with caplog.at_level(logging.WARNING, "flwr"):
+        a_round(strategy, {0: 4.0, 1: 1.0}, 2)
+    assert caplog.messages == []
 
 
 @quickly
@@ -105,12 +126,12 @@ def test_the_mixture_stays_one_and_a_higher_loss_never_weighs_less(
 ) -> None:
     strategy = AFL(mixture_learning_rate=step)
     for server_round, losses in enumerate(rounds, 1):
-        before = dict.fromkeys(losses, 0.0) | strategy.mixture()
+        before = strategy.mixture()
         a_round(strategy, losses, server_round)
         after = strategy.mixture()
         assert sum(after.values()) == pytest.approx(1.0)
         assert min(after.values()) >= 0.0
-        if set(losses) <= set(before) and len(before) == len(after):
+        if set(losses) <= set(before):
             equal = [k for k in losses if before[k] == before[next(iter(losses))]]
             ordered = sorted(equal, key=losses.__getitem__)
             shares = np.array([after[k] for k in ordered])
