@@ -1,7 +1,6 @@
 """The sweep's grid, its choice, and what it writes; it runs no cell here."""
 
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -11,13 +10,8 @@ from fedrms.experiment.config import compose_config, plain
 
 
 @pytest.fixture(scope="module")
-def sweep(repository: Path) -> ModuleType:
-    loader = SourceFileLoader("tune_fedopt", str(repository / "scripts/reproduce/tune_fedopt"))
-    spec = spec_from_loader("tune_fedopt", loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+def sweep(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("tune_fedopt")
 
 
 def test_the_grid_is_the_papers_and_its_seeds_are_for_tuning(sweep: ModuleType) -> None:
@@ -61,7 +55,8 @@ def test_chosen_values_go_into_the_option_and_leave_the_rest(
     sweep: ModuleType, repository: Path, name: str
 ) -> None:
     before = (repository / f"conf/strategy/{name}.yaml").read_text().splitlines()
-    after = sweep.with_values("\n".join(before), 0.0316, 1e-5).splitlines()
+    eta = sweep.with_value("\n".join(before), "eta", 0.0316)
+    after = sweep.with_value(eta, "tau", 1e-5).splitlines()
     changed = [new for old, new in zip(before, after, strict=True) if old != new]
     assert [line.split("#")[0].split() for line in changed] == [
         *(["eta:", "0.0316"], ["tau:", "1e-05"])
