@@ -16,7 +16,7 @@ from torch.func import functional_call, grad
 
 from fedrms.client.settings import LocalSettings
 from fedrms.errors import ConfigError
-from fedrms.tasks import Apply, Batch, Params, Task
+from fedrms.tasks import Apply, Batch, KnowsChance, Params, Task
 
 Tree = dict[str, Tensor]
 State = dict[str, Tree]
@@ -193,3 +193,17 @@ class LocalUpdate:
     def losses(self, params: Tree, batch: Batch) -> Tensor:
         """Return the losses ``[examples]`` at fixed parameters, for the other statistics."""
         return self.task.losses(self.apply, params, batch)
+
+    @property
+    def scores(self) -> int:
+        """How many numbers :meth:`score` gives an example."""
+        return 2 if self.settings.class_losses and isinstance(self.task, KnowsChance) else 1
+
+    def score(self, params: Tree, batch: Batch) -> Tensor:
+        """Return ``[examples, scores]`` at fixed parameters: losses, and chance losses beside them.
+
+        The latter where the orders ask for losses by class and the task knows them.
+        """
+        if self.scores == 2 and isinstance(self.task, KnowsChance):
+            return torch.stack(self.task.chance_losses(self.apply, params, batch), dim=1)
+        return self.losses(params, batch)[:, None]

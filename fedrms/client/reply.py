@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedrms.client.class_losses import stacked_class_losses
 from fedrms.client.loss_moments import MOMENTS, metric_key, stacked_moments
 from fedrms.client.schedule import Schedule
 from fedrms.client.settings import LocalSettings
 from fedrms.client.similar_sizes import similar_sizes
-from fedrms.server.cohort import class_loss_key
 
 
 def needs_received_losses(settings: LocalSettings, plan: Schedule) -> np.ndarray:
@@ -25,7 +25,7 @@ def reply_metrics(
     clients: np.ndarray,
     sizes: np.ndarray,
     step_losses: np.ndarray,
-    other_losses: np.ndarray | None,
+    scores: np.ndarray | None,
     other_present: np.ndarray | None,
     update_norm: np.ndarray,
     labels: np.ndarray | None = None,
@@ -40,14 +40,16 @@ def reply_metrics(
         ``[clients]`` index and number of examples.
     step_losses : np.ndarray
         ``[steps, clients, batch]`` losses before each update; 0 where padded.
-    other_losses, other_present : np.ndarray, optional
-        ``[clients, rows]`` losses for the statistics that are not prequential: at the
-        received model (``incoming`` and the fallback) or on held-out rows (``holdout``),
-        and which of them count.
+    scores : np.ndarray, optional
+        ``[clients, rows, scores]`` losses, and perhaps chance losses, for the statistics that
+        are not prequential: at the received model (``incoming`` and the fallback) or on
+        held-out rows (``holdout``).
+    other_present : np.ndarray, optional
+        ``[clients, rows]`` which of these rows count.
     update_norm : np.ndarray
         ``[clients]`` L2 norm of the update.
     labels : np.ndarray, optional
-        ``[clients, rows]`` classes of the rows of ``other_losses``, for losses by class.
+        ``[clients, rows]`` classes of these rows, for losses by class.
 
     Returns
     -------
@@ -56,14 +58,14 @@ def reply_metrics(
         batches), ``update-norm``, the loss moments of the statistic (see
         :func:`fedrms.client.loss_moments.stacked_moments`) and ``statistic-fallback``,
         1 where the client had too little to score and reported ``incoming``. With labels
-        also the mean loss of each class, NaN where the client holds none of it.
+        also losses by class, see :func:`fedrms.client.class_losses.stacked_class_losses`.
     """
     moments = {name: np.empty(len(clients)) for name in MOMENTS}
     prequential = np.arange(len(clients))
-    if other_losses is not None and other_present is not None:
+    if scores is not None and other_present is not None:
         elsewhere = other_present.any(1)
         prequential, others = np.flatnonzero(~elsewhere), np.flatnonzero(elsewhere)
-        _fill(moments, others, *_narrow(other_losses[others], other_present[others]))
+        _fill(moments, others, *_narrow(scores[others, :, 0], other_present[others]))
     if len(prequential):
         for group in similar_sizes(plan.scored.sum(0)[prequential] * plan.present.shape[2]):
             own = prequential[group]
@@ -72,8 +74,8 @@ def reply_metrics(
         total = step_losses.sum(0, dtype=np.float64).sum(1)
     fallback = needs_received_losses(settings, plan) & (settings.statistic != "incoming")
     by_class = {}
-    if labels is not None and other_losses is not None and other_present is not None:
-        by_class = _class_losses(settings.class_losses, other_losses, other_present, labels)
+    if labels is not None and scores is not None and other_present is not None:
+        by_class = stacked_class_losses(settings.class_losses, scores, other_present, labels)
     return (
         {
             "partition-id": np.asarray(clients, dtype=np.int64),
@@ -86,20 +88,6 @@ def reply_metrics(
         | {metric_key(name): value for name, value in moments.items()}
         | by_class
     )
-
-
-def _class_losses(
-    classes: int, losses: np.ndarray, present: np.ndarray, labels: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return each class's mean loss, ``[clients]``; NaN where a client holds none of it."""
-    means = {}
-    for label in range(classes):
-        own = present & (labels == label)
-        total, count = np.where(own, losses, 0.0).sum(1, dtype=np.float64), own.sum(1)
-        means[class_loss_key(label)] = np.divide(
-            total, count, out=np.full(len(count), np.nan), where=count > 0
-        )
-    return means
 
 
 def _fill(

@@ -64,9 +64,10 @@ def train_client(
     rows = torch.as_tensor(plan.rows[:, 0], device=device)
     present = torch.as_tensor(plan.present[:, 0], device=device).to(torch.float32)
 
-    other_losses, other_present = np.zeros((1, int(sizes[0]))), np.zeros((1, int(sizes[0])), bool)
+    scores = np.zeros((1, int(sizes[0]), update.scores))
+    other_present = np.zeros((1, int(sizes[0])), bool)
     if needs_received_losses(settings, plan)[0]:
-        other_losses[0] = update.losses(received, data).detach().cpu().numpy()
+        scores[0] = update.score(received, data).detach().cpu().numpy()
         other_present[:] = True
 
     lr = torch.tensor(settings.lr * lr_scale, dtype=some.dtype, device=device)
@@ -82,7 +83,7 @@ def train_client(
     squares = {name: v / gathered for name, v in trained.items() if name not in received}
 
     if settings.statistic == "holdout" and plan.held_out.any():
-        other_losses[0] = update.losses(params, data).detach().cpu().numpy()
+        scores[0] = update.score(params, data).detach().cpu().numpy()
         other_present[:] = plan.held_out
     squared = sum((params[n].double() - received[n].double()).square().sum() for n in params)
     all_losses = torch.stack(step_losses).cpu().numpy()
@@ -92,7 +93,7 @@ def train_client(
         clients=who,
         sizes=sizes,
         step_losses=all_losses[:, None],
-        other_losses=other_losses,
+        scores=scores,
         other_present=other_present,
         labels=np.asarray(examples.y)[None] if settings.class_losses else None,
         update_norm=np.sqrt([float(squared)]),

@@ -109,10 +109,10 @@ def train_cohort(
         stack[:, len(flat) :].div_(gathered[:, None])
     other, other_present = _other_losses(update, received, models, data, places, plan)
     step_losses, update_norm, scored = to_host(losses, _norms(models, flat), other)
-    other_losses, labels = None, None
+    scores, labels = None, None
     if other_present is not None:
-        other_losses = np.zeros(other_present.shape)
-        other_losses[other_present] = scored
+        scores = np.zeros((*other_present.shape, update.scores))
+        scores[other_present] = scored
         if settings.class_losses:
             labels = _labels(data, places, other_present)
     metrics = reply_metrics(
@@ -121,7 +121,7 @@ def train_cohort(
         clients=clients,
         sizes=sizes,
         step_losses=step_losses,
-        other_losses=other_losses,
+        scores=scores,
         other_present=other_present,
         update_norm=update_norm,
         labels=labels,
@@ -151,15 +151,15 @@ def _other_losses(
 
     Returns
     -------
-    losses : Tensor
-        One after the other, on the device.
+    scores : Tensor
+        ``[rows, scores]`` one after the other, on the device (see ``LocalUpdate.score``).
     present : np.ndarray or None
         ``[clients, rows]``: whose and which they are, in this order; None where there are none.
     """
     at_received = needs_received_losses(update.settings, plan)
     held_out = plan.held_out.any(1) & ~at_received
     if not (at_received | held_out).any():
-        return stack.new_zeros(0), None
+        return stack.new_zeros(0, update.scores), None
     sizes = np.diff(data.offsets)[places]
     width = int(sizes[at_received | held_out].max())
     wanted = (np.arange(width) < sizes[:, None]) & at_received[:, None]
@@ -167,22 +167,23 @@ def _other_losses(
     who, row = np.nonzero(wanted)
     picked = torch.from_numpy(data.offsets[places[who]] + row)
     picked = picked.to(stack.device, non_blocking=True)
-    losses = stack.new_zeros(len(picked), dtype=torch.promote_types(stack.dtype, torch.float32))
+    wide = torch.promote_types(stack.dtype, torch.float32)
+    scores = stack.new_zeros(len(picked), update.scores, dtype=wide)
 
     def score(params: Tree, part: slice) -> None:
         for start in range(part.start, part.stop, SCORED_AT_ONCE):
             some = slice(start, min(start + SCORED_AT_ONCE, part.stop))
             batch = {name: column[picked[some]] for name, column in data.columns.items()}
-            losses[some] = update.losses(params, batch).detach().to(losses.dtype)
+            scores[some] = update.score(params, batch).detach().to(wide)
 
     if not held_out.any():
         score(received, slice(0, len(picked)))
-        return losses, wanted
+        return scores, wanted
     ends = np.cumsum(wanted.sum(1))
     for client in np.flatnonzero(wanted.any(1)):
         own = own_parameters(received, stack[client]) if held_out[client] else received
         score(own, slice(int(ends[client] - wanted[client].sum()), int(ends[client])))
-    return losses, wanted
+    return scores, wanted
 
 
 def _labels(data: ClientRows, places: np.ndarray, present: np.ndarray) -> np.ndarray:

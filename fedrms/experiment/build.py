@@ -105,7 +105,7 @@ def build_settings(config: Mapping[str, Any]) -> LocalSettings:
     for group, options in (("client", client), ("heterogeneity", systems)):
         for key in options.keys() - known:
             raise ConfigError(f"{group}.{key}", "nothing reads this key", SEE_HELP)
-    statistic = config["strategy"].get("statistic", "prequential")
+    statistic = config["strategy"].get("statistic") or "prequential"  # the strategy says its own
     return LocalSettings(seed=config["seed"], statistic=statistic, **client, **systems)
 
 

@@ -15,13 +15,19 @@ from typing import Any
 import numpy as np
 
 from fedrms.errors import ConfigError
-from fedrms.server.client_index import ClientId, ClientIndex
+from fedrms.server.client_averages import ClientAverages
+from fedrms.server.client_index import ClientId
 from fedrms.server.laws import Law, bind_law
 
 __all__ = ["ClientId", "ClientScaler", "Scales"]
 
-MEMORIES = ("ema", "cumulative")
-"""How past rounds are kept: with weights that fall, or all alike."""
+NAMES = (
+    ("clients", "clients"),
+    ("ema", "sums"),
+    ("gathered", "gathered"),
+    ("last_round", "last_round"),
+)
+"""Keys of the state, and what :class:`ClientAverages` calls them."""
 
 
 @dataclass(frozen=True)
@@ -90,39 +96,22 @@ class ClientScaler:
         warmup: int = 0,
         memory: str = "ema",
     ) -> None:
-        if memory not in MEMORIES:
-            raise ConfigError(
-                "strategy.memory", f"there is no {memory!r}", f"choose one of {', '.join(MEMORIES)}"
-            )
-        if memory == "cumulative" and staleness:
-            raise ConfigError(
-                "strategy.staleness",
-                f"is {staleness}, but strategy.memory=cumulative forgets nothing",
-                "set it to 0, or strategy.memory=ema",
-            )
-        if not 0.0 <= decay < 1.0:
-            raise ConfigError("strategy.decay", f"is {decay}", "set it in [0, 1)")
-        if not 0.0 <= staleness <= 1.0:
-            raise ConfigError("strategy.staleness", f"is {staleness}", "set it in [0, 1]")
         if warmup < 0:
             raise ConfigError("strategy.warmup", f"is {warmup}", "set rounds, 0 or more")
-        self.decay = decay
-        self.bias_correction = bias_correction
-        self.staleness = staleness
         self.warmup = warmup
-        self.memory = memory
+        self.averages = ClientAverages(
+            *(1, decay),
+            bias_correction=bias_correction,
+            staleness=staleness,
+            memory=memory,
+        )
         self._law = bind_law(law, law_options)
-        self._index = ClientIndex()
-        self._ema = np.zeros(0)
-        self._gathered = np.zeros(0)
-        self._last_round = np.zeros(0, dtype=np.int32)
         self._sorted_rms = np.zeros(0)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the state's arrays."""
-        arrays = (self._ema, self._gathered, self._last_round, self._sorted_rms)
-        return self._index.nbytes + sum(array.nbytes for array in arrays)
+        return self.averages.nbytes + self._sorted_rms.nbytes
 
     def update(
         self, server_round: int, clients: Sequence[ClientId], statistic: np.ndarray
@@ -143,41 +132,28 @@ class ClientScaler:
         ValueError
             If a client is listed twice.
         """
-        if len(set(clients)) < len(clients):
-            raise ValueError("a client is listed twice in one round")
-        statistic = np.asarray(statistic, dtype=np.float64)
-        known = len(self._index)
-        where = self._index.add(clients)
-        self._make_room()
+        known = len(self.averages)
+        where = self.averages.place(clients)
         earlier = self._rms(where[where < known])
-        if self.memory == "cumulative":
-            self._gathered[where] += 1.0
-            self._ema[where] += (statistic - self._ema[where]) / self._gathered[where]
-        else:
-            missed = np.maximum(0, server_round - 1 - self._last_round[where])
-            missed[self._gathered[where] == 0.0] = 0
-            keep = self.decay ** (1.0 + self.staleness * missed)
-            self._ema[where] = keep * self._ema[where] + (1.0 - keep) * statistic
-            self._gathered[where] = keep * self._gathered[where] + (1.0 - keep)
-        self._last_round[where] = server_round
+        column = np.asarray(statistic, dtype=np.float64)[:, None]
+        self.averages.add(server_round, where, column)
         rms = self._rms(where)
         self._sorted_rms = exchange(self._sorted_rms, earlier, rms)
         warming = server_round <= self.warmup
         scale = np.ones_like(rms) if warming else self._law(rms, self._sorted_rms)
-        return Scales(ema=self._ema[where], rms=rms, scale=scale)
+        return Scales(ema=self.averages.raw(where)[:, 0], rms=rms, scale=scale)
 
     def rms(self) -> dict[ClientId, float]:
         """Return the current noise estimate of every client ever seen, in units of loss."""
-        clients = self._index.clients()
-        names = clients.tolist() if isinstance(clients, np.ndarray) else clients
-        return dict(zip(names, self._rms(np.arange(len(names))).tolist(), strict=True))
+        rms = self._rms(np.arange(len(self.averages))).tolist()
+        return dict(zip(self.averages.clients(), rms, strict=True))
 
     def scale_of(self, clients: Sequence[ClientId]) -> np.ndarray:
         """Return the scales that the current estimates give the next round; 1 for the unseen."""
-        where = self._index.find(clients)
+        where = self.averages.find(clients)
         seen = where >= 0
         scale = np.ones(len(where))
-        if seen.any() and self._last_round.max() >= self.warmup:
+        if seen.any() and self.averages.last_round >= self.warmup:
             scale[seen] = self._law(self._rms(where[seen]), self._sorted_rms)
         return scale
 
@@ -192,37 +168,16 @@ class ClientScaler:
             or the count of rounds of a cumulative mean), ``last_round``, an array each in the
             same order.
         """
-        known = len(self._index)
-        return {
-            "clients": self._index.clients(),
-            "ema": self._ema[:known].copy(),
-            "gathered": self._gathered[:known].copy(),
-            "last_round": self._last_round[:known].copy(),
-        }
+        state = self.averages.state_dict()
+        return {name: state[key][:, 0] if key == "sums" else state[key] for name, key in NAMES}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state from :meth:`state_dict` back; ``clients`` may be an array or a list."""
-        self._index = ClientIndex()
-        self._index.add(state["clients"])
-        self._ema = np.array(state["ema"], dtype=np.float64)
-        self._gathered = np.array(state["gathered"], dtype=np.float64)
-        self._last_round = np.array(state["last_round"], dtype=np.int32)
-        self._sorted_rms = np.sort(self._rms(np.arange(len(self._index))))
-
-    def _make_room(self) -> None:
-        """Lengthen the arrays by an eighth more than is needed, so that few rounds copy them."""
-        short = len(self._index) - len(self._ema)
-        if short > 0:
-            room = (0, short + len(self._index) // 8)
-            self._ema = np.pad(self._ema, room)
-            self._gathered = np.pad(self._gathered, room)
-            self._last_round = np.pad(self._last_round, room)
+        self.averages.load_state_dict({key: state[name] for name, key in NAMES})
+        self._sorted_rms = np.sort(self._rms(np.arange(len(self.averages))))
 
     def _rms(self, where: np.ndarray) -> np.ndarray:
-        ema = self._ema[where]
-        corrected = self.bias_correction and self.memory == "ema"
-        mean = ema / self._gathered[where] if corrected else ema
-        return np.asarray(np.sqrt(mean))
+        return np.asarray(np.sqrt(self.averages.mean(where)[:, 0]))
 
 
 def exchange(ordered: np.ndarray, out: np.ndarray, into: np.ndarray) -> np.ndarray:

@@ -21,11 +21,6 @@ GRADIENT_SQUARES = "gradient-squares"
 """The ``ArrayRecord`` of a reply that holds the mean squared gradient of every parameter."""
 
 
-def class_loss_key(label: int) -> str:
-    """Return the key of a class's mean loss among a client's metrics."""
-    return f"loss-mean-class-{label}"
-
-
 @dataclass(frozen=True)
 class Layout:
     """Where each floating array of an ``ArrayRecord`` lies in a flat vector.

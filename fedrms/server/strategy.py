@@ -9,6 +9,7 @@ With every scale equal it is FedAvg, exactly.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -24,9 +25,12 @@ from torch import Tensor
 from fedrms.errors import ConfigError
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.server.aggregation import Aggregation, choose
+from fedrms.server.class_losses import by_class, read_class_losses
 from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
 from fedrms.server.cohort import Cohort, Layout, having, identity_in, read_replies, sender
 from fedrms.server.columns import LEAST
+from fedrms.server.excess import Evidence
+from fedrms.server.excess_scaler import ExcessScaler
 from fedrms.server.laws import Law
 from fedrms.server.log import log
 from fedrms.server.membership import Membership
@@ -71,18 +75,25 @@ class FedRMS(Strategy):
 
     Parameters
     ----------
-    statistic : str (default: "prequential")
+    statistic : str, optional
         Where clients read their losses: ``prequential`` (while training, before each
         update; tells noisy from merely rare), ``incoming`` (at the received model) or
-        ``holdout``. Sent to clients as ``statistic``; fedrms clients follow it.
+        ``holdout``. Sent to clients as ``statistic``; fedrms clients follow it. By default
+        what the law reads: ``incoming`` for ``excess``, ``prequential`` for the others.
     moment : str (default: "second_moment")
         Which moment of the losses is the noise: ``second_moment`` (rises with the label
         noise all the way), ``variance`` (falls again past one half) or ``mad`` (for heavy
         tails).
-    law : str or callable (default: "deadzone")
-        From noise to scale, see :mod:`fedrms.server.laws`; ``uniform`` is FedAvg.
+    law : str or callable (default: "excess")
+        From noise to scale. ``excess`` compares each client's losses with those of clean
+        clients on the same classes (:mod:`fedrms.server.excess_scaler`); where clients do not
+        report losses by class it gives way to ``deadzone``. The others read one moment a
+        client (:mod:`fedrms.server.laws`); ``uniform`` is FedAvg.
     law_options : mapping, optional
-        The law's parameters, such as ``{"threshold": 1.5}``.
+        The law's parameters, such as ``{"tilt": 0.0}``.
+    num_classes : int, optional
+        Classes by which the law ``excess`` asks fedrms clients for losses; the simulator sets
+        it. None asks for the losses of all examples together, as in regression.
     decay, bias_correction, staleness, warmup, memory
         See :class:`ClientScaler`.
     apply_to : str (default: "update")
@@ -130,10 +141,11 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
     def __init__(
         self,
         *,
-        statistic: str = "prequential",
+        statistic: str | None = None,
         moment: str = "second_moment",
-        law: str | Law = "deadzone",
+        law: str | Law = "excess",
         law_options: Mapping[str, Any] | None = None,
+        num_classes: int | None = None,
         decay: float = 0.9,
         bias_correction: bool = True,
         staleness: float = 0.0,
@@ -165,18 +177,29 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         choose("strategy.identify", identify, ("replies", "query"))
         if not 0 <= fraction_train <= 1:
             raise ConfigError("client.fraction", f"is {fraction_train}", "set a share in [0, 1]")
-        self.statistic = statistic
+        memory_options: dict[str, Any] = {
+            "bias_correction": bias_correction,
+            "staleness": staleness,
+            "warmup": warmup,
+            "memory": memory,
+        }
+        self.statistic = statistic or ("incoming" if law == "excess" else "prequential")
+        if law == "excess" and self.statistic != "incoming":
+            raise ConfigError(
+                "strategy.statistic",
+                f"is {statistic!r}, and the law 'excess' reads losses of the received model",
+                "leave it at null, or choose another strategy.law",
+            )
         self.moment = moment
         self.needs_statistic = law != "uniform"
-        self.scaler = ClientScaler(
-            decay,
-            law,
-            law_options,
-            bias_correction=bias_correction,
-            staleness=staleness,
-            warmup=warmup,
-            memory=memory,
-        )
+        self.num_classes = num_classes
+        self.scaler: ClientScaler | ExcessScaler
+        if law == "excess":
+            self.scaler = ExcessScaler(decay, **memory_options, **dict(law_options or {}))
+        else:
+            self.scaler = ClientScaler(decay, law, law_options, **memory_options)
+        self._fallback = functools.partial(ClientScaler, decay, "deadzone", **memory_options)
+        self._evidence: Evidence | None = None
         self.aggregation = Aggregation(
             normalize=normalize,
             combine=combine,
@@ -206,13 +229,18 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self._received: ArrayRecord = ArrayRecord()
         self.diagnostics: Diagnostics | None = None
 
+    @property
+    def class_losses(self) -> int:
+        """By how many classes clients are asked for their losses; 0 means not at all."""
+        return (self.num_classes or 1) if isinstance(self.scaler, ExcessScaler) else 0
+
     def summary(self) -> None:
         """Log the strategy's settings."""
         log(INFO, "\t├──> Client scaling:")
-        log(INFO, "\t│\t├── Statistic: %s of %s losses", self.moment, self.statistic)
-        kept = (
-            f"decay: {self.scaler.decay}" if self.scaler.memory == "ema" else "memory: cumulative"
-        )
+        what = "excess" if isinstance(self.scaler, ExcessScaler) else self.moment
+        log(INFO, "\t│\t├── Statistic: %s of %s losses", what, self.statistic)
+        averages = self.scaler.averages
+        kept = f"decay: {averages.decay}" if averages.memory == "ema" else "memory: cumulative"
         log(INFO, "\t│\t├── Law: %s | %s", self._law_name, kept)
         log(INFO, "\t│\t└── Applied to: %s", self.apply_to)
         log(INFO, "\t├──> Normalize: %s", self.aggregation.normalize)
@@ -239,6 +267,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         )
         config["server-round"] = server_round
         config["statistic"] = self.statistic
+        if isinstance(self.scaler, ExcessScaler):
+            config["class-losses"] = self.class_losses
         scales = None
         if self.apply_to == "local_lr":
             scales = self.scaler.scale_of([self._members.client_of(node) for node in nodes])
@@ -316,7 +346,11 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
         """Return the cohort's scales; what a subclass changes to weigh clients its own way."""
-        return self.scaler.update(server_round, cohort.clients, statistic)
+        if isinstance(self.scaler, ClientScaler):
+            return self.scaler.update(server_round, cohort.clients, statistic)
+        assert self._evidence is not None
+        examples = cohort.metrics[self.weighted_by_key]
+        return self.scaler.update(server_round, cohort.clients, self._evidence, examples)
 
     def weigh(self, cohort: Cohort, received: Tensor, scale: np.ndarray) -> np.ndarray:
         """Return ``[cohort]`` the weight of each update in the combined one.
@@ -383,14 +417,29 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
                 self._members.learn(reply.metadata.src_node_id, client)
 
     def _read_statistic(self, cohort: Cohort) -> tuple[Cohort, np.ndarray]:
+        for required in self.required_metrics:
+            cohort = having(cohort, required, type(self).__name__, "strategy")
+        if isinstance(self.scaler, ExcessScaler) and cohort.clients:
+            cohort, losses = read_class_losses(cohort)
+            if losses is not None:
+                self._evidence = self.scaler.measure(cohort.clients, losses)
+                return cohort, self._evidence.share
+            if len(self.scaler.averages):
+                return self._nobody(cohort), np.zeros(0)
+            log(INFO, "No client reports losses by class: law 'deadzone' instead of 'excess'")
+            self.scaler, self._law_name = self._fallback(), "deadzone"
         key = f"loss-{self.moment.replace('_', '-')}"
         if not cohort.clients:
             return cohort, np.zeros(0)
         if self.needs_statistic:
             cohort = having(cohort, key, f"the law {self._law_name!r}", "strategy.moment")
-        for required in self.required_metrics:
-            cohort = having(cohort, required, type(self).__name__, "strategy")
         return cohort, cohort.metrics.get(key, np.full(len(cohort.clients), np.nan))
+
+    def _nobody(self, cohort: Cohort) -> Cohort:
+        """Leave out a whole cohort that stopped to report losses by class."""
+        reason = "it reports no losses by class, as others did before"
+        nobody = np.zeros(len(cohort.clients), dtype=bool)
+        return cohort.keep(nobody, dict.fromkeys(cohort.clients, reason))
 
     def _metrics(self, cohort: Cohort, scales: Scales, replies: Iterable[Message]) -> MetricRecord:
         if self.train_metrics_aggr_fn is not None:
@@ -402,7 +451,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             ]
             return self.train_metrics_aggr_fn(contents, self.weighted_by_key)
         share = cohort.metrics[self.weighted_by_key]
-        names = [k for k in cohort.metrics if k not in (self.weighted_by_key, "partition-id")]
+        left_out = (self.weighted_by_key, "partition-id")
+        names = [k for k in cohort.metrics if k not in left_out and not by_class(k)]
         columns = np.array([cohort.metrics[name] for name in names], dtype=np.float64)
         means = columns.reshape(len(names), len(share)) @ (share / share.sum())
         averaged: dict[str, int | float | list[int] | list[float]] = dict(

@@ -2,6 +2,6 @@
 
 from fedrms.tasks.classification import Classification
 from fedrms.tasks.regression import Regression
-from fedrms.tasks.task import Apply, Batch, Params, Task
+from fedrms.tasks.task import Apply, Batch, KnowsChance, Params, Task
 
-__all__ = ["Apply", "Batch", "Classification", "Params", "Regression", "Task"]
+__all__ = ["Apply", "Batch", "Classification", "KnowsChance", "Params", "Regression", "Task"]

@@ -33,6 +33,16 @@ class Classification:
         """Return the cross-entropy of each example, ``[examples]``, in nats."""
         return _cross_entropy(apply(params, batch["x"]), batch["y"])
 
+    def chance_losses(self, apply: Apply, params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return each example's loss and its mean loss under the other labels, ``[examples]``.
+
+        The second is what the example would cost, on average, with a wrong label drawn at
+        random: the unit in which label noise is measured.
+        """
+        surprise = -apply(params, batch["x"]).log_softmax(-1)
+        losses = surprise.gather(-1, batch["y"][..., None]).squeeze(-1)
+        return losses, (surprise.sum(-1) - losses) / max(1, surprise.shape[-1] - 1)
+
     def metrics(self, apply: Apply, params: Params, batch: Batch) -> dict[str, Tensor]:
         """Return ``loss`` (nats) and ``accuracy`` (0 or 1) of each example."""
         scores = apply(params, batch["x"])

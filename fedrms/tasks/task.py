@@ -57,6 +57,15 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsChance(Protocol):
+    """A task that can say what an example would lose with a label drawn at random."""
+
+    def chance_losses(self, apply: Apply, params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the loss of each example and its chance loss, both ``[examples]``."""
+        ...
+
+
 def seeded_module(build: Callable[[], nn.Module], generator: torch.Generator) -> nn.Module:
     """Build a module whose initial weights depend on the generator's seed alone.
 

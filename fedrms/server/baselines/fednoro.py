@@ -14,8 +14,9 @@ from torch import float64
 
 from fedrms.errors import ConfigError
 from fedrms.server.baselines.fixed_options import UNSCALED, fixed
+from fedrms.server.class_losses import class_key
 from fedrms.server.client_scaler import ClientId, Scales
-from fedrms.server.cohort import Cohort, class_loss_key
+from fedrms.server.cohort import Cohort
 from fedrms.server.gram import gram
 from fedrms.server.row_blocks import Stack
 from fedrms.server.strategy import FedRMS
@@ -124,7 +125,7 @@ class FedNoRo(FedRMS):
             raise ConfigError("strategy.stage_one", f"is {stage_one}", "set rounds, 0 or more")
         super().__init__(**fixed("FedNoRo", {"statistic": "incoming"} | options, UNSCALED))
         self.stage_one = stage_one
-        self.num_classes = num_classes or 0
+        self._classes = num_classes or 0
         self._losses: dict[ClientId, list[float]] = {}
         self._noisy: dict[ClientId, bool] = {}
 
@@ -132,7 +133,7 @@ class FedNoRo(FedRMS):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask for losses by class beside the rest; see Flower's ``Strategy``."""
-        config["class-losses"] = self.num_classes
+        config["class-losses"] = self._classes
         return super().configure_train(server_round, arrays, config, grid)
 
     def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
@@ -161,7 +162,7 @@ class FedNoRo(FedRMS):
 
     def _read_losses(self, cohort: Cohort) -> list[list[float]]:
         """Return ``[cohort, classes]`` losses by class, or ``[cohort, 1]`` mean losses."""
-        keys = [class_loss_key(label) for label in range(self.num_classes)]
+        keys = [class_key("mean", label) for label in range(self._classes)]
         columns = [cohort.metrics[key] for key in keys if key in cohort.metrics]
         if not columns:
             columns = [cohort.metrics["loss-mean"]]

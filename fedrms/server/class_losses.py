@@ -1,0 +1,89 @@
+"""Losses by class: what clients report so that noise can be told from rare or hard classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedrms.server.cohort import Cohort
+
+COLUMNS = ("count", "mean", "variance", "chance")
+"""What a client reports of each class, under the keys of :func:`class_key`."""
+
+
+def class_key(column: str, label: int) -> str:
+    """Return the metric's key of one of :data:`COLUMNS` for a class."""
+    return f"loss-{column}-class-{label}"
+
+
+def by_class(metric: str) -> bool:
+    """Say whether a metric is one of those by class."""
+    return metric.startswith("loss-") and "-class-" in metric
+
+
+@dataclass(frozen=True)
+class ClassLosses:
+    """Losses of the received model on each client's data, by class: all ``[cohort, classes]``.
+
+    A task without classes has one class.
+
+    Attributes
+    ----------
+    count : np.ndarray
+        Examples.
+    mean : np.ndarray
+        Mean loss; 0 where there is no example.
+    variance : np.ndarray
+        Variance of the losses, loss squared; 0 where there is no example.
+    chance : np.ndarray or None
+        Mean loss that the same examples would have under one of the other labels drawn at
+        random; None if the task knows no such thing.
+    """
+
+    count: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    chance: np.ndarray | None
+
+
+def read_class_losses(cohort: Cohort) -> tuple[Cohort, ClassLosses | None]:
+    """Return the losses by class of those who report them, or None if nobody does.
+
+    Clients whose numbers cannot be true (not finite, negative counts or variances, no example
+    at all) are left out of the cohort, with the reason.
+    """
+    classes = 0
+    while class_key("count", classes) in cohort.metrics:
+        classes += 1
+    if not classes:
+        return cohort, None
+    table = {column: _column(cohort.metrics, column, classes) for column in COLUMNS}
+    count = table["count"]
+    held = np.nan_to_num(count) > 0
+    with np.errstate(invalid="ignore"):
+        wrong = ~np.isfinite(count) | (count < 0)
+        for column in ("mean", "variance"):
+            wrong |= held & ~np.isfinite(table[column])
+        wrong |= held & (table["variance"] < 0)
+        unknown = held & ~np.isfinite(table["chance"])
+    if (held & ~wrong & ~unknown).any():  # whoever knows no chance loss among those who do
+        wrong |= unknown
+    valid = ~wrong.any(axis=1) & held.any(axis=1)
+    reasons = {
+        client: "its losses by class are missing, not finite or negative"
+        for row, client in enumerate(cohort.clients)
+        if not valid[row]
+    }
+    cohort = cohort.keep(valid, reasons)
+    count, held = count[valid], held[valid]
+    mean, variance, chance = (np.where(held, table[c][valid], 0.0) for c in COLUMNS[1:])
+    known = np.isfinite(chance).all()
+    return cohort, ClassLosses(count, mean, variance, chance if known else None)
+
+
+def _column(metrics: Mapping[str, np.ndarray], column: str, classes: int) -> np.ndarray:
+    nothing = np.full(len(metrics[class_key("count", 0)]), np.nan)
+    keys = [class_key(column, label) for label in range(classes)]
+    return np.stack([np.asarray(metrics.get(key, nothing), np.float64) for key in keys], axis=1)

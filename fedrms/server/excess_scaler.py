@@ -1,0 +1,219 @@
+"""The law ``excess``: RMSProp's 1 / (r + eps) on the loss that only noise explains.
+
+rho_k   <- moving average of the excess share (see :mod:`fedrms.server.excess`)
+r_k     = max(0, rho_k - rho_0 - margin * error_k)      rho_0: a low quantile of all rho
+s_k     = eps / (eps + r_k) * hardness_k ^ tilt
+eps     = bias / (effective size of the cohort) + slack * misfit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedrms.errors import ConfigError
+from fedrms.server.class_losses import ClassLosses
+from fedrms.server.client_averages import ClientAverages
+from fedrms.server.client_index import ClientId
+from fedrms.server.client_scaler import Scales
+from fedrms.server.excess import Evidence, measure
+
+SHARE, ERROR, MISFIT, HARDNESS = range(4)
+"""Columns of the averages."""
+
+OPTIONS: Mapping[str, float] = {
+    "bias": 0.4,
+    "slack": 0.1,
+    "clean_share": 0.2,
+    "reference": 0.25,
+    "margin": 2.0,
+    "tilt": 0.15,
+}
+"""Options of the law and their defaults."""
+
+
+class ExcessScaler:
+    """Scale every client by the share of its loss that noise explains.
+
+    Parameters
+    ----------
+    decay, bias_correction, staleness, warmup, memory
+        As in :class:`~fedrms.server.client_scaler.ClientScaler`.
+    bias : float
+        How soon noisy clients are given up for a cleaner average. The bias that wrong labels
+        bring does not average out over clients while sampling variance does, so eps is this
+        number over the effective size of the cohort, (sum n)^2 / sum n^2: with 20 equal
+        clients a client with 2 % more wrong labels than the clean ones counts half.
+    slack : float
+        The part of eps that grows with the misfit: a model that has yet to learn cannot tell
+        small amounts of noise.
+    clean_share : float
+        Which quantile of all clients' excess counts as clean: at least this share of clients
+        must be clean, and fewer than this may claim losses that are too low.
+    reference : float
+        The quantile over clients of a class's losses that a clean client is expected to have.
+    margin : float
+        Standard errors of a client's excess that are forgiven, so that small clients are not
+        punished for chance.
+    tilt : float
+        Clients whose classes the model has yet to learn count more, by this power of their
+        expected loss, as in q-FFL (Li et al. 2020, arXiv:1905.10497); of the expected loss and
+        not of their own, so that noise earns nothing. 0 switches it off.
+
+    Notes
+    -----
+    Without a chance loss (regression) shares are in units of the expected loss and eps is 1:
+    the scale is expected over observed loss, for squared loss and Gaussian noise the
+    inverse-variance weight.
+    """
+
+    def __init__(
+        self,
+        decay: float = 0.9,
+        *,
+        bias_correction: bool = True,
+        staleness: float = 0.0,
+        warmup: int = 0,
+        memory: str = "ema",
+        **options: float,
+    ) -> None:
+        for name, value in options.items():
+            if name not in OPTIONS:
+                raise ConfigError(
+                    f"strategy.law_options.{name}",
+                    "the law 'excess' has no such option",
+                    f"it takes {', '.join(OPTIONS)}",
+                )
+            high = 1.0 if name in ("clean_share", "reference") else np.inf
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0.0 <= value <= high:
+                raise ConfigError(
+                    f"strategy.law_options.{name}",
+                    f"is {value!r}",
+                    f"set a number in [0, {high:g}]",
+                )
+        chosen = {**OPTIONS, **options}
+        for name in ("bias", "reference"):
+            if not chosen[name] > 0.0:
+                raise ConfigError(
+                    f"strategy.law_options.{name}", f"is {chosen[name]!r}", "set it above 0"
+                )
+        if warmup < 0:
+            raise ConfigError("strategy.warmup", f"is {warmup}", "set rounds, 0 or more")
+        self.options = chosen
+        self.warmup = warmup
+        self.averages = ClientAverages(
+            *(4, decay), bias_correction=bias_correction, staleness=staleness, memory=memory
+        )
+        self._eps = 1.0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the state's arrays."""
+        return self.averages.nbytes
+
+    def measure(self, clients: Sequence[ClientId], losses: ClassLosses) -> Evidence:
+        """Return what a round's losses say of a cohort; clients count as they did before.
+
+        Parameters
+        ----------
+        clients : sequence of int or str
+            ``[cohort]`` distinct ids.
+        losses : ClassLosses
+            ``[cohort, classes]`` each.
+        """
+        where = self.averages.find(clients)
+        trust, seen = np.ones(len(where)), where >= 0
+        if seen.any():
+            trust[seen] = self._scale(self._noise(self.averages.mean(where[seen])))
+            trust[~seen] = trust[seen].mean()
+        return measure(losses, trust, self.options["reference"])
+
+    def update(
+        self,
+        server_round: int,
+        clients: Sequence[ClientId],
+        evidence: Evidence,
+        examples: np.ndarray,
+    ) -> Scales:
+        """Take in a round's evidence and return the cohort's scales.
+
+        Parameters
+        ----------
+        server_round : int
+            The round, from 1.
+        clients : sequence of int or str
+            ``[cohort]`` distinct client ids; their order does not matter.
+        evidence : Evidence
+            From :meth:`measure`.
+        examples : np.ndarray
+            ``[cohort]`` n_k.
+
+        Returns
+        -------
+        Scales
+            ``ema`` and ``rms`` are shares of the chance loss: rho_k before bias correction, and
+            its excess over rho_0, 0 or more.
+
+        Raises
+        ------
+        ValueError
+            If a client is listed twice.
+        """
+        where = self.averages.place(clients)
+        columns = (evidence.share, evidence.error, evidence.misfit, evidence.hardness)
+        self.averages.add(server_round, where, np.stack(columns, axis=1))
+        mean = self.averages.mean(where)
+        weight = examples / examples.sum()
+        if evidence.chance:
+            misfit = float(weight @ mean[:, MISFIT])
+            self._eps = self.options["bias"] * float(weight @ weight) + (
+                self.options["slack"] * misfit
+            )
+        else:
+            self._eps = 1.0
+        scale = np.ones(len(where))
+        if server_round > self.warmup:
+            scale = self._scale(self._noise(mean)) * mean[:, HARDNESS] ** self.options["tilt"]
+        rms = np.maximum(mean[:, SHARE] - self._clean(), 0.0)
+        return Scales(ema=self.averages.raw(where)[:, SHARE], rms=rms, scale=scale)
+
+    def rms(self) -> dict[ClientId, float]:
+        """Return the current noise estimate of every client ever seen: a share of chance loss."""
+        share = self.averages.everyone()[:, SHARE]
+        rms = np.maximum(share - self._clean(), 0.0) if share.size else share
+        return dict(zip(self.averages.clients(), rms.tolist(), strict=True))
+
+    def scale_of(self, clients: Sequence[ClientId]) -> np.ndarray:
+        """Return the scales that the current estimates give the next round; 1 for the unseen."""
+        where = self.averages.find(clients)
+        seen = where >= 0
+        scale = np.ones(len(where))
+        if seen.any() and self.averages.last_round >= self.warmup:
+            mean = self.averages.mean(where[seen])
+            tilted = mean[:, HARDNESS] ** self.options["tilt"]
+            scale[seen] = self._scale(self._noise(mean)) * tilted
+        return scale
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the whole state, for a checkpoint."""
+        return self.averages.state_dict() | {"eps": self._eps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take a state from :meth:`state_dict` back."""
+        self.averages.load_state_dict(state)
+        self._eps = float(state["eps"])
+
+    def _clean(self) -> float:
+        """Return rho_0, the excess of those who count as clean."""
+        share = self.averages.everyone()[:, SHARE]
+        return float(np.quantile(share, self.options["clean_share"]))
+
+    def _noise(self, mean: np.ndarray) -> np.ndarray:
+        above = mean[:, SHARE] - self._clean() - self.options["margin"] * mean[:, ERROR]
+        return np.asarray(np.maximum(above, 0.0))
+
+    def _scale(self, noise: np.ndarray) -> np.ndarray:
+        return np.asarray(self._eps / (self._eps + noise))
