@@ -37,6 +37,9 @@ class Evidence:
     hardness : np.ndarray
         E_k per example, over its mean in the cohort: above 1 for classes that the model has
         yet to learn.
+    claims_noise : np.ndarray
+        ``[cohort]`` boolean: False for those who claim to lose nothing at all. They enter no
+        reference, for nobody could be compared with them.
     chance : bool
         Whether shares are in units of a chance loss.
     """
@@ -45,6 +48,7 @@ class Evidence:
     error: np.ndarray
     misfit: np.ndarray
     hardness: np.ndarray
+    claims_noise: np.ndarray
     chance: bool
 
 
@@ -61,20 +65,24 @@ def measure(losses: ClassLosses, trust: np.ndarray, quantile: float) -> Evidence
         Which quantile over clients, weighted by trust times examples, is a class's reference.
     """
     count = losses.count
-    reference = weighted_quantiles(losses.mean, trust[:, None] * count, quantile)
-    examples = count.sum(axis=1)
-    observed, expected = (count * losses.mean).sum(axis=1), count @ reference
+    examples, observed = count.sum(axis=1), (count * losses.mean).sum(axis=1)
+    claims_noise = observed > 0.0
+    weights = (trust * claims_noise)[:, None] * count
+    reference = weighted_quantiles(losses.mean, weights, quantile)
+    expected = count @ reference
     unit = expected
     if losses.chance is not None:
-        held = count.sum(axis=0)
-        unit = count @ ((count * losses.chance).sum(axis=0) / np.maximum(held, 1.0))
+        told = claims_noise[:, None] * count
+        level = (told * losses.chance).sum(axis=0) / np.maximum(told.sum(axis=0), 1.0)
+        unit = count @ level
     unit = np.maximum(unit, np.finfo(np.float64).tiny)
     error = np.sqrt((count * losses.variance).sum(axis=1)) / unit
     each = expected / examples
     level = float(expected.sum() / examples.sum())
     hardness = each / level if level > 0.0 else np.ones_like(each)
     share = (observed - expected) / unit
-    return Evidence(share, error, expected / unit, hardness, losses.chance is not None)
+    known = losses.chance is not None
+    return Evidence(share, error, expected / unit, hardness, claims_noise, known)
 
 
 def weighted_quantiles(values: np.ndarray, weights: np.ndarray, quantile: float) -> np.ndarray:

@@ -25,7 +25,7 @@ SHARE, ERROR, MISFIT, HARDNESS = range(4)
 
 OPTIONS: Mapping[str, float] = {
     "bias": 0.4,
-    "slack": 0.1,
+    "slack": 0.03,
     "clean_share": 0.2,
     "reference": 0.25,
     "margin": 2.0,
@@ -162,23 +162,28 @@ class ExcessScaler:
         ValueError
             If a client is listed twice.
         """
-        where = self.averages.place(clients)
+        told = np.flatnonzero(evidence.claims_noise)
+        where = self.averages.place([clients[row] for row in told])
         columns = (evidence.share, evidence.error, evidence.misfit, evidence.hardness)
-        self.averages.add(server_round, where, np.stack(columns, axis=1))
+        self.averages.add(server_round, where, np.stack(columns, axis=1)[told])
         mean = self.averages.mean(where)
+        self._eps = self._knee(evidence.chance, examples[told], mean[:, MISFIT])
+        ema, rms, scale = np.zeros(len(clients)), np.zeros(len(clients)), np.ones(len(clients))
+        if told.size:
+            ema[told] = self.averages.raw(where)[:, SHARE]
+            rms[told] = np.maximum(mean[:, SHARE] - self._clean(), 0.0)
+        if told.size and server_round > self.warmup:
+            tilted = mean[:, HARDNESS] ** self.options["tilt"]
+            scale[told] = self._scale(self._noise(mean)) * tilted
+        return Scales(ema=ema, rms=rms, scale=scale)
+
+    def _knee(self, chance: bool, examples: np.ndarray, misfit: np.ndarray) -> float:
+        """Return eps, the excess at which a client counts half."""
+        if not chance or not len(examples):
+            return 1.0
         weight = examples / examples.sum()
-        if evidence.chance:
-            misfit = float(weight @ mean[:, MISFIT])
-            self._eps = self.options["bias"] * float(weight @ weight) + (
-                self.options["slack"] * misfit
-            )
-        else:
-            self._eps = 1.0
-        scale = np.ones(len(where))
-        if server_round > self.warmup:
-            scale = self._scale(self._noise(mean)) * mean[:, HARDNESS] ** self.options["tilt"]
-        rms = np.maximum(mean[:, SHARE] - self._clean(), 0.0)
-        return Scales(ema=self.averages.raw(where)[:, SHARE], rms=rms, scale=scale)
+        slack = self.options["slack"] * float(weight @ misfit)
+        return self.options["bias"] * float(weight @ weight) + slack
 
     def rms(self) -> dict[ClientId, float]:
         """Return the current noise estimate of every client ever seen: a share of chance loss."""
