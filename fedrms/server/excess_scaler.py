@@ -163,7 +163,7 @@ class ExcessScaler:
             If a client is listed twice.
         """
         told = np.flatnonzero(evidence.claims_noise)
-        where = self.averages.place([clients[row] for row in told])
+        where = self.averages.place([clients[int(row)] for row in told])
         columns = (evidence.share, evidence.error, evidence.misfit, evidence.hardness)
         self.averages.add(server_round, where, np.stack(columns, axis=1)[told])
         mean = self.averages.mean(where)
