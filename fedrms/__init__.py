@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedrms.client import loss_moments
+    from fedrms.client import class_losses, loss_moments
     from fedrms.data import Federation
     from fedrms.engines import VectorGrid
     from fedrms.experiment import run
@@ -29,6 +29,7 @@ __all__ = [
     "Federation",
     "Task",
     "VectorGrid",
+    "class_losses",
     "compare",
     "load_runs",
     "loss_moments",
@@ -42,6 +43,7 @@ _HOME = {
     "Federation": "fedrms.data",
     "Task": "fedrms.tasks",
     "VectorGrid": "fedrms.engines",
+    "class_losses": "fedrms.client",
     "compare": "fedrms.results",
     "load_runs": "fedrms.results",
     "loss_moments": "fedrms.client",

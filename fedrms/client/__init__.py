@@ -1,6 +1,7 @@
 """How one client learns, and the Flower ``ClientApp`` around it."""
 
 from fedrms.client.app import ClientSide, client_app
+from fedrms.client.class_losses import class_losses
 from fedrms.client.local_update import LocalUpdate, as_function
 from fedrms.client.loss_moments import loss_moments
 from fedrms.client.settings import LocalSettings
@@ -10,6 +11,7 @@ __all__ = [
     "LocalSettings",
     "LocalUpdate",
     "as_function",
+    "class_losses",
     "client_app",
     "loss_moments",
 ]

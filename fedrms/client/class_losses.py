@@ -24,7 +24,7 @@ def stacked_class_losses(
     present : np.ndarray
         ``[clients, rows]`` which rows count.
     labels : np.ndarray
-        ``[clients, rows]`` classes.
+        ``[clients, rows]`` classes; rows of a class that is none of them do not count.
 
     Returns
     -------
@@ -34,8 +34,10 @@ def stacked_class_losses(
         known, the mean ``chance`` loss; the last three are NaN where a client holds none of it.
     """
     clients = len(present)
+    if classes > 1:
+        present = present & (labels >= 0) & (labels < classes)
     who, row = np.nonzero(present)
-    label = np.zeros(len(who), np.int64) if classes == 1 else labels[who, row].astype(np.int64)
+    label = labels[who, row].astype(np.int64) if classes > 1 else np.zeros(len(who), np.int64)
     place = who * classes + label
 
     def sums(values: np.ndarray | None) -> np.ndarray:

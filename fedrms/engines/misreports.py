@@ -19,11 +19,16 @@ from torch import Tensor
 from fedrms.data.adversaries import Adversaries
 from fedrms.engines.replies import CohortReplies
 from fedrms.randomness import generator
+from fedrms.server.class_losses import class_key
 from fedrms.server.cohort import Layout, StackedReplies, identity_in
 from fedrms.server.orders import Orders
 
 LOSS_CLAIMS = ("honest", "zero", "tiny", "copy_clean")
 UPDATES = ("honest", "flip", "scale", "random")
+
+
+COUNTS = class_key("count", 0)[:-1]
+"""How metrics begin that count the examples of a class: no losses, though named beside them."""
 
 
 def about_losses(key: str) -> bool:
@@ -41,9 +46,9 @@ class Misreports:
         Who lies.
     loss : {"honest", "zero", "tiny", "copy_clean"}
         What they say of their losses, in every metric that :func:`about_losses` names:
-        the truth; 0; `loss_share` of the truth; or the very numbers of a clean and honest
-        client that answered in the same round, drawn for each adversary and round. Where
-        no such client answered, the truth.
+        the truth; 0; `loss_share` of the truth (counts of examples stay true in both); or the
+        very numbers of a clean and honest client that answered in the same round, drawn for
+        each adversary and round. Where no such client answered, the truth.
     update : {"honest", "flip", "scale", "random"}
         What they send for an update d: d; -d; `update_factor` times d; or a Gaussian vector
         with the norm of d, drawn for each adversary and round. ``update-norm`` is the norm
@@ -82,6 +87,8 @@ class Misreports:
             source = self._copied(clients, lying, server_round)
         factor = {"zero": 0.0, "tiny": self.loss_share}.get(self.loss, 1.0)
         for key in filter(about_losses, metrics):
+            if key.startswith(COUNTS) and factor != 1.0:
+                continue
             claimed[key] = metrics[key].copy()
             claimed[key][lying] = factor * metrics[key][source] if factor else 0.0
         return claimed

@@ -51,8 +51,11 @@ class ClassLosses:
 def read_class_losses(cohort: Cohort) -> tuple[Cohort, ClassLosses | None]:
     """Return the losses by class of those who report them, or None if nobody does.
 
-    Clients whose numbers cannot be true (not finite, negative counts or variances, no example
-    at all) are left out of the cohort, with the reason.
+    Clients whose numbers cannot be true (not finite, negative counts, variances or chance losses,
+    no example at all) are left out of the cohort, with the reason. A class whose count a client
+    does not name is one that it does not hold, so that no client can make others look wrong by
+    naming more classes. Where only some know a chance loss, the majority decides: the others are
+    left out, or theirs is not read.
     """
     classes = 0
     while class_key("count", classes) in cohort.metrics:
@@ -60,17 +63,17 @@ def read_class_losses(cohort: Cohort) -> tuple[Cohort, ClassLosses | None]:
     if not classes:
         return cohort, None
     table = {column: _column(cohort.metrics, column, classes) for column in COLUMNS}
-    count = table["count"]
-    held = np.nan_to_num(count) > 0
+    count = np.where(np.isnan(table["count"]), 0.0, table["count"])
+    held = count > 0
     with np.errstate(invalid="ignore"):
         wrong = ~np.isfinite(count) | (count < 0)
         for column in ("mean", "variance"):
             wrong |= held & ~np.isfinite(table[column])
-        wrong |= held & (table["variance"] < 0)
-        unknown = held & ~np.isfinite(table["chance"])
-    if (held & ~wrong & ~unknown).any():  # whoever knows no chance loss among those who do
-        wrong |= unknown
-    valid = ~wrong.any(axis=1) & held.any(axis=1)
+        wrong |= held & ((table["variance"] < 0) | (table["chance"] < 0))
+    valid: np.ndarray = ~wrong.any(axis=1) & held.any(axis=1)
+    knows: np.ndarray = valid & ~(held & ~np.isfinite(table["chance"])).any(axis=1)
+    by_chance = 2 * knows.sum() > valid.sum()
+    valid = knows if by_chance else valid
     reasons = {
         client: "its losses by class are missing, not finite or negative"
         for row, client in enumerate(cohort.clients)
@@ -79,8 +82,7 @@ def read_class_losses(cohort: Cohort) -> tuple[Cohort, ClassLosses | None]:
     cohort = cohort.keep(valid, reasons)
     count, held = count[valid], held[valid]
     mean, variance, chance = (np.where(held, table[c][valid], 0.0) for c in COLUMNS[1:])
-    known = np.isfinite(chance).all()
-    return cohort, ClassLosses(count, mean, variance, chance if known else None)
+    return cohort, ClassLosses(count, mean, variance, chance if by_chance else None)
 
 
 def _column(metrics: Mapping[str, np.ndarray], column: str, classes: int) -> np.ndarray:

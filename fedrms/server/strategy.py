@@ -387,6 +387,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state from :meth:`state_dict` back."""
+        if isinstance(self.scaler, ExcessScaler) and "eps" not in state["scaler"]:
+            self._fall_back()
         self.scaler.load_state_dict(state["scaler"])
         self.server_optimizer.load_state_dict(state["server_optimizer"])
 
@@ -427,13 +429,17 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             if len(self.scaler.averages):
                 return self._nobody(cohort), np.zeros(0)
             log(INFO, "No client reports losses by class: law 'deadzone' instead of 'excess'")
-            self.scaler, self._law_name = self._fallback(), "deadzone"
+            self._fall_back()
         key = f"loss-{self.moment.replace('_', '-')}"
         if not cohort.clients:
             return cohort, np.zeros(0)
         if self.needs_statistic:
             cohort = having(cohort, key, f"the law {self._law_name!r}", "strategy.moment")
         return cohort, cohort.metrics.get(key, np.full(len(cohort.clients), np.nan))
+
+    def _fall_back(self) -> None:
+        """Go on with the dead zone, for clients that report no losses by class."""
+        self.scaler, self._law_name = self._fallback(), "deadzone"
 
     def _nobody(self, cohort: Cohort) -> Cohort:
         """Leave out a whole cohort that stopped to report losses by class."""

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("workload", nargs="*", metavar="WORKLOAD", help="softmax-100, mlp-10 ...")
     parser.add_argument("--quick", action="store_true", help="softmax-100 alone")
     parser.add_argument("--executor", default="auto")
-    parser.add_argument("--law", default="uniform", help="deadzone is the default of FedRMS")
+    parser.add_argument("--law", default="uniform", help="excess is the default of FedRMS")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--functions", action="store_true", help="by function, not by file")
     parser.add_argument("--least", type=float, default=0.01, help="smaller shares are one row")

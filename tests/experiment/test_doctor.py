@@ -49,7 +49,9 @@ def test_a_run_in_numbers():
 def test_steps_that_are_given_and_examples_kept_out_are_counted():
     given = parts_of(*FEW, "client.steps=7")
     assert run_size(given, 4, 1).steps_median == 7
-    kept = parts_of(*FEW, "strategy.statistic=holdout", "client.batch_size=1")
+    kept = parts_of(
+        *FEW, "strategy=fedrms_deadzone", "strategy.statistic=holdout", "client.batch_size=1"
+    )
     assert kept.side.federation.sizes.tolist() == [336] * 4
     assert run_size(kept, 4, 1).steps_max == 336 - 67  # client.holdout_fraction=0.2
 

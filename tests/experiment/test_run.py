@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 import fedrms
 from fedrms.errors import ConfigError, RunError
+from fedrms.server.excess_scaler import OPTIONS
 
 SMALL = ["rounds=2", "client.epochs=1"]
 
@@ -43,7 +44,7 @@ def test_a_run_leaves_every_file_with_the_documented_columns(tmp_path):
 
 
 def test_what_the_tables_say_about_a_client_hangs_together(tmp_path):
-    clients = fedrms.run(SMALL, folder=tmp_path).clients
+    clients = fedrms.run([*SMALL, "strategy=fedrms_deadzone"], folder=tmp_path).clients
 
     second = clients.loss_mean**2 + clients.loss_variance
     np.testing.assert_allclose(clients.loss_second_moment, second, rtol=1e-9)
@@ -53,6 +54,22 @@ def test_what_the_tables_say_about_a_client_hangs_together(tmp_path):
     np.testing.assert_allclose(last.weight.sum(), 1.0)
     expected = last.num_examples * last.scale
     np.testing.assert_allclose(last.weight, expected / expected.sum())
+
+
+def test_the_noise_of_the_law_excess_is_a_clients_share_above_the_clean_ones(tmp_path):
+    clients = fedrms.run(SMALL, folder=tmp_path).clients
+
+    share = clients.groupby("client").statistic.apply(
+        lambda s: 0.9 * 0.1 * s.iloc[0] + 0.1 * s.iloc[1]
+    )
+    last = clients[clients["round"] == 2].set_index("client")
+    np.testing.assert_allclose(last.ema, share)
+    corrected = share / (1 - 0.9**2)
+    above = corrected - np.quantile(corrected, OPTIONS["clean_share"])
+    np.testing.assert_allclose(last.rms, np.maximum(above, 0.0), atol=1e-12)
+    assert 0 < last.rms.max() < 1.5
+    weight = last.num_examples * last.scale
+    np.testing.assert_allclose(last.weight, weight / weight.sum())
 
 
 def test_a_clients_share_in_the_objective_is_that_of_its_weights_so_far(tmp_path):
@@ -110,11 +127,14 @@ def test_strategies_share_partition_noise_model_and_batches(tmp_path):
     """Only then is a difference between two strategies paired."""
     runs = [
         fedrms.run([*SMALL, "rounds=1", f"strategy={name}"], folder=tmp_path / name)
-        for name in ("fedavg", "fedrms", "fedmedian")
+        for name in ("fedavg", "fedrms", "fedrms_deadzone", "fedmedian")
     ]
-    columns = ["num_examples", "true_noise", "loss_second_moment", "update_norm"]
+    columns = ["num_examples", "true_noise", "update_norm"]
     for other in runs[1:]:
         pd.testing.assert_frame_equal(runs[0].clients[columns], other.clients[columns])
+    losses = [run.clients.loss_second_moment for run in runs]
+    for place in (2, 3):  # fedrms reports losses of the received model, the others while training
+        pd.testing.assert_series_equal(losses[0], losses[place])
 
 
 def test_flowers_own_fedavg_gives_the_model_that_ours_gives(tmp_path):

@@ -37,7 +37,8 @@ def test_fedcorrs_clients_and_noise(tmp_path):
 
 
 def test_a_cumulative_memory_is_the_mean_of_a_clients_statistics(tmp_path):
-    clients = fedrms.run([*SMALL, "strategy.memory=cumulative"], folder=tmp_path).clients
+    setting = ["strategy=fedrms_deadzone", "strategy.memory=cumulative"]
+    clients = fedrms.run([*SMALL, *setting], folder=tmp_path).clients
     mean = clients.groupby("client").statistic.mean()
     last = clients[clients["round"] == 2].set_index("client")
     np.testing.assert_allclose(last.ema, mean)
