@@ -70,8 +70,8 @@ def read_class_losses(cohort: Cohort) -> tuple[Cohort, ClassLosses | None]:
         for column in ("mean", "variance"):
             wrong |= held & ~np.isfinite(table[column])
         wrong |= held & ((table["variance"] < 0) | (table["chance"] < 0))
-    valid: np.ndarray = ~wrong.any(axis=1) & held.any(axis=1)
-    knows: np.ndarray = valid & ~(held & ~np.isfinite(table["chance"])).any(axis=1)
+    valid = np.asarray(~wrong.any(axis=1) & held.any(axis=1))
+    knows = np.asarray(valid & ~(held & ~np.isfinite(table["chance"])).any(axis=1))
     by_chance = 2 * knows.sum() > valid.sum()
     valid = knows if by_chance else valid
     reasons = {

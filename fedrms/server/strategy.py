@@ -423,6 +423,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             cohort = having(cohort, required, type(self).__name__, "strategy")
         if isinstance(self.scaler, ExcessScaler) and cohort.clients:
             cohort, losses = read_class_losses(cohort)
+            if losses is not None and not cohort.clients:
+                return cohort, np.zeros(0)
             if losses is not None:
                 self._evidence = self.scaler.measure(cohort.clients, losses)
                 return cohort, self._evidence.share

@@ -1,0 +1,116 @@
+"""How losses by class are read from a cohort's metrics."""
+
+import numpy as np
+import pytest
+import torch
+
+from fedrms.server.class_losses import by_class, class_key, read_class_losses
+from fedrms.server.cohort import Cohort
+
+NAN = float("nan")
+
+
+def cohort_of(**columns) -> Cohort:
+    """A cohort of one parameter; ``count=[[1, 2], [3, 4]]`` is by client and class."""
+    metrics = {"num-examples": np.ones(len(columns["count"]))}
+    for name, rows in columns.items():
+        for label, column in enumerate(np.array(rows, float).T):
+            metrics[class_key(name, label)] = column
+    clients = len(columns["count"])
+    return Cohort(list(range(clients)), torch.zeros(clients, 1), metrics)
+
+
+GOOD = {
+    "count": [[2, 3], [4, 0], [1, 1]],
+    "mean": [[0.5, 0.1], [0.2, NAN], [0.3, 0.3]],
+    "variance": [[1, 2], [3, NAN], [0, 0]],
+    "chance": [[5, 6], [7, NAN], [8, 9]],
+}
+
+
+def changed(column: str, client: int, label: int, value: float) -> Cohort:
+    cohort = cohort_of(**GOOD)
+    cohort.metrics[class_key(column, label)][client] = value
+    return cohort
+
+
+def test_each_column_is_by_client_and_class_and_zero_where_there_is_no_example() -> None:
+    cohort, losses = read_class_losses(cohort_of(**GOOD))
+    assert losses is not None
+    assert cohort.clients == [0, 1, 2]
+    assert losses.count.tolist() == [[2, 3], [4, 0], [1, 1]]
+    assert losses.mean.tolist() == [[0.5, 0.1], [0.2, 0], [0.3, 0.3]]
+    assert losses.variance.tolist() == [[1, 2], [3, 0], [0, 0]]
+    assert losses.chance is not None
+    assert losses.chance.tolist() == [[5, 6], [7, 0], [8, 9]]
+
+
+def test_more_than_nine_classes_are_read_in_their_order() -> None:
+    count = [list(range(1, 13))]
+    _, losses = read_class_losses(cohort_of(count=count, mean=count, variance=count))
+    assert losses is not None
+    assert losses.mean.tolist() == count
+
+
+def test_without_any_there_are_none() -> None:
+    cohort = Cohort([0], torch.zeros(1, 1), {"loss-mean": np.ones(1)})
+    assert read_class_losses(cohort) == (cohort, None)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *(("count", -1.0), ("count", np.inf), ("mean", NAN), ("mean", np.inf)),
+        *(("variance", NAN), ("variance", -0.1), ("chance", -0.1), ("chance", NAN)),
+    ],
+)
+def test_a_client_with_numbers_that_cannot_be_is_left_out_with_the_reason(column, value) -> None:
+    cohort, losses = read_class_losses(changed(column, 2, 1, value))
+    assert losses is not None
+    assert cohort.clients == [0, 1]
+    assert "not finite or negative" in cohort.failures[2]
+    assert losses.count.tolist() == [[2, 3], [4, 0]]
+    assert losses.chance is not None
+
+
+@pytest.mark.parametrize("count", [0.0, NAN])
+def test_a_client_without_any_example_is_left_out(count) -> None:
+    cohort = changed("count", 2, 1, count)
+    cohort.metrics[class_key("count", 0)][2] = count
+    assert read_class_losses(cohort)[0].clients == [0, 1]
+
+
+def test_a_class_that_a_client_does_not_name_is_one_it_does_not_hold() -> None:
+    cohort, losses = read_class_losses(changed("count", 2, 1, NAN))
+    assert cohort.clients == [0, 1, 2]
+    assert losses is not None
+    assert losses.count[2].tolist() == [1, 0]
+
+
+def test_nobody_makes_others_look_wrong_by_naming_one_class_more() -> None:
+    cohort = cohort_of(**GOOD)
+    for column in GOOD:
+        cohort.metrics[class_key(column, 2)] = np.array([NAN, NAN, 1.0])
+    assert read_class_losses(cohort)[0].clients == [0, 1, 2]
+
+
+def test_where_the_fewer_know_a_chance_loss_it_is_not_read() -> None:
+    cohort = cohort_of(**GOOD)
+    for label in (0, 1):
+        cohort.metrics[class_key("chance", label)][:2] = NAN
+    kept, losses = read_class_losses(cohort)
+    assert kept.clients == [0, 1, 2]
+    assert losses is not None
+    assert losses.chance is None
+
+
+def test_a_task_without_chance_losses_has_none() -> None:
+    columns = {name: GOOD[name] for name in ("count", "mean", "variance")}
+    _, losses = read_class_losses(cohort_of(**columns))
+    assert losses is not None
+    assert losses.chance is None
+
+
+def test_which_metrics_are_by_class() -> None:
+    assert by_class(class_key("mean", 3))
+    assert not any(map(by_class, ("loss-mean", "loss-second-moment", "num-examples")))
