@@ -18,6 +18,7 @@ from fedrms.engines import VectorGrid
 from fedrms.engines.misreports import Misreports, about_losses
 from fedrms.engines.observed import Observation, ObservedGrid
 from fedrms.engines.replies import CohortReplies
+from fedrms.server.class_losses import class_key
 from fedrms.server.cohort import Layout, read_replies
 from fedrms.server.row_blocks import RowBlocks
 
@@ -85,6 +86,26 @@ def test_what_is_about_losses():
     assert all(about_losses(key) for key in told)
     kept = ["update-norm", "num-examples", "steps", "statistic-fallback"]
     assert not any(about_losses(key) for key in kept)
+
+
+@pytest.mark.parametrize(("loss", "factor"), [("zero", 0.0), ("tiny", 0.01)])
+def test_counts_of_examples_beside_the_losses_of_a_class_stay_true(parts, loss, factor):
+    """A claim of no examples would be no lie that a strategy could be tested by."""
+    told = {
+        class_key("count", 2): np.array([4.0, 5.0]),
+        class_key("mean", 2): np.array([2.0, 3.0]),
+        class_key("chance", 2): np.array([6.0, 7.0]),
+    }
+    claimed = misreports(parts, loss=loss).claims(told, np.array([0, 1]), 1)
+    assert claimed[class_key("count", 2)].tolist() == [4.0, 5.0]
+    assert claimed[class_key("mean", 2)] == pytest.approx([2.0, 3.0 * factor])
+    assert claimed[class_key("chance", 2)] == pytest.approx([6.0, 7.0 * factor])
+
+
+def test_who_copies_losses_by_class_copies_the_counts_that_go_with_them(parts):
+    told = {class_key("count", 0): np.array([4.0, 5.0])}
+    claimed = misreports(parts, loss="copy_clean").claims(told, np.array([0, 1]), 1)
+    assert claimed[class_key("count", 0)].tolist() == [4.0, 4.0]
 
 
 @GRIDS

@@ -29,8 +29,9 @@ from fedrms.client import LocalSettings
 from fedrms.client.schedule import drops_out
 from fedrms.engines import VectorGrid
 from fedrms.server import FedRMS
+from fedrms.server.excess_scaler import ExcessScaler
 
-from ..client.by_hand import federation, problem
+from ..client.by_hand import CLASSES, federation, problem
 from .by_hand import AppGrid, arrays_of, run_strategy, train_one_by_one, vector
 
 pytestmark = pytest.mark.usefixtures("untraced")
@@ -245,3 +246,16 @@ def test_failures_are_left_out_by_flowers_fedavg(parts):
     rows, _ = train_one_by_one(task, module, clients, settings, there.tolist())
     share = SHARE[there] / SHARE[there].sum()
     np.testing.assert_allclose(vector(result.arrays), share @ rows, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("memory", [None, 400], ids=["whole", "in groups on disk"])
+def test_the_law_excess_gives_the_same_on_stacked_replies_and_on_single_messages(memory, parts):
+    ours, theirs = (FedRMS(num_classes=CLASSES, identify="query") for _ in range(2))
+    stacked = run_strategy(ours, VectorGrid(*parts, memory=memory), parts[1], SETTINGS, rounds=3)
+    single = run_strategy(theirs, AppGrid(*parts), parts[1], SETTINGS, rounds=3)
+    np.testing.assert_allclose(vector(stacked.arrays), vector(single.arrays), rtol=0, atol=1e-5)
+    for name in ("statistic", "ema", "rms", "scale", "weight"):
+        both = [strategy.diagnostics.columns[name] for strategy in (ours, theirs)]
+        np.testing.assert_allclose(*both, rtol=1e-3, atol=1e-5, err_msg=name)
+    assert isinstance(ours.scaler, ExcessScaler)
+    assert np.ptp(ours.diagnostics.columns["scale"]) > 0.01

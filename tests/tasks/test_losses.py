@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from fedrms.tasks import Classification, Regression, Task
+from fedrms.tasks import Classification, KnowsChance, Regression, Task
 from fedrms.tasks.models import MLP, Linear
 
 
@@ -71,6 +71,24 @@ def test_a_cross_entropy_by_hand():
     scores = torch.tensor([[1.0, 3.0], [1.0, 3.0]]).log()
     losses = task.losses(lambda params, x: scores, {}, batch)
     torch.testing.assert_close(losses, torch.tensor([4.0, 4.0 / 3.0]).log())
+
+
+def test_a_chance_loss_is_the_mean_cross_entropy_of_the_other_labels():
+    task, module = classification(), MLP((4,), 3, hidden=5)
+    batch = examples(task)
+    params = dict(module.named_parameters())
+    losses, chance = task.chance_losses(as_pure(module), params, batch)
+    torch.testing.assert_close(losses, task.losses(as_pure(module), params, batch))
+    others = [
+        functional.cross_entropy(module(batch["x"]), (batch["y"] + shift) % 3, reduction="none")
+        for shift in (1, 2)
+    ]
+    torch.testing.assert_close(chance, (others[0] + others[1]) / 2)
+
+
+def test_classification_alone_knows_what_chance_loses():
+    assert isinstance(classification(), KnowsChance)
+    assert not isinstance(regression(), KnowsChance)
 
 
 def test_regression_loses_the_squared_error_of_each_example():

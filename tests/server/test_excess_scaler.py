@@ -1,0 +1,236 @@
+"""The law ``excess`` over rounds, with options by hand; the defaults are read where they are."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedrms.errors import ConfigError
+from fedrms.server.class_losses import ClassLosses
+from fedrms.server.excess import Evidence
+from fedrms.server.excess_scaler import OPTIONS, ExcessScaler
+
+from .by_hand import quickly
+
+BY_HAND: dict[str, float] = {
+    **{"bias": 0.4, "slack": 0.1, "clean_share": 0.25},
+    **{"reference": 0.5, "margin": 1.0, "tilt": 1.0},
+}
+FIVE = np.full(5, 10.0)
+
+
+def evidence(share: Any, error: Any = 0.0, misfit: Any = 0.0, hardness: Any = 1.0) -> Evidence:
+    share = np.array(share, float)
+    columns = [np.broadcast_to(np.array(c, float), share.shape) for c in (error, misfit, hardness)]
+    return Evidence(share, *columns, np.ones(len(share), bool), True)
+
+
+def losses_of(mean: Any, variance: Any = None, chance: Any = None, count: Any = 10) -> ClassLosses:
+    mean = np.array(mean, float)
+    return ClassLosses(
+        np.broadcast_to(np.array(count, float), mean.shape),
+        mean,
+        np.zeros_like(mean) if variance is None else np.array(variance, float),
+        None if chance is None else np.broadcast_to(np.array(chance, float), mean.shape),
+    )
+
+
+def play(scaler: ExcessScaler, losses: ClassLosses, server_round: int = 1, clients: Any = None):
+    clients = list(range(len(losses.mean))) if clients is None else clients
+    found = scaler.measure(clients, losses)
+    return scaler.update(server_round, clients, found, losses.count.sum(axis=1))
+
+
+def test_two_rounds_by_hand() -> None:
+    scaler = ExcessScaler(0.5, **BY_HAND)
+    first = scaler.update(
+        *(1, [0, 1, 2, 3, 4]),
+        evidence([0.0, 0.1, 0.1, 0.5, 0.9], 0.05, 0.2, [1.0, 1.0, 2.0, 1.0, 0.5]),
+        FIVE,
+    )
+    # rho_0, the second of five, is .1; eps is .4 / 5 + .1 * .2 = .1.
+    assert first.ema == pytest.approx([0.0, 0.05, 0.05, 0.25, 0.45])
+    assert first.rms == pytest.approx([0.0, 0.0, 0.0, 0.4, 0.8])
+    assert first.scale == pytest.approx([1.0, 1.0, 2.0, 0.1 / 0.45, 0.1 / 0.85 * 0.5])
+
+    # Clients 3 and 4 alone: averages (.25/2 + 0) / .75 and (.45/2 + .45) / .75; rho_0 stays .1.
+    second = scaler.update(2, [3, 4], evidence([0.0, 0.9], [0.05, 0.05], [0.2, 0.2]), FIVE[:2])
+    assert second.ema == pytest.approx([0.125, 0.675])
+    assert second.rms == pytest.approx([0.125 / 0.75 - 0.1, 0.9 - 0.1])
+    eps = 0.4 / 2 + 0.02
+    above = 0.125 / 0.75 - 0.1 - 0.05
+    hardness = (0.5 * 0.5 * 0.5 + 0.5 * 1.0) / 0.75
+    assert second.scale == pytest.approx([eps / (eps + above), eps / (eps + 0.75) * hardness])
+    assert scaler.rms() == pytest.approx({0: 0, 1: 0, 2: 0, 3: 0.125 / 0.75 - 0.1, 4: 0.8})
+
+
+def test_a_larger_cohort_gives_noisy_clients_up_sooner() -> None:
+    """At an excess of bias / clients a client counts half: bias against variance."""
+    for clients in (10, 40):
+        scaler = ExcessScaler(**{**BY_HAND, "slack": 0.0, "tilt": 0.0})
+        share = np.zeros(clients)
+        share[-1] = 0.4 / clients
+        scales = scaler.update(1, list(range(clients)), evidence(share), np.full(clients, 7.0))
+        assert scales.scale[-1] == pytest.approx(0.5)
+
+
+def test_the_size_of_a_cohort_is_its_effective_one() -> None:
+    scaler = ExcessScaler(**{**BY_HAND, "slack": 0.0, "tilt": 0.0})
+    examples = np.array([30.0, 10.0, 10.0])  # (sum n)^2 / sum n^2 = 2500 / 1100
+    share = [0.0, 0.0, 0.4 * 1100 / 2500]
+    assert scaler.update(1, [0, 1, 2], evidence(share), examples).scale[2] == pytest.approx(0.5)
+
+
+def test_an_excess_within_its_margin_of_error_is_forgiven() -> None:
+    scaler = ExcessScaler(**{**BY_HAND, "margin": 2.0})
+    share, error = [0.0, 0.0, 0.0, 0.3, 0.3], [0.0, 0.0, 0.0, 0.15, 0.1]
+    scale = scaler.update(1, list(range(5)), evidence(share, error), FIVE).scale
+    assert scale[3] == 1.0
+    assert scale[4] == pytest.approx(0.08 / 0.18)
+
+
+def test_the_next_rounds_scale_of_a_client_never_seen_is_one() -> None:
+    scaler = ExcessScaler(**BY_HAND)
+    assert scaler.scale_of([5, "x"]).tolist() == [1.0, 1.0]
+    given = scaler.update(1, [0, 1, 2, 3, 4], evidence([0, 0, 0, 0, 0.5]), FIVE).scale
+    assert scaler.scale_of([4, "x", 0]) == pytest.approx([given[4], 1.0, given[0]])
+
+
+@pytest.mark.parametrize(("reference", "loss"), [(0.4, 3.0), (0.5, 5.0)])
+def test_a_new_client_sways_the_reference_as_known_ones_of_its_cohort_do_on_average(
+    reference: float, loss: float
+) -> None:
+    scaler = ExcessScaler(**{**BY_HAND, "slack": 0.0, "tilt": 0.0, "reference": reference})
+    play(scaler, losses_of([[1.0], [1.0], [1.0], [1.0], [5.0]], chance=10))
+    assert scaler.scale_of([0, 4]) == pytest.approx([1.0, 0.08 / (0.08 + 0.4)])
+    # Losses 1, 3, 5 weigh 1/6, their mean 7/12, and 1: up to 3 it is .75 of 1.75, or .43.
+    found = scaler.measure([0, 4, 9], losses_of([[5.0], [1.0], [3.0]], chance=10))
+    assert found.share == pytest.approx((np.array([5.0, 1.0, 3.0]) - loss) / 10)
+
+
+def test_in_warm_up_everyone_keeps_one_while_the_estimates_gather() -> None:
+    scaler = ExcessScaler(warmup=2, **BY_HAND)
+    for server_round in (1, 2):
+        told = scaler.update(
+            server_round, list(range(5)), evidence([0, 0, 0, 0, 1], hardness=2), FIVE
+        )
+        assert told.scale.tolist() == [1.0] * 5
+        assert told.rms[4] == pytest.approx(1.0)
+        assert scaler.scale_of([4])[0] == pytest.approx(
+            1.0 if server_round < 2 else 0.08 / 1.08 * 2
+        )
+    told = scaler.update(3, list(range(5)), evidence([0, 0, 0, 0, 1]), FIVE)
+    assert told.scale[4] < 0.5
+
+
+def random_losses(draw: np.random.Generator, clients: int) -> ClassLosses:
+    mean = draw.random((clients, 3)) + 0.01
+    return losses_of(
+        mean, mean**2, 3 + draw.random((clients, 3)), draw.integers(1, 9, (clients, 3))
+    )
+
+
+def test_a_checkpoint_goes_on_to_the_bit() -> None:
+    draw = np.random.default_rng(0)
+    first = ExcessScaler(staleness=0.2)
+    for server_round in range(1, 4):
+        play(first, random_losses(draw, 5), server_round, draw.permutation(12)[:5].tolist())
+    second = ExcessScaler(staleness=0.2)
+    second.load_state_dict(first.state_dict())
+    assert first.scale_of(range(12)).tobytes() == second.scale_of(range(12)).tobytes()
+    losses, clients = random_losses(draw, 6), [40, 1, 3, 5, 7, 9]
+    one, other = (play(scaler, losses, 5, clients) for scaler in (first, second))
+    for name in ("ema", "rms", "scale"):
+        assert getattr(one, name).tobytes() == getattr(other, name).tobytes()
+
+
+@quickly
+@given(seed=st.integers(0, 999))
+def test_the_order_of_clients_does_not_matter(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    losses, order = random_losses(draw, 7), draw.permutation(7)
+    turned = ClassLosses(*(part[order] for part in vars(losses).values()))
+    here, there = ExcessScaler(), ExcessScaler()
+    for server_round in (1, 2):
+        one = play(here, losses, server_round)
+        other = play(there, turned, server_round, order.tolist())
+        np.testing.assert_allclose(other.scale, one.scale[order], rtol=1e-9)
+
+
+def test_without_a_chance_loss_the_scale_is_expected_over_observed_loss() -> None:
+    """In regression: for Gaussian noise the mean squared loss is its variance."""
+    options = {**OPTIONS, "reference": 0.5, "clean_share": 0.25, "margin": 0.0, "tilt": 0.0}
+    mean = np.array([[2.0], [2.0], [2.0], [5.0], [40.0]])
+    scale = play(ExcessScaler(**options), losses_of(mean)).scale
+    assert scale == pytest.approx((2.0 / mean)[:, 0])
+
+
+@quickly
+@given(seed=st.integers(0, 999), rounds=st.integers(1, 4))
+def test_nobody_gets_more_than_its_hardness_to_the_power_of_the_tilt(seed, rounds) -> None:
+    draw = np.random.default_rng(seed)
+    scaler = ExcessScaler(0.0)
+    for server_round in range(1, rounds + 1):
+        losses = random_losses(draw, 6)
+        found = scaler.measure(list(range(6)), losses)
+        scales = scaler.update(server_round, list(range(6)), found, losses.count.sum(axis=1))
+        bound = found.hardness ** OPTIONS["tilt"]
+        assert (scales.scale <= bound * (1 + 1e-12)).all()
+        assert (scales.scale > 0).all()
+
+
+@pytest.mark.parametrize("claim", [0.0, 1e-6, 0.5], ids=["zero", "next to nothing", "half"])
+def test_a_liar_with_less_loss_than_clean_clients_gets_no_more_than_they_get(claim: float) -> None:
+    """Six clean clients, three noisy ones, one liar: fewer than clean_share of all."""
+    mean = np.array([1.0] * 6 + [4.0] * 3 + [claim])[:, None]
+    scaler = ExcessScaler()
+    for server_round in (1, 2, 3):
+        scale = play(scaler, losses_of(mean, chance=np.maximum(mean, 8)), server_round).scale
+        assert scale[9] <= scale[:6].max() * (1 + 1e-9)
+        assert scale[:6] == pytest.approx(np.ones(6))
+        assert scale[6:9].max() < 0.5
+
+
+def test_who_claims_no_loss_at_all_leaves_no_estimate() -> None:
+    scaler = ExcessScaler()
+    scales = play(scaler, losses_of([[1.0], [1.0], [0.0]], chance=8))
+    assert (scales.ema[2], scales.rms[2], scales.scale[2]) == (0.0, 0.0, 1.0)
+    assert set(scaler.rms()) == {0, 1}
+
+
+def test_a_round_in_which_all_claim_no_loss_is_plain_averaging() -> None:
+    scaler = ExcessScaler()
+    assert play(scaler, losses_of([[0.0], [0.0]], chance=8)).scale.tolist() == [1.0, 1.0]
+    assert scaler.rms() == {}
+    assert scaler.scale_of([0, 1]).tolist() == [1.0, 1.0]
+
+
+def test_clean_clients_alone_keep_the_weights_of_fedavg_but_for_the_tilt() -> None:
+    """Same losses by class, however unequal their class mixes: no noise is seen."""
+    draw = np.random.default_rng(3)
+    count = draw.integers(0, 40, (12, 4)) + np.eye(12, 4)
+    losses = losses_of(np.tile([0.1, 0.5, 1.0, 2.0], (12, 1)), chance=6, count=count)
+    assert play(ExcessScaler(tilt=0.0), losses).scale == pytest.approx(np.ones(12))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"threshold": 1.5}, {"bias": 0.0}, {"bias": -1.0}, {"margin": float("nan")}),
+        *({"clean_share": 1.5}, {"reference": 0.0}, {"tilt": "much"}, {"slack": True}),
+    ],
+    ids=str,
+)
+def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ExcessScaler(**wrong)
+    assert caught.value.key == f"strategy.law_options.{next(iter(wrong))}"
+    assert caught.value.remedy
+
+
+def test_a_warm_up_of_less_than_no_rounds_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        ExcessScaler(warmup=-1)
+    assert caught.value.key == "strategy.warmup"
