@@ -65,7 +65,9 @@ def class_losses(
 
     What an existing Flower ``ClientApp`` for classification adds, before it trains::
 
-        scores = torch.cat([model(x) for x, _ in loader])     # of the received model
+        with torch.no_grad():                                 # the model as it was received
+            batches = [(model(x), y) for x, y in train_loader]
+        scores, labels = (torch.cat(part) for part in zip(*batches))
         metrics.update(class_losses(scores, labels))
 
     Parameters

@@ -65,7 +65,8 @@ class LocalSettings:
     min_work : float
         A straggler does a share of its steps drawn uniformly from [min_work, 1).
     class_losses : int
-        Of this many classes, report the mean loss each at the received model; 0 means none.
+        Report the losses of the received model by so many classes; 1 takes all examples as
+        one class, 0 means none.
     gradient_decay : float
         beta_2 of the running mean of squared mini-batch gradients, as Adam keeps it
         (arXiv:1412.6980), that is returned beside the model; 0 means none.

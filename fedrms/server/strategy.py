@@ -51,8 +51,9 @@ class Diagnostics:
     clients : list
         ``[cohort]`` ids whose updates were combined.
     columns : mapping
-        ``statistic`` (loss squared), ``ema``, ``rms`` (loss), ``scale`` and ``weight``
-        (the share of the combined update), each ``[cohort]``.
+        ``statistic``, ``ema`` and ``rms`` (shares of the chance loss under the law ``excess``;
+        loss squared, loss squared and loss under the others), ``scale`` and ``weight`` (the
+        share of the combined update), each ``[cohort]``.
     failures : mapping
         Reason by client id of those left out.
     lr : float
@@ -69,9 +70,8 @@ class Diagnostics:
 class FedRMS(Strategy):
     """Scale each client's update by the inverse root of an average of its loss noise.
 
-    Drop-in for Flower's ``FedAvg`` where clients add ``loss_moments(losses)`` to their
-    metrics. Defaults leave clean federations alone and pull noisy clients down as inverse
-    variance.
+    Drop-in for Flower's ``FedAvg`` where clients add ``class_losses(scores, labels)`` of the
+    model they received to their metrics, or ``loss_moments(losses)``.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     Attributes
     ----------
-    scaler : ClientScaler
+    scaler : ExcessScaler or ClientScaler
         The estimates of every client.
     diagnostics : Diagnostics or None
         What was done with each client in the latest round.

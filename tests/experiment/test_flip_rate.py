@@ -7,15 +7,17 @@ import fedrms
 
 ALIKE = [
     *("data=population", "clients=10", "rounds=30", "client.lr=0.5", "fairness=none"),
-    *("data.alpha=0", "data.beta=0", "noise.fraction=0.5"),
+    *("data.alpha=0", "data.beta=0"),
     *("data.median_examples=1000", "data.max_examples=1000", "data.size_spread=0"),
 ]
-"""Clients of a thousand examples of one concept, half of which have 30 to 80 % wrong labels."""
+"""Clients of a thousand examples of one concept."""
+HALF = "noise.fraction=0.5"
+"""Each is noisy with this probability: 30 to 80 % of its labels are then wrong."""
 
 
 @pytest.mark.parametrize("seed", [0, 2])
 def test_the_noise_estimate_becomes_the_flip_rate_of_every_client(seed, tmp_path):
-    clients = fedrms.run([*ALIKE, f"seed={seed}"], folder=tmp_path).clients
+    clients = fedrms.run([*ALIKE, HALF, f"seed={seed}"], folder=tmp_path).clients
     error = (clients.rms - clients.true_noise).abs().groupby(clients["round"]).max()
     assert error[30] < 0.08
     # It is learned: a model at random loses alike on right and wrong labels.
