@@ -48,14 +48,24 @@ class ClassLosses:
     chance: np.ndarray | None
 
 
-def read_class_losses(cohort: Cohort) -> tuple[Cohort, ClassLosses | None]:
+def read_class_losses(
+    cohort: Cohort, weighted_by: str = "num-examples"
+) -> tuple[Cohort, ClassLosses | None]:
     """Return the losses by class of those who report them, or None if nobody does.
 
     Clients whose numbers cannot be true (not finite, negative counts, variances or chance losses,
     no example at all) are left out of the cohort, with the reason. A class whose count a client
     does not name is one that it does not hold, so that no client can make others look wrong by
     naming more classes. Where only some know a chance loss, the majority decides: the others are
-    left out, or theirs is not read.
+    left out, or theirs is not read. Counts that add up to more than a client's number of examples
+    are brought down to it.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The round's replies.
+    weighted_by : str
+        Metric that holds the number of examples.
     """
     classes = 0
     while class_key("count", classes) in cohort.metrics:
@@ -81,6 +91,8 @@ def read_class_losses(cohort: Cohort) -> tuple[Cohort, ClassLosses | None]:
     }
     cohort = cohort.keep(valid, reasons)
     count, held = count[valid], held[valid]
+    examples = cohort.metrics.get(weighted_by, np.full(len(count), np.inf))
+    count = count * np.minimum(1.0, examples / count.sum(axis=1))[:, None]
     mean, variance, chance = (np.where(held, table[c][valid], 0.0) for c in COLUMNS[1:])
     return cohort, ClassLosses(count, mean, variance, chance if by_chance else None)
 

@@ -72,9 +72,7 @@ def measure(losses: ClassLosses, trust: np.ndarray, quantile: float) -> Evidence
     expected = count @ reference
     unit = expected
     if losses.chance is not None:
-        told = claims_noise[:, None] * count
-        level = (told * losses.chance).sum(axis=0) / np.maximum(told.sum(axis=0), 1.0)
-        unit = count @ level
+        unit = count @ weighted_quantiles(losses.chance, weights, 0.5)
     unit = np.maximum(unit, np.finfo(np.float64).tiny)
     error = np.sqrt((count * losses.variance).sum(axis=1)) / unit
     each = expected / examples

@@ -71,7 +71,7 @@ class ExcessScaler:
 
     def __init__(
         self,
-        decay: float = 0.9,
+        decay: float = 0.5,
         *,
         bias_correction: bool = True,
         staleness: float = 0.0,

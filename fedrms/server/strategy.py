@@ -94,7 +94,10 @@ class FedRMS(Strategy):
     num_classes : int, optional
         Classes by which the law ``excess`` asks fedrms clients for losses; the simulator sets
         it. None asks for the losses of all examples together, as in regression.
-    decay, bias_correction, staleness, warmup, memory
+    decay : float, optional
+        beta: how much of a client's past is kept each round. By default 0.5 for ``excess``,
+        whose statistic is steady, so that it follows noise that moves; 0.9 for the others.
+    bias_correction, staleness, warmup, memory
         See :class:`ClientScaler`.
     apply_to : str (default: "update")
         ``update`` scales what a client sends; ``local_lr`` sends the scale to the client,
@@ -146,7 +149,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         law: str | Law = "excess",
         law_options: Mapping[str, Any] | None = None,
         num_classes: int | None = None,
-        decay: float = 0.9,
+        decay: float | None = None,
         bias_correction: bool = True,
         staleness: float = 0.0,
         warmup: int = 0,
@@ -183,6 +186,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             "warmup": warmup,
             "memory": memory,
         }
+        if decay is None:
+            decay = 0.5 if law == "excess" else 0.9
         self.statistic = statistic or ("incoming" if law == "excess" else "prequential")
         if law == "excess" and self.statistic != "incoming":
             raise ConfigError(
@@ -198,7 +203,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             self.scaler = ExcessScaler(decay, **memory_options, **dict(law_options or {}))
         else:
             self.scaler = ClientScaler(decay, law, law_options, **memory_options)
-        self._fallback = functools.partial(ClientScaler, decay, "deadzone", **memory_options)
+        self._fallback = functools.partial(ClientScaler, 0.9, "deadzone", **memory_options)
         self._evidence: Evidence | None = None
         self.aggregation = Aggregation(
             normalize=normalize,
@@ -422,7 +427,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         for required in self.required_metrics:
             cohort = having(cohort, required, type(self).__name__, "strategy")
         if isinstance(self.scaler, ExcessScaler) and cohort.clients:
-            cohort, losses = read_class_losses(cohort)
+            cohort, losses = read_class_losses(cohort, self.weighted_by_key)
             if losses is not None and not cohort.clients:
                 return cohort, np.zeros(0)
             if losses is not None:
