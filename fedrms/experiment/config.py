@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,13 +56,35 @@ def explain(error: BaseException, overrides: Sequence[str]) -> ConfigError:
 
 
 def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config node as plain resolved Python values, without its Hydra entry."""
+    """Return a config node as plain resolved Python values, without its Hydra entry.
+
+    Raises
+    ------
+    ConfigError
+        If a value refers to an environment variable that is not set.
+    """
     if not isinstance(config, DictConfig):
         return dict(config)
     keys = [str(key) for key in config if key != "hydra"]
-    values = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
+    try:
+        values = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
+    except OmegaConfBaseException as error:
+        raise _unresolved(error) from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def _unresolved(error: OmegaConfBaseException) -> ConfigError:
+    """Turn an error about a reference, such as ``${oc.env:FEDRMS_DATA}``, into one for a person."""
+    key = str(error.full_key or "config")
+    missing = re.search(r"Environment variable '(\w+)' not found", str(error))
+    if missing is None:
+        return ConfigError(key, str(error).splitlines()[0], "mend the reference")
+    name = missing.group(1)
+    remedy = f"export {name}=FOLDER, or set {key}"
+    if name == "FEDRMS_DATA":
+        remedy = f"export FEDRMS_DATA=FOLDER, the one that holds mnist/ and cifar10/, or set {key}"
+    return ConfigError(key, f"the environment variable {name} is not set", remedy)
 
 
 def _all_keys() -> list[str]:

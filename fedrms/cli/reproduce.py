@@ -1,0 +1,151 @@
+"""``fedrms-reproduce``: make a table of results again, from its runs to its page."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedrms.errors import ConfigError, FedRMSError, RunError
+
+if TYPE_CHECKING:
+    from fedrms.reproduce.jobs import Job
+
+BAD_INPUT, FAILED = 2, 1
+"""Exit codes, as those of ``fedrms``."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the ``fedrms-reproduce`` command.
+
+    Exits with 2 where the table cannot be run, with 1 where some of its runs broke, and with
+    130 where it was stopped; finished runs are kept, and the same command goes on from there.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line after the program's name; ``sys.argv`` by default.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(words)
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    try:
+        sys.exit(_reproduce(options))
+    except FedRMSError as error:
+        print(f"fedrms-reproduce: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)
+    except KeyboardInterrupt:
+        print("fedrms-reproduce: stopped; start it again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fedrms-reproduce",
+        description="Run a table (conf/reproduce/TABLE.yaml), every strategy in every scenario on "
+        "every seed, and write its page, figure and data. Runs that are there already, from the "
+        "same configuration and code, are not run again.",
+    )
+    parser.add_argument("table", help="a name under conf/reproduce")
+    parser.add_argument("--quick", action="store_true", help="a look in 3 minutes, on other seeds")
+    parser.add_argument("--scenarios", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--strategies", nargs="+", metavar="ROW", help="only these, and fedavg")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="in place of its own")
+    parser.add_argument("--jobs", type=int, help="worker processes (default: the usable cores)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="where the page goes (default: docs/results for the whole table; below the runs, "
+        "outputs/reproduce, for a part of it or a quick look)",
+    )
+    parser.add_argument(
+        "--runs", type=Path, help="where runs are kept (default: outputs/reproduce/TABLE)"
+    )
+    parser.add_argument("--only-report", action="store_true", help="write from finished runs")
+    return parser
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from fedrms.reproduce.figure import check_matplotlib
+    from fedrms.reproduce.plan import read_plan
+
+    whole = read_plan(options.table)
+    plan = whole.quickened() if options.quick else whole
+    strategies = options.strategies
+    if strategies is not None:
+        strategies = list(dict.fromkeys([plan.baseline, *strategies]))
+    plan = plan.narrow(scenarios=options.scenarios, strategies=strategies, seeds=options.seeds)
+    check_matplotlib()
+    jobs_wanted = _workers(options.jobs)
+
+    from fedrms.reproduce.jobs import list_jobs
+    from fedrms.reproduce.report import write_report
+
+    base = options.runs or Path("outputs") / "reproduce" / plan.name
+    folder = base / ("quick" if options.quick else "full")
+    out = options.out or (Path("docs") / "results" if plan == whole else folder)
+    jobs = list_jobs(plan, folder / "runs")
+    errors = [] if options.only_report else _run(plan.name, jobs, jobs_wanted)
+    try:
+        report = write_report(plan, jobs, out, _command(options), errors)
+    except FileNotFoundError as error:
+        raise RunError(f"{plan.name}: {error}") from error
+    for line in errors:
+        print(f"fedrms-reproduce: {line}", file=sys.stderr)
+    print(f"page: {os.path.relpath(report.page)}")
+    return FAILED if errors else 0
+
+
+def _run(name: str, jobs: Sequence[Job], workers: int) -> list[str]:
+    """Run the jobs that are not there yet, say how it goes, and return what broke."""
+    from fedrms.reproduce.workers import run_jobs
+
+    open_jobs = [job for job in jobs if not job.finished]
+    print(f"{name}: {len(jobs)} runs, {len(jobs) - len(open_jobs)} there already", flush=True)
+    errors = []
+    started = time.monotonic()
+    for done, outcome in enumerate(run_jobs(open_jobs, workers), start=1):
+        left = (time.monotonic() - started) / done * (len(open_jobs) - done)
+        told = outcome.error.splitlines()[0] if outcome.error else f"{outcome.seconds:.1f} s"
+        print(
+            f"[{done}/{len(open_jobs)}] {outcome.job}: {told}; {_duration(left)} to go", flush=True
+        )
+        if outcome.error:
+            errors.append(f"{outcome.job}: {' '.join(outcome.error.split())}")
+    return errors
+
+
+def _workers(wanted: int | None) -> int:
+    if wanted is not None and wanted < 1:
+        raise ConfigError("--jobs", f"is {wanted}", "set 1 or more")
+    from fedrms.experiment.machine import usable_cores
+
+    return wanted or usable_cores()
+
+
+def _command(options: argparse.Namespace) -> str:
+    """Return the command that makes this table, without what does not change its numbers."""
+    words = [f"scripts/reproduce/{options.table}"]
+    if options.quick:
+        words.append("--quick")
+    for flag in ("scenarios", "strategies", "seeds"):
+        values = getattr(options, flag)
+        if values:
+            words += [f"--{flag}", *(shlex.quote(str(value)) for value in values)]
+    return " ".join(words)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""A table's figure: a dot for each paired difference, or curves over rounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pandas as pd
+
+from fedrms.errors import ConfigError
+from fedrms.reproduce.numbers import Numbers
+from fedrms.reproduce.plan import Plan
+from fedrms.reproduce.tidy import Tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PALETTE: Final = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe and Ito (2008), told apart with any colour vision; yellow is left out, for the paper."""
+
+DASHES: Final = ("-", "--", "-.", ":")
+_STYLE: Final[dict[str, Any]] = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+}
+_MOST_PANELS: Final = 4
+
+
+def check_matplotlib() -> None:
+    """Raise ConfigError if the library that draws is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "report", "matplotlib is not installed", "pip install 'fedrms[report]'"
+        ) from error
+
+
+def draw_figure(plan: Plan, tidy: Tidy, numbers: Sequence[Numbers], path: Path) -> str:
+    """Draw the plan's figure to a PNG file, and return what it shows in words."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    shown = plan.figure_strategies or tuple(plan.strategies)
+    draw = _curves if plan.figure == "curves" else _differences
+    with mpl.rc_context(_STYLE):  # type: ignore[arg-type,unused-ignore]
+        figure = draw(plan, tidy, numbers, shown)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150, metadata={"Software": None})
+    return alt_text(plan, numbers)
+
+
+def alt_text(plan: Plan, numbers: Sequence[Numbers]) -> str:
+    """Say in words what the figure shows: how the row in focus and the oracle stand."""
+    kind = {"curves": "Test score by round", "differences": "Differences"}[plan.figure]
+    told = [f"{kind}, {plan.title}, a panel a scenario."]
+    for each in numbers:
+        rows = [row for row in (plan.focus, each.oracle) if row in each.comparison.index]
+        amounts = [f"{row} {_amount(each, str(row))}" for row in rows]
+        told.append(f"{each.scenario}: to {plan.baseline}, {' and '.join(amounts)}.")
+    return " ".join(told).replace("[", "(").replace("]", ")")
+
+
+def _amount(each: Numbers, row: str) -> str:
+    difference = float(each.comparison["difference"][row])
+    if math.isnan(difference):
+        return "unknown"
+    accuracy = each.comparison.attrs["metric"] == "accuracy"
+    return f"{difference * 100:+.2f} pp" if accuracy else f"{difference:+.4g}"
+
+
+def _panels(
+    numbers: Sequence[Numbers], width: float, height: float, *, sharey: bool
+) -> tuple[Figure, Sequence[Axes]]:
+    from matplotlib.figure import Figure
+
+    columns = min(len(numbers), _MOST_PANELS)
+    rows = math.ceil(len(numbers) / columns)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
+    for spare in axes[len(numbers) :]:
+        spare.set_visible(False)
+    return figure, axes[: len(numbers)]
+
+
+def _differences(
+    plan: Plan, tidy: Tidy, numbers: Sequence[Numbers], shown: Sequence[str]
+) -> Figure:
+    """Draw a panel a scenario: each seed's difference to the baseline, and their mean."""
+    rows = [row for row in shown if row != plan.baseline]
+    height = 0.9 + 0.22 * len(rows)
+    figure, axes = _panels(numbers, 2.9, height, sharey=True)
+    for ax, each in zip(axes, numbers, strict=True):
+        paired = _paired(plan, tidy.table, each)
+        ax.axvline(0, color="#767676", linewidth=1)
+        if each.oracle is not None:
+            at = paired[paired["strategy"] == each.oracle]["difference"].mean()
+            ax.axvline(at, color=PALETTE[2], linewidth=1, linestyle="--")
+        for y, row in enumerate(rows):
+            mine = paired[paired["strategy"] == row]["difference"].to_numpy(dtype=float)
+            if not len(mine):
+                continue
+            color = PALETTE[1] if row == plan.focus else PALETTE[0]
+            ax.plot(mine, [y] * len(mine), "o", color=color, alpha=0.4, markersize=3, mew=0)
+            ax.plot(mine.mean(), y, "D", color=color, markersize=5)
+        ax.set_yticks(range(len(rows)), rows)
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.set_title(f"{each.scenario}: {plan.scenarios[each.scenario]}", loc="left", wrap=True)
+        accuracy = each.comparison.attrs["metric"] == "accuracy"
+        unit = "percentage points" if accuracy else each.comparison.attrs["metric"]
+        ax.set_xlabel(f"difference to {plan.baseline}, {unit}")
+    told = "a dot is a seed, a diamond their mean"
+    if any(each.oracle for each in numbers):
+        told += "; dashed, the oracle"
+    figure.supxlabel(told, fontsize=8, color="#555555")
+    return figure
+
+
+def _paired(plan: Plan, table: pd.DataFrame, each: Numbers) -> pd.DataFrame:
+    """Return each run's difference to the baseline's run of the same seed."""
+    here = table[table["scenario"] == each.scenario]
+    base = here[here["strategy"] == plan.baseline].set_index("seed")["final"]
+    unit = 100 if each.comparison.attrs["metric"] == "accuracy" else 1
+    return here.assign(difference=(here["final"] - here["seed"].map(base)) * unit)
+
+
+def _curves(plan: Plan, tidy: Tidy, numbers: Sequence[Numbers], shown: Sequence[str]) -> Figure:
+    """Draw a panel a scenario: the mean test score over seeds by round."""
+    figure, axes = _panels(numbers, 3.6, 2.8, sharey=False)
+    for ax, each in zip(axes, numbers, strict=True):
+        _curve_panel(ax, plan, tidy.curves, each, shown)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _curve_panel(
+    ax: Axes, plan: Plan, curves: pd.DataFrame, each: Numbers, shown: Sequence[str]
+) -> None:
+    accuracy = each.comparison.attrs["metric"] == "accuracy"
+    here = curves[curves["scenario"] == each.scenario].dropna(subset="value")
+    for at, row in enumerate(shown):
+        mean = here[here["strategy"] == row].groupby("round")["value"].mean()
+        ax.plot(
+            mean.index,
+            mean * (100 if accuracy else 1),
+            label=row,
+            color=PALETTE[at % len(PALETTE)],
+            linestyle=DASHES[at % len(DASHES)],
+            linewidth=2.0 if row == plan.focus else 1.3,
+        )
+    ax.set_title(f"{each.scenario}: {plan.scenarios[each.scenario]}", loc="left", wrap=True)
+    ax.set_xlabel("round")
+    ax.set_ylabel("test accuracy, %" if accuracy else f"test {each.comparison.attrs['metric']}")
+    if not accuracy:
+        ax.set_yscale("log")

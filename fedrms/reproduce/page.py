@@ -1,0 +1,146 @@
+"""A table's page: what was run and how, the numbers, and the figure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+
+from fedrms.reproduce.numbers import Numbers
+from fedrms.reproduce.plan import Plan
+from fedrms.reproduce.tidy import Tidy
+from fedrms.results.table import to_markdown
+
+COLUMNS = {
+    "client_mean": "mean over clients",
+    "client_std": "std over clients",
+    "client_variance_e4": "variance over clients x 1e4",
+    "client_worst": "worst 10 % of clients",
+    "client_best": "best 10 % of clients",
+    "client_min": "worst client",
+    "clean_weight_share": "weight on clean clients",
+    "false_penalty": "taken from clean clients",
+    "false_penalty_rare": "taken from rare clients",
+    "effective_sample_size": "effective clients",
+    "noise_auroc": "noise AUROC",
+}
+"""What further columns are called on a page."""
+
+_PERCENT = ("client_mean", "client_std", "client_worst", "client_best", "client_min")
+
+
+def page(
+    plan: Plan,
+    tidy: Tidy,
+    numbers: Sequence[Numbers],
+    *,
+    command: str,
+    figure: str,
+    alt: str,
+    data: Sequence[str],
+    broken: Sequence[str],
+    reference: Sequence[str] = (),
+) -> str:
+    """Write the page.
+
+    Parameters
+    ----------
+    plan, tidy, numbers
+        The table, its runs and what came of them.
+    command : str
+        What makes it again.
+    figure, alt : str
+        The picture's file beside the page, and what it shows in words.
+    data : sequence of str
+        The Parquet files, relative to the page.
+    broken : sequence of str
+        Runs that are missing, with the reason.
+    reference : sequence of str
+        Sentences on the best that any weights can do, one a scenario.
+    """
+    parts = [
+        f"# {plan.title}",
+        plan.about.strip(),
+        *_how(plan, tidy, command, data),
+        f"![{alt}]({figure})",
+    ]
+    if any(not math.isnan(gap) for each in numbers for gap in each.gap.values()):
+        parts += ["## Share of the gap that is closed", _gap_words(plan), _gaps(plan, numbers)]
+    for each in numbers:
+        parts += [f"## {each.scenario}: {plan.scenarios[each.scenario]}"]
+        parts += [to_markdown(each.comparison)]
+        if len(each.further.columns):
+            parts.append(_further(each))
+    if reference:
+        parts += ["## The best that weights can do", *reference]
+    if broken:
+        parts += ["## Runs that are missing", "\n".join(f"- {line}" for line in broken)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _how(plan: Plan, tidy: Tidy, command: str, data: Sequence[str]) -> list[str]:
+    summary = tidy.runs.summary
+    seeds = ", ".join(str(seed) for seed in sorted(summary["seed"].unique()))
+    tuned = ", ".join(map(str, plan.tuning_seeds))
+    versions = sorted({_versions(text) for text in summary["versions"]})
+    revisions = sorted({str(name) for name in summary["revision"]})
+    sources = sorted({str(name) for name in summary["code"]})
+    rows = [
+        ("command", f"`{command}`"),
+        ("seeds", f"{seeds}; settings were chosen on seeds {tuned}"),
+        ("runs", f"{len(summary)}, {summary['seconds'].sum() / 60:.0f} minutes of training"),
+        ("versions", "; ".join(versions)),
+        ("source", f"revision {', '.join(revisions)}, digest {', '.join(sources)}"),
+        ("data", ", ".join(f"[{name}]({name})" for name in data)),
+    ]
+    table = ["| | |", "|:--|:--|", *(f"| {name} | {text} |" for name, text in rows)]
+    words = (
+        "A number is the mean over seeds of the last 5 rounds' mean, never of the best round, with "
+        f"the standard deviation over seeds. Differences are to `{plan.baseline}` and paired: "
+        "runs of one seed share the partition, the noise, the first model and the mini-batches."
+    )
+    return ["\n".join(table), words]
+
+
+def _versions(text: str) -> str:
+    return ", ".join(f"{name} {number}" for name, number in json.loads(text).items() if number)
+
+
+def _gap_words(plan: Plan) -> str:
+    oracles = " and ".join(f"`{name}`" for name in plan.oracles)
+    which = "the better one of " if len(plan.oracles) > 1 else ""
+    return (
+        f"From `{plan.baseline}` (0 %) to {which}{oracles} (100 %), which weigh clients by the "
+        "truth. For label noise that is a heuristic and no bound, so more than 100 % is possible."
+    )
+
+
+def _gaps(plan: Plan, numbers: Sequence[Numbers]) -> str:
+    lines = [["strategy", *(each.scenario for each in numbers)], [":--", *["--:"] * len(numbers)]]
+    for row in plan.strategies:
+        gaps = [each.gap.get(row, math.nan) for each in numbers]
+        if row != plan.baseline and any(not math.isnan(gap) for gap in gaps):
+            lines.append([row, *("-" if math.isnan(gap) else f"{gap:.0%}" for gap in gaps)])
+    return _markdown(lines)
+
+
+def _further(each: Numbers) -> str:
+    accuracy = each.comparison.attrs["metric"] == "accuracy"
+    names = list(each.further.columns)
+    in_percent = [accuracy and name in _PERCENT for name in names]
+    header = [
+        f"{COLUMNS.get(n, n.replace('_', ' '))}{' %' if p else ''}"
+        for n, p in zip(names, in_percent, strict=True)
+    ]
+    lines = [["strategy", *header], [":--", *["--:"] * len(names)]]
+    for row, values in zip(each.further.index, each.further.to_numpy().tolist(), strict=True):
+        cells = [
+            "-" if math.isnan(v) else f"{v * 100:.2f}" if p else f"{v:.4g}"
+            for v, p in zip(values, in_percent, strict=True)
+        ]
+        lines.append([str(row), *cells])
+    return _markdown(lines)
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
