@@ -15,8 +15,11 @@ GROUPS = (
     "heterogeneity",
     "fairness",
     "engine",
+<<<<<<< HEAD
     "tracker",
     "experiment",
+=======
+>>>>>>> b69fd7f (Plan seven tables, and test that a table is run, resumed and refused)
 )
 
 HEAD = """\
@@ -57,7 +60,24 @@ def options_page(folder: Path) -> str:
                 for line in _indented(body)
                 if not line.strip().startswith(("name:", "_target_: fedrms", "_target_: flwr"))
             ]
+    lines += ["", "experiment=", *(f"  {name}: {text}" for name, text in _told(folder).items())]
     return "\n".join(lines)
+
+
+def experiments(folder: Path) -> list[str]:
+    """Return the names of the experiments, such as ``mnist_noise/s2``."""
+    return list(_told(folder))
+
+
+def _told(folder: Path) -> dict[str, str]:
+    """Return each experiment's comment, which is on its second line."""
+    base = folder / "experiment"
+    return {
+        path.relative_to(base).with_suffix("").as_posix(): path.read_text()
+        .splitlines()[1]
+        .lstrip("# ")
+        for path in sorted(base.rglob("*.yaml"))
+    }
 
 
 def _indented(text: str) -> list[str]:

@@ -72,7 +72,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    from fedrms.reproduce.figure import check_matplotlib
     from fedrms.reproduce.plan import read_plan
 
     whole = read_plan(options.table)
@@ -81,29 +80,34 @@ def _reproduce(options: argparse.Namespace) -> int:
     if strategies is not None:
         strategies = list(dict.fromkeys([plan.baseline, *strategies]))
     plan = plan.narrow(scenarios=options.scenarios, strategies=strategies, seeds=options.seeds)
-    check_matplotlib()
-    jobs_wanted = _workers(options.jobs)
+    if options.jobs is not None and options.jobs < 1:
+        raise ConfigError("--jobs", f"is {options.jobs}", "set 1 or more")
 
+    from fedrms.experiment.machine import usable_cores
+    from fedrms.reproduce.figure import check_matplotlib
     from fedrms.reproduce.jobs import list_jobs
     from fedrms.reproduce.report import write_report
 
+    check_matplotlib()
     base = options.runs or Path("outputs") / "reproduce" / plan.name
     folder = base / ("quick" if options.quick else "full")
     out = options.out or (Path("docs") / "results" if plan == whole else folder)
     jobs = list_jobs(plan, folder / "runs")
-    errors = [] if options.only_report else _run(plan.name, jobs, jobs_wanted)
+    workers = options.jobs or usable_cores()
+    errors = [] if options.only_report else _run(plan.name, jobs, workers)
+    for line in errors:
+        print(f"fedrms-reproduce: {line}", file=sys.stderr)
     try:
         report = write_report(plan, jobs, out, _command(options), errors)
     except FileNotFoundError as error:
         raise RunError(f"{plan.name}: {error}") from error
-    for line in errors:
-        print(f"fedrms-reproduce: {line}", file=sys.stderr)
     print(f"page: {os.path.relpath(report.page)}")
     return FAILED if errors else 0
 
 
 def _run(name: str, jobs: Sequence[Job], workers: int) -> list[str]:
     """Run the jobs that are not there yet, say how it goes, and return what broke."""
+    from fedrms.reproduce.page import duration
     from fedrms.reproduce.workers import run_jobs
 
     open_jobs = [job for job in jobs if not job.finished]
@@ -114,19 +118,11 @@ def _run(name: str, jobs: Sequence[Job], workers: int) -> list[str]:
         left = (time.monotonic() - started) / done * (len(open_jobs) - done)
         told = outcome.error.splitlines()[0] if outcome.error else f"{outcome.seconds:.1f} s"
         print(
-            f"[{done}/{len(open_jobs)}] {outcome.job}: {told}; {_duration(left)} to go", flush=True
+            f"[{done}/{len(open_jobs)}] {outcome.job}: {told}; {duration(left)} to go", flush=True
         )
         if outcome.error:
             errors.append(f"{outcome.job}: {' '.join(outcome.error.split())}")
     return errors
-
-
-def _workers(wanted: int | None) -> int:
-    if wanted is not None and wanted < 1:
-        raise ConfigError("--jobs", f"is {wanted}", "set 1 or more")
-    from fedrms.experiment.machine import usable_cores
-
-    return wanted or usable_cores()
 
 
 def _command(options: argparse.Namespace) -> str:
@@ -139,12 +135,6 @@ def _command(options: argparse.Namespace) -> str:
         if values:
             words += [f"--{flag}", *(shlex.quote(str(value)) for value in values)]
     return " ".join(words)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ _STYLE: Final[dict[str, Any]] = {
     "legend.frameon": False,
 }
 _MOST_PANELS: Final = 4
+_LABELS: Final = 1.6
+"""Inches for the rows' names."""
 
 
 def check_matplotlib() -> None:
@@ -86,11 +88,12 @@ def _panels(
 
     columns = min(len(numbers), _MOST_PANELS)
     rows = math.ceil(len(numbers) / columns)
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    size = (max(width * columns + _LABELS, 6.0), max(height * rows, 2.4))  # inches
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
     for spare in axes[len(numbers) :]:
         spare.set_visible(False)
-    return figure, axes[: len(numbers)]
+    return figure, list(axes[: len(numbers)])
 
 
 def _differences(

@@ -100,7 +100,7 @@ def list_jobs(plan: Plan, folder: Path, on_config: Callable[[], None] = lambda: 
             strategy=strategy,
             seed=seed,
             overrides=tuple(plan.overrides_of(scenario, strategy, seed)),
-            folder=folder / scenario / _slug(strategy) / str(seed),
+            folder=folder / scenario / slug(strategy) / str(seed),
             fingerprint=_fingerprint(config, seed),
         )
         for seed in plan.seeds
@@ -129,7 +129,8 @@ def _fingerprint(config: dict[str, Any], seed: int) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """Return a row's name as that of a folder."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
 
 

@@ -78,6 +78,13 @@ def page(
     return "\n\n".join(parts) + "\n"
 
 
+def duration(seconds: float) -> str:
+    """Return a duration as a person would say it: ``45 s``, ``12 min``, ``2.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _how(plan: Plan, tidy: Tidy, command: str, data: Sequence[str]) -> list[str]:
     summary = tidy.runs.summary
     seeds = ", ".join(str(seed) for seed in sorted(summary["seed"].unique()))
@@ -88,7 +95,7 @@ def _how(plan: Plan, tidy: Tidy, command: str, data: Sequence[str]) -> list[str]
     rows = [
         ("command", f"`{command}`"),
         ("seeds", f"{seeds}; settings were chosen on seeds {tuned}"),
-        ("runs", f"{len(summary)}, {summary['seconds'].sum() / 60:.0f} minutes of training"),
+        ("runs", f"{len(summary)}, {duration(summary['seconds'].sum())} of rounds"),
         ("versions", "; ".join(versions)),
         ("source", f"revision {', '.join(revisions)}, digest {', '.join(sources)}"),
         ("data", ", ".join(f"[{name}]({name})" for name in data)),
@@ -109,10 +116,12 @@ def _versions(text: str) -> str:
 def _gap_words(plan: Plan) -> str:
     oracles = " and ".join(f"`{name}`" for name in plan.oracles)
     which = "the better one of " if len(plan.oracles) > 1 else ""
-    return (
-        f"From `{plan.baseline}` (0 %) to {which}{oracles} (100 %), which weigh clients by the "
-        "truth. For label noise that is a heuristic and no bound, so more than 100 % is possible."
-    )
+    told = f"From `{plan.baseline}` (0 %) to {which}{oracles} (100 %), which knows the true noise."
+    if plan.reference is None:
+        told += (
+            " Weights by the truth are a heuristic and no bound, so more than 100 % is possible."
+        )
+    return told
 
 
 def _gaps(plan: Plan, numbers: Sequence[Numbers]) -> str:

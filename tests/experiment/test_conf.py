@@ -1,18 +1,24 @@
 """Every option of every config group composes and runs two rounds."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import fedrms
+from fedrms.cli.options import experiments
 from fedrms.conf_folder import conf_folder
 from fedrms.data import build
 from fedrms.data.to_arrow import write_arrow
+from fedrms.errors import ConfigError
+from fedrms.experiment import compose_config
+from fedrms.experiment.config import plain
 
 GROUPS = sorted(
     (folder.name, file.stem)
     for folder in conf_folder().iterdir()
-    if folder.is_dir() and folder.name not in ("hydra", "experiment")
+    if folder.is_dir() and folder.name not in ("hydra", "experiment", "reproduce")
     for file in folder.glob("*.yaml")
 )
 
@@ -74,6 +80,24 @@ def test_every_choice_runs_two_rounds(group, choice, tmp_path, request):
     assert np.isfinite(result.summary["final_loss"])
 
 
+@pytest.mark.parametrize("name", experiments(conf_folder()))
+def test_every_experiment_composes_and_takes_a_strategy(name, monkeypatch):
+    monkeypatch.setenv("FEDRMS_DATA", "there")
+    config = plain(compose_config([f"experiment={name}", "strategy=fedavg", "rounds=3"]))
+    assert (config["strategy"]["name"], config["rounds"]) == ("fedavg", 3)
+    assert config["data"].get("path", "there/") in ("there/mnist", "there/cifar10", "there/")
+
+
+def test_an_experiment_without_its_data_says_what_to_set(monkeypatch):
+    monkeypatch.delenv("FEDRMS_DATA", raising=False)
+    config = compose_config(["experiment=mnist_noise/s2"])
+    with pytest.raises(ConfigError, match=r"data\.path: .*FEDRMS_DATA is not set") as caught:
+        fedrms.run(config)
+    assert "export FEDRMS_DATA=FOLDER" in caught.value.remedy
+    overridden = plain(compose_config(["experiment=mnist_noise/s2", "data.path=elsewhere"]))
+    assert overridden["data"]["path"] == "elsewhere"
+
+
 def test_every_line_of_the_tree_has_a_comment():
     for file in conf_folder().rglob("*.yaml"):
         if "hydra" in file.parts:
@@ -82,7 +106,7 @@ def test_every_line_of_the_tree_has_a_comment():
         bare = [
             line
             for line in lines
-            if ":" in line
+            if re.search(r":(\s|$)", line)
             and "#" not in line
             and not line.lstrip().startswith(("name:", "_target_:", "defaults:"))
         ]

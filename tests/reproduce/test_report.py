@@ -1,0 +1,82 @@
+"""From finished runs to Parquet, page and figure, with numbers derived by hand."""
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fedrms.reproduce.numbers import numbers_of
+from fedrms.reproduce.report import write_report
+from fedrms.reproduce.tidy import gather
+
+
+def test_the_gap_is_the_share_of_the_way_to_the_better_oracle(plan, jobs):
+    a, b = numbers_of(plan, gather("made_up", jobs))
+    assert a.oracle == "o2"
+    assert a.gap["fedrms"] == pytest.approx(0.03 / 0.04)
+    assert a.gap["o1"] == pytest.approx(0.01 / 0.04)
+    assert (a.gap["fedavg"], a.gap["o2"]) == (0, pytest.approx(1))
+    assert b.oracle == "o1"
+    assert math.isnan(b.gap["fedrms"])  # that oracle is worse than fedavg: there is no gap
+
+
+def test_differences_are_paired_over_seeds(plan, jobs):
+    a, _ = numbers_of(plan, gather("made_up", jobs))
+    assert a.comparison.loc["o2", "difference"] == pytest.approx(0.04)
+    assert a.comparison.loc["o2", "difference_std"] == pytest.approx(0.01 * math.sqrt(2))
+
+
+def test_the_tidy_table_has_a_row_a_run_and_the_means_of_the_last_five_rounds(plan, jobs):
+    table = gather("made_up", jobs).table
+    assert len(table) == len(jobs)
+    row = table.query("scenario == 'a' and strategy == 'o2' and seed == 101").iloc[0]
+    assert (row["table"], row["metric"], row["rounds"]) == ("made_up", "accuracy", 6)
+    assert row["final"] == pytest.approx(0.87)
+    assert row["worst_client"] == pytest.approx(0.67)
+    assert row["client_worst"] == pytest.approx(0.77)  # round 1, where it is 0, is not counted
+
+
+def test_the_curves_have_a_row_a_round(plan, jobs):
+    curves = gather("made_up", jobs).curves
+    assert len(curves) == 6 * len(jobs)
+    mine = curves.query("scenario == 'b' and strategy == 'o1' and seed == 100")
+    assert mine["round"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert mine["value"].tolist() == pytest.approx([0, 0.89, 0.89, 0.89, 0.89, 0.89])
+
+
+@pytest.mark.parametrize("kind", ["differences", "curves"])
+def test_the_report_is_a_page_a_picture_and_two_files_of_data(kind, plan, jobs, tmp_path):
+    written = write_report(replace(plan, figure=kind), jobs, tmp_path / "out", "the command")
+    text = written.page.read_text()
+    assert "| command | `the command` |" in text
+    assert "| seeds | 100, 101; settings were chosen on seeds 0 |" in text
+    assert "| fedrms | 75% | - |" in text
+    assert "+3.00 ± 0.00 pp" in text
+    assert "worst 10 % of clients %" in text
+    assert "not there" not in text
+    assert "a: to fedavg, fedrms +3.00 pp and o2 +4.00 pp." in text
+    with Image.open(written.figure) as picture:
+        assert picture.format == "PNG"
+        assert picture.size >= (900, 360)
+    assert len(pd.read_parquet(written.data[0])) == len(jobs)
+    assert len(pd.read_parquet(written.data[1])) == 6 * len(jobs)
+
+
+def test_a_run_that_is_missing_is_named_on_the_page(plan, jobs, tmp_path):
+    (jobs[3].folder / "summary.json").unlink()
+    broken = ["a, o1, seed 100: RunError: no client finished"]
+    text = write_report(plan, jobs, tmp_path / "out", "c", broken).page.read_text()
+    assert "- a, fedrms, seed 101: not run" in text
+    assert "- a, o1, seed 100: RunError: no client finished" in text
+
+
+def test_a_lone_run_is_a_table_too(plan, jobs):
+    table = gather("made_up", jobs[:1]).table
+    assert table["final"].tolist() == [0.80]
+
+
+def test_no_run_is_no_table(plan, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run of this table is finished"):
+        gather("made_up", [])
