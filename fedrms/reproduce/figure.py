@@ -35,7 +35,8 @@ _STYLE: Final[dict[str, Any]] = {
 }
 _MOST_PANELS: Final = 4
 _LABELS: Final = 1.6
-"""Inches for the rows' names."""
+_LEGEND_ENTRY: Final = 2.4
+"""Inches for the rows' names beside the panels, and for one in a legend."""
 
 
 def check_matplotlib() -> None:
@@ -143,7 +144,8 @@ def _curves(plan: Plan, tidy: Tidy, numbers: Sequence[Numbers], shown: Sequence[
     for ax, each in zip(axes, numbers, strict=True):
         _curve_panel(ax, plan, tidy.curves, each, shown)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    columns = max(1, int(figure.get_figwidth() // _LEGEND_ENTRY))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return figure
 
 
