@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ _STYLE: Final[dict[str, Any]] = {
     "legend.frameon": False,
 }
 _MOST_PANELS: Final = 4
+_RISE: Final = 0.15
+"""Share of the rounds whose accuracies may leave the picture."""
 _LABELS: Final = 1.6
 _LEGEND_ENTRY: Final = 2.4
 """Inches for the rows' names beside the panels, and for one in a legend."""
@@ -107,6 +110,7 @@ def _differences(
     for ax, each in zip(axes, numbers, strict=True):
         paired = _paired(plan, tidy.table, each)
         ax.axvline(0, color="#767676", linewidth=1)
+        low, high = _limits(plan, paired, each.oracle)
         if each.oracle is not None:
             at = paired[paired["strategy"] == each.oracle]["difference"].mean()
             ax.axvline(at, color=PALETTE[2], linewidth=1, linestyle="--")
@@ -115,8 +119,22 @@ def _differences(
             if not len(mine):
                 continue
             color = PALETTE[1] if row == plan.focus else PALETTE[0]
-            ax.plot(mine, [y] * len(mine), "o", color=color, alpha=0.4, markersize=3, mew=0)
-            ax.plot(mine.mean(), y, "D", color=color, markersize=5)
+            mean = float(mine.mean())
+            if low <= mean <= high:
+                ax.plot(mine, [y] * len(mine), "o", color=color, alpha=0.4, markersize=3, mew=0)
+                ax.plot(mean, y, "D", color=color, markersize=5)
+            else:  # far off: a number at the edge, so that the others can be told apart
+                edge, mark, side = (low, "<", "left") if mean < low else (high, ">", "right")
+                ax.plot(edge, y, mark, color=color, markersize=5, clip_on=False)
+                ax.annotate(
+                    f" {mean:+.3g} ",
+                    (edge, y),
+                    ha=side,
+                    va="center",
+                    xytext=(4, 0),
+                    textcoords="offset points",
+                )
+        ax.set_xlim(low, high)
         ax.set_yticks(range(len(rows)), rows)
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.set_title(f"{each.scenario}: {plan.scenarios[each.scenario]}", loc="left", wrap=True)
@@ -124,10 +142,23 @@ def _differences(
         unit = "percentage points" if accuracy else each.comparison.attrs["metric"]
         ax.set_xlabel(f"difference to {plan.baseline}, {unit}")
     told = "a dot is a seed, a diamond their mean"
+    if any(ax.texts for ax in axes):
+        told += "; a number at the edge is a mean far off"
     if any(each.oracle for each in numbers):
         told += "; dashed, the oracle"
     figure.supxlabel(told, fontsize=8, color="#555555")
     return figure
+
+
+def _limits(plan: Plan, paired: pd.DataFrame, oracle: str | None) -> tuple[float, float]:
+    """Return an axis for all rows that are not far off, beside the focus and the oracle."""
+    means = paired.groupby("strategy")["difference"].mean()
+    told = means[means.index.isin([plan.focus, plan.baseline, oracle])]
+    reach = 4.0 * max(float(told.abs().max()), float(means.abs().median()))
+    near = paired[paired["strategy"].map(means).abs() <= reach]["difference"]
+    low, high = float(near.min()), float(near.max())
+    margin = 0.08 * (high - low) or 1.0
+    return low - margin, high + margin
 
 
 def _paired(plan: Plan, table: pd.DataFrame, each: Numbers) -> pd.DataFrame:
@@ -143,15 +174,29 @@ def _curves(plan: Plan, tidy: Tidy, numbers: Sequence[Numbers], shown: Sequence[
     figure, axes = _panels(numbers, 3.6, 2.8, sharey=False)
     for ax, each in zip(axes, numbers, strict=True):
         _curve_panel(ax, plan, tidy.curves, each, shown)
+        for at, change in enumerate(_changes(tidy, each)):
+            label = "noise moves" if at == 0 else None
+            ax.axvline(change, color="#767676", linewidth=1, linestyle=":", label=label)
     handles, labels = axes[0].get_legend_handles_labels()
     columns = max(1, int(figure.get_figwidth() // _LEGEND_ENTRY))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return figure
 
 
+def _changes(tidy: Tidy, each: Numbers) -> list[int]:
+    """Return the rounds from which on other clients are noisy."""
+    summary = tidy.runs.summary
+    if "noise.drift" not in summary:
+        return []
+    told = summary.loc[summary["scenario"] == each.scenario, "noise.drift"].dropna().unique()
+    return sorted({int(change["round"]) for text in told for change in json.loads(text)})
+
+
 def _curve_panel(
     ax: Axes, plan: Plan, curves: pd.DataFrame, each: Numbers, shown: Sequence[str]
 ) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     accuracy = each.comparison.attrs["metric"] == "accuracy"
     here = curves[curves["scenario"] == each.scenario].dropna(subset="value")
     for at, row in enumerate(shown):
@@ -167,5 +212,10 @@ def _curve_panel(
     ax.set_title(f"{each.scenario}: {plan.scenarios[each.scenario]}", loc="left", wrap=True)
     ax.set_xlabel("round")
     ax.set_ylabel("test accuracy, %" if accuracy else f"test {each.comparison.attrs['metric']}")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if not accuracy:
         ax.set_yscale("log")
+        return
+    late = here[(here["round"] > here["round"].max() * _RISE) & here["strategy"].isin(shown)]
+    means = late.groupby(["strategy", "round"])["value"].mean() * 100
+    ax.set_ylim(bottom=float(means.min()) - 0.5)  # the first rounds' rise would flatten the rest

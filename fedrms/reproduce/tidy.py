@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,6 @@ from fedrms.results.runs import Runs, load_runs
 KEYS: Final = ("scenario", "row", "seed")
 LAST: Final = 5
 """Rounds that a final number is the mean of, as in ``summary.json``."""
-
-_TOLD: Final = ("metric", "worst_client", "final_loss", "rounds", "failed_client_rounds")
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,9 @@ def gather(name: str, jobs: Sequence[Job]) -> Tidy:
     """
     finished = {str(job.folder.resolve()): job for job in jobs if job.finished}
     if not finished:
-        raise FileNotFoundError("no run of this table is finished")
+        raise FileNotFoundError(
+            "no run of this table is finished, from this configuration and this code"
+        )
     loaded = load_runs(list(finished))
     base = _base(finished)
     at = [finished[str((base / run).resolve())] for run in loaded.summary["run"]]
@@ -80,8 +81,6 @@ def write_tidy(tidy: Tidy, folder: Path, name: str) -> tuple[Path, Path]:
 
 def _base(folders: dict[str, Job]) -> Path:
     """Return the folder that names of runs are relative to: above a lone run, its parent."""
-    import os
-
     common = Path(os.path.commonpath(list(folders)))
     return common.parent if len(folders) == 1 else common
 
