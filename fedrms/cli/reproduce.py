@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -35,12 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(words)
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else workers would outlive it
     try:
         sys.exit(_reproduce(options))
     except FedRMSError as error:
         print(f"fedrms-reproduce: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second one
         print("fedrms-reproduce: stopped; start it again to go on", file=sys.stderr)
         sys.exit(130)
 
