@@ -51,6 +51,11 @@ class Job:
         return f"{self.scenario}, {self.strategy}, seed {self.seed}"
 
     @property
+    def shared(self) -> Path:
+        """Where runs of one scenario and seed share what does not depend on the strategy."""
+        return self.folder.parent.parent / f".shared-{code_version()}"
+
+    @property
     def finished(self) -> bool:
         """Whether the run is there, complete, from this configuration and this code."""
         told = _read(self.folder / JOB_FILE)

@@ -1,9 +1,10 @@
-"""The numbers of a table's page: `compare` in each scenario, and the gap to the oracle."""
+"""The numbers of a table's page: what `compare` says, scenario by scenario."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -21,12 +22,10 @@ class Numbers:
     scenario : str
         Its name in the plan.
     comparison : DataFrame
-        What `fedrms.compare` says, by the rows' names.
+        What `fedrms.compare` says, by the rows' names; claims are corrected for all
+        comparisons of the table.
     oracle : str or None
         The better one of the oracles; None without one.
-    gap : mapping of str to float
-        Share of the way from the baseline to the oracle, by row; NaN where the oracle is
-        no better than the baseline.
     further : DataFrame
         Mean over seeds of the plan's further columns, by row, of those there are.
     """
@@ -34,38 +33,51 @@ class Numbers:
     scenario: str
     comparison: pd.DataFrame
     oracle: str | None
-    gap: dict[str, float]
     further: pd.DataFrame
 
 
-def numbers_of(plan: Plan, tidy: Tidy) -> list[Numbers]:
-    """Compare the finished runs, scenario by scenario, in the plan's order."""
-    there = set(tidy.runs.summary["scenario"])
-    return [_numbers(plan, tidy, scenario) for scenario in plan.scenarios if scenario in there]
+def numbers_of(plan: Plan, tidy: Tidy) -> tuple[list[Numbers], list[str]]:
+    """Compare the finished runs; return each scenario's numbers, and what they rest on.
+
+    Returns
+    -------
+    numbers : list of Numbers
+        In the plan's order.
+    notes : list of str
+        Sentences of `fedrms.compare`, on the whole table.
+    """
+    there = set(tidy.table["strategy"])
+    oracles = [name for name in plan.oracles if name in there]
+    whole = compare(tidy.runs, baseline=plan.baseline, by="row", oracle=oracles)
+    attrs = {str(key): value for key, value in whole.attrs.items()}
+    if whole.index.nlevels == 1:
+        (only,) = tidy.table["scenario"].unique()
+        whole = pd.concat({only: whole}, names=["scenario"])
+    found = set(whole.index.get_level_values("scenario"))
+    numbers = [
+        _numbers(plan, tidy, scenario, whole.loc[[scenario]].droplevel("scenario"), attrs)
+        for scenario in plan.scenarios
+        if scenario in found
+    ]
+    return numbers, [str(note).replace("scenario=", "") for note in attrs["notes"]]
 
 
-def _numbers(plan: Plan, tidy: Tidy, scenario: str) -> Numbers:
-    summary = tidy.runs.summary
-    here = replace(tidy.runs, summary=summary[summary["scenario"] == scenario])
-    comparison = compare(here, baseline=plan.baseline, by="row")
-    comparison.index.name = "strategy"
+def _numbers(
+    plan: Plan, tidy: Tidy, scenario: str, comparison: pd.DataFrame, attrs: dict[str, Any]
+) -> Numbers:
+    comparison = comparison.rename_axis("strategy")
+    comparison.attrs.clear()
+    comparison.attrs.update(attrs, notes=[])  # notes are told once, for the whole table
     rows = tidy.table[tidy.table["scenario"] == scenario]
     shown = [name for name in plan.columns if name in rows and rows[name].notna().any()]
     further = rows.groupby("strategy")[shown].mean().reindex(comparison.index)
-    oracle = _better_oracle(plan, comparison)
-    return Numbers(scenario, comparison, oracle, _gap(comparison, oracle), further)
+    return Numbers(scenario, comparison, _better_oracle(plan, comparison), further)
 
 
 def _better_oracle(plan: Plan, comparison: pd.DataFrame) -> str | None:
-    """Return the oracle with the best mean: `compare` sorts from best to worst."""
+    """Return the oracle that ends the gap: the one that closes all of it."""
+    for row in comparison.index:
+        if row in plan.oracles and math.isclose(comparison["gap"][row], 1.0):
+            return str(row)
     known = [row for row in comparison.index if row in plan.oracles]
     return str(known[0]) if known else None
-
-
-def _gap(comparison: pd.DataFrame, oracle: str | None) -> dict[str, float]:
-    sign = 1.0 if comparison.attrs["higher_is_better"] else -1.0
-    lead = math.nan if oracle is None else sign * float(comparison["difference"][oracle])
-    return {
-        str(row): sign * float(difference) / lead if lead > 0 else math.nan
-        for row, difference in comparison["difference"].items()
-    }

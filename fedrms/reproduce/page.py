@@ -18,21 +18,32 @@ COLUMNS = {
     "client_worst": "worst 10 % of clients",
     "client_best": "best 10 % of clients",
     "client_min": "worst client",
+    "clean_protection": "clean clients, against a clean federation",
+    "rare_protection": "rare clients, against a clean federation",
     "clean_weight_share": "weight on clean clients",
+    "objective_clean": "share of all steps that clean clients had",
+    "objective_clients": "effective clients in all steps",
     "false_penalty": "taken from clean clients",
+    "false_penalty_easy": "taken from easy clients",
+    "false_penalty_hard": "taken from hard clients",
     "false_penalty_rare": "taken from rare clients",
     "effective_sample_size": "effective clients",
     "noise_auroc": "noise AUROC",
+    "noise_spearman": "rank correlation with the true noise",
 }
 """What further columns are called on a page."""
 
-_PERCENT = ("client_mean", "client_std", "client_worst", "client_best", "client_min")
+_PERCENT = (
+    *("client_mean", "client_std", "client_worst", "client_best", "client_min"),
+    *("clean_protection", "rare_protection"),
+)
 
 
 def page(
     plan: Plan,
     tidy: Tidy,
     numbers: Sequence[Numbers],
+    notes: Sequence[str],
     *,
     command: str,
     figure: str,
@@ -45,8 +56,8 @@ def page(
 
     Parameters
     ----------
-    plan, tidy, numbers
-        The table, its runs and what came of them.
+    plan, tidy, numbers, notes
+        The table, its runs, what came of them, and what that rests on.
     command : str
         What makes it again.
     figure, alt : str
@@ -62,9 +73,10 @@ def page(
         f"# {plan.title}",
         plan.about.strip(),
         *_how(plan, tidy, command, data),
+        "\n".join(f"- {note}" for note in notes),
         f"![{alt}]({figure})",
     ]
-    if any(not math.isnan(gap) for each in numbers for gap in each.gap.values()):
+    if any(each.comparison["gap"].notna().any() for each in numbers):
         parts += ["## Share of the gap that is closed", _gap_words(plan), _gaps(plan, numbers)]
     for each in numbers:
         parts += [f"## {each.scenario}: {plan.scenarios[each.scenario]}"]
@@ -75,7 +87,7 @@ def page(
         parts += ["## The best that weights can do", *reference]
     if broken:
         parts += ["## Runs that are missing", "\n".join(f"- {line}" for line in broken)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def duration(seconds: float) -> str:
@@ -127,10 +139,18 @@ def _gap_words(plan: Plan) -> str:
 def _gaps(plan: Plan, numbers: Sequence[Numbers]) -> str:
     lines = [["strategy", *(each.scenario for each in numbers)], [":--", *["--:"] * len(numbers)]]
     for row in plan.strategies:
-        gaps = [each.gap.get(row, math.nan) for each in numbers]
-        if row != plan.baseline and any(not math.isnan(gap) for gap in gaps):
-            lines.append([row, *("-" if math.isnan(gap) else f"{gap:.0%}" for gap in gaps)])
+        gaps = [_gap(each, row) for each in numbers]
+        if row != plan.baseline and set(gaps) != {"-"}:
+            lines.append([row, *gaps])
     return _markdown(lines)
+
+
+def _gap(each: Numbers, row: str) -> str:
+    """Write a gap, with a question mark where the oracle's own lead is uncertain."""
+    if row not in each.comparison.index or math.isnan(each.comparison["gap"][row]):
+        return "-"
+    gap, *ends = (float(each.comparison[name][row]) for name in ("gap", "gap_low", "gap_high"))
+    return f"{gap:.0%}" + "?" * any(math.isinf(end) for end in ends)
 
 
 def _further(each: Numbers) -> str:

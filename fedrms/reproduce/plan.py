@@ -45,6 +45,8 @@ class Plan:
         Rows that say nothing in a scenario, such as an oracle where nobody is noisy.
     columns : tuple of str
         Further columns of ``rounds.parquet`` to show, averaged over the last 5 rounds.
+    counterfactual : str
+        ``clean``: each run is compared with a federation of the clean clients alone.
     reference : str or None
         ``gauss_markov``: the best linear fit is told beside the table.
     figure : str
@@ -70,6 +72,7 @@ class Plan:
     oracles: tuple[str, ...] = ()
     leave_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    counterfactual: str = "none"
     reference: str | None = None
     figure: str = "differences"
     figure_strategies: tuple[str, ...] = ()
@@ -83,7 +86,8 @@ class Plan:
     def overrides_of(self, scenario: str, strategy: str, seed: int) -> list[str]:
         """Return what one run is started with, as on the command line of ``fedrms``."""
         choice = [f"experiment={self.name}/{scenario}", *self.strategies[strategy]]
-        return [*choice, *self.overrides, f"seed={seed}"]
+        beside = [f"counterfactual={self.counterfactual}", *self.overrides]
+        return [*choice, *beside, f"seed={seed}"]
 
     def narrow(
         self,

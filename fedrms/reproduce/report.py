@@ -48,7 +48,7 @@ def write_report(
         If no run is finished.
     """
     tidy = gather(plan.name, jobs)
-    numbers = numbers_of(plan, tidy)
+    numbers, notes = numbers_of(plan, tidy)
     data = write_tidy(tidy, out / "data", plan.name)
     picture = out / f"{plan.name}.png"
     alt = draw_figure(plan, tidy, numbers, picture)
@@ -58,6 +58,7 @@ def write_report(
         plan,
         tidy,
         numbers,
+        notes,
         command=command,
         figure=picture.name,
         alt=alt,

@@ -92,7 +92,7 @@ def _run(job: Job, stamp: str | None) -> Outcome:
     ):
         warnings.simplefilter("default")
         try:
-            run(list(job.overrides), folder=job.folder, brief=True)
+            run(list(job.overrides), folder=job.folder, brief=True, shared=job.shared)
             job.sign(stamp)
         except Exception as problem:  # one run's fault must not cost the others
             error = f"{type(problem).__name__}: {problem}"

@@ -13,17 +13,19 @@ from fedrms.reproduce.tidy import gather
 
 
 def test_the_gap_is_the_share_of_the_way_to_the_better_oracle(plan, jobs):
-    a, b = numbers_of(plan, gather("made_up", jobs))
+    (a, b), _ = numbers_of(plan, gather("made_up", jobs))
     assert a.oracle == "o2"
-    assert a.gap["fedrms"] == pytest.approx(0.03 / 0.04)
-    assert a.gap["o1"] == pytest.approx(0.01 / 0.04)
-    assert (a.gap["fedavg"], a.gap["o2"]) == (0, pytest.approx(1))
+    assert a.comparison["gap"]["fedrms"] == pytest.approx(0.03 / 0.04)
+    assert a.comparison["gap"]["o1"] == pytest.approx(0.01 / 0.04)
+    assert (a.comparison["gap"]["fedavg"], a.comparison["gap"]["o2"]) == (0, pytest.approx(1))
     assert b.oracle == "o1"
-    assert math.isnan(b.gap["fedrms"])  # that oracle is worse than fedavg: there is no gap
+    assert math.isnan(
+        b.comparison["gap"]["fedrms"]
+    )  # that oracle is worse than fedavg: there is no gap
 
 
 def test_differences_are_paired_over_seeds(plan, jobs):
-    a, _ = numbers_of(plan, gather("made_up", jobs))
+    (a, _), _ = numbers_of(plan, gather("made_up", jobs))
     assert a.comparison.loc["o2", "difference"] == pytest.approx(0.04)
     assert a.comparison.loc["o2", "difference_std"] == pytest.approx(0.01 * math.sqrt(2))
 
@@ -52,8 +54,9 @@ def test_the_report_is_a_page_a_picture_and_two_files_of_data(kind, plan, jobs, 
     text = written.page.read_text()
     assert "| command | `the command` |" in text
     assert "| seeds | 100, 101; settings were chosen on seeds 0 |" in text
-    assert "| fedrms | 75% | - |" in text
-    assert "+3.00 ± 0.00 pp" in text
+    assert "| fedrms | 75%? | - |" in text
+    assert "+4.00 [-8.71, +16.71]" in text  # 4 ± 12.706 x 1: Student, 1 degree of freedom
+    assert "undecided with fewer than" in text
     assert "worst 10 % of clients %" in text
     assert "not there" not in text
     assert "a: to fedavg, fedrms +3.00 pp and o2 +4.00 pp." in text
