@@ -5,14 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from fedrms.errors import RunError
@@ -84,17 +83,14 @@ def _run(job: Job, stamp: str | None) -> Outcome:
     shutil.rmtree(job.folder, ignore_errors=True)  # what another configuration or version left
     job.folder.mkdir(parents=True)
     error = None
-    with (
-        Path(job.folder / "run.log").open("w") as log,
-        redirect_stdout(log),
-        redirect_stderr(log),
-        warnings.catch_warnings(),
-    ):
+    with (job.folder / "run.log").open("w") as log, warnings.catch_warnings():
+        for stream in (1, 2):  # the process's own: loggers keep the stream that they began with
+            os.dup2(log.fileno(), stream)
         warnings.simplefilter("default")
         try:
             run(list(job.overrides), folder=job.folder, brief=True, shared=job.shared)
             job.sign(stamp)
         except Exception as problem:  # one run's fault must not cost the others
             error = f"{type(problem).__name__}: {problem}"
-            log.write(f"\n{error}\n")
+            print(f"\n{error}", file=sys.stderr, flush=True)
     return Outcome(job, time.perf_counter() - started, error)
