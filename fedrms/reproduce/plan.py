@@ -53,6 +53,8 @@ class Plan:
         ``differences`` (to the baseline, a dot a seed) or ``curves`` (over rounds).
     figure_strategies : tuple of str
         The rows it shows; empty = all.
+    test : str
+        The paired test of :func:`fedrms.compare`: ``sign_flip`` or ``t``.
     quick : mapping
         What the quick form has in place of the above, and its further ``overrides``.
     overrides : tuple of str
@@ -77,6 +79,7 @@ class Plan:
     figure: str = "differences"
     figure_strategies: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
+    test: str = "sign_flip"
 
     def rows(self, scenario: str) -> tuple[str, ...]:
         """Return the strategies that run in a scenario."""
