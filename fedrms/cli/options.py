@@ -15,11 +15,7 @@ GROUPS = (
     "heterogeneity",
     "fairness",
     "engine",
-<<<<<<< HEAD
     "tracker",
-    "experiment",
-=======
->>>>>>> b69fd7f (Plan seven tables, and test that a table is run, resumed and refused)
 )
 
 HEAD = """\
