@@ -9,6 +9,9 @@ import pandas as pd
 
 COLUMNS: Final = ("run", "client", "round", "factor", "before", "after")
 
+SMALL_SHARE: Final = 0.05
+"""A share of the chance loss that is no news."""
+
 
 def noise_alarms(clients: pd.DataFrame, *, factor: float = 2.0, window: int = 3) -> pd.DataFrame:
     """Find clients whose data became noisier, and when. Needs no true noise.
@@ -33,8 +36,8 @@ def noise_alarms(clients: pd.DataFrame, *, factor: float = 2.0, window: int = 3)
     -------
     DataFrame
         One row an alarm, at most one for a client of a run, the largest first: ``run``,
-        ``client``, ``round``, ``factor``, and the median noise ``before`` and ``after``, in
-        units of loss.
+        ``client``, ``round``, ``factor``, and the median noise ``before`` and ``after``: in
+        units of loss, or under the law ``excess`` with :data:`SMALL_SHARE` added to each share.
     """
     noise = _noise(clients)
     rows = clients.loc[noise > 0, ["run", "round", "client"]].assign(noise=noise[noise > 0])
@@ -60,7 +63,15 @@ def noise_alarms(clients: pd.DataFrame, *, factor: float = 2.0, window: int = 3)
 
 
 def _noise(clients: pd.DataFrame) -> pd.Series[float]:
-    """Return each row's noise in units of loss, NaN where the server did not estimate it."""
+    """Return each row's noise, NaN where the server did not estimate it.
+
+    Moments are loss squared. The law ``excess`` reports shares, of either sign around 0 for
+    clean clients: what is below :data:`SMALL_SHARE` is no noise to speak of.
+    """
     nothing = pd.Series(np.nan, index=clients.index)
-    now = np.sqrt(clients["statistic"]) if "statistic" in clients else nothing
+    if "statistic" not in clients:
+        return clients["rms"] if "rms" in clients else nothing
+    shares = (clients["statistic"] < 0).groupby(clients["run"], observed=True).transform("any")
+    share = SMALL_SHARE + clients["statistic"].clip(lower=0.0)
+    now = np.sqrt(clients["statistic"].clip(lower=0.0)).where(~shares, share)
     return now.fillna(clients["rms"]) if "rms" in clients else now

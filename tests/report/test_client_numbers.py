@@ -119,3 +119,15 @@ def test_the_bound_is_what_weighted_least_squares_reaches():
 def test_there_is_no_bound_with_a_client_of_no_or_unknown_noise(noise):
     table = pd.DataFrame({"client": [0, 1], "num_examples": 5, "true_noise": [1.0, noise]})
     assert math.isnan(gauss_markov_bound(table, 3))
+
+
+def test_shares_around_zero_raise_no_alarm_and_a_jump_in_wrong_labels_does():
+    share = np.full((10, 4), 0.001)
+    share[::2, 0] = -0.004
+    share[1::2, 1] = 0.02
+    share[6:, 3] = 0.3
+    table = clients_of(np.maximum(share, 0.0), statistic=share.ravel())
+    alarms = noise_alarms(table)
+    assert alarms[["client", "round"]].to_numpy().tolist() == [[3, 7]]
+    assert alarms["before"].tolist() == pytest.approx([0.051])
+    assert alarms["after"].tolist() == pytest.approx([0.35])

@@ -208,7 +208,7 @@ def noise_over_rounds(clients: pd.DataFrame, alarms: pd.DataFrame) -> Picture:
         title="Estimated noise and alarms",
         alt="Estimated noise by round. Noisiest at the end: clients "
         f"{', '.join(map(str, last.index[:4]))}. Alarms: {len(mine)}.",
-        panels=[Panel(marks, x_label="round", y_label="rms (loss)")],
+        panels=[Panel(marks, x_label="round", y_label="estimated noise (rms)")],
         table=rows[["round", "client", "rms"]],
         line='runs.clients.pivot_table("rms", "round", ["run", "client"], observed=True)',
         note=f"Run {run}. The noisiest clients and those with an alarm; the band holds 80 % of "
