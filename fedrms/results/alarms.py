@@ -68,10 +68,10 @@ def _noise(clients: pd.DataFrame) -> pd.Series[float]:
     Moments are loss squared. The law ``excess`` reports shares, of either sign around 0 for
     clean clients: what is below :data:`SMALL_SHARE` is no noise to speak of.
     """
-    nothing = pd.Series(np.nan, index=clients.index)
     if "statistic" not in clients:
-        return clients["rms"] if "rms" in clients else nothing
-    shares = (clients["statistic"] < 0).groupby(clients["run"], observed=True).transform("any")
-    share = SMALL_SHARE + clients["statistic"].clip(lower=0.0)
-    now = np.sqrt(clients["statistic"].clip(lower=0.0)).where(~shares, share)
+        return clients.get("rms", pd.Series(np.nan, index=clients.index)).astype(float)
+    statistic: pd.Series[float] = clients["statistic"].astype(float)
+    shares = (statistic < 0).groupby(clients["run"], observed=True).transform("any")
+    share = SMALL_SHARE + statistic.clip(lower=0.0)
+    now = (statistic.clip(lower=0.0) ** 0.5).where(~shares, share)
     return now.fillna(clients["rms"]) if "rms" in clients else now

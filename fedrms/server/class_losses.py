@@ -51,7 +51,7 @@ class ClassLosses:
 def read_class_losses(
     cohort: Cohort, weighted_by: str = "num-examples"
 ) -> tuple[Cohort, ClassLosses | None]:
-    """Return the losses by class of those who report them, or None if nobody does.
+    """Return the losses by class of those who report them, or None if no majority does.
 
     Clients whose numbers cannot be true (not finite, negative counts, variances or chance losses,
     no example at all) are left out of the cohort, with the reason. A class whose count a client
@@ -75,6 +75,8 @@ def read_class_losses(
     table = {column: _column(cohort.metrics, column, classes) for column in COLUMNS}
     count = np.where(np.isnan(table["count"]), 0.0, table["count"])
     held = count > 0
+    if 2 * held.any(axis=1).sum() <= len(held):
+        return cohort, None
     with np.errstate(invalid="ignore"):
         wrong = ~np.isfinite(count) | (count < 0)
         for column in ("mean", "variance"):

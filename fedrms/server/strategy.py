@@ -186,6 +186,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             "warmup": warmup,
             "memory": memory,
         }
+        kept = 0.9 if decay is None else decay  # of one moment a client
         if decay is None:
             decay = 0.5 if law == "excess" else 0.9
         self.statistic = statistic or ("incoming" if law == "excess" else "prequential")
@@ -203,7 +204,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             self.scaler = ExcessScaler(decay, **memory_options, **dict(law_options or {}))
         else:
             self.scaler = ClientScaler(decay, law, law_options, **memory_options)
-        self._fallback = functools.partial(ClientScaler, 0.9, "deadzone", **memory_options)
+        self._fallback = functools.partial(ClientScaler, kept, "deadzone", **memory_options)
         self._evidence: Evidence | None = None
         self.aggregation = Aggregation(
             normalize=normalize,

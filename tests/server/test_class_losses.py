@@ -12,7 +12,7 @@ NAN = float("nan")
 
 def cohort_of(**columns) -> Cohort:
     """A cohort of one parameter; ``count=[[1, 2], [3, 4]]`` is by client and class."""
-    metrics = {"num-examples": np.ones(len(columns["count"]))}
+    metrics = {"num-examples": np.full(len(columns["count"]), 1e6)}
     for name, rows in columns.items():
         for label, column in enumerate(np.array(rows, float).T):
             metrics[class_key(name, label)] = column
@@ -109,6 +109,24 @@ def test_a_task_without_chance_losses_has_none() -> None:
     _, losses = read_class_losses(cohort_of(**columns))
     assert losses is not None
     assert losses.chance is None
+
+
+def test_where_the_fewer_report_losses_by_class_there_are_none() -> None:
+    cohort = cohort_of(**GOOD)
+    for column in ("count", "mean", "variance", "chance"):
+        for label in (0, 1):
+            cohort.metrics[class_key(column, label)][1:] = NAN
+    kept, losses = read_class_losses(cohort)
+    assert losses is None
+    assert kept.clients == [0, 1, 2]
+
+
+def test_counts_beyond_a_clients_examples_are_brought_down_to_them() -> None:
+    cohort = cohort_of(**GOOD)
+    cohort.metrics["num-examples"] = np.array([10.0, 2.0, 1.0])
+    _, losses = read_class_losses(cohort)
+    assert losses is not None
+    assert losses.count.tolist() == [[2, 3], [2, 0], [0.5, 0.5]]
 
 
 def test_which_metrics_are_by_class() -> None:

@@ -33,17 +33,22 @@ def by_hand(chance=CHANCE) -> Evidence:
 
 
 def test_a_client_is_compared_with_the_reference_of_the_classes_it_holds() -> None:
-    # Observed 70, 20, 50; expected 10*2 + 20*3, 10*2, 10*2 + 10*3; chance of class 0 is 5.
-    unit = np.array([10 * 5 + 20 * 9, 10 * 5, 10 * 5 + 10 * 9])
+    # Observed 70, 20, 50; expected 10*2 + 20*3, 10*2, 10*2 + 10*3; chance of class 0: 6.
+    unit = np.array([10 * 6 + 20 * 9, 10 * 6, 10 * 6 + 10 * 9])
     evidence = by_hand()
     assert evidence.share == pytest.approx(np.array([70 - 80, 20 - 20, 50 - 50]) / unit)
     assert evidence.misfit == pytest.approx(np.array([80, 20, 50]) / unit)
     assert evidence.chance
 
 
+def test_one_huge_claim_of_a_chance_loss_moves_no_unit() -> None:
+    claimed = [[6, 9], [1e9, 0], [3, 9]]
+    assert by_hand(claimed).share == pytest.approx(by_hand().share)
+
+
 def test_the_error_is_that_of_a_sum_of_independent_losses() -> None:
     # Variances of the sums: 10*4 + 20*8, 10*1, 10*1.
-    expected = np.sqrt([200, 10, 10]) / [230, 50, 140]
+    expected = np.sqrt([200, 10, 10]) / [240, 60, 150]
     assert by_hand().error == pytest.approx(expected)
 
 
