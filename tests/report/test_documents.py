@@ -19,7 +19,7 @@ def real_runs(tmp_path_factory):
 
 
 def test_a_line_answers_each_of_the_ten_questions(real_runs, repository):
-    page = (repository / "docs" / "report.md").read_text().split("## Ten questions")[1]
+    page = (repository / "docs" / "analysis.md").read_text().split("## Ten questions")[1]
     lines = re.findall(r"```python\n\s*(.*?)\n\s*```", page)
     assert len(lines) == 10
     answers = [eval(line, {"runs": real_runs, "fedrms": fedrms}) for line in lines]
