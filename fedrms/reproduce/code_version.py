@@ -15,8 +15,8 @@ READERS: Final = ("cli/", "reproduce/", "results/")
 WRITERS: Final = tuple(
     f"results/{name}.py"
     for name in (
-        *("atomic", "attribution", "columns", "fairness"),
-        *("objective", "protection", "recorder", "summary"),
+        *("atomic", "attribution", "columns", "config_columns", "fairness"),
+        *("objective", "partition_table", "protection", "recorder", "summary"),
     )
 )
 """... but for these, which decide what a run writes."""

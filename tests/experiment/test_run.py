@@ -60,11 +60,11 @@ def test_the_noise_of_the_law_excess_is_a_clients_share_above_the_clean_ones(tmp
     clients = fedrms.run(SMALL, folder=tmp_path).clients
 
     share = clients.groupby("client").statistic.apply(
-        lambda s: 0.9 * 0.1 * s.iloc[0] + 0.1 * s.iloc[1]
+        lambda s: 0.5 * 0.5 * s.iloc[0] + 0.5 * s.iloc[1]
     )
     last = clients[clients["round"] == 2].set_index("client")
     np.testing.assert_allclose(last.ema, share)
-    corrected = share / (1 - 0.9**2)
+    corrected = share / (1 - 0.5**2)
     above = corrected - np.quantile(corrected, OPTIONS["clean_share"])
     np.testing.assert_allclose(last.rms, np.maximum(above, 0.0), atol=1e-12)
     assert 0 < last.rms.max() < 1.5
