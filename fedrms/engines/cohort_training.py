@@ -190,7 +190,9 @@ def _labels(data: ClientRows, places: np.ndarray, present: np.ndarray) -> np.nda
     """Return ``[clients, rows]`` the classes of the present rows; 0 elsewhere."""
     who, row = np.nonzero(present)
     labels = np.zeros(present.shape, dtype=np.int64)
-    labels[who, row] = data.columns["y"].cpu().numpy()[data.offsets[places[who]] + row]
+    y = data.columns["y"]  # only what is asked for leaves the device
+    picked = torch.from_numpy(data.offsets[places[who]] + row).to(y.device)
+    labels[who, row] = y[picked].cpu().numpy()
     return labels
 
 

@@ -19,6 +19,7 @@ from fedrms.server.client_averages import ClientAverages
 from fedrms.server.client_index import ClientId
 from fedrms.server.client_scaler import Scales
 from fedrms.server.excess import Evidence, measure
+from fedrms.server.laws import check_options
 
 SHARE, ERROR, MISFIT, HARDNESS = range(4)
 """Columns of the averages."""
@@ -79,30 +80,10 @@ class ExcessScaler:
         memory: str = "ema",
         **options: float,
     ) -> None:
-        for name, value in options.items():
-            if name not in OPTIONS:
-                raise ConfigError(
-                    f"strategy.law_options.{name}",
-                    "the law 'excess' has no such option",
-                    f"it takes {', '.join(OPTIONS)}",
-                )
-            high = 1.0 if name in ("clean_share", "reference") else np.inf
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not 0.0 <= value <= high:
-                raise ConfigError(
-                    f"strategy.law_options.{name}",
-                    f"is {value!r}",
-                    f"set a number in [0, {high:g}]",
-                )
-        chosen = {**OPTIONS, **options}
-        for name in ("bias", "reference"):
-            if not chosen[name] > 0.0:
-                raise ConfigError(
-                    f"strategy.law_options.{name}", f"is {chosen[name]!r}", "set it above 0"
-                )
+        check_options("excess", options, list(OPTIONS))
         if warmup < 0:
             raise ConfigError("strategy.warmup", f"is {warmup}", "set rounds, 0 or more")
-        self.options = chosen
+        self.options = {**OPTIONS, **options}
         self.warmup = warmup
         self.averages = ClientAverages(
             *(4, decay), bias_correction=bias_correction, staleness=staleness, memory=memory
@@ -127,7 +108,8 @@ class ExcessScaler:
         where = self.averages.find(clients)
         trust, seen = np.ones(len(where)), where >= 0
         if seen.any():
-            trust[seen] = self._scale(self._noise(self.averages.mean(where[seen])))
+            mean = self.averages.mean(where[seen])
+            trust[seen] = self._scale(mean, self._above_clean(mean))
             trust[~seen] = trust[seen].mean()
         return measure(losses, trust, self.options["reference"])
 
@@ -170,11 +152,11 @@ class ExcessScaler:
         self._eps = self._knee(evidence.chance, examples[told], mean[:, MISFIT])
         ema, rms, scale = np.zeros(len(clients)), np.zeros(len(clients)), np.ones(len(clients))
         if told.size:
+            above = self._above_clean(mean)
             ema[told] = self.averages.raw(where)[:, SHARE]
-            rms[told] = np.maximum(mean[:, SHARE] - self._clean(), 0.0)
-        if told.size and server_round > self.warmup:
-            tilted = mean[:, HARDNESS] ** self.options["tilt"]
-            scale[told] = self._scale(self._noise(mean)) * tilted
+            rms[told] = np.maximum(above, 0.0)
+            if server_round > self.warmup:
+                scale[told] = self._tilted(mean, above)
         return Scales(ema=ema, rms=rms, scale=scale)
 
     def _knee(self, chance: bool, examples: np.ndarray, misfit: np.ndarray) -> float:
@@ -187,8 +169,8 @@ class ExcessScaler:
 
     def rms(self) -> dict[ClientId, float]:
         """Return the current noise estimate of every client ever seen: a share of chance loss."""
-        share = self.averages.everyone()[:, SHARE]
-        rms = np.maximum(share - self._clean(), 0.0) if share.size else share
+        mean = self.averages.everyone()
+        rms = np.maximum(self._above_clean(mean), 0.0) if len(mean) else np.zeros(0)
         return dict(zip(self.averages.clients(), rms.tolist(), strict=True))
 
     def scale_of(self, clients: Sequence[ClientId]) -> np.ndarray:
@@ -198,8 +180,7 @@ class ExcessScaler:
         scale = np.ones(len(where))
         if seen.any() and self.averages.last_round >= self.warmup:
             mean = self.averages.mean(where[seen])
-            tilted = mean[:, HARDNESS] ** self.options["tilt"]
-            scale[seen] = self._scale(self._noise(mean)) * tilted
+            scale[seen] = self._tilted(mean, self._above_clean(mean))
         return scale
 
     def state_dict(self) -> dict[str, Any]:
@@ -211,14 +192,15 @@ class ExcessScaler:
         self.averages.load_state_dict(state)
         self._eps = float(state["eps"])
 
-    def _clean(self) -> float:
-        """Return rho_0, the excess of those who count as clean."""
+    def _above_clean(self, mean: np.ndarray) -> np.ndarray:
+        """Return how far each excess is above rho_0, that of everyone who counts as clean."""
         share = self.averages.everyone()[:, SHARE]
-        return float(np.quantile(share, self.options["clean_share"]))
+        return np.asarray(mean[:, SHARE] - np.quantile(share, self.options["clean_share"]))
 
-    def _noise(self, mean: np.ndarray) -> np.ndarray:
-        above = mean[:, SHARE] - self._clean() - self.options["margin"] * mean[:, ERROR]
-        return np.asarray(np.maximum(above, 0.0))
-
-    def _scale(self, noise: np.ndarray) -> np.ndarray:
+    def _scale(self, mean: np.ndarray, above: np.ndarray) -> np.ndarray:
+        """Return eps / (eps + r)."""
+        noise = np.maximum(above - self.options["margin"] * mean[:, ERROR], 0.0)
         return np.asarray(self._eps / (self._eps + noise))
+
+    def _tilted(self, mean: np.ndarray, above: np.ndarray) -> np.ndarray:
+        return self._scale(mean, above) * mean[:, HARDNESS] ** self.options["tilt"]

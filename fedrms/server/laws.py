@@ -10,7 +10,7 @@ order; a law that reads quantiles then need not go through a million numbers.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,8 +118,10 @@ LAWS: Mapping[str, Law] = {
     law.__name__: law for law in (uniform, rmsprop, deadzone, random_effects, softmax)
 }
 
-DIVISORS = ("eps", "temperature")
-"""Options that divide, so that 0 would make scales of NaN."""
+DIVISORS = ("eps", "temperature", "bias", "reference")
+"""Options that divide or pick the lowest of all, so that 0 would make no scale."""
+SHARES = ("quantile", "clean_share", "reference")
+"""Options that are a share of the clients."""
 
 
 def bind_law(law: str | Law, options: Mapping[str, Any] | None = None) -> Law:
@@ -145,22 +147,34 @@ def bind_law(law: str | Law, options: Mapping[str, Any] | None = None) -> Law:
         law = LAWS[law]
     chosen = dict(options or {})
     allowed = list(inspect.signature(law).parameters)[2:]
-    for name, value in chosen.items():
-        key = f"strategy.law_options.{name}"
-        if name not in allowed:
-            raise ConfigError(
-                key,
-                f"the law {law.__name__!r} has no such option",
-                f"it takes {', '.join(allowed) or 'none'}",
-            )
-        high = 1.0 if name == "quantile" else np.inf
-        if not isinstance(value, int | float) or not 0.0 <= value <= high:
-            raise ConfigError(key, f"is {value!r}", f"set a number in [0, {high:g}]")
-        if name in DIVISORS and not value > 0.0:
-            raise ConfigError(key, f"is {value!r}", "set a number above 0")
+    check_options(law.__name__, chosen, allowed)
     bound = law
 
     def fixed(rms: np.ndarray, known: np.ndarray) -> np.ndarray:
         return bound(rms, known, **chosen)
 
     return fixed
+
+
+def check_options(law: str, options: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    """Refuse options that a law does not have or cannot work with.
+
+    Raises
+    ------
+    ConfigError
+        Naming the option's config key and what may be set.
+    """
+    for name, value in options.items():
+        key = f"strategy.law_options.{name}"
+        if name not in allowed:
+            raise ConfigError(
+                key,
+                f"the law {law!r} has no such option",
+                f"it takes {', '.join(allowed) or 'none'}",
+            )
+        high = 1.0 if name in SHARES else np.inf
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0.0 <= value <= high:
+            raise ConfigError(key, f"is {value!r}", f"set a number in [0, {high:g}]")
+        if name in DIVISORS and not value > 0.0:
+            raise ConfigError(key, f"is {value!r}", "set a number above 0")

@@ -186,9 +186,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             "warmup": warmup,
             "memory": memory,
         }
-        kept = 0.9 if decay is None else decay  # of one moment a client
-        if decay is None:
-            decay = 0.5 if law == "excess" else 0.9
+        if decay is not None:  # each scaler knows its own default
+            memory_options["decay"] = decay
         self.statistic = statistic or ("incoming" if law == "excess" else "prequential")
         if law == "excess" and self.statistic != "incoming":
             raise ConfigError(
@@ -201,10 +200,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self.num_classes = num_classes
         self.scaler: ClientScaler | ExcessScaler
         if law == "excess":
-            self.scaler = ExcessScaler(decay, **memory_options, **dict(law_options or {}))
+            self.scaler = ExcessScaler(**memory_options, **dict(law_options or {}))
         else:
-            self.scaler = ClientScaler(decay, law, law_options, **memory_options)
-        self._fallback = functools.partial(ClientScaler, kept, "deadzone", **memory_options)
+            self.scaler = ClientScaler(law=law, law_options=law_options, **memory_options)
+        self._fallback = functools.partial(ClientScaler, law="deadzone", **memory_options)
         self._evidence: Evidence | None = None
         self.aggregation = Aggregation(
             normalize=normalize,
