@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from fedrms.server.class_losses import class_key
+from fedrms.tasks.classification import chance_cross_entropy
 
 
 def stacked_class_losses(
@@ -96,12 +97,9 @@ def class_losses(
             f"class_losses needs scores [examples, classes] and labels [examples], not "
             f"{tuple(logits.shape)} and {tuple(target.shape)}"
         )
-    surprise = -logits.log_softmax(-1)
-    own = surprise.gather(1, target[:, None])[:, 0]
-    chance = (surprise.sum(1) - own) / max(1, logits.shape[1] - 1)
     stacked = stacked_class_losses(
         logits.shape[1],
-        torch.stack([own, chance], dim=1).numpy()[None],
+        torch.stack(chance_cross_entropy(logits, target), dim=1).numpy()[None],
         np.ones((1, len(target)), dtype=bool),
         target.numpy()[None],
     )

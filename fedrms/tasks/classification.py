@@ -39,9 +39,7 @@ class Classification:
         The second is what the example would cost, on average, with a wrong label drawn at
         random: the unit in which label noise is measured.
         """
-        surprise = -apply(params, batch["x"]).log_softmax(-1)
-        losses = surprise.gather(-1, batch["y"][..., None]).squeeze(-1)
-        return losses, (surprise.sum(-1) - losses) / max(1, surprise.shape[-1] - 1)
+        return chance_cross_entropy(apply(params, batch["x"]), batch["y"])
 
     def metrics(self, apply: Apply, params: Params, batch: Batch) -> dict[str, Tensor]:
         """Return ``loss`` (nats) and ``accuracy`` (0 or 1) of each example."""
@@ -55,3 +53,10 @@ class Classification:
 def _cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
     """Return ``[examples]`` losses, without torch's search for ignored labels."""
     return -scores.log_softmax(-1).gather(-1, labels[..., None]).squeeze(-1)
+
+
+def chance_cross_entropy(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``[examples]`` each: the cross-entropy, and its mean over the other labels."""
+    surprise = -scores.log_softmax(-1)
+    losses = surprise.gather(-1, labels[..., None]).squeeze(-1)
+    return losses, (surprise.sum(-1) - losses) / max(1, surprise.shape[-1] - 1)
