@@ -87,11 +87,11 @@ def _reproduce(options: argparse.Namespace) -> int:
         raise ConfigError("--jobs", f"is {options.jobs}", "set 1 or more")
 
     from fedrms.experiment.machine import usable_cores
-    from fedrms.reproduce.figure import check_matplotlib
     from fedrms.reproduce.jobs import list_jobs
     from fedrms.reproduce.report import write_report
+    from fedrms.results.plots.static import require_matplotlib
 
-    check_matplotlib()
+    require_matplotlib()
     base = options.runs or Path("outputs") / "reproduce" / plan.name
     folder = base / ("quick" if options.quick else "full")
     out = options.out or (Path("docs") / "results" if plan == whole else folder)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from fedrms.errors import ConfigError
 from fedrms.reproduce.numbers import Numbers
 from fedrms.reproduce.plan import Plan
 from fedrms.reproduce.tidy import Tidy
@@ -40,16 +39,6 @@ _RISE: Final = 0.15
 _LABELS: Final = 1.6
 _LEGEND_ENTRY: Final = 2.4
 """Inches for the rows' names beside the panels, and for one in a legend."""
-
-
-def check_matplotlib() -> None:
-    """Raise ConfigError if the library that draws is not installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            "report", "matplotlib is not installed", "pip install 'fedrms[report]'"
-        ) from error
 
 
 def draw_figure(plan: Plan, tidy: Tidy, numbers: Sequence[Numbers], path: Path) -> str:

@@ -57,15 +57,22 @@ _STYLE: Final[Any] = {
 }
 
 
-def draw(picture: Picture) -> Figure:
-    """Return a matplotlib figure; see :meth:`Picture.matplotlib`."""
+def require_matplotlib() -> None:
+    """Raise ConfigError if the library that draws is not installed."""
     try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
+        import matplotlib  # noqa: F401
     except ImportError as error:
         raise ConfigError(
             "report", "matplotlib is not installed", "pip install 'fedrms[report]'"
         ) from error
+
+
+def draw(picture: Picture) -> Figure:
+    """Return a matplotlib figure; see :meth:`Picture.matplotlib`."""
+    require_matplotlib()
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     count = max(len(picture.panels), 1)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(max(6.4, 3.1 * count), 3.6), layout="constrained")
