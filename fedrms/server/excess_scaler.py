@@ -1,7 +1,8 @@
 """The law ``excess``: RMSProp's 1 / (r + eps) on the loss that only noise explains.
 
 rho_k   <- moving average of the excess share (see :mod:`fedrms.server.excess`)
-r_k     = max(0, rho_k - rho_0 - margin * error_k)      rho_0: a low quantile of all rho
+r_k     = max(0, rho_k - rho_0 - margin * error_k - doubt * max(0, rho_0))
+          rho_0: a low quantile of all rho
 s_k     = eps / (eps + r_k) * hardness_k ^ tilt
 eps     = bias / (effective size of the cohort) + slack * misfit
 """
@@ -30,6 +31,7 @@ OPTIONS: Mapping[str, float] = {
     "clean_share": 0.2,
     "reference": 0.25,
     "margin": 2.0,
+    "doubt": 1.0,
     "tilt": 0.15,
 }
 """Options of the law and their defaults."""
@@ -58,6 +60,12 @@ class ExcessScaler:
     margin : float
         Standard errors of a client's excess that are forgiven, so that small clients are not
         punished for chance.
+    doubt : float
+        Multiples of rho_0 that are forgiven. Where clean clients exist rho_0 is about 0. If even
+        those who exceed the class references least exceed them by rho_0, differences of that
+        size come from how classes are mixed and not from noise; and to act on them would
+        confirm them, as a model memorises the wrong labels of those whom it is made of. Not in
+        regression.
     tilt : float
         Clients whose classes the model has yet to learn count more, by this power of their
         expected loss, as in q-FFL (Li et al. 2020, arXiv:1905.10497); of the expected loss and
@@ -89,6 +97,7 @@ class ExcessScaler:
             *(4, decay), bias_correction=bias_correction, staleness=staleness, memory=memory
         )
         self._eps = 1.0
+        self._doubt = self.options["doubt"]
 
     @property
     def nbytes(self) -> int:
@@ -150,6 +159,7 @@ class ExcessScaler:
         self.averages.add(server_round, where, np.stack(columns, axis=1)[told])
         mean = self.averages.mean(where)
         self._eps = self._knee(evidence.chance, examples[told], mean[:, MISFIT])
+        self._doubt = self.options["doubt"] if evidence.chance else 0.0
         ema, rms, scale = np.zeros(len(clients)), np.zeros(len(clients)), np.ones(len(clients))
         if told.size:
             above = self._above_clean(mean)
@@ -185,22 +195,25 @@ class ExcessScaler:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state, for a checkpoint."""
-        return self.averages.state_dict() | {"eps": self._eps}
+        return self.averages.state_dict() | {"eps": self._eps, "doubt": self._doubt}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state from :meth:`state_dict` back."""
         self.averages.load_state_dict(state)
-        self._eps = float(state["eps"])
+        self._eps, self._doubt = float(state["eps"]), float(state["doubt"])
+
+    def _least(self) -> float:
+        """Return rho_0, the excess that counts as clean."""
+        return float(np.quantile(self.averages.everyone()[:, SHARE], self.options["clean_share"]))
 
     def _above_clean(self, mean: np.ndarray) -> np.ndarray:
-        """Return how far each excess is above rho_0, that of everyone who counts as clean."""
-        share = self.averages.everyone()[:, SHARE]
-        return np.asarray(mean[:, SHARE] - np.quantile(share, self.options["clean_share"]))
+        """Return how far each excess is above rho_0."""
+        return np.asarray(mean[:, SHARE] - self._least())
 
     def _scale(self, mean: np.ndarray, above: np.ndarray) -> np.ndarray:
         """Return eps / (eps + r)."""
-        noise = np.maximum(above - self.options["margin"] * mean[:, ERROR], 0.0)
-        return np.asarray(self._eps / (self._eps + noise))
+        forgiven = self.options["margin"] * mean[:, ERROR] + self._doubt * max(self._least(), 0.0)
+        return np.asarray(self._eps / (self._eps + np.maximum(above - forgiven, 0.0)))
 
     def _tilted(self, mean: np.ndarray, above: np.ndarray) -> np.ndarray:
         return self._scale(mean, above) * mean[:, HARDNESS] ** self.options["tilt"]

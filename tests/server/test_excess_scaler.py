@@ -16,7 +16,7 @@ from .by_hand import quickly
 
 BY_HAND: dict[str, float] = {
     **{"bias": 0.4, "slack": 0.1, "clean_share": 0.25},
-    **{"reference": 0.5, "margin": 1.0, "tilt": 1.0},
+    **{"reference": 0.5, "margin": 1.0, "doubt": 0.0, "tilt": 1.0},
 }
 FIVE = np.full(5, 10.0)
 
@@ -89,6 +89,30 @@ def test_an_excess_within_its_margin_of_error_is_forgiven() -> None:
     scale = scaler.update(1, list(range(5)), evidence(share, error), FIVE).scale
     assert scale[3] == 1.0
     assert scale[4] == pytest.approx(0.08 / 0.18)
+
+
+def test_excesses_no_larger_than_those_of_the_least_noisy_again_are_forgiven() -> None:
+    scaler = ExcessScaler(**{**BY_HAND, "doubt": 1.0})
+    scale = scaler.update(1, list(range(5)), evidence([0.05, 0.1, 0.15, 0.2, 0.3]), FIVE).scale
+    assert scale[:4].tolist() == [1.0] * 4  # rho_0 is .1, and .1 above it is forgiven
+    assert scale[4] == pytest.approx(0.08 / 0.18)
+
+
+def test_doubt_adds_nothing_where_the_least_noisy_are_below_their_reference() -> None:
+    with_doubt, without = (ExcessScaler(**{**BY_HAND, "doubt": doubt}) for doubt in (3.0, 0.0))
+    share = [-0.2, -0.1, 0.0, 0.1, 0.4]
+    one, other = (s.update(1, list(range(5)), evidence(share), FIVE) for s in (with_doubt, without))
+    assert one.scale.tolist() == other.scale.tolist()
+    assert one.scale[2] < 1.0
+
+
+def test_in_regression_there_is_no_doubt() -> None:
+    """Losses of 2, 3, 4, 5 are 0, .5, 1 and 1.5 above 2 in units of it; rho_0 is .5."""
+    options = {**BY_HAND, "reference": 0.1, "clean_share": 1 / 3, "margin": 0.0, "tilt": 0.0}
+    scaler = ExcessScaler(**{**options, "doubt": 5.0})
+    for server_round in (1, 2):
+        scale = play(scaler, losses_of([[2.0], [3.0], [4.0], [5.0]]), server_round).scale
+        assert scale == pytest.approx([1.0, 1.0, 1 / 1.5, 1 / 2.0])
 
 
 def test_the_next_rounds_scale_of_a_client_never_seen_is_one() -> None:
