@@ -37,7 +37,10 @@ log = logging.getLogger("fedrms")
 FOLDER = ".counterfactual"
 """Hidden, so that `load_runs` does not take what is in it for one of the runs above."""
 
-WITHOUT_EFFECT = ("strategy", "fairness", "experiment", "counterfactual", "tracker")
+WITHOUT_EFFECT = (
+    *("strategy", "fairness", "experiment", "counterfactual", "tracker"),
+    *("checkpoint", "resume"),
+)
 """Config keys that do not change the counterfactual."""
 
 Narrow = Callable[[Grid], Callable[[Sequence[Message]], Sequence[Message]]]

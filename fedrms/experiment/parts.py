@@ -25,6 +25,7 @@ from fedrms.experiment.build import (
     choose_device,
     server_device,
 )
+from fedrms.experiment.checkpoint import options_of
 from fedrms.experiment.config import plain
 from fedrms.experiment.engine import Engine, build_engine
 from fedrms.results.fairness import validate as validate_fairness
@@ -78,6 +79,7 @@ def build_parts(config: DictConfig | Mapping[str, Any]) -> Parts:
     _check_keys(values)
     _check_whole_numbers(values)
     _check_counterfactual(values)
+    options_of(values)
     validate_fairness(values["fairness"]["metrics"], values["fairness"]["fraction"])
     device = choose_device(values)
     settings = build_settings(values)
@@ -99,8 +101,7 @@ COUNTERFACTUALS = ("none", "clean")
 KNOWN_KEYS = {
     *("seed", "rounds", "clients", "device", "evaluate_every", *SIDE_KEYS, "experiment"),
     *("client", "strategy", "server_optimizer", "heterogeneity", "adversary", "fairness", "engine"),
-    "counterfactual",
-    "tracker",
+    *("counterfactual", "tracker", "checkpoint", "resume"),
 }
 
 

@@ -123,6 +123,15 @@ class RoundLog:
             {key: float(value) for key, value in row.items() if key.startswith("test_")}
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was added up over rounds, for a checkpoint; the tables are the recorder's."""
+        return {"objective": self._objective.state_dict(), "succeeded": self.succeeded}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take a state from :meth:`state_dict` back."""
+        self._objective.load_state_dict(state["objective"])
+        self.succeeded = bool(state["succeeded"])
+
     def _weigh(self, cohort: Mapping[str, np.ndarray], lr: float) -> dict[str, float]:
         """Compare the weights of those who took part with the truth, and add them up."""
         row = weighting_metrics(

@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
-from flwr.app import ArrayRecord, ConfigRecord
+import pyarrow as pa
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 from omegaconf import DictConfig, OmegaConf
 
-from fedrms.data import Population
-from fedrms.data.client_mix import class_counts
-from fedrms.data.federation import AnyFederation
 from fedrms.engines.observed import ObservedGrid
 from fedrms.errors import ConfigError, FedRMSError, RunError
-from fedrms.experiment.config import compose_config, plain
+from fedrms.experiment.checkpoint import (
+    FOLDER,
+    Checkpoint,
+    Checkpoints,
+    clear,
+    saying_how_to_resume,
+)
+from fedrms.experiment.config import compose_config
+from fedrms.experiment.continued import Continued
+from fedrms.experiment.counterfactual import FOLDER as COUNTERFACTUALS
 from fedrms.experiment.counterfactual import Narrow, Reference, clean_reference
 from fedrms.experiment.parts import Parts, build_parts, initial_arrays
 from fedrms.experiment.progress import show_progress
 from fedrms.experiment.provenance import provenance
+from fedrms.experiment.resume import Stopped, alone_in, keep_rounds, read_stopped, resume_in
 from fedrms.experiment.round_log import RoundLog
+from fedrms.experiment.run_folder import keep_partition, prepare_folder, save_model
+from fedrms.experiment.run_state import RunState
 from fedrms.experiment.tracker import open_tracker
 from fedrms.results import Recorder, summarise, write_summary
 from fedrms.results.objective import objective_line
-from fedrms.results.partition_table import write_partition
+from fedrms.results.summary import SUMMARY_FILE
 
 log = logging.getLogger("fedrms")
 
@@ -71,7 +83,8 @@ def run(
     ----------
     config : sequence of str, or a composed configuration
         Overrides as on the command line (``["strategy=fedavg", "rounds=50"]``), or a
-        configuration that Hydra has composed.
+        configuration that Hydra has composed. ``["resume=FOLDER"]`` goes on with a stopped run
+        in its own folder (see :func:`fedrms.experiment.resume.read_stopped`).
     folder : path, optional
         Where to write; by default ``outputs/<date>/<time>`` under the current folder.
     brief : bool
@@ -92,22 +105,64 @@ def run(
     RunError
         If the run cannot go on; what was computed until then is on disk.
     """
-    if not isinstance(config, DictConfig | Mapping):
+    stopped = _stopped_run(config)
+    if stopped is not None:
+        config, folder = stopped.config, stopped.folder
+        shared = shared or _shared_by(stopped.folder)
+    elif not isinstance(config, DictConfig | Mapping):
         config = compose_config(list(config))
     parts = build_parts(config)
     where = Path(folder) if folder else Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S")
-    _prepare_folder(where, config)
-    _keep_partition(where, parts.side.federation)
+    rounds = parts.config["rounds"]
     quiet_flower()
-    reference = None
-    if parts.config.get("counterfactual", "none") == "clean":
-        reference = clean_reference(parts, Path(shared) if shared else where, _simulate_aside)
-    return _simulate(parts, where, brief=brief, reference=reference)
+    if stopped is None:
+        prepare_folder(where, config)
+        keep_partition(where, parts.side.federation)
+    with alone_in(where), saying_how_to_resume(where, rounds):
+        if stopped is None:
+            clear(where)
+        elif stopped.finished:
+            log.info("%s is finished after %d rounds; rounds=N prolongs it", where, rounds)
+            return _read_result(where, parts)
+        else:
+            keep_rounds(stopped)
+        reference = None
+        if parts.config.get("counterfactual", "none") == "clean":
+            reference = clean_reference(parts, Path(shared) if shared else where, _simulate_aside)
+        return _simulate(
+            *(parts, where),
+            brief=brief,
+            reference=reference,
+            checkpoints=Checkpoints(where, parts.config),
+            done=None if stopped is None else stopped.checkpoint,
+        )
+
+
+def _stopped_run(config: DictConfig | Mapping[str, Any] | Sequence[str]) -> Stopped | None:
+    """Return the run that ``resume`` names; None where a run begins."""
+    if not isinstance(config, DictConfig | Mapping):
+        words = list(config)
+        return read_stopped(words) if resume_in(words) else None
+    if config.get("resume") is None:
+        return None
+    task = None
+    if isinstance(config, DictConfig) and "hydra" in config:
+        task = OmegaConf.select(config, "hydra.overrides.task")
+    if task is None:
+        raise ConfigError(
+            "resume", "stands in a composed configuration", 'run(["resume=FOLDER"]) instead'
+        )
+    return read_stopped(list(task))
+
+
+def _shared_by(folder: Path) -> Path | None:
+    """Return where a multirun kept its counterfactuals, if the run is one of its jobs."""
+    return folder.parent if (folder.parent / COUNTERFACTUALS).is_dir() else None
 
 
 def _simulate_aside(config: DictConfig, where: Path, narrow: Narrow) -> None:
     """Train a federation that a run is compared with."""
-    _prepare_folder(where, config)
+    prepare_folder(where, config)
     _simulate(build_parts(config), where, narrow, brief=True)
 
 
@@ -118,17 +173,20 @@ def _simulate(
     *,
     brief: bool,
     reference: Reference | None = None,
+    checkpoints: Checkpoints | None = None,
+    done: Checkpoint | None = None,
 ) -> Result:
-    """Train one federation, of those clients that `narrow` lets through, and write its tables."""
-    values, settings, side = parts.config, parts.settings, parts.side
-    strategy, engine, device = parts.strategy, parts.engine, parts.device
+    """Train one federation, of those clients that `narrow` lets through, and write its tables.
+
+    With `done` it goes on after that checkpoint's round.
+    """
+    values, side, strategy, engine = parts.config, parts.side, parts.strategy, parts.engine
     started = time.perf_counter()
-    status, error = "interrupted", None
-    initial = initial_arrays(side)
+    first = 0 if done is None else done.round
     title = f"{values['strategy'].get('name', 'strategy')}, seed {values['seed']}"
     with (
-        open_tracker(values if narrow is None else {}, where) as track,
-        Recorder(where, metric=side.task.metric) as recorder,
+        open_tracker(values if narrow is None else {}, where, first) as track,
+        _recorder(where, side.task.metric, first) as recorder,
         show_progress(title, values["rounds"], side.task.metric, brief=brief) as show,
     ):
 
@@ -149,26 +207,49 @@ def _simulate(
             adversaries=parts.adversaries,
             reference=None if reference is None else reference.federation,
         )
+        train_config = ConfigRecord(parts.settings.to_record())  # type: ignore[arg-type]
+        evaluate_config = ConfigRecord()
+        state = RunState(strategy, rounds_log, train_config, evaluate_config)
+        before = 0.0 if done is None else float(done.state["wall_seconds"])
+
+        def seconds() -> float:
+            return before + time.perf_counter() - started
+
+        def collect(arrays: ArrayRecord) -> dict[str, Any]:
+            recorder.flush()  # a checkpoint has no tables of its own
+            return {"wall_seconds": seconds(), **state.collect(arrays)}
+
+        def finish_round(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+            metrics = rounds_log.finish_round(server_round, arrays)
+            if checkpoints is not None and checkpoints.due(server_round):
+                checkpoints.write(server_round, functools.partial(collect, arrays))
+            return metrics
 
         def serve(grid: Grid) -> None:
-            passed_on = None if narrow is None else narrow(grid)
-            strategy.start(
+            arrays = initial_arrays(side) if done is None else state.restore(done.state)
+            driven = strategy if done is None else Continued(strategy, first)
+            driven.start(
                 ObservedGrid(
                     grid,
                     rounds_log.observe,
                     engine.check,
-                    passed_on,
+                    None if narrow is None else narrow(grid),
                     misreport=parts.misreports,
                 ),
-                initial,
-                num_rounds=values["rounds"],
+                arrays,
+                num_rounds=values["rounds"] - first,
                 timeout=TIMEOUT,
-                train_config=ConfigRecord(settings.to_record()),  # type: ignore[arg-type]
-                evaluate_fn=rounds_log.finish_round,
+                train_config=train_config,
+                evaluate_config=evaluate_config,
+                evaluate_fn=lambda t, arrays: finish_round(first + t if t else 0, arrays),
             )
 
+        status, error = "interrupted", None
         try:
-            engine.serve(serve)
+            if done is not None and first == values["rounds"]:  # only the end is missing
+                rounds_log.finish_round(0, state.restore(done.state))
+            else:
+                engine.serve(serve)
             if not rounds_log.succeeded:
                 raise RunError(
                     "no client finished any round; the reasons are in the column 'failure' "
@@ -179,20 +260,60 @@ def _simulate(
             error = str(problem)
             raise
         finally:
-            recorder.flush()
-            summary = summarise(
-                recorder.rounds(), recorder.clients(), side.task.metric, side.task.higher_is_better
-            )
-            summary |= {"status": status, "error": error, "device": device} | provenance()
-            summary["clients"] = side.federation.clients
-            summary |= _validated(recorder.rounds(), side.task.metric)
-            summary["wall_seconds"] = time.perf_counter() - started
-            if reference is not None:
-                summary["counterfactual_run"] = os.path.relpath(reference.folder, where)
-            write_summary(where, summary)
-            _say_objective(summary, brief)
-            if rounds_log.arrays is not None:
-                save_model(where / "model.safetensors", rounds_log.arrays)
+            with telling_of_full_disks(where):
+                recorder.flush()
+                summary = summarise(
+                    recorder.rounds(),
+                    recorder.clients(),
+                    side.task.metric,
+                    side.task.higher_is_better,
+                )
+                summary |= {"status": status, "error": error, "device": parts.device} | provenance()
+                summary["clients"] = side.federation.clients
+                summary |= _validated(recorder.rounds(), side.task.metric)
+                summary["wall_seconds"] = seconds()
+                if reference is not None:
+                    summary["counterfactual_run"] = os.path.relpath(reference.folder, where)
+                if rounds_log.arrays is not None:
+                    save_model(where / "model.safetensors", rounds_log.arrays)
+                write_summary(where, summary)  # last: who reads "finished" finds everything there
+                _say_objective(summary, brief)
+    return Result(where, summary, recorder.rounds(), recorder.clients())
+
+
+@contextmanager
+def telling_of_full_disks(where: Path) -> Iterator[None]:
+    """Turn results that cannot be written into a `RunError`; what was there before stays."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"the results cannot be written to {where}: {error}. What was written before is as it "
+            "was; make room there and resume the run"
+        ) from error
+
+
+def _recorder(where: Path, metric: str, first: int) -> Recorder:
+    """Return the recorder of a run that has some rounds behind it, which its tables must hold."""
+    problem = None
+    try:
+        recorder = Recorder(where, metric=metric, resume_round=first or None)
+        held = recorder.rounds()["round"].tolist()
+        if held != list(range(1, first + 1)):
+            problem = f"they hold {len(held)} of {first} rounds"
+    except (pa.ArrowInvalid, KeyError) as error:
+        problem = str(error)
+    if problem is not None:
+        raise RunError(
+            f"the tables in {where} do not go with the checkpoint of round {first}: {problem}\n"
+            f"  -> put the tables back, or delete {where / FOLDER} to begin at the first round"
+        )
+    return recorder
+
+
+def _read_result(where: Path, parts: Parts) -> Result:
+    recorder = Recorder(where, metric=parts.side.task.metric, resume_round=parts.config["rounds"])
+    summary = json.loads((where / SUMMARY_FILE).read_text())
     return Result(where, summary, recorder.rounds(), recorder.clients())
 
 
@@ -209,47 +330,6 @@ def _say_objective(summary: Mapping[str, Any], brief: bool) -> None:
     line = objective_line(summary, summary["clients"])
     if line is not None:
         log.log(logging.DEBUG if brief else logging.INFO, line)
-
-
-def save_model(path: Path, arrays: ArrayRecord) -> None:
-    """Write the global model as safetensors, aside and then renamed."""
-    from safetensors.torch import save_file
-
-    tensors = {name: torch.from_numpy(array.numpy().copy()) for name, array in arrays.items()}
-    aside = path.with_suffix(".tmp")
-    save_file(tensors, str(aside))
-    aside.replace(path)
-
-
-def _prepare_folder(folder: Path, config: DictConfig | Mapping[str, Any]) -> None:
-    """Make the folder, and keep the configuration in it as Hydra's own runs do."""
-    try:
-        (folder / ".hydra").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            "hydra.run.dir", f"cannot write to {folder}: {error}", "choose another folder"
-        ) from error
-    if (folder / ".hydra" / "config.yaml").exists() or not isinstance(config, DictConfig):
-        return
-    (folder / ".hydra" / "config.yaml").write_text(
-        OmegaConf.to_yaml(OmegaConf.create(plain(config)))
-    )
-    if "hydra" in config:
-        choices = OmegaConf.to_container(config.hydra.runtime.choices)
-        overrides = OmegaConf.to_container(config.hydra.overrides)
-        kept = {"hydra": {"runtime": {"choices": choices}, "overrides": overrides}}
-        (folder / ".hydra" / "hydra.yaml").write_text(OmegaConf.to_yaml(kept))
-
-
-def _keep_partition(folder: Path, federation: AnyFederation) -> None:
-    """Write down who holds which classes; of a population nobody knows without asking all."""
-    if isinstance(federation, Population):
-        return
-    if federation.num_classes is None:
-        counts = federation.sizes[:, None]
-    else:
-        counts = class_counts(federation.clean_y, federation.offsets, federation.num_classes)
-    write_partition(folder, counts, federation.rare, federation.class_names)
 
 
 def quiet_flower() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import math
 import os
@@ -17,12 +18,15 @@ from fedrms.results.config_columns import flatten
 
 log = logging.getLogger("fedrms")
 
+TRACKED_FILE = "tracked.json"
+"""The name that the tracker knows the run by."""
+
 Log = Callable[[int, Mapping[str, float]], None]
 """Takes a round, and its row of the table of rounds."""
 
 
 @contextmanager
-def open_tracker(config: Mapping[str, Any], folder: Path) -> Iterator[Log]:
+def open_tracker(config: Mapping[str, Any], folder: Path, done: int = 0) -> Iterator[Log]:
     """Open the tracker that a configuration names, and close it in the end.
 
     Parameters
@@ -32,6 +36,9 @@ def open_tracker(config: Mapping[str, Any], folder: Path) -> Iterator[Log]:
         parameters where the tracker keeps such.
     folder : Path
         The run's folder, where trackers write that are given no other place.
+    done : int
+        Rounds that the run has behind it. With any, it goes on under the name that the tracker
+        knows it by, and what the tracker was told of later rounds is told again.
 
     Yields
     ------
@@ -49,7 +56,7 @@ def open_tracker(config: Mapping[str, Any], folder: Path) -> Iterator[Log]:
         raise ConfigError("tracker", f"there is no {name!r}", f"choose from {', '.join(_TRACKERS)}")
     with ExitStack() as stack:
         try:
-            send = stack.enter_context(_TRACKERS[name](options, config, folder))
+            send = stack.enter_context(_TRACKERS[name](options, config, folder, done))
         except ConfigError:
             raise
         except Exception as error:  # whatever a tracker's library raises where it cannot open
@@ -79,18 +86,21 @@ def _forgiving(send: Log, name: str) -> Log:
 
 
 @contextmanager
-def _none(options: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> Iterator[Log]:
+def _none(
+    options: Mapping[str, Any], config: Mapping[str, Any], folder: Path, done: int
+) -> Iterator[Log]:
     yield lambda server_round, row: None
 
 
 @contextmanager
 def _tensorboard(
-    options: Mapping[str, Any], config: Mapping[str, Any], folder: Path
+    options: Mapping[str, Any], config: Mapping[str, Any], folder: Path, done: int
 ) -> Iterator[Log]:
     _library("tensorboard", "tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
+    purge = done + 1 if done else None
+    with SummaryWriter(str(folder / "tensorboard"), purge_step=purge) as writer:
         lines = [f"    {key}: {value}" for key, value in flatten(dict(config)).items()]
         writer.add_text("config", "\n".join(lines))
 
@@ -102,7 +112,9 @@ def _tensorboard(
 
 
 @contextmanager
-def _mlflow(options: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> Iterator[Log]:
+def _mlflow(
+    options: Mapping[str, Any], config: Mapping[str, Any], folder: Path, done: int
+) -> Iterator[Log]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     mlflow = _library("mlflow", "mlflow")
     uri = options.get("uri") or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
@@ -111,9 +123,14 @@ def _mlflow(options: Mapping[str, Any], config: Mapping[str, Any], folder: Path)
     found = client.get_experiment_by_name(name)
     place = (folder / "mlflow-artifacts").resolve().as_uri() if not options.get("uri") else None
     experiment = found.experiment_id if found else client.create_experiment(name, place)
-    run = client.create_run(experiment, run_name=_title(config)).info.run_id
-    for key, value in flatten(dict(config)).items():
-        client.log_param(run, key, str(value)[:500])
+    run = _known_as(folder, "mlflow") if done else None
+    if run is None:
+        run = client.create_run(experiment, run_name=_title(config)).info.run_id
+        _note(folder, "mlflow", run)
+        for key, value in flatten(dict(config)).items():
+            client.log_param(run, key, str(value)[:500])
+    else:
+        client.update_run(run, "RUNNING")
 
     def send(server_round: int, row: Mapping[str, float]) -> None:
         now = int(time.time() * 1000)
@@ -125,7 +142,9 @@ def _mlflow(options: Mapping[str, Any], config: Mapping[str, Any], folder: Path)
 
 
 @contextmanager
-def _wandb(options: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> Iterator[Log]:
+def _wandb(
+    options: Mapping[str, Any], config: Mapping[str, Any], folder: Path, done: int
+) -> Iterator[Log]:
     wandb = _library("wandb", "wandb")
     run = wandb.init(
         project=options["project"],
@@ -135,7 +154,10 @@ def _wandb(options: Mapping[str, Any], config: Mapping[str, Any], folder: Path) 
         config=flatten(dict(config)),
         settings=wandb.Settings(silent=True),
         reinit="create_new",
+        id=_known_as(folder, "wandb") if done else None,
+        resume="allow" if done else None,
     )
+    _note(folder, "wandb", run.id)
     with _closing(lambda failed: run.finish(exit_code=int(failed))):
         yield lambda server_round, row: run.log(_known(row), step=server_round)
 
@@ -146,6 +168,18 @@ _TRACKERS: dict[str, Any] = {
     "mlflow": _mlflow,
     "wandb": _wandb,
 }
+
+
+def _known_as(folder: Path, tracker: str) -> str | None:
+    """Return the name that a tracker gave this run before it was stopped."""
+    try:
+        return str(json.loads((folder / TRACKED_FILE).read_text())[tracker])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _note(folder: Path, tracker: str, run: str) -> None:
+    (folder / TRACKED_FILE).write_text(json.dumps({tracker: run}) + "\n")
 
 
 @contextmanager

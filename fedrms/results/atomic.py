@@ -12,7 +12,8 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file aside in the same folder, force it to disk, and move it into place.
 
     A process killed at any moment leaves either the former file or the new one, and at
-    most a hidden ``.<name>.part`` beside it, which the next write takes over.
+    most a hidden ``.<name>.part`` beside it, which the next write takes over. If writing fails,
+    as on a full disk, the former file stays and nothing is left beside it.
 
     Parameters
     ----------
@@ -22,10 +23,14 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
         Receives the open binary file, and writes the whole content.
     """
     aside = path.with_name(f".{path.name}.part")
-    with aside.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with aside.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
     os.replace(aside, path)  # noqa: PTH105 - the call whose atomicity is promised
     _sync_folder(path.parent)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,14 @@ class Objective:
             self._total**2 / self._squares,
         )
         return dict(zip(OBJECTIVE, values, strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that was added up, for a checkpoint."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take a state from :meth:`state_dict` back."""
+        vars(self).update(state)
 
     def _rows_for(self, clients: Array) -> NDArray[np.int64]:
         """Return the rows of clients, made for those that are new."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,8 @@ from fedrms.results.fairness import AVAILABLE
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger("fedrms")
 
 ROUNDS_FILE: Final = "rounds.parquet"
 CLIENTS_FILE: Final = "clients.parquet"
@@ -80,6 +83,7 @@ class Recorder:
         self._changed = True
         self._last_flush = float("-inf")
         self._last_duration = 0.0
+        self._failing = False
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume_round is not None:
             self._resume(resume_round)
@@ -87,7 +91,8 @@ class Recorder:
     def add_round(self, row: Mapping[str, float | int]) -> None:
         """Add one round, and flush if it is time.
 
-        Give a round's clients first, so that the two tables on disk end together.
+        Give a round's clients first, so that the two tables on disk end together. If the disk is
+        full, this is warned of once, rows are kept in memory, and the next flush tries again.
 
         Parameters
         ----------
@@ -104,7 +109,7 @@ class Recorder:
         self._changed = True
         wait = max(self._flush_seconds, _REST_PER_FLUSH * self._last_duration)
         if time.monotonic() - self._last_flush >= wait:
-            self.flush()
+            self._try_to_flush()
 
     def add_clients(self, columns: Mapping[str, Any]) -> None:
         """Add the clients' rows of one round; they are stored in the order of their ids.
@@ -156,7 +161,10 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+        else:
+            self._try_to_flush()  # so that the first error is the one that is raised
 
     def rounds(self) -> pd.DataFrame:
         """Return the rounds so far, one row each."""
@@ -183,6 +191,16 @@ class Recorder:
         extras = tuple(name for name in names if name not in base.names)
         schema = client_schema(self.metric, base.field("client").type, extras)
         return pa.concat_tables(_complete(chunk, schema) for chunk in self._chunks)
+
+    def _try_to_flush(self) -> None:
+        try:
+            self.flush()
+            self._failing = False
+        except OSError as error:
+            self._last_flush = time.monotonic()
+            if not self._failing:
+                log.warning("the tables could not be written: %s; rows wait in memory", error)
+            self._failing = True
 
     def _resume(self, last: int) -> None:
         path = self.folder / ROUNDS_FILE

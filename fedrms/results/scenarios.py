@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import pandas as pd
 
-_LABELS: Final = frozenset({"run", "name", "experiment", "tags", "note", "tracker"})
-"""Config keys, with all below them, that only label a run or say where else it is told of."""
+_LABELS: Final = frozenset(
+    {"run", "name", "experiment", "tags", "note", "tracker", "checkpoint", "resume"}
+)
+"""Config keys, with all below them, that only label a run or say where else it is kept."""
 
 
 @dataclass(frozen=True)

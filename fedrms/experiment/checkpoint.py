@@ -1,0 +1,308 @@
+"""Checkpoints of a run: when they are due, how they are written, and which one to go on from."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from fedrms.errors import ConfigError, RunError
+from fedrms.experiment.provenance import provenance
+from fedrms.experiment.state_file import (
+    BrokenStateError,
+    UnsavableError,
+    read_state,
+    write_state,
+)
+
+log = logging.getLogger("fedrms")
+
+FOLDER: Final = "checkpoint"
+FORMAT: Final = 1
+"""Of what is in a checkpoint; to be raised when its meaning changes."""
+SECONDS: Final = 10.0
+"""With ``every: auto``, at least so long between two checkpoints."""
+REST: Final = 100
+"""With ``every: auto``, at least so many times as long as the last one took to write."""
+DEFAULTS: Final[Mapping[str, Any]] = {"every": "auto", "keep": 2}
+
+WITHOUT_EFFECT: Final = (
+    *("rounds", "resume", "checkpoint", "tracker", "engine", "device", "experiment"),
+)
+"""Config keys that may differ between a checkpoint and the run that goes on from it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is known of a run after a round.
+
+    Attributes
+    ----------
+    round : int
+        The last round that it includes.
+    state : mapping
+        What was given to :meth:`Checkpoints.write`.
+    """
+
+    round: int
+    state: Mapping[str, Any]
+
+
+class Checkpoints:
+    """Write the checkpoints of a run, and remove old ones.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run; checkpoints are in ``checkpoint/`` there.
+    config : mapping
+        The resolved configuration of the run; kept beside the state, so that a checkpoint of
+        another run is known as such. Its group ``checkpoint`` is read: ``every`` and ``keep``.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        options = options_of(config)
+        self._folder = folder / FOLDER
+        self._config = config
+        self._every: int | Literal["auto"] = options["every"]
+        self._keep: int = options["keep"]
+        self._rounds: int = config["rounds"]
+        self._ended, self._took = -math.inf, 0.0
+        self._failing = False
+
+    def due(self, server_round: int) -> bool:
+        """Say whether a checkpoint is due after a round; after the last one it always is."""
+        if self._every == 0 or server_round == 0:
+            return False
+        if server_round == self._rounds:
+            return True
+        if self._every == "auto":
+            return time.monotonic() - self._ended >= max(SECONDS, REST * self._took)
+        return server_round % self._every == 0
+
+    def write(self, server_round: int, collect: Callable[[], Mapping[str, Any]]) -> None:
+        """Write the state that `collect` returns, and remove what is older than the last few.
+
+        A disk that is full does not stop the run: the former checkpoint stays, and the next one
+        may succeed. A state that cannot be kept switches checkpoints off. Both are warned of.
+
+        Parameters
+        ----------
+        server_round : int
+            The round that has ended.
+        collect : callable () -> mapping
+            Puts tables on disk and returns the rest of the state; may raise `OSError`.
+        """
+        began = time.monotonic()
+        head = {"format": FORMAT, "round": server_round, "config": identity(self._config)}
+        try:
+            state = collect()
+            self._folder.mkdir(exist_ok=True)
+            path = self._folder / name_of(server_round)
+            write_state(path, {**head, "versions": provenance()["versions"], "state": state})
+            self._prune(server_round)
+            if self._failing:
+                log.warning("checkpoints can be written again: round %d is kept", server_round)
+            self._failing = False
+        except UnsavableError as error:
+            self._every = 0
+            log.warning(
+                "no checkpoints of this run, it cannot be resumed: %s. A strategy may say what its "
+                "state is by state_dict() and load_state_dict(); checkpoint.every=0 asks for none",
+                error,
+            )
+        except OSError as error:
+            if not self._failing:
+                log.warning(
+                    "the checkpoint of round %d could not be written: %s. %s. The run goes on and "
+                    "tries again at the next ones",
+                    *(server_round, error, self._what_is_there()),
+                )
+            self._failing = True
+        self._ended = time.monotonic()
+        self._took = self._ended - began
+
+    def _prune(self, server_round: int) -> None:
+        old = [number for number in rounds_in(self._folder) if number <= server_round]
+        for number in old[: -self._keep]:
+            (self._folder / name_of(number)).unlink(missing_ok=True)
+
+    def _what_is_there(self) -> str:
+        there = rounds_in(self._folder)
+        return f"The one of round {there[-1]} is kept" if there else "There is none before it"
+
+
+def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the checked options of the group ``checkpoint``.
+
+    Raises
+    ------
+    ConfigError
+        If one is unknown or out of range.
+    """
+    given = config.get("checkpoint") or {}
+    for key in given:
+        if key not in DEFAULTS:
+            raise ConfigError(
+                f"checkpoint.{key}", "nothing reads this key", f"choose {' or '.join(DEFAULTS)}"
+            )
+    options = {**DEFAULTS, **given}
+    every, keep = options["every"], options["keep"]
+    if every != "auto" and not _whole(every, 0):
+        raise ConfigError(
+            "checkpoint.every", f"is {every!r}", "set auto, a number of rounds, or 0 for none"
+        )
+    if not _whole(keep, 1):
+        raise ConfigError("checkpoint.keep", f"is {keep!r}", "set a whole number, 1 or more")
+    return options
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide a run's results but for their number of rounds, flat.
+
+    The engine is not among them, as all give the same results to rounding; its precision is.
+    """
+    told = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT}
+    engine = config.get("engine") or {}
+    return _flat(told) | {"engine.precision": engine.get("precision", "float32")}
+
+
+def latest(folder: Path, config: Mapping[str, Any]) -> Checkpoint | None:
+    """Return the newest checkpoint of a run that can be used; None if there never was one.
+
+    One that is broken, or not of this configuration, is refused with a warning that says why, and
+    put aside as ``.refused``; the one before it is taken.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    config : mapping
+        Its resolved configuration.
+
+    Raises
+    ------
+    RunError
+        If there are checkpoints, and none can be used.
+    """
+    refused: list[tuple[Path, str]] = []
+    for number in reversed(rounds_in(folder / FOLDER)):
+        path = folder / FOLDER / name_of(number)
+        try:
+            checkpoint = _read(path, config)
+        except (BrokenStateError, OSError) as error:
+            refused.append((path, str(error)))
+            continue
+        for path, reason in refused:
+            log.warning("%s is refused: %s; going on from round %d", path, reason, number)
+            path.replace(path.with_suffix(".refused"))
+        return checkpoint
+    if refused:
+        told = "; ".join(f"{path.name}: {reason}" for path, reason in refused)
+        raise RunError(
+            f"no checkpoint in {folder / FOLDER} can be used. {told}\n"
+            "  -> delete that folder to begin again at the first round, or put back the files "
+            "that were there"
+        )
+    return None
+
+
+def rounds_in(folder: Path) -> list[int]:
+    """Return the rounds that there are checkpoints of in a folder, in rising order."""
+    stems = (path.stem.removeprefix("round-") for path in folder.glob("round-*.safetensors"))
+    return sorted(int(stem) for stem in stems if stem.isdecimal())
+
+
+def name_of(server_round: int) -> str:
+    """Return the name of a round's checkpoint."""
+    return f"round-{server_round:06d}.safetensors"
+
+
+def clear(folder: Path) -> None:
+    """Remove the checkpoints of an earlier run from the folder of one that begins anew."""
+    for path in (folder / FOLDER).glob("round-*"):
+        path.unlink()
+
+
+@contextmanager
+def saying_how_to_resume(folder: Path, rounds: int) -> Iterator[None]:
+    """Tell whoever runs, where a run breaks off, what it can go on from and how."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except RunError as problem:
+        told = how_to_resume(folder, rounds)
+        if told is None:
+            raise
+        raise RunError(f"{problem}\n  -> {told}") from problem
+    except BaseException:
+        told = how_to_resume(folder, rounds)
+        if told is not None:
+            log.warning("%s", told)
+        raise
+
+
+def how_to_resume(folder: Path, rounds: int) -> str | None:
+    """Say which checkpoint there is and how to go on from it; None if there is nothing to do."""
+    there = rounds_in(folder / FOLDER)
+    if not there or there[-1] >= rounds:
+        return None
+    inside = folder.resolve().is_relative_to(Path.cwd())
+    shown = os.path.relpath(folder) if inside else str(folder)
+    resume = shlex.join(["fedrms", f"resume={shown}"])
+    return f"the checkpoint of round {there[-1]} is kept; go on with: {resume}"
+
+
+def _read(path: Path, config: Mapping[str, Any]) -> Checkpoint:
+    tree = read_state(path)
+    if tree.get("format") != FORMAT:
+        raise BrokenStateError(
+            f"it has format {tree.get('format')!r}, and this version of fedrms reads {FORMAT}"
+        )
+    here, there = identity(config), tree["config"]
+    differing = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
+    if differing:
+        first = differing[0]
+        more = f" and {len(differing) - 1} other settings" if len(differing) > 1 else ""
+        raise BrokenStateError(
+            f"it is of another run: {first} is {there.get(first)!r} there and "
+            f"{here.get(first)!r} here{more}"
+        )
+    _compare_versions(tree["versions"])
+    return Checkpoint(tree["round"], tree["state"])
+
+
+def _compare_versions(written: Mapping[str, Any]) -> None:
+    here = provenance()["versions"]
+    assert isinstance(here, dict)
+    changed = [
+        f"{name} {old} (now {here.get(name)})"
+        for name, old in written.items()
+        if here.get(name) != old
+    ]
+    if changed:
+        log.warning(
+            "the checkpoint was written with %s: results may differ from those of a run that was "
+            "never stopped",
+            ", ".join(changed),
+        )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

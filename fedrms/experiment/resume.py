@@ -1,0 +1,223 @@
+"""Take up a stopped run in its own folder, with the configuration that is kept there."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fedrms.errors import ConfigError
+from fedrms.experiment.checkpoint import Checkpoint, latest
+from fedrms.experiment.config import compose_config, explain, plain
+from fedrms.results.atomic import replace_file
+from fedrms.results.summary import SUMMARY_FILE
+
+FREE_GROUPS = ("engine", "tracker")
+"""Groups that may be chosen anew: where clients run, and who is told of it."""
+FREE_KEYS = ("rounds", "device", "checkpoint.every", "checkpoint.keep")
+FIXED = ("engine.precision",)
+"""What changes results although its group does not."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A run to go on with.
+
+    Attributes
+    ----------
+    folder : Path
+        Its folder.
+    config : DictConfig
+        The configuration kept there, with what was overridden.
+    checkpoint : Checkpoint or None
+        What is known of its last rounds; None if it is to begin at the first one.
+    finished : bool
+        Whether all rounds, and the summary, are there.
+    """
+
+    folder: Path
+    config: DictConfig
+    checkpoint: Checkpoint | None
+    finished: bool
+
+
+def resume_in(overrides: Sequence[str]) -> str | None:
+    """Return the folder that ``resume=FOLDER`` names among overrides; None if there is none."""
+    named = [word.removeprefix("resume=") for word in overrides if word.startswith("resume=")]
+    folder = named[-1].strip("\"'") if named else ""
+    return None if folder in ("", "null") else folder
+
+
+def read_stopped(overrides: Sequence[str]) -> Stopped:
+    """Read the run that ``resume=FOLDER`` names.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        With ``resume=FOLDER``. Beside it stands only what cannot change the rounds that are
+        there: more ``rounds``, ``engine``, ``device``, ``tracker`` and ``checkpoint``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no run in the folder, or something else is overridden.
+    RunError
+        If there are checkpoints and none can be used.
+    """
+    folder = Path(resume_in(overrides) or "")
+    kept = _kept(folder)
+    rest = [word for word in overrides if not word.startswith("resume=")]
+    config = _overridden(kept, rest)
+    values = plain(config)
+    checkpoint = latest(folder, values)
+    done = checkpoint.round if checkpoint else 0
+    if values["rounds"] < max(done, kept.rounds):
+        raise ConfigError(
+            "rounds",
+            f"is {values['rounds']}, but the run has {max(done, kept.rounds)}",
+            "leave it away, or raise it to prolong the run",
+        )
+    if values["rounds"] > kept.rounds and values.get("counterfactual") == "clean":
+        raise ConfigError(
+            "rounds",
+            "cannot be raised with counterfactual=clean: the rounds that are there were compared "
+            f"with a federation of {kept.rounds} rounds",
+            "start a run of its own",
+        )
+    return Stopped(folder, config, checkpoint, _finished(folder, values["rounds"]))
+
+
+def keep_rounds(stopped: Stopped) -> None:
+    """Write a raised number of rounds into the configuration that is kept in the folder."""
+    path = stopped.folder / ".hydra" / "config.yaml"
+    kept = OmegaConf.load(path)
+    assert isinstance(kept, DictConfig)
+    rounds = stopped.config.rounds
+    if kept.rounds == rounds:
+        return
+    kept.rounds = rounds
+    _write(path, kept)
+    path = stopped.folder / ".hydra" / "hydra.yaml"
+    if path.exists():
+        notes = OmegaConf.load(path)
+        words = OmegaConf.select(notes, "hydra.overrides.task") or []
+        words = [word for word in words if not word.startswith("rounds=")]
+        OmegaConf.update(notes, "hydra.overrides.task", [*words, f"rounds={rounds}"])
+        _write(path, notes)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a run's folder, so that no second process writes into it.
+
+    The system lets go of it when the process ends, however it ends.
+
+    Raises
+    ------
+    ConfigError
+        If another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on this system
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno == errno.EWOULDBLOCK:
+                raise ConfigError(
+                    "resume", f"a run is under way in {folder}", "wait for it, or stop it first"
+                ) from error
+            # Some network file systems cannot hold folders: go on without.
+        yield
+    finally:
+        os.close(handle)
+
+
+def _kept(folder: Path) -> DictConfig:
+    path = folder / ".hydra" / "config.yaml"
+    if not path.is_file():
+        jobs = sorted(job.parent.parent.name for job in folder.glob("*/.hydra/config.yaml"))
+        remedy = "give the folder of one run, such as outputs/2026-01-01/12-00-00"
+        if jobs:
+            remedy = f"it is a multirun's; resume one of its jobs: resume={folder / jobs[0]}"
+        raise ConfigError("resume", f"there is no run in {folder}", remedy)
+    try:
+        kept = OmegaConf.load(path)
+    except (OSError, ValueError, OmegaConfBaseException) as error:
+        raise ConfigError("resume", f"{path} cannot be read: {error}", "start anew") from error
+    if not isinstance(kept, DictConfig) or not isinstance(kept.get("rounds"), int):
+        raise ConfigError("resume", f"{path} is no configuration of a run", "start anew")
+    return kept
+
+
+def _overridden(kept: DictConfig, words: Sequence[str]) -> DictConfig:
+    config = kept.copy()
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(words))
+        chosen = {o.key_or_group for o in parsed if o.key_or_group in FREE_GROUPS}
+        _check(parsed, kept)
+        if parsed:
+            fresh = compose_config(list(words))  # checks keys and values as ever
+            for group in chosen:
+                config[group] = _as_precise(fresh[group], kept.get(group))
+            for override in parsed:
+                key = override.key_or_group
+                if key.split(".")[0] not in chosen:
+                    OmegaConf.update(config, key, OmegaConf.select(fresh, key), force_add=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error, words) from error
+    return config
+
+
+def _check(overrides: Sequence[Override], kept: DictConfig) -> None:
+    for override in overrides:
+        key = override.key_or_group
+        free = key in FREE_KEYS or key.split(".")[0] in FREE_GROUPS
+        if free and key not in FIXED and not override.is_delete():
+            continue
+        known = OmegaConf.select(kept, key) is not None
+        close = difflib.get_close_matches(key, FREE_KEYS, n=1)
+        remedy = f"did you mean {close[0]}? " if close and not known else ""
+        raise ConfigError(
+            key,
+            "cannot be changed beside resume: the rounds that are there were run without it",
+            f"{remedy}leave it away (free are {', '.join((*FREE_KEYS, *FREE_GROUPS))}), or start "
+            "a run of its own",
+        )
+
+
+def _as_precise(chosen: DictConfig, kept: DictConfig | None) -> DictConfig:
+    """Keep the precision of the run when its engine is chosen anew."""
+    if kept is not None and "precision" in kept and "precision" in chosen:
+        chosen = chosen.copy()
+        chosen["precision"] = kept["precision"]
+    return chosen
+
+
+def _finished(folder: Path, rounds: int) -> bool:
+    try:
+        summary: Mapping[str, Any] = json.loads((folder / SUMMARY_FILE).read_text())
+    except (OSError, ValueError):
+        return False
+    return summary.get("status") == "finished" and summary.get("rounds") == rounds
+
+
+def _write(path: Path, config: Any) -> None:
+    text = OmegaConf.to_yaml(config)
+    replace_file(path, lambda file: file.write(text.encode()))

@@ -1,0 +1,83 @@
+"""The folder of a run: made, and told what the run is, before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import ArrayRecord
+from omegaconf import DictConfig, OmegaConf
+
+from fedrms.data import Population
+from fedrms.data.client_mix import class_counts
+from fedrms.data.federation import AnyFederation
+from fedrms.errors import ConfigError
+from fedrms.experiment.config import plain
+from fedrms.results.atomic import replace_file
+from fedrms.results.partition_table import write_partition
+
+
+def save_model(path: Path, arrays: ArrayRecord) -> None:
+    """Write the global model as safetensors, in one step."""
+    from safetensors.torch import save
+
+    tensors = {name: torch.from_numpy(array.numpy().copy()) for name, array in arrays.items()}
+    content = save(tensors)
+    replace_file(path, lambda file: file.write(content))
+
+
+def prepare_folder(folder: Path, config: DictConfig | Mapping[str, Any]) -> None:
+    """Make the folder, and keep the configuration in it as Hydra's own runs do.
+
+    Raises
+    ------
+    ConfigError
+        If the folder cannot be written to.
+    """
+    with writing_to(folder):
+        (folder / ".hydra").mkdir(parents=True, exist_ok=True)
+        if isinstance(config, DictConfig):
+            _keep_config(folder, config)
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turn a folder that cannot be written to into a `ConfigError`, before training."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            "hydra.run.dir", f"cannot write to {folder}: {error}", "make room, or choose another"
+        ) from error
+
+
+def _read_config(path: Path) -> DictConfig:
+    config = OmegaConf.load(path)
+    return config if isinstance(config, DictConfig) else OmegaConf.create({})
+
+
+def _keep_config(folder: Path, config: DictConfig) -> None:
+    path, resolved = folder / ".hydra" / "config.yaml", plain(config)
+    if path.exists() and plain(_read_config(path)) == resolved:
+        return  # Hydra's own, or that of a run which goes on
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
+    if "hydra" in config:
+        choices = OmegaConf.to_container(config.hydra.runtime.choices)
+        overrides = OmegaConf.to_container(config.hydra.overrides)
+        kept = {"hydra": {"runtime": {"choices": choices}, "overrides": overrides}}
+        (folder / ".hydra" / "hydra.yaml").write_text(OmegaConf.to_yaml(kept))
+
+
+def keep_partition(folder: Path, federation: AnyFederation) -> None:
+    """Write down who holds which classes; of a population nobody knows without asking all."""
+    if isinstance(federation, Population):
+        return
+    if federation.num_classes is None:
+        counts = federation.sizes[:, None]
+    else:
+        counts = class_counts(federation.clean_y, federation.offsets, federation.num_classes)
+    with writing_to(folder):
+        write_partition(folder, counts, federation.rare, federation.class_names)
