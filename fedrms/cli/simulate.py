@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -15,8 +19,12 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from fedrms.cli.options import options_page
+from fedrms.cli.resume import resume
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError, FedRMSError
+
+if TYPE_CHECKING:
+    from fedrms.experiment import Result
 
 BAD_INPUT, FAILED = 2, 1
 """Exit codes: a configuration that cannot run, and a run that broke."""
@@ -41,19 +49,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     # Hydra would print its errors and exit with 1; asked for the full error, it raises.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    signal.signal(signal.SIGTERM, _terminate)
+    folder = next((word[len("resume=") :] for word in words if word.startswith("resume=")), "null")
+    if folder != "null":
+        with _ending_well():
+            _show(resume(words, folder))
+        return
     sys.argv = ["fedrms", *words]
     simulate = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(
         run_job
     )
-    try:
-        simulate()
-    except (HydraException, OmegaConfBaseException) as error:
-        from fedrms.experiment.config import explain
+    with _ending_well():
+        try:
+            simulate()
+        except (HydraException, OmegaConfBaseException) as error:
+            from fedrms.experiment.config import explain
 
-        _stop(explain(error, [word for word in words if not word.startswith("-")]))
-    except KeyboardInterrupt:
-        print("fedrms: stopped; what was computed is kept", file=sys.stderr)
-        sys.exit(130)
+            _stop(explain(error, [word for word in words if not word.startswith("-")]))
+        except OSError as error:
+            if HydraConfig.initialized() and Path(HydraConfig.get().runtime.output_dir).is_dir():
+                raise  # the run's own
+            _stop(ConfigError("hydra.run.dir", f"cannot be written to: {error}", "choose another"))
 
 
 def run_job(config: DictConfig) -> float:
@@ -62,7 +78,6 @@ def run_job(config: DictConfig) -> float:
     The score of the validation clients, where there are any, else the final test metric.
     """
     from fedrms.experiment import run
-    from fedrms.results.table import show, summary_table
 
     job = HydraConfig.get()
     multirun = job.mode != RunMode.RUN
@@ -72,8 +87,7 @@ def run_job(config: DictConfig) -> float:
     except FedRMSError as error:
         _stop(error)
     if not multirun:
-        show(summary_table(headline(result.summary)))
-        print(f"results: {os.path.relpath(result.folder)}")
+        _show(result)
     metric = result.summary["metric"]
     chosen_by = f"validation_{metric}" if f"validation_{metric}" in result.summary else None
     return float(result.summary[chosen_by or f"final_{metric}"])
@@ -86,6 +100,34 @@ def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
         *("wall_seconds", "counterfactual_run"),
     }
     return {key: value for key, value in summary.items() if key not in hidden}
+
+
+def _show(result: Result) -> None:
+    from fedrms.results.table import show, summary_table
+
+    show(summary_table(headline(result.summary)))
+    print(f"results: {os.path.relpath(result.folder)}")
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM has come; what a run does at Ctrl-C is right then too."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise TerminatedError
+
+
+@contextmanager
+def _ending_well() -> Iterator[None]:
+    """Exit with a message where a person is meant to read one, and by the signal's code."""
+    try:
+        yield
+    except FedRMSError as error:
+        _stop(error)
+    except KeyboardInterrupt as error:
+        print("fedrms: stopped; what was computed is kept", file=sys.stderr)
+        number = signal.SIGTERM if isinstance(error, TerminatedError) else signal.SIGINT
+        sys.exit(128 + number)
 
 
 def _stop(error: FedRMSError) -> NoReturn:

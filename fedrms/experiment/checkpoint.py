@@ -225,12 +225,6 @@ def name_of(server_round: int) -> str:
     return f"round-{server_round:06d}.safetensors"
 
 
-def clear(folder: Path) -> None:
-    """Remove the checkpoints of an earlier run from the folder of one that begins anew."""
-    for path in (folder / FOLDER).glob("round-*"):
-        path.unlink()
-
-
 @contextmanager
 def saying_how_to_resume(folder: Path, rounds: int) -> Iterator[None]:
     """Tell whoever runs, where a run breaks off, what it can go on from and how."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,10 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedrms.errors import ConfigError
-from fedrms.experiment.checkpoint import Checkpoint, latest
+from fedrms.experiment.checkpoint import FOLDER, Checkpoint, latest
 from fedrms.experiment.config import compose_config, explain, plain
 from fedrms.results.atomic import replace_file
 from fedrms.results.summary import SUMMARY_FILE
+
+log = logging.getLogger("fedrms")
 
 FREE_GROUPS = ("engine", "tracker")
 """Groups that may be chosen anew: where clients run, and who is told of it."""
@@ -56,8 +59,8 @@ class Stopped:
 def resume_in(overrides: Sequence[str]) -> str | None:
     """Return the folder that ``resume=FOLDER`` names among overrides; None if there is none."""
     named = [word.removeprefix("resume=") for word in overrides if word.startswith("resume=")]
-    folder = named[-1].strip("\"'") if named else ""
-    return None if folder in ("", "null") else folder
+    folder = named[-1].strip("\"'") if named else "null"
+    return None if folder == "null" else folder
 
 
 def read_stopped(overrides: Sequence[str]) -> Stopped:
@@ -99,8 +102,25 @@ def read_stopped(overrides: Sequence[str]) -> Stopped:
     return Stopped(folder, config, checkpoint, _finished(folder, values["rounds"]))
 
 
-def keep_rounds(stopped: Stopped) -> None:
-    """Write a raised number of rounds into the configuration that is kept in the folder."""
+def begin_anew(folder: Path) -> None:
+    """Remove what an earlier run in a folder would leave to one that begins there."""
+    (folder / SUMMARY_FILE).unlink(missing_ok=True)
+    for path in (folder / FOLDER).glob("round-*"):
+        path.unlink()
+
+
+def go_on(stopped: Stopped) -> None:
+    """Say where a run goes on, and note in its folder that it does, and for how many rounds."""
+    checkpoint, rounds = stopped.checkpoint, stopped.config.rounds
+    if checkpoint is None:
+        log.info("%s has no checkpoint yet; it begins again at the first round", stopped.folder)
+    else:
+        log.info("%s goes on after round %d of %d", stopped.folder, checkpoint.round, rounds)
+    (stopped.folder / SUMMARY_FILE).unlink(missing_ok=True)
+    _keep_rounds(stopped)
+
+
+def _keep_rounds(stopped: Stopped) -> None:
     path = stopped.folder / ".hydra" / "config.yaml"
     kept = OmegaConf.load(path)
     assert isinstance(kept, DictConfig)

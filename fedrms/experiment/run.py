@@ -25,7 +25,6 @@ from fedrms.experiment.checkpoint import (
     FOLDER,
     Checkpoint,
     Checkpoints,
-    clear,
     saying_how_to_resume,
 )
 from fedrms.experiment.config import compose_config
@@ -35,7 +34,14 @@ from fedrms.experiment.counterfactual import Narrow, Reference, clean_reference
 from fedrms.experiment.parts import Parts, build_parts, initial_arrays
 from fedrms.experiment.progress import show_progress
 from fedrms.experiment.provenance import provenance
-from fedrms.experiment.resume import Stopped, alone_in, keep_rounds, read_stopped, resume_in
+from fedrms.experiment.resume import (
+    Stopped,
+    alone_in,
+    begin_anew,
+    go_on,
+    read_stopped,
+    resume_in,
+)
 from fedrms.experiment.round_log import RoundLog
 from fedrms.experiment.run_folder import keep_partition, prepare_folder, save_model
 from fedrms.experiment.run_state import RunState
@@ -117,15 +123,15 @@ def run(
     quiet_flower()
     if stopped is None:
         prepare_folder(where, config)
-        keep_partition(where, parts.side.federation)
+    keep_partition(where, parts.side.federation)
     with alone_in(where), saying_how_to_resume(where, rounds):
         if stopped is None:
-            clear(where)
+            begin_anew(where)
         elif stopped.finished:
             log.info("%s is finished after %d rounds; rounds=N prolongs it", where, rounds)
             return _read_result(where, parts)
         else:
-            keep_rounds(stopped)
+            go_on(stopped)
         reference = None
         if parts.config.get("counterfactual", "none") == "clean":
             reference = clean_reference(parts, Path(shared) if shared else where, _simulate_aside)
@@ -142,7 +148,7 @@ def _stopped_run(config: DictConfig | Mapping[str, Any] | Sequence[str]) -> Stop
     """Return the run that ``resume`` names; None where a run begins."""
     if not isinstance(config, DictConfig | Mapping):
         words = list(config)
-        return read_stopped(words) if resume_in(words) else None
+        return None if resume_in(words) is None else read_stopped(words)
     if config.get("resume") is None:
         return None
     task = None

@@ -40,7 +40,7 @@ def prepare_folder(folder: Path, config: DictConfig | Mapping[str, Any]) -> None
     with writing_to(folder):
         (folder / ".hydra").mkdir(parents=True, exist_ok=True)
         if isinstance(config, DictConfig):
-            _keep_config(folder, config)
+            _keep_config(folder / ".hydra", config)
 
 
 @contextmanager
@@ -60,15 +60,19 @@ def _read_config(path: Path) -> DictConfig:
 
 
 def _keep_config(folder: Path, config: DictConfig) -> None:
-    path, resolved = folder / ".hydra" / "config.yaml", plain(config)
+    path, resolved = folder / "config.yaml", plain(config)
     if path.exists() and plain(_read_config(path)) == resolved:
-        return  # Hydra's own, or that of a run which goes on
-    path.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
+        return  # Hydra's own, or an earlier run's of the same
     if "hydra" in config:
         choices = OmegaConf.to_container(config.hydra.runtime.choices)
         overrides = OmegaConf.to_container(config.hydra.overrides)
         kept = {"hydra": {"runtime": {"choices": choices}, "overrides": overrides}}
-        (folder / ".hydra" / "hydra.yaml").write_text(OmegaConf.to_yaml(kept))
+        _write(folder / "hydra.yaml", OmegaConf.to_yaml(kept))
+    _write(path, OmegaConf.to_yaml(OmegaConf.create(resolved)))  # last: with it a run is there
+
+
+def _write(path: Path, text: str) -> None:
+    replace_file(path, lambda file: file.write(text.encode()))
 
 
 def keep_partition(folder: Path, federation: AnyFederation) -> None:
