@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     # Hydra would print its errors and exit with 1; asked for the full error, it raises.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    logging.raiseExceptions = False  # a full disk ends in one message, not one for each log line
     signal.signal(signal.SIGTERM, _terminate)
     folder = next((word[len("resume=") :] for word in words if word.startswith("resume=")), "null")
     if folder != "null":

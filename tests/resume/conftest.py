@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+
+from fedrms.experiment.checkpoint import rounds_in
 
 KILLER = Path(__file__).with_name("killer.py")
 
@@ -22,6 +26,46 @@ def assert_identical(one: Path, other: Path) -> None:
     pd.testing.assert_frame_equal(
         *(table.drop(columns="seconds") for table in tables), check_exact=True
     )
+
+
+class Command:
+    """A ``fedrms`` process that is under way, in a folder of its own."""
+
+    def __init__(self, folder: Path, repository: Path, *words: str) -> None:
+        self.folder = folder
+        environment = {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fedrms.cli", *words],
+            cwd=folder,
+            env=os.environ | environment | {"FLWR_HOME": str(folder / "flwr")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for(self, server_round: int) -> None:
+        """Wait for the checkpoint of a round, or a later one, of the run in ``run``."""
+        for _ in range(6000):
+            there = rounds_in(self.folder / "run" / "checkpoint")
+            if there and there[-1] >= server_round:
+                return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.01)
+        raise AssertionError(self.end())
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for its end; return its exit code and what it wrote to stdout and stderr."""
+        try:
+            out, err = self.process.communicate(timeout=120)
+        finally:
+            self.process.kill()
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def command(tmp_path: Path, repository: Path) -> Callable[..., Command]:
+    return functools.partial(Command, tmp_path, repository)
 
 
 @pytest.fixture
