@@ -193,7 +193,8 @@ def _overridden(kept: DictConfig, words: Sequence[str]) -> DictConfig:
         chosen = {o.key_or_group for o in parsed if o.key_or_group in FREE_GROUPS}
         _check(parsed, kept)
         if parsed:
-            fresh = compose_config(list(words))  # checks keys and values as ever
+            as_kept = [f"{group}={kept[group].name}" for group in FREE_GROUPS if group in kept]
+            fresh = compose_config([*as_kept, *words])  # checks keys and values as ever
             for group in chosen:
                 config[group] = _as_precise(fresh[group], kept.get(group))
             for override in parsed:
