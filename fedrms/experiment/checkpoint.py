@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shlex
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from fedrms.errors import ConfigError, RunError
-from fedrms.experiment.provenance import provenance
+from fedrms.experiment.provenance import versions
 from fedrms.experiment.state_file import (
     BrokenStateError,
     UnsavableError,
@@ -27,6 +26,8 @@ log = logging.getLogger("fedrms")
 FOLDER: Final = "checkpoint"
 FORMAT: Final = 1
 """Of what is in a checkpoint; to be raised when its meaning changes."""
+FIRST: Final = 3.0
+"""With ``every: auto``, no checkpoint in so many seconds: short runs pay for the last one only."""
 SECONDS: Final = 10.0
 """With ``every: auto``, at least so long between two checkpoints."""
 REST: Final = 100
@@ -74,7 +75,7 @@ class Checkpoints:
         self._every: int | Literal["auto"] = options["every"]
         self._keep: int = options["keep"]
         self._rounds: int = config["rounds"]
-        self._ended, self._took = -math.inf, 0.0
+        self._ended, self._took = time.monotonic() - SECONDS + FIRST, 0.0
         self._failing = False
 
     def due(self, server_round: int) -> bool:
@@ -106,7 +107,7 @@ class Checkpoints:
             state = collect()
             self._folder.mkdir(exist_ok=True)
             path = self._folder / name_of(server_round)
-            write_state(path, {**head, "versions": provenance()["versions"], "state": state})
+            write_state(path, {**head, "versions": versions(), "state": state})
             self._prune(server_round)
             if self._failing:
                 log.warning("checkpoints can be written again: round %d is kept", server_round)
@@ -275,8 +276,7 @@ def _read(path: Path, config: Mapping[str, Any]) -> Checkpoint:
 
 
 def _compare_versions(written: Mapping[str, Any]) -> None:
-    here = provenance()["versions"]
-    assert isinstance(here, dict)
+    here = versions()
     changed = [
         f"{name} {old} (now {here.get(name)})"
         for name, old in written.items()

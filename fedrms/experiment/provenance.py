@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -14,11 +15,17 @@ def provenance() -> dict[str, object]:
     The revision is None for an installed package, and ends in ``-dirty`` where the
     checkout had uncommitted changes.
     """
-    packages = ("fedrms", "flwr", "torch", "numpy", "hydra-core", "pandas")
     return {
-        "versions": {"python": platform.python_version()} | {p: _version(p) for p in packages},
+        "versions": versions(),
         "git_revision": _revision(Path(__file__).resolve().parents[2]),
     }
+
+
+@functools.lru_cache(maxsize=1)
+def versions() -> dict[str, str | None]:
+    """Return the versions of Python and of the packages that decide results."""
+    packages = ("fedrms", "flwr", "torch", "numpy", "hydra-core", "pandas")
+    return {"python": platform.python_version()} | {p: _version(p) for p in packages}
 
 
 def _version(package: str) -> str | None:

@@ -51,6 +51,31 @@ def test_wandb_holds_the_curve_offline(tmp_path, monkeypatch):
         assert repr(value).encode() in told  # values are kept as JSON
 
 
+@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow"])
+def test_a_run_that_goes_on_is_told_to_the_tracker_as_one(tracker, tmp_path):
+    pytest.importorskip(tracker, reason=f"needs the extra {tracker}")
+    fedrms.run([*SMALL, f"tracker={tracker}"], folder=tmp_path)
+    result = fedrms.run([f"resume={tmp_path}", "rounds=5"])
+    wanted = list(zip(range(1, 6), result.rounds["test_accuracy"], strict=True))
+    if tracker == "tensorboard":
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(tmp_path / "tensorboard"))
+        events.Reload()
+        told = [(event.step, event.value) for event in events.Scalars("test_accuracy")]
+    else:
+        import mlflow
+
+        client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+        experiment = client.get_experiment_by_name("fedrms")
+        (run,) = client.search_runs([experiment.experiment_id])
+        assert run.info.status == "FINISHED"
+        history = client.get_metric_history(run.info.run_id, "test_accuracy")
+        told = [(metric.step, metric.value) for metric in history]
+    assert [step for step, _ in told] == [step for step, _ in wanted]
+    assert [value for _, value in told] == pytest.approx([value for _, value in wanted])
+
+
 def test_a_tracker_that_is_not_installed_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"wandb is not installed\n.*fedrms\[wandb\]"):

@@ -242,8 +242,8 @@ def test_a_number_means_every_so_many_rounds_and_the_last(tmp_path, monkeypatch)
     assert list(due(0, 8, monkeypatch, 1.0)(tmp_path)) == []
 
 
-def test_auto_waits_ten_seconds_or_a_hundred_times_the_last_write(tmp_path, monkeypatch):
-    assert list(due("auto", 40, monkeypatch, 1.0)(tmp_path)) == [1, 11, 21, 31, 40]
+def test_auto_waits_three_seconds_then_ten_or_a_hundred_times_the_last_write(tmp_path, monkeypatch):
+    assert list(due("auto", 40, monkeypatch, 1.0)(tmp_path)) == [2, 12, 22, 32, 40]
     assert list(due("auto", 4, monkeypatch, 30.0)(tmp_path)) == [1, 2, 3, 4]
     assert list(due("auto", 40, monkeypatch, 10.0, took=2.0)(tmp_path)) == [1, 21, 40]
 
