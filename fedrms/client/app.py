@@ -55,7 +55,34 @@ class ClientSide:
     validation: Validation | None = None
 
 
-def client_app(load: Callable[[], ClientSide]) -> ClientApp:
+@dataclass(frozen=True)
+class Identity:
+    """Who a client is.
+
+    Attributes
+    ----------
+    number : int
+        The address of its local draws.
+    row : int
+        Its place in the federation that its process holds.
+    name : str, optional
+        What the server's tables call it; by default its number.
+    """
+
+    number: int
+    row: int
+    name: str | None = None
+
+
+def from_partition(context: Context) -> Identity:
+    """Return the identity that Flower's node configuration assigns to this process."""
+    number = int(context.node_config["partition-id"])
+    return Identity(number, number)
+
+
+def client_app(
+    load: Callable[[], ClientSide], who: Callable[[Context], Identity] = from_partition
+) -> ClientApp:
     """Make a Flower ``ClientApp``.
 
     Parameters
@@ -63,21 +90,27 @@ def client_app(load: Callable[[], ClientSide]) -> ClientApp:
     load : callable
         Returns this process's :class:`ClientSide`. Must be small to pickle and cheap to
         call again: the app is pickled with every message, so data must never hang on it.
+    who : callable (Context) -> Identity
+        Says which client this process is.
 
     Notes
     -----
-    A client that drops out or diverges answers with an error. It does not raise: Flower's
-    Ray backend would print two tracebacks for it and bury the reason in them.
+    A client that drops out or diverges, or whose model or classes are not the server's,
+    answers with an error. It does not raise: Flower's Ray backend would print two tracebacks
+    for it and bury the reason in them.
     """
     app = ClientApp()
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        side, client = load(), partition(context)
+        side, me = load(), who(context)
         config = _only(message.content.config_records)
+        problem = disagreement(side, config, _only(message.content.array_records))
+        if problem:
+            return Message(Error(CLIENT_RAISED, problem), reply_to=message)
         settings, server_round = LocalSettings.from_record(config), int(config["server-round"])  # type: ignore[arg-type]
-        if drops_out(settings, server_round, np.array([client]))[0]:
-            reason = f"client {client} dropped out of round {server_round}"
+        if drops_out(settings, server_round, np.array([me.number]))[0]:
+            reason = f"client {me.name or me.number} dropped out of round {server_round}"
             return Message(Error(CLIENT_RAISED, reason), reply_to=message)
         received = tensors(_only(message.content.array_records), side.device)
         trainable, rest = split(side.module, received)
@@ -85,13 +118,13 @@ def client_app(load: Callable[[], ClientSide]) -> ClientApp:
             params, metrics = train_client(
                 LocalUpdate(side.task, as_function(side.module), settings),
                 trainable,
-                side.federation.client(client, server_round),
-                client=client,
+                side.federation.client(me.row, server_round),
+                client=me.number,
                 server_round=server_round,
                 lr_scale=float(config.get("lr-scale", 1.0)),  # type: ignore[arg-type]
             )
-        except RunError as problem:
-            return Message(Error(CLIENT_RAISED, str(problem)), reply_to=message)
+        except RunError as fault:
+            return Message(Error(CLIENT_RAISED, str(fault)), reply_to=message)
         arrays = {name: (params | rest)[name].cpu() for name in received}
         content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord(metrics)})  # type: ignore[arg-type]
         if settings.gradient_decay:
@@ -100,27 +133,75 @@ def client_app(load: Callable[[], ClientSide]) -> ClientApp:
                 for name, value in received.items()
             }
             content[GRADIENT_SQUARES] = ArrayRecord(squares)
-        return Message(content, reply_to=message)
+        return _named(Message(content, reply_to=message), me)
 
     @app.evaluate()
     def score(message: Message, context: Context) -> Message:
-        side, client = load(), partition(context)
+        side, me = load(), who(context)
+        problem = disagreement(side, {}, _only(message.content.array_records))
+        if problem:
+            return Message(Error(CLIENT_RAISED, problem), reply_to=message)
         received = tensors(_only(message.content.array_records), side.device)
         trainable, _ = split(side.module, received)
-        metrics = evaluate_client(side.task, side.module, trainable, side.federation, client)
-        return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+        metrics = evaluate_client(side.task, side.module, trainable, side.federation, me.row)
+        metrics["partition-id"] = me.number
+        content = RecordDict({"metrics": MetricRecord(metrics)})
+        return _named(Message(content, reply_to=message), me)
 
     @app.query("whoami")
     def whoami(message: Message, context: Context) -> Message:
-        record = MetricRecord({"partition-id": partition(context)})
-        return Message(RecordDict({"identity": record}), reply_to=message)
+        me = who(context)
+        content = RecordDict({"identity": MetricRecord({"partition-id": me.number})})
+        return _named(Message(content, reply_to=message), me)
 
     return app
 
 
-def partition(context: Context) -> int:
-    """Return the client index that Flower's node configuration assigns to this process."""
-    return int(context.node_config["partition-id"])
+def disagreement(
+    side: ClientSide, config: Mapping[str, object], received: ArrayRecord
+) -> str | None:
+    """Say what the server and this client do not agree about, or return None.
+
+    Nothing about the model or the classes travels but their names and shapes: where each side
+    configures its own, a mismatch must not train.
+
+    Parameters
+    ----------
+    side : ClientSide
+        The client's own.
+    config : mapping
+        The server's orders; ``class-names``, where it is there, holds the server's classes.
+    received : ArrayRecord
+        The server's model.
+    """
+    names = config.get("class-names")
+    own = side.federation.class_names
+    if names is not None and own is not None and list(names) != list(own):  # type: ignore[call-overload]
+        return (
+            f"the server's classes are {names}, this client's {list(own)}; set data.classes to "
+            "the same list on both sides"
+        )
+    shapes = {name: tuple(array.shape) for name, array in received.items()}
+    mine = {name: tuple(value.shape) for name, value in side.module.state_dict().items()}
+    for name in (*shapes, *mine):
+        if shapes.get(name) != mine.get(name):
+            there, here = (_said(where.get(name)) for where in (shapes, mine))
+            return (
+                f"the server's model is not this client's: {name!r} is {there} at the server, "
+                f"{here} here; configure the same model, for data of the same shape and classes"
+            )
+    return None
+
+
+def _said(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else str(list(shape))
+
+
+def _named(message: Message, me: Identity) -> Message:
+    """Add a client's name to its reply, where it has one."""
+    if me.name is not None:
+        message.content["client"] = ConfigRecord({"client-id": me.name})
+    return message
 
 
 def tensors(record: ArrayRecord, device: str) -> Tree:

@@ -57,6 +57,8 @@ class ObservedGrid(Grid):
     misreport : callable (sequence of Message, iterable of Message) -> sequence, optional
         Makes of the replies to a TRAIN round what adversaries say; see
         :class:`fedrms.engines.misreports.Misreports`.
+    evaluated : callable (Observation) -> None, optional
+        Called once a round in which clients evaluate the model, with what they report.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class ObservedGrid(Grid):
         narrow: Callable[[Sequence[Message]], Sequence[Message]] | None = None,
         misreport: Callable[[Sequence[Message], Iterable[Message]], Sequence[Message]]
         | None = None,
+        evaluated: Callable[[Observation], None] | None = None,
     ) -> None:
         self._inner = inner
         self._observer = observer
         self._check = check
         self._narrow = narrow
         self._misreport = misreport
+        self._evaluated = evaluated
         self._members = Membership(0, ask=True, timeout=60.0)
 
     def set_run(self, run: Run) -> None:
@@ -130,6 +134,9 @@ class ObservedGrid(Grid):
             if self._misreport is not None:
                 replies = self._misreport(messages, replies)
             self._observer(self._observe(messages, replies))
+        elif self._evaluated is not None and _are(messages, "evaluate"):
+            replies = list(replies)
+            self._evaluated(self._observe(messages, replies))
         return replies
 
     def _observe(self, sent: Sequence[Message], replies: Sequence[Message]) -> Observation:
@@ -173,6 +180,11 @@ class ObservedGrid(Grid):
 
 
 def _training(messages: Sequence[Message]) -> bool:
+    return _are(messages, "train")
+
+
+def _are(messages: Sequence[Message], kind: str) -> bool:
+    """Say whether messages, which in a round are all of one type, are of this one."""
     if isinstance(messages, Orders):
-        return messages.message_type == "train"
-    return any(message.metadata.message_type == "train" for message in messages)
+        return messages.message_type == kind
+    return any(message.metadata.message_type == kind for message in messages)

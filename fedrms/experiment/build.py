@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import torch
 from flwr.serverapp.strategy import Strategy
 from hydra.errors import HydraException
@@ -67,7 +68,7 @@ def side_from_json(text: str, device: str) -> ClientSide:
     task = build_task(config["model"], federation)
     generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
     module = task.init(generator)
-    _try_model(task, module, federation)
+    try_model(task, module, federation)
     return ClientSide(task, module.to(device), federation, device, validation)
 
 
@@ -232,12 +233,20 @@ def _expected(record: logging.LogRecord) -> bool:
     return "fraction_evaluate is set to 0.0" not in record.getMessage()
 
 
-def _try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
-    """Pass two examples through the model, so that a misfit shows before training."""
-    batch = {
-        "x": torch.from_numpy(federation.test_x[:2]),
-        "y": torch.from_numpy(federation.test_y[:2]),
-    }
+def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
+    """Pass two examples through the model, so that a misfit shows before training.
+
+    Zeros stand in for test examples where there are none.
+
+    Raises
+    ------
+    ConfigError
+        If they do not fit.
+    """
+    x, y = federation.test_x[:2], federation.test_y[:2]
+    if not len(y):
+        x, y = np.zeros((2, *federation.shape), np.float32), np.zeros(2, y.dtype)
+    batch = {"x": torch.from_numpy(x), "y": torch.from_numpy(y)}
     params = {name: p.detach() for name, p in module.named_parameters()}
     if not params:
         raise ConfigError("model", "has no trainable parameter", "choose another model")

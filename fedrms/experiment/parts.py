@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flwr.app import ArrayRecord
@@ -51,6 +51,8 @@ class Parts:
         Where clients live.
     misreports : Misreports or None
         What adversaries make of their replies; None where everyone is honest.
+    further_orders : mapping
+        What clients are told beside the settings; they refuse what they do not agree with.
     """
 
     config: Mapping[str, Any]
@@ -60,6 +62,7 @@ class Parts:
     strategy: Strategy
     engine: Engine
     misreports: Misreports | None
+    further_orders: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def adversaries(self) -> Adversaries | None:
@@ -67,8 +70,24 @@ class Parts:
         return self.misreports.adversaries if self.misreports else None
 
 
-def build_parts(config: DictConfig | Mapping[str, Any]) -> Parts:
+def build_parts(
+    config: DictConfig | Mapping[str, Any],
+    *,
+    side: ClientSide | None = None,
+    engine: Engine | None = None,
+    further_orders: Mapping[str, Any] | None = None,
+) -> Parts:
     """Build the parts of a run.
+
+    Parameters
+    ----------
+    config : mapping
+        Composed by Hydra, or plain.
+    side, engine : optional
+        In place of those that the configuration names: a real server knows no client's data,
+        and its clients live where they live.
+    further_orders : mapping, optional
+        See :class:`Parts`.
 
     Raises
     ------
@@ -83,12 +102,13 @@ def build_parts(config: DictConfig | Mapping[str, Any]) -> Parts:
     validate_fairness(values["fairness"]["metrics"], values["fairness"]["fraction"])
     device = choose_device(values)
     settings = build_settings(values)
-    side = build_side(values, server_device(device))
+    side = side or build_side(values, server_device(device))
     misreports = build_misreports(values["seed"], values["adversary"], side.federation)
     adversaries = misreports.adversaries if misreports else None
     strategy = build_strategy(values, side.federation, adversaries)
-    engine = build_engine(values, side, device)
-    return Parts(values, device, settings, side, strategy, engine, misreports)
+    engine = engine or build_engine(values, side, device)
+    orders = dict(further_orders or {})
+    return Parts(values, device, settings, side, strategy, engine, misreports, orders)
 
 
 def initial_arrays(side: ClientSide) -> ArrayRecord:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from fedrms.client.app import tensors
 from fedrms.client.evaluate import evaluate
 from fedrms.data import AnyFederation, Federation, Population
 from fedrms.data.adversaries import Adversaries
+from fedrms.data.roster import Roster
 from fedrms.engines.observed import Observation
 from fedrms.experiment.adversary import clean_throughout
 from fedrms.results import Recorder, client_metrics, weighting_metrics
@@ -22,6 +24,7 @@ from fedrms.results.fairness import validate
 from fedrms.results.objective import OBJECTIVE, Objective
 from fedrms.results.protection import CleanFederation
 from fedrms.server import Diagnostics
+from fedrms.server.client_scaler import ClientId
 
 REPORTED = {
     "num_examples": "num-examples",
@@ -87,13 +90,33 @@ class RoundLog:
             name for name in validate(fairness["metrics"]) if name in OBJECTIVE
         ]
         self._seen: Observation | None = None
+        self._evaluated: Observation | None = None
         self._started = time.perf_counter()
         self.arrays: ArrayRecord | None = None
         self.succeeded = False
 
     def observe(self, observation: Observation) -> None:
         """Take in what the clients of this round reported."""
-        self._seen = observation
+        self._seen = self._numbered(observation)
+
+    def observe_evaluation(self, observation: Observation) -> None:
+        """Take in how the clients of this round score the new model.
+
+        Used where the server cannot tell by itself: it does not know the clients' data.
+        """
+        if isinstance(self._side.federation, Roster):
+            self._evaluated = self._numbered(observation)
+
+    def _numbered(self, told: Observation) -> Observation:
+        """Return an observation of a real federation with clients' numbers for their names."""
+        federation = self._side.federation
+        if not isinstance(federation, Roster):
+            return told
+        return replace(
+            told,
+            clients=[federation.number(client) for client in told.clients],
+            failures={federation.number(client): why for client, why in told.failures.items()},
+        )
 
     def finish_round(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
         """Score the model after a round and record it; Flower calls this as ``evaluate_fn``."""
@@ -116,6 +139,8 @@ class RoundLog:
         now = time.perf_counter()
         row["seconds"] = now - self._started
         self._started = now
+        if isinstance(self._side.federation, Roster):
+            columns["client"] = self._side.federation.names(columns["client"])
         self._recorder.add_clients(columns)
         self._recorder.add_round(row)
         self._on_round(server_round, row, columns)
@@ -147,12 +172,21 @@ class RoundLog:
         clean = (cohort["true_noise"] == 0) & ~cohort["adversary"]
         self._objective.add(cohort["client"], cohort["weight"], cohort["num_examples"], clean, lr)
         objective = self._objective.metrics()
+        if isinstance(self._side.federation, Roster):  # nobody knows who is clean
+            objective |= dict.fromkeys(("objective_clean", "objective_clean_examples"), np.nan)
         return row | {name: objective[name] for name in self._objective_metrics}
 
     def _score(
         self, server_round: int, arrays: ArrayRecord, columns: dict[str, np.ndarray]
     ) -> dict[str, float]:
         task, federation = self._side.task, self._side.federation
+        reported, self._evaluated = self._evaluated, None
+        if isinstance(federation, Roster) and reported is not None:
+            row = self._score_of_clients(reported, columns)
+            if not len(federation.test_y):
+                return row
+        elif not len(federation.test_y):
+            return {}
         received = tensors(arrays, self._side.device)
         trainable = {
             name: received[name].to(parameter.dtype)
@@ -160,7 +194,10 @@ class RoundLog:
         }
         scores = evaluate(task, self._side.module, trainable, federation)
         per_client = federation.per_client_metric(scores[task.metric], columns["client"])
-        columns[f"test_{task.metric}"] = per_client
+        if reported is None:
+            columns[f"test_{task.metric}"] = per_client
+        else:
+            per_client = columns[f"test_{task.metric}"]
         row = {f"test_{name}": float(value.mean()) for name, value in scores.items()}
         if self._side.validation is not None:
             held_out = evaluate(task, self._side.module, trainable, self._side.validation)
@@ -178,11 +215,42 @@ class RoundLog:
             higher_is_better=task.higher_is_better,
         )
 
+    def _score_of_clients(
+        self, reported: Observation, columns: dict[str, np.ndarray]
+    ) -> dict[str, float]:
+        """Take clients' own scores: each in its row, their mean by examples in the round's."""
+        task = self._side.task
+        examples = reported.metrics.get("num-examples", np.zeros(0))
+        rows = _rows(columns["client"], reported.clients)
+        row: dict[str, float] = {}
+        for name in (task.metric, "loss"):
+            values = reported.metrics.get(name)
+            if values is None:
+                continue
+            known = np.isfinite(values) & (examples > 0)
+            if known.any():
+                row[f"test_{name}"] = float(np.average(values[known], weights=examples[known]))
+            if name == task.metric:
+                columns[f"test_{name}"][rows] = values
+        return row | client_metrics(
+            columns[f"test_{task.metric}"],
+            metrics=self._fairness["metrics"],
+            fraction=self._fairness["fraction"],
+            higher_is_better=task.higher_is_better,
+        )
+
     def _diagnostics(self, server_round: int) -> Diagnostics | None:
         diagnostics = getattr(self._strategy, "diagnostics", None)
         if not isinstance(diagnostics, Diagnostics) or diagnostics.server_round != server_round:
             return None
-        return diagnostics
+        federation = self._side.federation
+        if not isinstance(federation, Roster):
+            return diagnostics
+        return replace(
+            diagnostics,
+            clients=[federation.number(client) for client in diagnostics.clients],
+            failures={federation.number(c): why for c, why in diagnostics.failures.items()},
+        )
 
     def _client_columns(
         self, server_round: int, diagnostics: Diagnostics | None
@@ -191,7 +259,8 @@ class RoundLog:
         federation = self._side.federation
         seen, self._seen = self._seen, None
         if isinstance(federation, Population):
-            who = _those_in(seen, diagnostics, federation.clients)
+            told = (seen, diagnostics, self._evaluated)
+            who = _those_in(filter(None, told), federation.clients)
         else:
             who = np.arange(federation.clients)
         count = len(who)
@@ -240,14 +309,11 @@ def _hard_clients(
     return reference.hard(clean & ~federation.rare_of(everyone))
 
 
-def _those_in(
-    seen: Observation | None, diagnostics: Diagnostics | None, clients: int
-) -> np.ndarray:
+def _those_in(told: Iterable[Observation | Diagnostics], clients: int) -> np.ndarray:
     """Return the sorted indices of the clients that a round was about."""
-    named: set[int | str] = set()
-    for part in (seen, diagnostics):
-        if part is not None:
-            named |= {*part.clients, *part.failures}
+    named: set[ClientId] = set()
+    for part in told:
+        named |= {*part.clients, *part.failures}
     indices = [client for client in named if isinstance(client, int) and 0 <= client < clients]
     return np.array(sorted(indices), dtype=np.int64)
 

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 from omegaconf import DictConfig, OmegaConf
 
+from fedrms.data.roster import Roster
 from fedrms.engines.observed import ObservedGrid
 from fedrms.errors import ConfigError, FedRMSError, RunError
 from fedrms.experiment.checkpoint import (
@@ -82,6 +83,7 @@ def run(
     folder: str | Path | None = None,
     brief: bool = False,
     shared: str | Path | None = None,
+    build: Callable[[DictConfig | Mapping[str, Any]], Parts] = build_parts,
 ) -> Result:
     """Simulate federated learning from a configuration.
 
@@ -98,6 +100,8 @@ def run(
     shared : path, optional
         Where runs that differ by the strategy alone share their counterfactual; by default
         the run's own folder.
+    build : callable
+        Makes the run's parts of the configuration; a real server makes its own.
 
     Returns
     -------
@@ -117,7 +121,7 @@ def run(
         shared = shared or _shared_by(stopped.folder)
     elif not isinstance(config, DictConfig | Mapping):
         config = compose_config(list(config))
-    parts = build_parts(config)
+    parts = build(config)
     where = Path(folder) if folder else Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S")
     rounds = parts.config["rounds"]
     quiet_flower()
@@ -213,7 +217,7 @@ def _simulate(
             adversaries=parts.adversaries,
             reference=None if reference is None else reference.federation,
         )
-        train_config = ConfigRecord(parts.settings.to_record())  # type: ignore[arg-type]
+        train_config = ConfigRecord({**parts.settings.to_record(), **parts.further_orders})
         evaluate_config = ConfigRecord()
         state = RunState(strategy, rounds_log, train_config, evaluate_config)
         before = 0.0 if done is None else float(done.state["wall_seconds"])
@@ -241,6 +245,7 @@ def _simulate(
                     engine.check,
                     None if narrow is None else narrow(grid),
                     misreport=parts.misreports,
+                    evaluated=rounds_log.observe_evaluation,
                 ),
                 arrays,
                 num_rounds=values["rounds"] - first,
@@ -275,7 +280,8 @@ def _simulate(
                     side.task.higher_is_better,
                 )
                 summary |= {"status": status, "error": error, "device": parts.device} | provenance()
-                summary["clients"] = side.federation.clients
+                if not isinstance(side.federation, Roster):
+                    summary["clients"] = side.federation.clients
                 summary |= _validated(recorder.rounds(), side.task.metric)
                 summary["wall_seconds"] = seconds()
                 if reference is not None:

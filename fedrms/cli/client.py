@@ -1,0 +1,68 @@
+"""``fedrms-client``: take part in a real run with one's own data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from fedrms.cli.launch import launch, names, stop
+from fedrms.conf_folder import conf_folder
+from fedrms.errors import ConfigError
+
+HEAD = """\
+fedrms-client: take part in what runs at a fedrms-server, with data that stay here.
+
+  fedrms-client server.address=fl.example.org:8800 client.id=hospital-a \\
+    client.tls=ca.crt client.key=hospital-a data=parquet data.path=/data/a
+  fedrms-client ... noise=label noise.fraction=1 noise.levels=[0.4]    with noise added to its labels
+  fedrms-client ... client.partition=0 clients=3                       a trial: one share of what the server simulates
+
+The model (model=...) and the classes must be the server's; how to train is said by the server.
+Of all options of fedrms (fedrms --help), those of data, noise, model and device count, and:
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the ``fedrms-client`` command; exit codes as those of ``fedrms``.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line after the program's name; ``sys.argv`` by default.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if "--help" in words or "-h" in words:
+        print(HEAD)
+        for group, choice in (("server", "address"), ("node", "supernode")):
+            text = (conf_folder() / group / f"{choice}.yaml").read_text()
+            print(text.split("\n", 1)[1], end="")
+        return
+    further = ["+server=address", "+node@client=supernode"]
+    if not names(words, "client.partition"):
+        if not names(words, "data"):
+            stop(
+                "fedrms-client",
+                ConfigError("data", "it is not set", "name this client's own data: data=parquet"),
+            )
+        # Its data are what they are: nothing is shared out, and noise is added if asked for.
+        further += [] if names(words, "partition") else ["partition=iid"]
+        further += [] if names(words, "noise") else ["noise=none"]
+    if not names(words, "hydra.run.dir"):
+        further.append("hydra.run.dir=outputs/clients/${now:%Y-%m-%d}/${now:%H-%M-%S}-${client.id}-${client.partition}")
+    launch("fedrms-client", run_job, words, further)
+
+
+def run_job(config: DictConfig) -> None:
+    """Take part until the server is gone."""
+    from fedrms.deployment.supernode import take_part
+    from fedrms.experiment.config import plain
+
+    take_part(plain(config), Path(HydraConfig.get().runtime.output_dir))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What the commands for real servers and clients have in common."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from fedrms.conf_folder import conf_folder
+from fedrms.errors import ConfigError, FedRMSError
+
+BAD_INPUT, FAILED, STOPPED = 2, 1, 130
+"""Exit codes: a configuration that cannot run, a run that broke, a run that was stopped."""
+
+
+def launch(
+    program: str,
+    job: Callable[[DictConfig], object],
+    words: Sequence[str],
+    further: Sequence[str],
+) -> None:
+    """Compose the configuration and call `job` with it; SIGTERM stops it as Ctrl-C does.
+
+    Parameters
+    ----------
+    program : str
+        What error messages begin with.
+    job : callable (DictConfig) -> object
+        The command.
+    words : sequence of str
+        Of the command line.
+    further : sequence of str
+        Overrides that come before them.
+    """
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    # Hydra would print its errors and exit with 1; asked for the full error, it raises.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    sys.argv = [program, *further, *words]
+    run = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(job)
+    try:
+        run()
+    except (HydraException, OmegaConfBaseException) as error:
+        from fedrms.experiment.config import explain
+
+        stop(program, explain(error, [word for word in words if not word.startswith("-")]))
+    except FedRMSError as error:
+        stop(program, error)
+    except KeyboardInterrupt:
+        print(f"{program}: stopped; what was computed is kept", file=sys.stderr)
+        sys.exit(STOPPED)
+
+
+def stop(program: str, error: FedRMSError) -> NoReturn:
+    """End the program with an error that a person is meant to read."""
+    print(f"{program}: {error}", file=sys.stderr)
+    sys.exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)
+
+
+def names(words: Sequence[str], key: str) -> bool:
+    """Say whether a command line sets a key or chooses a group."""
+    return any(word.lstrip("+~").startswith(f"{key}=") for word in words)
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,61 @@
+"""``fedrms-server``: run an experiment with real clients."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from fedrms.cli.launch import launch
+from fedrms.conf_folder import conf_folder
+
+HEAD = """\
+fedrms-server: run an experiment whose clients are real (fedrms-client) and keep their data.
+
+  fedrms-server strategy=fedrms rounds=20 server.address=0.0.0.0:8800 server.min_clients=3 \\
+    server.tls=certs server.auth=certs/clients data=parquet data.path=TEST
+                    a model for clients with data like those in TEST, the server's test set
+  fedrms-server ... data=none data.shape=[20] data.classes=[no,yes]
+                    without data at the server: clients score the model
+  fedrms-server ... server.trial=true clients=3
+                    clients hold shares of the federation configured here (client.partition)
+
+All options of fedrms (fedrms --help), and:
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the ``fedrms-server`` command; exit codes as those of ``fedrms``.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line after the program's name; ``sys.argv`` by default.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if "--help" in words or "-h" in words:
+        print(HEAD)
+        print((conf_folder() / "server" / "superlink.yaml").read_text(), end="")
+        return
+    launch("fedrms-server", run_job, words, ["+server=superlink"])
+
+
+def run_job(config: DictConfig) -> None:
+    """Serve one run and show its summary."""
+    from fedrms.cli.simulate import headline
+    from fedrms.deployment.serve import serve
+    from fedrms.experiment.config import plain
+    from fedrms.results.table import show, summary_table
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    summary = serve(plain(config), folder)
+    show(summary_table(headline(summary)))
+    print(f"results: {os.path.relpath(folder)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Real servers and clients: Flower's programs, started, watched and stopped."""

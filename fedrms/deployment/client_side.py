@@ -1,0 +1,56 @@
+"""What a real client holds: its own data, or in a trial its share of a simulated federation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedrms import randomness
+from fedrms.client import ClientSide
+from fedrms.data.roster import number_of
+from fedrms.errors import ConfigError
+from fedrms.experiment.build import build_side, choose_device
+
+DRAWN = ("regression", "synthetic", "population")
+"""Data that exist in a simulation only."""
+
+
+def client_side(
+    config: Mapping[str, Any], *, partition: int | None, name: str | None
+) -> ClientSide:
+    """Build task, model and data.
+
+    Parameters
+    ----------
+    config : mapping
+        The resolved configuration of this client.
+    partition : int, optional
+        For a trial: which share of the federation that `config` describes.
+    name : str, optional
+        Otherwise, the client's name: its data are a federation of one, and its noise, if it
+        asks for some, is drawn at an address of its own.
+
+    Raises
+    ------
+    ConfigError
+        For anything that cannot run.
+    """
+    device = choose_device(config)
+    if partition is not None:
+        side = build_side(config, device)
+        if partition >= side.federation.clients:
+            raise ConfigError(
+                "client.partition",
+                f"is {partition}, but the federation has {side.federation.clients} clients",
+                "count from 0, or raise clients",
+            )
+        return side
+    if config["data"]["name"] in DRAWN:
+        raise ConfigError(
+            "data",
+            f"{config['data']['name']} is drawn from the seed, and nobody's own",
+            "choose data=parquet data.path=..., or client.partition=K for a trial",
+        )
+    seed = randomness.integer(config["seed"], "site", client=number_of(str(name)))
+    alone = dict(config) | {"clients": 1, "validation_clients": 0, "seed": seed % (1 << 31)}
+    return build_side(alone, device)

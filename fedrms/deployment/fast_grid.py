@@ -1,0 +1,143 @@
+"""The ``Grid`` that Flower hands a ``ServerApp``, asked more often and for a bounded time.
+
+A decorator around Flower's public API. Flower's own grid sleeps three seconds between looks;
+its waits for clients that are not there have no end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from fedrms.errors import RunError
+
+SLOWEST = 1.0
+"""Most seconds between two looks for replies; long trainings are looked for less often."""
+
+
+class FastGrid(Grid):
+    """Ask for replies often, wait for clients for a bounded time, and know them by their keys.
+
+    Parameters
+    ----------
+    inner : Grid
+        Flower's.
+    poll_seconds : float
+        First wait between two looks; grows to a second with the time that a round takes.
+    min_clients : int
+        With fewer connected, whoever asks for the nodes waits.
+    wait_seconds : float
+        Longest such wait.
+    round_seconds : float
+        Longest wait for replies.
+    registered : bool
+        Clients prove by their keys who they are: replies carry the name that the server
+        registered the key under, whatever the client calls itself.
+    """
+
+    def __init__(
+        self,
+        inner: Grid,
+        *,
+        poll_seconds: float,
+        min_clients: int,
+        wait_seconds: float,
+        round_seconds: float,
+        registered: bool = False,
+    ) -> None:
+        self._inner = inner
+        self._poll_seconds = poll_seconds
+        self._min_clients = min_clients
+        self._wait_seconds = wait_seconds
+        self._round_seconds = round_seconds
+        self._registered = registered
+        self._names: dict[int, str] = {}
+        self._too_few_since: float | None = None
+
+    def set_run(self, run: Run) -> None:
+        """Set the run that messages belong to."""
+        self._inner.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """Flower's record of the run."""
+        return self._inner.run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Make a message on the inner grid."""
+        return self._inner.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the nodes that are online.
+
+        Raises
+        ------
+        RunError
+            If fewer than the minimum have been there for longer than the longest wait.
+        """
+        nodes = list(self._inner.get_nodes())
+        self._names.update({node.node_id: node.name for node in nodes if node.name})
+        now = time.monotonic()
+        if len(nodes) >= self._min_clients:
+            self._too_few_since = None
+        elif self._too_few_since is None:
+            self._too_few_since = now
+        elif now - self._too_few_since > self._wait_seconds:
+            raise RunError(
+                f"only {len(nodes)} of {self._min_clients} clients were connected for "
+                f"{self._wait_seconds:g} s; start more of them, lower server.min_clients or "
+                "raise server.wait_seconds"
+            )
+        return [node.node_id for node in nodes]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Push messages to the inner grid."""
+        return self._inner.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Pull the replies that are there, each with its sender's registered name."""
+        return [self._signed(reply) for reply in self._inner.pull_messages(message_ids)]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Sequence[Message]:
+        """Push the messages and return the replies that arrive in time."""
+        messages = list(messages)
+        if not messages:
+            return []
+        started = time.monotonic()
+        longest = min(self._round_seconds, timeout or self._round_seconds)
+        # Flower answers None for a message that it does not take.
+        waiting = {key for key in self.push_messages(messages) if key}
+        replies: list[Message] = []
+        while waiting:
+            arrived = list(self.pull_messages(waiting))
+            replies += arrived
+            waiting -= {reply.metadata.reply_to_message_id for reply in arrived}
+            spent = time.monotonic() - started
+            if not waiting or spent > longest:
+                break
+            time.sleep(min(max(self._poll_seconds, spent / 50), SLOWEST))
+        return replies
+
+    def _signed(self, reply: Message) -> Message:
+        """Put the registered name into a reply in place of what it calls itself."""
+        if not self._registered or reply.has_error():
+            return reply
+        for record in reply.content.config_records.values():
+            record.pop("client-id", None)
+        name = self._names.get(reply.metadata.src_node_id)
+        if name is not None:
+            reply.content["registered"] = ConfigRecord({"client-id": name})
+        return reply

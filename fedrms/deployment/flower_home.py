@@ -1,0 +1,90 @@
+"""A private home for Flower's programs: nothing is read from the user's own, nothing stays."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomli_w
+
+from fedrms.deployment.programs import find_program
+from fedrms.errors import RunError
+
+CONNECTION = "fedrms"
+"""What Flower's command line calls the SuperLink here."""
+
+COMMAND_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class FlowerHome:
+    """A folder that only this user can read, and the environment that points at it."""
+
+    folder: Path
+
+    def environment(self, **further: str) -> dict[str, str]:
+        """Return the environment for Flower's programs.
+
+        They find each other on the path, report to nobody, install nothing, and look for work
+        ten times a second.
+        """
+        beside = str(Path(sys.executable).parent)
+        return (
+            os.environ
+            | {
+                "PATH": os.pathsep.join([beside, os.environ.get("PATH", "")]),
+                "FLWR_HOME": str(self.folder),
+                "FLWR_TELEMETRY_ENABLED": "0",
+                "FLWR_DISABLE_UPDATE_CHECK": "1",
+                "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+                "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+                "PYTHONUNBUFFERED": "1",
+            }
+            | further
+        )
+
+    def connect(self, address: str, authority: Path | None) -> None:
+        """Say where Flower's command line finds the SuperLink."""
+        connection: dict[str, object] = {"address": address}
+        if authority is None:
+            connection["insecure"] = True
+        else:
+            connection["root-certificates"] = str(authority)
+        config = {"superlink": {"default": CONNECTION, CONNECTION: connection}}
+        (self.folder / "config.toml").write_text(tomli_w.dumps(config))
+
+    def flwr(self, *words: str) -> str:
+        """Run Flower's command line and return what it printed.
+
+        Raises
+        ------
+        RunError
+            With its output, if it fails.
+        """
+        done = subprocess.run(
+            [find_program("flwr"), *words],
+            env=self.environment(),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            raise RunError(f"flwr {' '.join(words)} failed:\n{(done.stdout + done.stderr).strip()}")
+        return done.stdout
+
+
+@contextmanager
+def private_home(name: str) -> Iterator[FlowerHome]:
+    """Make a home for the time of a ``with`` block."""
+    with tempfile.TemporaryDirectory(prefix=f"{name}-", ignore_cleanup_errors=True) as folder:
+        yield FlowerHome(Path(folder))
+

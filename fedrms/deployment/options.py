@@ -1,0 +1,188 @@
+"""What ``fedrms-server`` and ``fedrms-client`` are told about the network, checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fedrms.errors import ConfigError
+
+ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(?P<port>\d{1,5})")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Host and port, written ``host:port`` (``[::1]:8800`` for IPv6)."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, key: str, value: object) -> Address:
+        """Read an address; `key` is the config key that an error names."""
+        found = ADDRESS.fullmatch(str(value))
+        if found is None or not 0 < int(found["port"]) < 65536:
+            raise ConfigError(key, f"{value!r} is no address", "write host:port")
+        return cls(found["host"].strip("[]"), int(found["port"]))
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """The group ``server`` (see ``conf/server/superlink.yaml``)."""
+
+    address: Address
+    min_clients: int
+    wait_seconds: float
+    round_seconds: float
+    poll_seconds: float
+    trial: bool
+    tls: Path | None
+    auth: Path | None
+
+    @classmethod
+    def read(cls, group: Mapping[str, Any]) -> ServerOptions:
+        """Check the group.
+
+        Raises
+        ------
+        ConfigError
+            Naming the key; also where a file that it needs is not there.
+        """
+        _known("server", group, {field.name for field in fields(cls)})
+        _whole("server.min_clients", group["min_clients"], 1)
+        for key in ("wait_seconds", "round_seconds", "poll_seconds"):
+            _positive(f"server.{key}", group[key])
+        _switch("server.trial", group["trial"])
+        tls, auth = _folder("server.tls", group["tls"]), _folder("server.auth", group["auth"])
+        if tls is not None:
+            _files("server.tls", tls, "server.crt", "server.key")
+        if auth is not None and tls is None:
+            raise ConfigError("server.auth", "keys need encryption", "set server.tls=FOLDER too")
+        if auth is not None and not public_keys(auth):
+            raise ConfigError(
+                "server.auth", f"there is no NAME.pub in {auth}", "fedrms-certs makes keys"
+            )
+        return cls(
+            Address.parse("server.address", group["address"]),
+            group["min_clients"],
+            *(float(group[key]) for key in ("wait_seconds", "round_seconds", "poll_seconds")),
+            group["trial"],
+            tls,
+            auth,
+        )
+
+
+@dataclass(frozen=True)
+class ClientOptions:
+    """Where a client connects, and as whom (see ``conf/node/supernode.yaml``)."""
+
+    address: Address
+    id: str | None
+    partition: int | None
+    tls: Path | None
+    key: Path | None
+    warm: bool
+    wait_seconds: float
+
+    @classmethod
+    def read(cls, server: Mapping[str, Any], client: Mapping[str, Any]) -> ClientOptions:
+        """Check the groups; a share of a trial needs no name.
+
+        Raises
+        ------
+        ConfigError
+            Naming the key; also where a file that it needs is not there.
+        """
+        _known("server", server, {"address"})
+        partition = client["partition"]
+        if partition is not None:
+            _whole("client.partition", partition, 0)
+        name = client["id"]
+        if name is None and partition is None:
+            raise ConfigError("client.id", "it is not set", "give this client a name")
+        if name is not None and not NAME.fullmatch(str(name)):
+            raise ConfigError(
+                "client.id", f"is {name!r}", "use letters, digits, '.', '_' and '-'; at most 63"
+            )
+        _switch("client.warm", client["warm"])
+        wait = client["wait_seconds"]
+        if wait is not None:
+            _positive("client.wait_seconds", wait)
+        tls, key = _file("client.tls", client["tls"]), _file("client.key", client["key"])
+        if key is not None and tls is None:
+            raise ConfigError("client.key", "keys need encryption", "set client.tls=ca.crt too")
+        return cls(
+            Address.parse("server.address", server["address"]),
+            None if name is None else str(name),
+            partition,
+            tls,
+            key,
+            client["warm"],
+            math.inf if wait is None else float(wait),
+        )
+
+
+CLIENT_KEYS = ("id", "partition", "tls", "key", "warm", "wait_seconds")
+"""Keys of the group ``client`` that concern the network, not how a client learns."""
+
+
+def public_keys(folder: Path) -> dict[str, Path]:
+    """Return the clients' public keys by the clients' names, in order."""
+    return {path.stem: path for path in sorted(folder.glob("*.pub"))}
+
+
+def _known(group: str, given: Mapping[str, Any], known: set[str]) -> None:
+    for key in given.keys() - known:
+        raise ConfigError(
+            f"{group}.{key}", "nothing reads this key", f"its keys are {', '.join(sorted(known))}"
+        )
+
+
+def _whole(key: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(key, f"is {value!r}", f"set a whole number, {least} or more")
+
+
+def _positive(key: str, value: object) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value < math.inf:  # type: ignore[operator]
+        raise ConfigError(key, f"is {value!r}", "set a number of seconds above 0")
+
+
+def _switch(key: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(key, f"is {value!r}", "set true or false")
+
+
+def _folder(key: str, value: object) -> Path | None:
+    if value is None:
+        return None
+    path = Path(str(value)).expanduser().absolute()
+    if not path.is_dir():
+        raise ConfigError(key, f"there is no folder {path}", "fedrms-certs makes one")
+    return path
+
+
+def _file(key: str, value: object) -> Path | None:
+    if value is None:
+        return None
+    path = Path(str(value)).expanduser().absolute()
+    if not path.is_file():
+        raise ConfigError(key, f"there is no file {path}", "give the path that fedrms-certs printed")
+    return path
+
+
+def _files(key: str, folder: Path, *names: str) -> None:
+    for name in names:
+        if not (folder / name).is_file():
+            raise ConfigError(
+                key, f"there is no {name} in {folder}", "fedrms-certs makes such a folder"
+            )

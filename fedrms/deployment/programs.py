@@ -1,0 +1,130 @@
+"""Start a program, and later stop it with everything that it started."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from fedrms.errors import ConfigError
+
+
+def find_program(name: str) -> str:
+    """Return the path of a program that was installed beside this Python.
+
+    Raises
+    ------
+    ConfigError
+        If it is not there.
+    """
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.is_file() else shutil.which(name)
+    if found is None:
+        raise ConfigError(
+            "installation", f"there is no program {name}", "reinstall flwr with constraints.txt"
+        )
+    return found
+
+
+class Program:
+    """A running program; leaving the ``with`` block stops it.
+
+    It has a session of its own, so that Ctrl-C reaches this process alone, which then stops
+    its programs in order.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Program and arguments.
+    environment : mapping
+        All of its environment variables.
+    log : Path
+        Where its output is appended to.
+    grace : float
+        Seconds that it may take to end by itself.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        grace: float = 8.0,
+    ) -> None:
+        self.log = log
+        self._grace = grace
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                words,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def ended(self) -> int | None:
+        """Its exit status, minus the signal that ended it; None while it runs."""
+        return self._process.poll()
+
+    def tail(self, lines: int = 15) -> str:
+        """Return the end of its output."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def stop(self) -> None:
+        """Ask it to end, insist after the grace, and end what it left behind."""
+        try:
+            family = psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            family = []
+        if self.ended is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(self._grace)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        end_all(family)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def end_all(processes: Sequence[psutil.Process], grace: float = 6.0) -> None:
+    """Wait for processes that are about to end, and end those that do not."""
+    _, alive = psutil.wait_procs(processes, timeout=grace / 2)
+    for process in alive:
+        _signal(process, signal.SIGTERM)
+    _, alive = psutil.wait_procs(alive, timeout=grace / 2)
+    for process in alive:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=grace / 2)
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        pass

@@ -1,0 +1,193 @@
+"""Serve one run: a SuperLink, the gate before it, the app in it; and all of it stopped again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from fedrms.deployment.app_folder import write_app
+from fedrms.deployment.flower_home import private_home
+from fedrms.deployment.gate import Gate
+from fedrms.deployment.options import ServerOptions, public_keys
+from fedrms.deployment.order import Order, Outcome
+from fedrms.deployment.programs import end_all
+from fedrms.deployment.server_side import deployed_parts
+from fedrms.deployment.superlink import SuperLink
+from fedrms.errors import ConfigError, RunError
+from fedrms.results.summary import SUMMARY_FILE
+
+log = logging.getLogger("fedrms")
+
+APP_STARTS_SECONDS = 120.0
+APP_ENDS_SECONDS = 20.0
+LOOK_EVERY = 0.2
+
+NOT_TRAVELLING = ("server", "tracker")
+"""Groups that are this machine's business; the rest of the configuration clients may see."""
+
+
+def serve(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Run an experiment with real clients, and return its summary.
+
+    Parameters
+    ----------
+    config : mapping
+        The resolved configuration, with the group ``server``.
+    folder : Path
+        Where results go.
+
+    Raises
+    ------
+    ConfigError
+        Before anything is started, naming the key and the remedy.
+    RunError
+        If the run cannot go on; what was computed until then is in the folder.
+    """
+    options = ServerOptions.read(config["server"])
+    deployed_parts(config, options)
+    folder = folder.absolute()
+    with private_home("fedrms-server") as home, ExitStack() as running:
+        order = Order(
+            str(folder),
+            str(home.folder / "log.jsonl"),
+            str(home.folder / "outcome.json"),
+            config["tracker"],
+            config["server"],
+        )
+        order.write(home.folder / "order.json")
+        app = write_app(
+            home.folder / "app", {k: v for k, v in config.items() if k not in NOT_TRAVELLING}
+        )
+        link = running.enter_context(
+            SuperLink(
+                home,
+                folder / "superlink.log",
+                keys=options.auth,
+                order=home.folder / "order.json",
+            )
+        )
+        link.wait()
+        running.callback(_stop_app, Path(order.result))
+        running.enter_context(
+            Gate(
+                options.address,
+                link.url,
+                tls=options.tls,
+                authority=link.authority,
+                signed=options.auth is not None,
+            )
+        )
+        _say(options)
+        run_id = link.submit(app)
+        _watch(link, run_id, Path(order.log), Path(order.result), folder)
+    summary = json.loads((folder / SUMMARY_FILE).read_text())
+    assert isinstance(summary, dict)
+    return summary
+
+
+def _say(options: ServerOptions) -> None:
+    how = "unencrypted" if options.tls is None else "with TLS"
+    whom = "anybody" if options.auth is None else f"{len(public_keys(options.auth))} known clients"
+    log.info("Serving at %s, %s, for %s", options.address, how, whom)
+    if options.tls is None and options.address.host not in ("127.0.0.1", "localhost", "::1"):
+        log.warning("server.tls is not set: models travel for everyone to read and to change")
+
+
+def _watch(link: SuperLink, run_id: str, lines: Path, result: Path, folder: Path) -> None:
+    """Show the app's log until it ends.
+
+    Raises
+    ------
+    ConfigError, RunError
+        What the app ended with; or, if it or the SuperLink died, that.
+    """
+    told = _Follower(lines)
+    started = time.monotonic()
+    lost_since: float | None = None
+    while True:
+        outcome = Outcome.read(result)
+        told.show()
+        if outcome is not None and outcome.status != "running":
+            told.show()
+            return _raise(outcome, folder)
+        gone = link.program.ended is not None
+        if outcome is None:
+            if gone:
+                raise RunError(f"the SuperLink ended before the run:\n{link.program.tail()}")
+            if time.monotonic() - started > APP_STARTS_SECONDS:
+                status, why = link.status(run_id)
+                raise RunError(
+                    f"the server's app did not start (Flower says {status} {why}); see "
+                    f"{folder / 'superlink.log'}"
+                )
+        elif gone or not psutil.pid_exists(outcome.pid):
+            lost_since = lost_since or time.monotonic()
+            if time.monotonic() - lost_since > (APP_ENDS_SECONDS if gone else 1.0):
+                _raise_lost(gone, folder)
+        time.sleep(LOOK_EVERY)
+        if gone and outcome is not None and not psutil.pid_exists(outcome.pid):
+            told.show()
+            _raise_lost(gone, folder)
+
+
+def _raise(outcome: Outcome, folder: Path) -> None:
+    if outcome.status == "finished":
+        return
+    if outcome.status == "refused":
+        key, _, rest = outcome.error.partition(": ")
+        problem, _, remedy = rest.partition("\n  -> ")
+        raise ConfigError(key, problem, remedy)
+    raise RunError(f"{outcome.error}\n  what was computed is in {folder}")
+
+
+def _raise_lost(link_gone: bool, folder: Path) -> None:
+    what = "SuperLink" if link_gone else "server's app"
+    raise RunError(
+        f"the {what} was ended from outside; what was computed is in {folder}\n"
+        f"  -> go on with: fedrms-server resume={folder}"
+    )
+
+
+def _stop_app(result: Path) -> None:
+    """Let the server's app save what it has, if it still runs."""
+    outcome = Outcome.read(result)
+    if outcome is None or outcome.status != "running":
+        return
+    try:
+        process = psutil.Process(outcome.pid)
+        process.send_signal(signal.SIGTERM)
+        process.wait(APP_ENDS_SECONDS)
+    except psutil.NoSuchProcess:
+        return
+    except psutil.TimeoutExpired:
+        end_all([process])
+
+
+class _Follower:
+    """Hand on the lines that a file has gained."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+
+    def show(self) -> None:
+        """Log the complete lines that are new."""
+        if not self._path.is_file():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            new = file.read()
+        complete = new[: new.rfind(b"\n") + 1]
+        self._read += len(complete)
+        for line in complete.splitlines():
+            record = json.loads(line)
+            level = max(logging.INFO, record["level"])  # a real round is slow enough to be shown
+            logging.getLogger(record["name"]).log(level, "%s", record["message"])

@@ -1,0 +1,124 @@
+"""The app that a SuperLink runs: the same experiment as a simulation, on the grid it is given.
+
+``app`` is named in the submitted ``pyproject.toml`` (:mod:`fedrms.deployment.app_folder`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedrms.deployment.fast_grid import FastGrid
+from fedrms.deployment.options import ServerOptions
+from fedrms.deployment.order import Order, Outcome
+from fedrms.deployment.server_side import deployed_parts
+from fedrms.errors import ConfigError, FedRMSError
+from fedrms.experiment import run
+from fedrms.experiment.parts import Parts
+
+app = ServerApp()
+
+DEFAULTS: dict[str, Any] = {
+    **{"address": "127.0.0.1:8800", "min_clients": 2, "trial": False, "tls": None, "auth": None},
+    **{"wait_seconds": 600.0, "round_seconds": 3600.0, "poll_seconds": 0.1},
+}
+"""The group ``server`` where Flower's own ``flwr run`` submits the app."""
+
+
+class Stopped(BaseException):
+    """The server was asked to stop."""
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the experiment that the app's configuration describes."""
+    order = Order.read() or _by_itself()
+    outcome = Path(order.result)
+    Outcome(os.getpid(), "running").write(outcome)
+    _log_to(Path(order.log))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    status, error = "failed", ""
+    try:
+        _run(json.loads(str(context.run_config["config"])), order, grid)
+        status = "finished"
+    except ConfigError as problem:
+        status, error = "refused", str(problem)
+        raise
+    except FedRMSError as problem:
+        error = str(problem)
+        raise
+    except Stopped:
+        status, error = "interrupted", "stopped"
+    except Exception as problem:
+        error = f"{type(problem).__name__}: {problem}"
+        raise
+    finally:
+        Outcome(os.getpid(), status, error).write(outcome)
+
+
+def _run(config: Mapping[str, Any], order: Order, grid: Grid) -> None:
+    options = ServerOptions.read(order.server)
+    fast = FastGrid(
+        grid,
+        poll_seconds=options.poll_seconds,
+        min_clients=options.min_clients,
+        wait_seconds=options.wait_seconds,
+        round_seconds=options.round_seconds,
+        registered=options.auth is not None and not options.trial,
+    )
+
+    def build(values: Mapping[str, Any]) -> Parts:
+        return deployed_parts(values, options, fast)
+
+    run({**config, "tracker": order.tracker}, folder=order.folder, build=build)
+
+
+def _by_itself() -> Order:
+    """Return the order of a run that ``flwr run`` started: results go under ``outputs/``."""
+    folder = Path("outputs").absolute() / time.strftime("%Y-%m-%d/%H-%M-%S")
+    folder.mkdir(parents=True, exist_ok=True)
+    return Order(
+        str(folder),
+        str(folder / "log.jsonl"),
+        str(folder / "outcome.json"),
+        {"name": "none"},
+        DEFAULTS,
+    )
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Leave the run by the way that saves what there is; a second signal changes nothing."""
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, signal.SIG_IGN)
+    raise Stopped
+
+
+def _log_to(path: Path) -> None:
+    """Send our own log to a file that ``fedrms-server`` shows."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(_Lines())
+    log = logging.getLogger("fedrms")
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+
+
+class _Lines(logging.Formatter):
+    """A line of JSON a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return json.dumps({"name": record.name, "level": record.levelno, "message": text})

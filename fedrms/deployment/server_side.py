@@ -1,0 +1,149 @@
+"""What a real server knows: the model, perhaps a test set, and of its clients their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.serverapp import Grid
+
+from fedrms import randomness
+from fedrms.client import ClientSide
+from fedrms.data.federation import AnyFederation
+from fedrms.data.options import one_of, read, sequence, whole
+from fedrms.data.roster import Roster, roster
+from fedrms.data.sources import load
+from fedrms.deployment.options import ServerOptions
+from fedrms.errors import ConfigError
+from fedrms.experiment.build import build_side, build_task, server_device, try_model
+from fedrms.experiment.engine import Engine
+from fedrms.experiment.parts import Parts, build_parts
+
+NO_DATA = {"task": "classification", "shape": None, "classes": None}
+
+
+def deployed_parts(
+    config: Mapping[str, Any], options: ServerOptions, grid: Grid | None = None
+) -> Parts:
+    """Build the parts of a run whose clients are real.
+
+    Parameters
+    ----------
+    config : mapping
+        The resolved configuration, without the group ``server``.
+    options : ServerOptions
+        That group.
+    grid : Grid, optional
+        Where the clients are; without one the parts are only checked.
+
+    Raises
+    ------
+    ConfigError
+        For anything that cannot run.
+    """
+    values = {key: value for key, value in config.items() if key != "server"}
+    device = server_device("cuda" if values["device"] == "auto" else str(values["device"]))
+    if options.trial:
+        side = build_side(values, device)
+        _check_trial(options, side.federation)
+    else:
+        _check_real(values)
+        side = served_side(values, device)
+    values["strategy"] = _for_real(values["strategy"], options, side.federation)
+
+    def serve(main: Any) -> None:
+        main(grid)
+
+    names = side.federation.class_names
+    orders = {} if names is None or options.trial else {"class-names": list(names)}
+    return build_parts(values, side=side, engine=Engine(serve), further_orders=orders)
+
+
+def served_side(config: Mapping[str, Any], device: str) -> ClientSide:
+    """Build task, model and the server's own test set; clients' data stay with them."""
+    federation = _nothing(config["data"]) if config["data"]["name"] == "none" else _tests(config)
+    task = build_task(config["model"], federation)
+    generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
+    module = task.init(generator)
+    try_model(task, module, federation)
+    return ClientSide(task, module.to(device), federation, device)
+
+
+def _tests(config: Mapping[str, Any]) -> Roster:
+    """Keep the test examples of the configured data, and nothing else of it."""
+    dataset, _ = load(config["seed"], 1, config["data"])
+    return roster(
+        task=dataset.task,
+        num_classes=dataset.num_classes,
+        shape=dataset.shape,
+        test_x=dataset.normalise(dataset.raw(dataset.test)),
+        test_y=np.asarray(dataset.test.y),
+        class_names=dataset.class_names,
+    )
+
+
+def _nothing(data: Mapping[str, Any]) -> Roster:
+    """Say what clients' examples look like where the server holds none."""
+    options = read("data", data, NO_DATA)
+    task = one_of("data.task", options["task"], ("classification", "regression"))
+    if options["shape"] is None:
+        raise ConfigError(
+            "data.shape", "it is not set", "say what one example is: data.shape=[1,28,28]"
+        )
+    shape = tuple(whole("data.shape", size) for size in sequence("data.shape", options["shape"]))
+    names = None
+    if task == "classification":
+        if options["classes"] is None:
+            raise ConfigError("data.classes", "it is not set", "name all classes: [cat,dog]")
+        names = tuple(str(name) for name in sequence("data.classes", options["classes"]))
+    return roster(
+        task=task,
+        num_classes=None if names is None else len(names),
+        shape=shape,
+        test_x=np.zeros((0, *shape), np.float32),
+        test_y=np.zeros(0, np.int64 if names else np.float32),
+        class_names=names,
+    )
+
+
+def _check_trial(options: ServerOptions, federation: AnyFederation) -> None:
+    if options.min_clients > federation.clients:
+        raise ConfigError(
+            "server.min_clients",
+            f"is {options.min_clients}, but the trial's federation has {federation.clients}",
+            "lower it, or raise clients",
+        )
+
+
+def _check_real(config: Mapping[str, Any]) -> None:
+    """Refuse what needs to know clients' data, or to stand between them and the server."""
+    for key, without in (("adversary", "none"), ("validation_clients", 0)):
+        value = config[key]["name"] if isinstance(config[key], Mapping) else config[key]
+        if value != without:
+            raise ConfigError(
+                key, "only a simulation or a trial has it", f"set {key}={without} or server.trial"
+            )
+    if config.get("counterfactual", "none") != "none":
+        raise ConfigError(
+            "counterfactual", "the server does not know who is clean", "set counterfactual=none"
+        )
+    if "oracle" in str(config["strategy"].get("_target_", "")).lower():
+        raise ConfigError(
+            "strategy", "the oracle needs to know the noise", "choose another, or server.trial=true"
+        )
+
+
+def _for_real(
+    strategy: Mapping[str, Any], options: ServerOptions, federation: AnyFederation
+) -> dict[str, Any]:
+    """Set what a strategy is told about clients that come and go."""
+    chosen = dict(strategy)
+    if "min_available_nodes" in chosen:
+        chosen["min_available_nodes"] = options.min_clients
+    if "wait_timeout" in chosen or chosen.get("_target_", "").startswith("fedrms."):
+        chosen["wait_timeout"] = 2 * options.wait_seconds  # the grid ends the wait first
+    if not len(federation.test_y):
+        chosen["fraction_evaluate"] = 1.0
+    return chosen

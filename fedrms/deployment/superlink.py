@@ -1,0 +1,140 @@
+"""A SuperLink for one run: started on the loopback interface, given the app, watched, stopped."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from fedrms.deployment.certificates import make_authority, make_server_pair, write_new
+from fedrms.deployment.flower_home import CONNECTION, FlowerHome
+from fedrms.deployment.options import public_keys
+from fedrms.deployment.ports import free_port
+from fedrms.deployment.programs import Program, find_program
+from fedrms.errors import RunError
+
+START_SECONDS = 60.0
+REGISTER_AT_ONCE = 4
+
+
+class SuperLink:
+    """``flower-superlink`` on a free port of the loopback interface.
+
+    Parameters
+    ----------
+    home : FlowerHome
+        Its home, where a certificate of its own is made if it needs one.
+    log : Path
+        Where its output goes.
+    keys : Path, optional
+        Folder of the clients' public keys. Flower authenticates clients over TLS only, so
+        the way from the gate to the SuperLink is then encrypted too.
+    order : Path
+        What the server's app is told by the environment (:mod:`fedrms.deployment.order`).
+
+    Attributes
+    ----------
+    url : str
+        Where it answers.
+    authority : Path or None
+        Certificate that its own is signed by.
+    """
+
+    def __init__(self, home: FlowerHome, log: Path, *, keys: Path | None, order: Path) -> None:
+        self._home = home
+        self._keys = keys
+        port = free_port()
+        self.authority = None if keys is None else _own_certificate(home.folder)
+        self.url = f"{'http' if keys is None else 'https'}://127.0.0.1:{port}"
+        words = [find_program("flower-superlink"), "--host", "127.0.0.1", "--port", str(port)]
+        words.append("--disable-runtime-dependency-installation")
+        if self.authority is None:
+            words.append("--insecure")
+        else:
+            folder = self.authority.parent
+            words += ["--ssl-ca-certfile", str(self.authority)]
+            words += ["--ssl-certfile", str(folder / "link.crt")]
+            words += ["--ssl-keyfile", str(folder / "link.key"), "--enable-supernode-auth"]
+        home.connect(f"127.0.0.1:{port}", self.authority)
+        self.program = Program(
+            words, environment=home.environment(FEDRMS_ORDER=str(order)), log=log
+        )
+
+    def wait(self) -> None:
+        """Wait until it answers, and register the clients' keys.
+
+        Raises
+        ------
+        RunError
+            If it ends, or does not answer in time; or for a key that Flower does not take.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        verify = ssl.create_default_context(cafile=self.authority) if self.authority else True
+        with httpx.Client(verify=verify, trust_env=False, timeout=2.0) as client:
+            while not _healthy(client, self.url):
+                if self.program.ended is not None or time.monotonic() > deadline:
+                    raise RunError(f"the SuperLink did not start:\n{self.program.tail()}")
+                time.sleep(0.1)
+        if self._keys is not None:
+            with ThreadPoolExecutor(REGISTER_AT_ONCE) as pool:
+                list(pool.map(self._register, *zip(*public_keys(self._keys).items(), strict=True)))
+
+    def submit(self, app: Path) -> str:
+        """Submit an app and return the number of its run."""
+        said = self._home.flwr("run", str(app), CONNECTION, "--format", "json")
+        return str(_answer(said)["run-id"])
+
+    def status(self, run_id: str) -> tuple[str, str]:
+        """Return what Flower says about a run, and why, if it says."""
+        said = self._home.flwr("list", CONNECTION, "--run-id", run_id, "--format", "json")
+        (run,) = _answer(said)["runs"]
+        status, _, why = str(run["status"]).partition(":")
+        return status, why
+
+    def _register(self, name: str, key: Path) -> None:
+        words = ("supernode", "register", str(key), CONNECTION, "--name", name)
+        try:
+            self._home.flwr(*words, "--format", "json")
+        except RunError as error:
+            raise RunError(f"server.auth: {key} was not taken.\n{error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.program.stop()
+
+
+def _own_certificate(folder: Path) -> Path:
+    """Make a certificate for the loopback interface, and return that of its authority."""
+    authority = make_authority()
+    pair = make_server_pair(authority, ["127.0.0.1"])
+    write_new(folder / "link-ca.crt", authority.certificate_pem)
+    write_new(folder / "link.crt", pair.certificate_pem)
+    write_new(folder / "link.key", pair.key_pem, private=True)
+    return folder / "link-ca.crt"
+
+
+def _healthy(client: httpx.Client, url: str) -> bool:
+    try:
+        return client.get(f"{url}/health").status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _answer(said: str) -> dict[str, Any]:
+    """Return the JSON that Flower's command line printed, whatever stands before it."""
+    answer = json.loads(said[said.index("{") :])
+    assert isinstance(answer, dict)
+    return answer

@@ -1,0 +1,193 @@
+"""A SuperNode that is started again for as long as there is a server that it may join."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedrms.deployment.client_app import VARIABLE
+from fedrms.deployment.client_side import client_side
+from fedrms.deployment.flower_home import FlowerHome, private_home
+from fedrms.deployment.options import CLIENT_KEYS, ClientOptions
+from fedrms.deployment.ports import free_port
+from fedrms.deployment.probe import server_answers
+from fedrms.deployment.programs import Program, find_program
+from fedrms.errors import RunError
+
+log = logging.getLogger("fedrms")
+
+REFUSED_SECONDS = 120.0
+"""How long a refusal is met by asking again: the server takes a client that vanished for online
+for up to a minute."""
+LOOK_EVERY = 0.5
+PROBE_EVERY = 5.0
+ROUND = re.compile(r"\[RUN \d+(?:, ROUND (\w+))?\]")
+RECEIVED = re.compile(r"Receiving: (\w+)")
+
+
+def take_part(config: Mapping[str, Any], folder: Path) -> None:
+    """Take part in whatever runs at the server, until it is gone for long.
+
+    Parameters
+    ----------
+    config : mapping
+        The resolved configuration, with the group ``server`` and the node's keys in the group
+        ``client``.
+    folder : Path
+        Where the log of Flower's program goes.
+
+    Raises
+    ------
+    ConfigError
+        Before anything is started, naming the key and the remedy.
+    RunError
+        If the server was never there, or refuses this client.
+    """
+    options = ClientOptions.read(config["server"], config["client"])
+    told = _own_config(config, options)
+    side = client_side(told["config"], partition=options.partition, name=options.id)
+    rows = side.federation.client(options.partition or 0)
+    name = options.id or f"share {options.partition} of a trial"
+    log.info("%s: %d examples, none of which leave", name, len(rows))
+    with private_home("fedrms-client") as home:
+        named = home.folder / "client.json"
+        named.touch(mode=0o600)
+        named.write_text(json.dumps(told))
+        _keep_joining(home, options, named, folder.absolute() / "supernode.log")
+
+
+def _own_config(config: Mapping[str, Any], options: ClientOptions) -> dict[str, Any]:
+    """Return what the client's processes are told, without what concerns the network."""
+    learning = {k: v for k, v in config["client"].items() if k not in CLIENT_KEYS}
+    kept = {k: v for k, v in config.items() if k != "server"} | {"client": learning}
+    return {
+        "id": options.id,
+        "partition": options.partition,
+        "threads": config["engine"].get("threads"),
+        "config": kept,
+    }
+
+
+def _keep_joining(home: FlowerHome, options: ClientOptions, named: Path, output: Path) -> None:
+    joined = False
+    refused_since: float | None = None
+    while True:
+        if not _wait_for_server(options, joined):
+            log.info("The server is gone; this client ends")
+            return
+        joined_now = _join(home, options, named, output)
+        joined = joined or joined_now
+        if joined_now:
+            refused_since = None
+            continue
+        refused_since = refused_since or time.monotonic()
+        if time.monotonic() - refused_since > REFUSED_SECONDS:
+            raise RunError(
+                f"the server at {options.address} refuses this client: {_reason(output)}\n"
+                "  -> is client.key's public key in the server's folder server.auth, and no "
+                "other client using it?"
+            )
+        log.info("The server does not take this client yet (%s); asking again", _reason(output))
+        time.sleep(5)
+
+
+def _wait_for_server(options: ClientOptions, joined: bool) -> bool:
+    """Wait for a server; False if one that was there has not come back."""
+    started = time.monotonic()
+    told = False
+    while not server_answers(options.address, options.tls):
+        if time.monotonic() - started > options.wait_seconds:
+            if joined:
+                return False
+            raise RunError(
+                f"there was no server at {options.address} for {options.wait_seconds:g} s\n"
+                "  -> check server.address, or raise client.wait_seconds"
+            )
+        if not told:
+            log.info("Waiting for the server at %s", options.address)
+            told = True
+        time.sleep(1)
+    return True
+
+
+def _join(home: FlowerHome, options: ClientOptions, named: Path, output: Path) -> bool:
+    """Run a SuperNode until it ends or its server is gone; say whether it was taken."""
+    start = output.stat().st_size if output.exists() else 0
+    environment = home.environment(**{VARIABLE: str(named)})
+    with Program(_words(options), environment=environment, log=output) as node:
+        follower = _Progress(output, start)
+        away_since: float | None = None
+        probed = time.monotonic()
+        while node.ended is None:
+            time.sleep(LOOK_EVERY)
+            follower.show()
+            if time.monotonic() - probed < PROBE_EVERY:
+                continue
+            probed = time.monotonic()
+            if server_answers(options.address, options.tls):
+                away_since = None
+            else:
+                away_since = away_since or probed
+                if probed - away_since > options.wait_seconds:
+                    break
+        follower.show()
+    return follower.joined
+
+
+def _words(options: ClientOptions) -> list[str]:
+    """Return the command line of the client's program.
+
+    The warm client takes the same arguments as Flower's SuperNode.
+    """
+    if options.warm:
+        words = [sys.executable, "-m", "fedrms.deployment.warm_client"]
+    else:
+        words = [find_program("flower-supernode"), "--host", "127.0.0.1"]
+        words += ["--port", str(free_port())]
+    words += ["--superlink", str(options.address)]
+    if options.tls is None:
+        words.append("--insecure")
+    else:
+        words += ["--root-certificates", str(options.tls)]
+    if options.key is not None:
+        words += ["--auth-supernode-private-key", str(options.key)]
+    return words
+
+
+class _Progress:
+    """Follow a SuperNode's log, and tell a person what it does."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        self._path = path
+        self._read = start
+        self._round = ""
+        self.joined = False
+
+    def show(self) -> None:
+        """Log what is new."""
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            new = file.read()
+        complete = new[: new.rfind(b"\n") + 1]
+        self._read += len(complete)
+        for line in complete.decode(errors="replace").splitlines():
+            if "SuperNode ID" in line:
+                self.joined = True
+                log.info("Connected")
+            elif found := ROUND.search(line):
+                self._round = found.group(1) or ""
+            elif found := RECEIVED.search(line):
+                log.info("%s: %s", f"Round {self._round}" if self._round else "Asked", found[1])
+
+
+def _reason(output: Path) -> str:
+    """Return the line in which Flower's program says why it ended."""
+    lines = output.read_text(errors="replace").splitlines()[-40:]
+    told = [line.strip() for line in lines if "[code:" in line or "could not" in line.lower()]
+    return told[-1] if told else "see supernode.log"
