@@ -20,11 +20,20 @@ class LazyArray(Array):
     @property
     def data(self) -> bytes:  # type: ignore[override]
         """The array in Flower's serialised form."""
-        if "_serialised" not in self.__dict__:
-            self.__dict__["_serialised"] = Array(self.__dict__["_values"]).data
-        return bytes(self.__dict__["_serialised"])
+        return bytes(self._plain().data)
 
     def numpy(self) -> NDArray[Any]:
         """Return a fresh, writable copy, as Flower's own ``Array`` does."""
         values: NDArray[Any] = self.__dict__["_values"].copy()
         return values
+
+    def deflate(self) -> bytes:
+        """Return what travels: an ``Array``; a SuperLink refuses the name of another class."""
+        return self._plain().deflate()
+
+    def _plain(self) -> Array:
+        """Return the array as Flower's own, serialised once."""
+        if "_serialised" not in self.__dict__:
+            self.__dict__["_serialised"] = Array(self.__dict__["_values"])
+        plain: Array = self.__dict__["_serialised"]
+        return plain

@@ -132,3 +132,11 @@ def test_a_lazy_array_is_serialised_once_and_not_before_it_is_asked_for():
     assert first == Array(np.full(3, 5.0)).data
     values[:] = 6.0
     assert lazy.data == first
+
+
+def test_a_lazy_array_travels_to_a_superlink_as_a_plain_one():
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    lazy = LazyArray(values)
+    assert lazy.deflate() == Array(values).deflate()
+    assert lazy.object_id == Array(values).object_id
+    assert np.array_equal(Array.inflate(lazy.deflate(), dict(lazy.children)).numpy(), values)
