@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         further += [] if names(words, "partition") else ["partition=iid"]
         further += [] if names(words, "noise") else ["noise=none"]
     if not names(words, "hydra.run.dir"):
-        further.append("hydra.run.dir=outputs/clients/${now:%Y-%m-%d}/${now:%H-%M-%S}-${client.id}-${client.partition}")
+        further.append(
+            "hydra.run.dir=outputs/clients/${now:%Y-%m-%d}/${now:%H-%M-%S}-${client.id}-${client.partition}"
+        )
     launch("fedrms-client", run_job, words, further)
 
 

@@ -46,15 +46,22 @@ def launch(
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     signal.signal(signal.SIGTERM, _as_interrupt)
     sys.argv = [program, *further, *words]
-    run = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(job)
+
+    def guarded(config: DictConfig) -> object:
+        try:
+            return job(config)
+        except FedRMSError as error:  # Hydra would print a line of its own
+            stop(program, error)
+
+    run = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(
+        guarded
+    )
     try:
         run()
     except (HydraException, OmegaConfBaseException) as error:
         from fedrms.experiment.config import explain
 
         stop(program, explain(error, [word for word in words if not word.startswith("-")]))
-    except FedRMSError as error:
-        stop(program, error)
     except KeyboardInterrupt:
         print(f"{program}: stopped; what was computed is kept", file=sys.stderr)
         sys.exit(STOPPED)

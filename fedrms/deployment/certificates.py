@@ -80,7 +80,9 @@ def make_server_pair(authority: Pair, hosts: Sequence[str], days: int = 365) -> 
     certificate = (
         _builder(name, issuer, key, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([_alternative(h) for h in hosts]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([_alternative(h) for h in hosts]), critical=False
+        )
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(known_by, critical=False)
         .sign(authority.key, hashes.SHA384())

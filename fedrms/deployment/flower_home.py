@@ -87,4 +87,3 @@ def private_home(name: str) -> Iterator[FlowerHome]:
     """Make a home for the time of a ``with`` block."""
     with tempfile.TemporaryDirectory(prefix=f"{name}-", ignore_cleanup_errors=True) as folder:
         yield FlowerHome(Path(folder))
-

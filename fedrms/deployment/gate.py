@@ -86,9 +86,7 @@ class Gatekeeper:
             return
         passed = {name: value for name, value in headers.items() if name not in HOP_BY_HOP}
         try:
-            answer = await self._client.request(
-                scope["method"], path, content=body, headers=passed
-            )
+            answer = await self._client.request(scope["method"], path, content=body, headers=passed)
         except httpx.HTTPError:
             await _answer(send, 503, b"the SuperLink does not answer")
             return
@@ -170,6 +168,8 @@ class Gate:
                 server_header=False,
             )
         )
+        # At the end it would tell of clients' idle connections, as errors.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._thread = threading.Thread(target=self._serve, name="gate", daemon=True)
 
     def _serve(self) -> None:

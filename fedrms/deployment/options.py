@@ -176,7 +176,9 @@ def _file(key: str, value: object) -> Path | None:
         return None
     path = Path(str(value)).expanduser().absolute()
     if not path.is_file():
-        raise ConfigError(key, f"there is no file {path}", "give the path that fedrms-certs printed")
+        raise ConfigError(
+            key, f"there is no file {path}", "give the path that fedrms-certs printed"
+        )
     return path
 
 

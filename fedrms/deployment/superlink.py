@@ -100,7 +100,7 @@ class SuperLink:
     def _register(self, name: str, key: Path) -> None:
         words = ("supernode", "register", str(key), CONNECTION, "--name", name)
         try:
-            self._home.flwr(*words, "--format", "json")
+            _answer(self._home.flwr(*words, "--format", "json"))
         except RunError as error:
             raise RunError(f"server.auth: {key} was not taken.\n{error}") from error
 
@@ -134,7 +134,15 @@ def _healthy(client: httpx.Client, url: str) -> bool:
 
 
 def _answer(said: str) -> dict[str, Any]:
-    """Return the JSON that Flower's command line printed, whatever stands before it."""
+    """Return the JSON that Flower's command line printed, whatever stands before it.
+
+    Raises
+    ------
+    RunError
+        If it says that it failed; it may do so with exit status 0.
+    """
     answer = json.loads(said[said.index("{") :])
     assert isinstance(answer, dict)
+    if not answer.get("success", True):
+        raise RunError(f"Flower's command line failed: {answer.get('error-message', said)}")
     return answer
