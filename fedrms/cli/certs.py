@@ -12,12 +12,14 @@ from fedrms.errors import ConfigError
 HELP = """\
 fedrms-certs: certificates and keys for a server with TLS whose clients prove who they are.
 
-  fedrms-certs out=certs clients=hospital-a,hospital-b                       for this machine
-  fedrms-certs out=certs clients=hospital-a hosts=fl.example.org,10.0.0.5    what clients call the server
-  fedrms-certs out=certs clients=hospital-a days=30                          how long they hold; default 365
+  fedrms-certs out=certs clients=hospital-a,hospital-b       a server on this machine
+  fedrms-certs out=certs clients=hospital-a hosts=fl.example.org,10.0.0.5
+                                                             what clients call the server
+  fedrms-certs out=certs clients=hospital-a days=30          how long they hold; default 365
 
-Give each client its own key (out/NAME) and out/ca.crt, by a way that nobody else reads; the server
-keeps out/server.crt, out/server.key and out/clients/. Keep out/ca.key offline. No file is overwritten.
+Give each client its own key (out/NAME) and out/ca.crt, by a way that nobody else reads; the
+server keeps out/server.crt, out/server.key and out/clients/. Keep out/ca.key offline. No file is
+overwritten.
 """
 
 

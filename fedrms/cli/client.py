@@ -18,8 +18,10 @@ fedrms-client: take part in what runs at a fedrms-server, with data that stay he
 
   fedrms-client server.address=fl.example.org:8800 client.id=hospital-a \\
     client.tls=ca.crt client.key=hospital-a data=parquet data.path=/data/a
-  fedrms-client ... noise=label noise.fraction=1 noise.levels=[0.4]    with noise added to its labels
-  fedrms-client ... client.partition=0 clients=3                       a trial: one share of what the server simulates
+  fedrms-client ... noise=label noise.levels=[0.4]
+                    with noise added to its labels
+  fedrms-client ... client.partition=0 clients=3
+                    a trial: one share of what the server simulates
 
 The model (model=...) and the classes must be the server's; how to train is said by the server.
 Of all options of fedrms (fedrms --help), those of data, noise, model and device count, and:

@@ -134,12 +134,16 @@ def resolve_task(kind: Any, wanted: str) -> Task:
 
 
 def classes(
-    tables: list[Any], label: str, declared: tuple[str, ...] | None
+    tables: list[Any],
+    label: str,
+    declared: tuple[str, ...] | None,
+    named: tuple[str, ...] | None = None,
 ) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
     """Return the labels of each table as 0, 1, ..., and the class names in that order.
 
     Integer labels with declared names are taken as they are; any other labels are
-    numbered in sorted order over all the tables.
+    numbered in sorted order over all the tables. Where the person names the classes, labels
+    are numbered in that order, whether all of them occur or not.
     """
     columns = []
     for table in tables:
@@ -152,6 +156,8 @@ def classes(
             f"column {label!r} holds fractions or gaps, which cannot be classes",
             "set data.task=regression, or name another data.label_column",
         )
+    if named is not None:
+        return [_numbered(column, declared, named) for column in columns], named
     if declared and everything.dtype.kind in "iu":
         if everything.size and not 0 <= everything.min() <= everything.max() < len(declared):
             raise ConfigError(
@@ -164,6 +170,25 @@ def classes(
     values = np.unique(everything)
     names = tuple(f"{v:g}" if values.dtype.kind == "f" else str(v) for v in values)
     return [np.searchsorted(values, column).astype(np.int64) for column in columns], names
+
+
+def _numbered(
+    column: NDArray[Any], declared: tuple[str, ...] | None, named: tuple[str, ...]
+) -> NDArray[np.int64]:
+    """Return the place of each label, or of its declared name, in the list of classes."""
+    place = {name: number for number, name in enumerate(named)}
+    values, inverse = np.unique(column, return_inverse=True)
+    numbers = []
+    for value in values:
+        name = f"{value:g}" if values.dtype.kind == "f" else str(value)
+        if declared and values.dtype.kind in "iu" and 0 <= value < len(declared):
+            name = declared[value]
+        if name not in place:
+            raise ConfigError(
+                "data.classes", f"a label is {name!r}, which is not among them", "name all classes"
+            )
+        numbers.append(place[name])
+    return np.array(numbers, np.int64)[inverse]
 
 
 def _missing(name: str, count: int) -> ConfigError:

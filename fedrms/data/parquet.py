@@ -30,6 +30,7 @@ class _Columns:
     image: str | None = None
     client: str | None = None
     task: str = "auto"
+    classes: tuple[str, ...] | None = None
 
 
 def mnist(
@@ -72,6 +73,7 @@ def parquet(
     feature_columns: list[str] | None = None,
     image_column: str | None = None,
     client_column: str | None = None,
+    classes: list[str] | None = None,
     task: str = "auto",
     pool: int = 1,
     train_examples: int | None = None,
@@ -99,6 +101,9 @@ def parquet(
         Encoded pictures of one size; by default the first struct column that holds bytes.
     client_column : str, optional
         Who each row belongs to, for ``partition=natural``.
+    classes : list of str, optional
+        Names of all classes in order, where a file may lack some of them; by default those that
+        occur.
     task : {"auto", "classification", "regression"}
         Auto is regression exactly for floating-point labels.
     pool : int
@@ -120,6 +125,7 @@ def parquet(
         image_column,
         client_column,
         one_of("data.task", task, ("auto", "classification", "regression")),
+        None if classes is None else tuple(str(c) for c in sequence("data.classes", classes)),
     )
     if (path is None) == (hub is None):
         raise ConfigError(
@@ -164,7 +170,7 @@ def _assemble(
     targets: list[NDArray[Any]]
     if task == "classification":
         declared = columns.declared_classes(schema, label)
-        labels, class_names = columns.classes(tables, label, declared)
+        labels, class_names = columns.classes(tables, label, declared, wanted.classes)
         targets = list(labels)
     else:
         targets = [columns.as_floats(table, label).astype(np.float32) for table in tables]

@@ -76,13 +76,12 @@ def make_server_pair(authority: Pair, hosts: Sequence[str], days: int = 365) -> 
     key = ec.generate_private_key(ec.SECP384R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedrms server")])
     issuer = authority.certificate.subject
+    names = x509.SubjectAlternativeName([_alternative(host) for host in hosts])
     known_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     certificate = (
         _builder(name, issuer, key, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([_alternative(h) for h in hosts]), critical=False
-        )
+        .add_extension(names, critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(known_by, critical=False)
         .sign(authority.key, hashes.SHA384())

@@ -71,12 +71,14 @@ class ServerOptions:
                 "server.auth", f"there is no NAME.pub in {auth}", "fedrms-certs makes keys"
             )
         return cls(
-            Address.parse("server.address", group["address"]),
-            group["min_clients"],
-            *(float(group[key]) for key in ("wait_seconds", "round_seconds", "poll_seconds")),
-            group["trial"],
-            tls,
-            auth,
+            address=Address.parse("server.address", group["address"]),
+            min_clients=group["min_clients"],
+            wait_seconds=float(group["wait_seconds"]),
+            round_seconds=float(group["round_seconds"]),
+            poll_seconds=float(group["poll_seconds"]),
+            trial=group["trial"],
+            tls=tls,
+            auth=auth,
         )
 
 
@@ -176,9 +178,7 @@ def _file(key: str, value: object) -> Path | None:
         return None
     path = Path(str(value)).expanduser().absolute()
     if not path.is_file():
-        raise ConfigError(
-            key, f"there is no file {path}", "give the path that fedrms-certs printed"
-        )
+        raise ConfigError(key, f"there is no file {path}", "give the path of one")
     return path
 
 

@@ -1,6 +1,6 @@
 """Put a real run beside the simulation of the same configuration.
 
-python -m fedrms.deployment.side_by_side outputs/REAL outputs/SIMULATED
+``python -m fedrms.deployment.side_by_side outputs/REAL outputs/SIMULATED``
 """
 
 from __future__ import annotations

@@ -281,6 +281,7 @@ def _simulate(
                 )
                 summary |= {"status": status, "error": error, "device": parts.device} | provenance()
                 if not isinstance(side.federation, Roster):
+                    if not isinstance(side.federation, Roster):
                     summary["clients"] = side.federation.clients
                 summary |= _validated(recorder.rounds(), side.task.metric)
                 summary["wall_seconds"] = seconds()
