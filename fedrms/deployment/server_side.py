@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,15 +74,35 @@ def served_side(config: Mapping[str, Any], device: str) -> ClientSide:
 
 def _tests(config: Mapping[str, Any]) -> Roster:
     """Keep the test examples of the configured data, and nothing else of it."""
-    dataset, _ = load(config["seed"], 1, config["data"])
+    data, all_of_it = _test_files(config["data"])
+    dataset, _ = load(config["seed"], 1, data)
+    parts = (dataset.train, dataset.test) if all_of_it else (dataset.test,)
     return roster(
         task=dataset.task,
         num_classes=dataset.num_classes,
         shape=dataset.shape,
-        test_x=dataset.normalise(dataset.raw(dataset.test)),
-        test_y=np.asarray(dataset.test.y),
+        test_x=np.concatenate([dataset.normalise(dataset.raw(part)) for part in parts]),
+        test_y=np.concatenate([part.y for part in parts]),
         class_names=dataset.class_names,
     )
+
+
+def _test_files(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
+    """Return where to read, and whether all rows are test rows.
+
+    A client's parquet folder keeps training and test files apart. A server has no use for the
+    former, so a file, or a folder without files named ``test*`` or with one file alone, is all
+    test data.
+    """
+    if data["name"] != "parquet" or not data.get("path"):
+        return data, False
+    path = Path(data["path"]).expanduser()
+    if path.is_file():
+        return data, True
+    files = sorted(path.glob("*.parquet"))
+    if len(files) == 1:
+        return {**data, "path": str(files[0])}, True
+    return data, not any(file.name.startswith("test") for file in files)
 
 
 def _nothing(data: Mapping[str, Any]) -> Roster:
