@@ -6,6 +6,7 @@ its waits for clients that are not there have no end.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 
@@ -14,6 +15,8 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from fedrms.errors import RunError
+
+log = logging.getLogger("fedrms")
 
 SLOWEST = 1.0
 """Most seconds between two looks for replies; long trainings are looked for less often."""
@@ -93,6 +96,7 @@ class FastGrid(Grid):
             self._too_few_since = None
         elif self._too_few_since is None:
             self._too_few_since = now
+            log.info("Waiting for clients: %d of %d connected", len(nodes), self._min_clients)
         elif now - self._too_few_since > self._wait_seconds:
             raise RunError(
                 f"only {len(nodes)} of {self._min_clients} clients were connected for "

@@ -27,7 +27,6 @@ REFUSED_SECONDS = 120.0
 for up to a minute."""
 LOOK_EVERY = 0.5
 PROBE_EVERY = 5.0
-ROUND = re.compile(r"\[RUN \d+(?:, ROUND (\w+))?\]")
 RECEIVED = re.compile(r"Receiving: (\w+)")
 
 
@@ -166,7 +165,7 @@ class _Progress:
     def __init__(self, path: Path, start: int) -> None:
         self._path = path
         self._read = start
-        self._round = ""
+        self._trainings = 0
         self.joined = False
 
     def show(self) -> None:
@@ -180,10 +179,11 @@ class _Progress:
             if "SuperNode ID" in line:
                 self.joined = True
                 log.info("Connected")
-            elif found := ROUND.search(line):
-                self._round = found.group(1) or ""
-            elif found := RECEIVED.search(line):
-                log.info("%s: %s", f"Round {self._round}" if self._round else "Asked", found[1])
+            elif (found := RECEIVED.search(line)) and found[1] == "train":
+                self._trainings += 1
+                log.info("Training (%d since connected)", self._trainings)
+            elif found and found[1] == "evaluate":
+                log.info("Scoring the model on this client's test data")
 
 
 def _reason(output: Path) -> str:

@@ -1,0 +1,90 @@
+"""The commands refuse what cannot run before they start anything."""
+
+import signal
+
+import pytest
+
+from fedrms.cli import certs, client, server
+from fedrms.cli.launch import names
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [])
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def refused(command, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command(list(words))
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("model=softmax", "client.id=a"), "data: it is not set"),
+        (("data=digits",), "client.id: it is not set"),
+        (("data=digits", "client.id=../a"), "client.id: is '../a'"),
+        (("data=regression", "client.id=a"), "data: regression is drawn from the seed"),
+        (("clients=3", "client.partition=3"), "client.partition: is 3"),
+        (("data=digits", "client.id=a", "client.key=none"), "client.key: there is no file"),
+        (("data=digits", "client.id=a", "server.address=here"), "server.address: 'here'"),
+        (("data=digits", "client.id=a", "client.wait_seconds=0"), "client.wait_seconds: is 0"),
+    ],
+)
+def test_a_client_that_cannot_run_says_why(words, said, capsys):
+    assert said in refused(client.main, words, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("server.min_clients=0",), "server.min_clients: is 0"),
+        (("server.round_seconds=0",), "server.round_seconds: is 0"),
+        (("server.auth=.",), "server.auth: keys need encryption"),
+        (("server.tls=.",), "server.tls: there is no server.crt"),
+        (("server.adress=x",), "server.adress"),
+        (("data=none",), "data.shape: it is not set"),
+        (("data=none", "data.shape=[3]"), "data.classes: it is not set"),
+        (("adversary=liars",), "adversary: only a simulation"),
+        (("counterfactual=clean",), "counterfactual: the server does not know"),
+        (("strategy=oracle",), "strategy: the oracle"),
+        (("server.trial=true", "clients=2", "server.min_clients=3"), "server.min_clients: is 3"),
+    ],
+)
+def test_a_server_that_cannot_run_says_why(words, said, capsys, tmp_path):
+    assert said in refused(server.main, words, capsys)
+    assert not list(tmp_path.rglob("superlink.log"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("out=certs",), "clients: it is not set"),
+        (("out=certs", "clients=a", "day=3"), "day=3: is no option"),
+        (("out=certs", "clients=a,a"), "clients: 'a'"),
+        (("out=certs", "clients=a/b"), "clients: 'a/b'"),
+        (("out=certs", "clients=ca.key"), "clients: 'ca.key'"),
+        (("out=certs", "clients=a", "days=0"), "days: is 0"),
+    ],
+)
+def test_certificates_that_cannot_be_are_refused(words, said, capsys, tmp_path):
+    assert said in refused(certs.main, words, capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_choice_on_the_command_line_is_recognised_in_every_form():
+    assert names(["+data=digits"], "data")
+    assert names(["~noise=x", "rounds=3"], "noise")
+    assert not names(["data.path=x", "metadata=y"], "data")
+
+
+def test_each_command_explains_itself(capsys):
+    for command, word in ((server, "min_clients"), (client, "partition"), (certs, "hosts=")):
+        command.main(["--help"])
+        assert word in capsys.readouterr().out

@@ -1,0 +1,159 @@
+"""The gate lets clients' requests through to a server behind it, and nothing else."""
+
+import http.client
+import ssl
+import threading
+import time
+
+import pytest
+import uvicorn
+
+from fedrms.deployment import gate
+from fedrms.deployment.certificates import make_authority, make_server_pair, write_new
+from fedrms.deployment.gate import LARGEST, Gate
+from fedrms.deployment.options import Address
+from fedrms.deployment.ports import free_port
+from fedrms.errors import ConfigError
+
+
+async def echo(scope, receive, send):
+    """Answer with the method, the path, one header and the length of the body."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    sent = dict(scope["headers"]).get(b"flwr-public-key", b"")
+    answer = f"{scope['method']} {scope['path']} {sent.decode()} {len(body)}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-kept", b"yes")]})
+    await send({"type": "http.response.body", "body": answer})
+
+
+@pytest.fixture(scope="module")
+def behind():
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(echo, port=port, log_config=None, lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+def at(address, inside, *, tls=None, signed=False):
+    return Gate(address, inside, tls=tls, authority=None, signed=signed)
+
+
+@pytest.fixture
+def address():
+    return Address("127.0.0.1", free_port())
+
+
+def ask(address, method, path, body=b"", headers=None):
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=10)
+    connection.request(method, path, body, headers or {})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode(), answer.headers
+
+
+def test_a_clients_request_passes_with_its_headers_and_its_body(behind, address):
+    with at(address, behind):
+        status, text, headers = ask(
+            address, "POST", "/v1/fleet/push-object", b"x" * 1000, {"flwr-public-key": "abc"}
+        )
+    assert (status, text) == (200, "POST /v1/fleet/push-object abc 1000")
+    assert headers["x-kept"] == "yes"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/control/start-run",
+        "/v1/control/register-node",
+        "/v1/runtime/acquire-task",
+        "/v1/fleet/../control/stop-run",
+        "/v1/fleet/%2e%2e/control/stop-run",
+        "/v1/fleet/",
+        "/v1/fleet/a/b",
+        "//v1/fleet/a",
+        "/docs",
+        "/openapi.json",
+        "/",
+    ],
+)
+def test_no_other_path_passes(behind, address, path):
+    with at(address, behind):
+        assert ask(address, "POST", path)[0] == 404
+        assert ask(address, "GET", path)[0] == 404
+
+
+def test_its_health_is_for_everyone_to_ask(behind, address):
+    with at(address, behind, signed=True):
+        assert ask(address, "GET", "/health")[1].startswith("GET /health")
+
+
+def test_the_fleet_is_posted_to_only(behind, address):
+    with at(address, behind):
+        assert ask(address, "GET", "/v1/fleet/get-run")[0] == 404
+
+
+def test_a_request_that_is_too_large_is_refused_whether_it_says_its_length_or_not(behind, address):
+    def chunks():
+        for _ in range(LARGEST // (1 << 20) + 1):
+            yield b"x" * (1 << 20)
+
+    with at(address, behind):
+        assert ask(address, "POST", "/v1/fleet/a", b"x" * LARGEST)[0] == 200
+        assert ask(address, "POST", "/v1/fleet/a", headers={"content-length": "9" * 15})[0] == 413
+        assert ask(address, "POST", "/v1/fleet/a", chunks())[0] == 413
+
+
+def test_a_signature_is_taken_once_where_clients_sign(behind, address):
+    with at(address, behind, signed=True):
+        assert ask(address, "POST", "/v1/fleet/a")[0] == 401
+        assert ask(address, "POST", "/v1/fleet/a", headers={"flwr-signature": "s1"})[0] == 200
+        assert ask(address, "POST", "/v1/fleet/a", headers={"flwr-signature": "s1"})[0] == 401
+        assert ask(address, "POST", "/v1/fleet/a", headers={"flwr-signature": "s2"})[0] == 200
+
+
+def test_signatures_are_forgotten_when_flower_no_longer_takes_them(monkeypatch):
+    keeper = gate.Gatekeeper("http://127.0.0.1:1", True, signed=True)
+    clock = [0.0]
+    monkeypatch.setattr(gate.time, "monotonic", lambda: clock[0])
+    for number in range(5000):
+        clock[0] += 1.0
+        assert not keeper._replayed({"flwr-signature": str(number)})
+    assert len(keeper._seen) <= 4097
+    assert keeper._replayed({"flwr-signature": "4990"})
+
+
+def test_a_server_that_is_gone_is_told_of(address):
+    with at(address, f"http://127.0.0.1:{free_port()}"):
+        assert ask(address, "POST", "/v1/fleet/a")[0] == 503
+
+
+def test_an_address_that_is_taken_is_refused_by_its_key(behind, address):
+    with at(address, behind), pytest.raises(ConfigError, match=r"server\.address: cannot listen"):
+        at(address, behind)
+
+
+def test_a_client_that_trusts_the_authority_gets_through_with_tls(behind, address, tmp_path):
+    authority = make_authority()
+    pair = make_server_pair(authority, ["127.0.0.1"])
+    write_new(tmp_path / "server.crt", pair.certificate_pem)
+    write_new(tmp_path / "server.key", pair.key_pem, private=True)
+    pem = authority.certificate_pem.decode()
+    with at(address, behind, tls=tmp_path):
+        trusting = ssl.create_default_context(cadata=pem)
+        secure = http.client.HTTPSConnection("127.0.0.1", address.port, context=trusting)
+        secure.request("POST", "/v1/fleet/a", b"xy")
+        assert secure.getresponse().read() == b"POST /v1/fleet/a  2"
+        stranger = ssl.create_default_context(cadata=make_authority().certificate_pem.decode())
+        refused = http.client.HTTPSConnection("127.0.0.1", address.port, context=stranger)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            refused.connect()
+        with pytest.raises((http.client.HTTPException, OSError)):
+            ask(address, "POST", "/v1/fleet/a")
