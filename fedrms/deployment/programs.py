@@ -61,6 +61,7 @@ class Program:
         grace: float = 8.0,
     ) -> None:
         self.log = log
+        self._home = environment["FLWR_HOME"]
         self._grace = grace
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -88,10 +89,6 @@ class Program:
 
     def stop(self) -> None:
         """Ask it to end, insist after the grace, and end what it left behind."""
-        try:
-            family = psutil.Process(self.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            family = []
         if self.ended is None:
             self._process.send_signal(signal.SIGINT)
             try:
@@ -99,7 +96,9 @@ class Program:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        end_all(family)
+        # Also what has lost its parent, and what has just been started.
+        while family := living_in(self._home):
+            end_all(family)
 
     def __enter__(self) -> Self:
         return self
@@ -113,6 +112,11 @@ class Program:
         self.stop()
 
 
+def living_in(home: str) -> list[psutil.Process]:
+    """Return the processes whose home is a certain one: all that one of Flower's programs began."""
+    return [process for process in psutil.process_iter() if _lives_in(process, home)]
+
+
 def end_all(processes: Sequence[psutil.Process], grace: float = 6.0) -> None:
     """Wait for processes that are about to end, and end those that do not."""
     _, alive = psutil.wait_procs(processes, timeout=grace / 2)
@@ -122,6 +126,14 @@ def end_all(processes: Sequence[psutil.Process], grace: float = 6.0) -> None:
     for process in alive:
         _signal(process, signal.SIGKILL)
     psutil.wait_procs(alive, timeout=grace / 2)
+
+
+def _lives_in(process: psutil.Process, home: str) -> bool:
+    try:
+        at_home = bool(process.environ().get("FLWR_HOME") == home)
+        return at_home and bool(process.status() != psutil.STATUS_ZOMBIE)
+    except (psutil.Error, OSError):  # another user's, or gone
+        return False
 
 
 def _signal(process: psutil.Process, number: int) -> None:

@@ -57,9 +57,8 @@ class Site:
     def left_behind(self) -> list[str]:
         """Return living processes and files in the temporary folder, after a short wait."""
         _, alive = psutil.wait_procs(self.processes(), timeout=5)
-        return [" ".join(process.cmdline()) for process in alive if process.is_running()] + [
-            str(path) for path in self.temporary.iterdir()
-        ]
+        homes = self.temporary.glob("fedrms-*")  # PyTorch has a cache of its own there
+        return [" ".join(process.cmdline()) for process in alive] + [str(path) for path in homes]
 
     def end(self) -> None:
         """Kill whatever still lives."""
