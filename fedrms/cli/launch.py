@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -40,11 +41,6 @@ def launch(
     further : sequence of str
         Overrides that come before them.
     """
-    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
-    # Hydra would print its errors and exit with 1; asked for the full error, it raises.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    signal.signal(signal.SIGTERM, _as_interrupt)
     sys.argv = [program, *further, *words]
 
     def guarded(config: DictConfig) -> object:
@@ -56,12 +52,26 @@ def launch(
     run = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(
         guarded
     )
-    try:
+    with ending_well(program, words):
         run()
+
+
+@contextmanager
+def ending_well(program: str, words: Sequence[str]) -> Iterator[None]:
+    """End the program with one message where a person is meant to read one, and its exit code."""
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    # Hydra would print its errors and exit with 1; asked for the full error, it raises.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         from fedrms.experiment.config import explain
 
         stop(program, explain(error, [word for word in words if not word.startswith("-")]))
+    except FedRMSError as error:
+        stop(program, error)
     except KeyboardInterrupt:
         print(f"{program}: stopped; what was computed is kept", file=sys.stderr)
         sys.exit(STOPPED)

@@ -45,11 +45,11 @@ def resume(words: Sequence[str], folder: str) -> Result:
     from fedrms.experiment import run
 
     if (Path(folder) / ".hydra").is_dir():
-        _log_into(Path(folder))
+        log_into(Path(folder))
     return run(list(words))
 
 
-def _log_into(folder: Path) -> None:
+def log_into(folder: Path) -> None:
     """Log as Hydra would, to the terminal and behind what is in the run's log."""
     import yaml  # type: ignore[import-untyped,unused-ignore]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from fedrms.cli.launch import launch
+from fedrms.cli.launch import ending_well, launch
 from fedrms.conf_folder import conf_folder
 
 HEAD = """\
@@ -21,6 +22,8 @@ fedrms-server: run an experiment whose clients are real (fedrms-client) and keep
                     a model for clients with data like those in TEST, the server's test set
   fedrms-server ... data=none data.shape=[20] data.classes=[no,yes]
                     without data at the server: clients score the model
+  fedrms-server resume=outputs/DATE/TIME
+                    go on with a run that was stopped; server.* may change, and rounds=N rise
   fedrms-server ... server.trial=true clients=3
                     clients hold shares of the federation configured here (client.partition)
 
@@ -41,18 +44,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(HEAD)
         print((conf_folder() / "server" / "superlink.yaml").read_text(), end="")
         return
+    if any(word.startswith("resume=") and word != "resume=null" for word in words):
+        with ending_well("fedrms-server", words):
+            go_on(words)
+        return
     launch("fedrms-server", run_job, words, ["+server=superlink"])
 
 
 def run_job(config: DictConfig) -> None:
     """Serve one run and show its summary."""
-    from fedrms.cli.simulate import headline
     from fedrms.deployment.serve import serve
     from fedrms.experiment.config import plain
-    from fedrms.results.table import show, summary_table
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    summary = serve(plain(config), folder)
+    _show(serve(plain(config), folder), folder)
+
+
+def go_on(words: Sequence[str]) -> None:
+    """Serve the rest of a run that was stopped; Hydra is not asked, for it would make a new one."""
+    from fedrms.cli.resume import log_into
+    from fedrms.deployment.resume import stopped_server
+    from fedrms.deployment.serve import serve
+
+    config, folder, resume = stopped_server(words)
+    log_into(folder)
+    _show(serve(config, folder, resume), folder)
+
+
+def _show(summary: Mapping[str, Any], folder: Path) -> None:
+    from fedrms.cli.simulate import headline
+    from fedrms.results.table import show, summary_table
+
     show(summary_table(headline(summary)))
     print(f"results: {os.path.relpath(folder)}")
 

@@ -34,6 +34,8 @@ class Order:
         The config group; where it sends a run is not the clients' business.
     server : mapping
         The config group.
+    resume : list of str
+        Overrides with ``resume=FOLDER``, where a stopped run goes on; else empty.
     """
 
     folder: str
@@ -41,6 +43,7 @@ class Order:
     result: str
     tracker: Mapping[str, Any] = field(default_factory=dict)
     server: Mapping[str, Any] = field(default_factory=dict)
+    resume: list[str] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
         """Write it where only this user reads it."""

@@ -117,6 +117,14 @@ def living_in(home: str) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if _lives_in(process, home)]
 
 
+def is_alive(pid: int) -> bool:
+    """Say whether a process runs; one that has ended and is not yet waited for does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def end_all(processes: Sequence[psutil.Process], grace: float = 6.0) -> None:
     """Wait for processes that are about to end, and end those that do not."""
     _, alive = psutil.wait_procs(processes, timeout=grace / 2)

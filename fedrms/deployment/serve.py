@@ -6,7 +6,7 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from fedrms.deployment.flower_home import private_home
 from fedrms.deployment.gate import Gate
 from fedrms.deployment.options import ServerOptions, public_keys
 from fedrms.deployment.order import Order, Outcome
-from fedrms.deployment.programs import end_all
+from fedrms.deployment.programs import end_all, is_alive
 from fedrms.deployment.server_side import deployed_parts
 from fedrms.deployment.superlink import SuperLink
 from fedrms.errors import ConfigError, RunError
+from fedrms.experiment.checkpoint import how_to_resume
 from fedrms.results.summary import SUMMARY_FILE
 
 log = logging.getLogger("fedrms")
@@ -34,7 +35,7 @@ NOT_TRAVELLING = ("server", "tracker")
 """Groups that are this machine's business; the rest of the configuration clients may see."""
 
 
-def serve(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def serve(config: Mapping[str, Any], folder: Path, resume: Sequence[str] = ()) -> dict[str, Any]:
     """Run an experiment with real clients, and return its summary.
 
     Parameters
@@ -43,6 +44,8 @@ def serve(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         The resolved configuration, with the group ``server``.
     folder : Path
         Where results go.
+    resume : sequence of str
+        Overrides with ``resume=FOLDER``, where a stopped run goes on.
 
     Raises
     ------
@@ -61,6 +64,7 @@ def serve(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             str(home.folder / "outcome.json"),
             config["tracker"],
             config["server"],
+            list(resume),
         )
         order.write(home.folder / "order.json")
         app = write_app(
@@ -87,7 +91,7 @@ def serve(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         )
         _say(options)
         run_id = link.submit(app)
-        _watch(link, run_id, Path(order.log), Path(order.result), folder)
+        _watch(link, run_id, order, config["rounds"])
     summary = json.loads((folder / SUMMARY_FILE).read_text())
     assert isinstance(summary, dict)
     return summary
@@ -101,7 +105,7 @@ def _say(options: ServerOptions) -> None:
         log.warning("server.tls is not set: models travel for everyone to read and to change")
 
 
-def _watch(link: SuperLink, run_id: str, lines: Path, result: Path, folder: Path) -> None:
+def _watch(link: SuperLink, run_id: str, order: Order, rounds: int) -> None:
     """Show the app's log until it ends.
 
     Raises
@@ -109,16 +113,19 @@ def _watch(link: SuperLink, run_id: str, lines: Path, result: Path, folder: Path
     ConfigError, RunError
         What the app ended with; or, if it or the SuperLink died, that.
     """
-    told = _Follower(lines)
+    folder, result = Path(order.folder), Path(order.result)
+    told = _Follower(Path(order.log))
     started = time.monotonic()
     lost_since: float | None = None
     while True:
         outcome = Outcome.read(result)
         told.show()
+        gone = link.program.ended is not None
         if outcome is not None and outcome.status != "running":
             told.show()
+            if gone and outcome.status != "finished":
+                _raise_lost(gone, folder, rounds)
             return _raise(outcome, folder)
-        gone = link.program.ended is not None
         if outcome is None:
             if gone:
                 raise RunError(f"the SuperLink ended before the run:\n{link.program.tail()}")
@@ -128,14 +135,12 @@ def _watch(link: SuperLink, run_id: str, lines: Path, result: Path, folder: Path
                     f"the server's app did not start (Flower says {status} {why}); see "
                     f"{folder / 'superlink.log'}"
                 )
-        elif gone or not psutil.pid_exists(outcome.pid):
+        elif gone or not is_alive(outcome.pid):
             lost_since = lost_since or time.monotonic()
-            if time.monotonic() - lost_since > (APP_ENDS_SECONDS if gone else 1.0):
-                _raise_lost(gone, folder)
+            patience = APP_ENDS_SECONDS if is_alive(outcome.pid) else 1.0
+            if time.monotonic() - lost_since > patience:
+                _raise_lost(gone, folder, rounds)
         time.sleep(LOOK_EVERY)
-        if gone and outcome is not None and not psutil.pid_exists(outcome.pid):
-            told.show()
-            _raise_lost(gone, folder)
 
 
 def _raise(outcome: Outcome, folder: Path) -> None:
@@ -148,11 +153,11 @@ def _raise(outcome: Outcome, folder: Path) -> None:
     raise RunError(f"{outcome.error}\n  what was computed is in {folder}")
 
 
-def _raise_lost(link_gone: bool, folder: Path) -> None:
+def _raise_lost(link_gone: bool, folder: Path, rounds: int) -> None:
     what = "SuperLink" if link_gone else "server's app"
+    told = how_to_resume(folder, rounds, "fedrms-server") or "begin again: there is no checkpoint"
     raise RunError(
-        f"the {what} was ended from outside; what was computed is in {folder}\n"
-        f"  -> go on with: fedrms-server resume={folder}"
+        f"the {what} was ended from outside; what was computed is in {folder}\n  -> {told}"
     )
 
 

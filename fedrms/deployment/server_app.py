@@ -24,6 +24,7 @@ from fedrms.deployment.order import Order, Outcome
 from fedrms.deployment.server_side import deployed_parts
 from fedrms.errors import ConfigError, FedRMSError
 from fedrms.experiment import run
+from fedrms.experiment.config import plain
 from fedrms.experiment.parts import Parts
 
 app = ServerApp()
@@ -79,9 +80,10 @@ def _run(config: Mapping[str, Any], order: Order, grid: Grid) -> None:
     )
 
     def build(values: Mapping[str, Any]) -> Parts:
-        return deployed_parts(values, options, fast)
+        return deployed_parts(plain(values), options, fast)
 
-    run({**config, "tracker": order.tracker}, folder=order.folder, build=build)
+    begun = order.resume or {**config, "tracker": order.tracker}
+    run(begun, folder=order.folder, build=build, program="fedrms-server")
 
 
 def _by_itself() -> Order:

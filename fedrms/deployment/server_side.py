@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,15 @@ def deployed_parts(
     else:
         _check_real(values)
         side = served_side(values, device)
-    values["strategy"] = _for_real(values["strategy"], options, side.federation)
+    told = values | {"strategy": _for_real(values["strategy"], options, side.federation)}
 
     def serve(main: Any) -> None:
         main(grid)
 
     names = side.federation.class_names
     orders = {} if names is None or options.trial else {"class-names": list(names)}
-    return build_parts(values, side=side, engine=Engine(serve), further_orders=orders)
+    parts = build_parts(told, side=side, engine=Engine(serve), further_orders=orders)
+    return replace(parts, config=values)  # a checkpoint is of what the person configured
 
 
 def served_side(config: Mapping[str, Any], device: str) -> ClientSide:

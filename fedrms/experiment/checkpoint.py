@@ -36,6 +36,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {"every": "auto", "keep": 2}
 
 WITHOUT_EFFECT: Final = (
     *("rounds", "resume", "checkpoint", "tracker", "engine", "device", "experiment"),
+    "server",
 )
 """Config keys that may differ between a checkpoint and the run that goes on from it."""
 
@@ -227,32 +228,32 @@ def name_of(server_round: int) -> str:
 
 
 @contextmanager
-def saying_how_to_resume(folder: Path, rounds: int) -> Iterator[None]:
+def saying_how_to_resume(folder: Path, rounds: int, program: str = "fedrms") -> Iterator[None]:
     """Tell whoever runs, where a run breaks off, what it can go on from and how."""
     try:
         yield
     except ConfigError:
         raise
     except RunError as problem:
-        told = how_to_resume(folder, rounds)
+        told = how_to_resume(folder, rounds, program)
         if told is None:
             raise
         raise RunError(f"{problem}\n  -> {told}") from problem
     except BaseException:
-        told = how_to_resume(folder, rounds)
+        told = how_to_resume(folder, rounds, program)
         if told is not None:
             log.warning("%s", told)
         raise
 
 
-def how_to_resume(folder: Path, rounds: int) -> str | None:
+def how_to_resume(folder: Path, rounds: int, program: str = "fedrms") -> str | None:
     """Say which checkpoint there is and how to go on from it; None if there is nothing to do."""
     there = rounds_in(folder / FOLDER)
     if not there or there[-1] >= rounds:
         return None
     inside = folder.resolve().is_relative_to(Path.cwd())
     shown = os.path.relpath(folder) if inside else str(folder)
-    resume = shlex.join(["fedrms", f"resume={shown}"])
+    resume = shlex.join([program, f"resume={shown}"])
     return f"the checkpoint of round {there[-1]} is kept; go on with: {resume}"
 
 

@@ -84,6 +84,7 @@ def run(
     brief: bool = False,
     shared: str | Path | None = None,
     build: Callable[[DictConfig | Mapping[str, Any]], Parts] = build_parts,
+    program: str = "fedrms",
 ) -> Result:
     """Simulate federated learning from a configuration.
 
@@ -102,6 +103,8 @@ def run(
         the run's own folder.
     build : callable
         Makes the run's parts of the configuration; a real server makes its own.
+    program : str
+        The command that goes on with the run where it breaks off.
 
     Returns
     -------
@@ -128,7 +131,7 @@ def run(
     if stopped is None:
         prepare_folder(where, config)
     keep_partition(where, parts.side.federation)
-    with alone_in(where), saying_how_to_resume(where, rounds):
+    with alone_in(where), saying_how_to_resume(where, rounds, program):
         if stopped is None:
             begin_anew(where)
         elif stopped.finished:
@@ -281,7 +284,6 @@ def _simulate(
                 )
                 summary |= {"status": status, "error": error, "device": parts.device} | provenance()
                 if not isinstance(side.federation, Roster):
-                    if not isinstance(side.federation, Roster):
                     summary["clients"] = side.federation.clients
                 summary |= _validated(recorder.rounds(), side.task.metric)
                 summary["wall_seconds"] = seconds()

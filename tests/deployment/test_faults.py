@@ -1,0 +1,139 @@
+"""What breaks in a real federation costs a client a round, or the server a restart; never a run."""
+
+import json
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from fedrms.cli import certs
+from tests.deployment.real import wait_for
+
+pytestmark = pytest.mark.deployment
+
+NAMES = ("steady", "clumsy", "restarted", "other-model")
+CLASSES = "data.classes=[no,yes]"
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """A folder of data for each client, and one for the server."""
+    folder = tmp_path_factory.mktemp("tables")
+    draw = np.random.default_rng(0)
+    for name in (*NAMES, "server"):
+        x = draw.standard_normal((80, 3))
+        frame = pd.DataFrame(x, columns=["a", "b", "c"])
+        frame["label"] = np.where(x[:, 0] + 0.3 * x[:, 1] > 0, "yes", "no")
+        (folder / name).mkdir()
+        frame.to_parquet(folder / name / "train.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def broken(site, tables):
+    """A run that a client's program, a SuperNode and the SuperLink were killed in, resumed."""
+    folder = site.folder
+    certs.main([f"out={folder / 'certs'}", f"clients={','.join(NAMES)}"])
+    clients = {
+        name: site.client(
+            *(f"client.id={name}", "data=parquet", f"data.path={tables / name}", CLASSES),
+            f"model={'mlp' if name == 'other-model' else 'softmax'}",
+            f"client.tls={folder / 'certs' / 'ca.crt'}",
+            f"client.key={folder / 'certs' / name}",
+            name=name,
+        )
+        for name in NAMES
+    }
+    run = ("model=softmax", "rounds=4", "checkpoint.every=1", "evaluate_every=1")
+    data = ("data=parquet", f"data.path={tables / 'server'}", CLASSES)
+    tls = (f"server.tls={folder / 'certs'}", f"server.auth={folder / 'certs' / 'clients'}")
+    first = site.server(*run, *data, *tls, "server.min_clients=4", name="real")
+
+    clients["restarted"].until("Training (1", 180)
+    clients["restarted"].child("flower-supernode").send_signal(signal.SIGKILL)
+    clients["clumsy"].until("Training (1", 60)
+    clients["clumsy"].child("flwr-clientapp").send_signal(signal.SIGKILL)
+    began = time.monotonic()
+    first.until("round 1/4", 180)
+    cost = time.monotonic() - began
+
+    first.until("round 2/4", 180)
+    first.child("flower-superlink").send_signal(signal.SIGKILL)
+    status = first.wait(60)
+    again = site.start(
+        *("server", f"resume={folder / 'real'}", "server.min_clients=3"),
+        f"server.address={site.address}",
+        name="again",
+    )
+    end = again.wait(400)
+    for client in clients.values():
+        client.interrupt()
+    return site, first, status, again, end, cost
+
+
+def in_round(broken, number):
+    frame = pd.read_parquet(broken[0].folder / "real" / "clients.parquet")
+    return frame[frame["round"] == number].set_index("client")
+
+
+def test_a_supernode_killed_in_a_round_fails_there_and_the_round_goes_on(broken):
+    rows = in_round(broken, 1)
+    assert rows.loc["restarted", "failed"]
+    assert rows.loc["restarted", "failure"]
+    assert not rows.loc["steady", "failed"]
+    assert rows.loc["steady", "weight"] == pytest.approx(1.0)
+    assert broken[5] < 150
+
+
+def test_a_clients_program_killed_in_a_round_fails_there_and_takes_part_in_the_next(broken):
+    assert in_round(broken, 1).loc["clumsy", "failed"]
+    assert not in_round(broken, 2).loc["clumsy", "failed"]
+
+
+def test_a_supernode_that_was_restarted_takes_part_again_under_its_name(broken):
+    last = in_round(broken, 4)
+    assert not last.loc["restarted", "failed"]
+    assert last.loc["restarted", "weight"] > 0
+
+
+def test_a_client_with_another_model_is_left_out_by_name_with_the_reason(broken):
+    for number in (1, 2, 3, 4):
+        row = in_round(broken, number).loc["other-model"]
+        assert row["failed"]
+        assert "the server's model is not this client's" in row["failure"]
+        assert np.isnan(row["weight"])
+
+
+def test_a_killed_superlink_ends_the_server_with_the_remedy(broken):
+    site, first, status, *_ = broken
+    assert status == 1
+    assert "the SuperLink was ended from outside" in first.said
+    assert f"fedrms-server resume={site.folder / 'real'}" in first.said
+
+
+def test_a_server_that_is_started_again_goes_on_where_it_was(broken):
+    site, _, _, again, end, _ = broken
+    assert end == 0, again.said
+    assert "goes on after round 2 of 4" in again.said
+    rounds = pd.read_parquet(site.folder / "real" / "rounds.parquet")
+    assert rounds["round"].tolist() == [1, 2, 3, 4]
+    assert rounds["test_accuracy"].notna().all()
+    summary = json.loads((site.folder / "real" / "summary.json").read_text())
+    assert (summary["status"], summary["rounds"]) == ("finished", 4)
+    weights = load_file(site.folder / "real" / "model.safetensors")
+    assert all(np.isfinite(values).all() for values in weights.values())
+
+
+def test_the_noise_of_real_clients_is_unknown_to_the_tables(broken):
+    frame = pd.read_parquet(broken[0].folder / "real" / "clients.parquet")
+    assert frame["true_noise"].isna().all()
+    assert not frame["adversary"].any()
+    assert set(frame["client"]) == set(NAMES)
+    assert set(frame.loc[~frame["failed"], "num_examples"]) == {64}
+
+
+def test_nothing_is_left_behind(broken):
+    wait_for(lambda: broken[0].left_behind() == [], "everything to end", 20)
