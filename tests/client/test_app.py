@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from torch import nn
 
 from fedrms.client import ClientSide, LocalSettings, client_app
+from fedrms.client.app import Identity
 from fedrms.client.evaluate import evaluate
 from fedrms.client.train import train_client
 from fedrms.engines.flower_border import become_server, number
+from fedrms.server.cohort import identity_in
 from fedrms.tasks import Classification
 
 from .by_hand import federation, parameters, problem, update_of, with_bad_client
@@ -170,3 +174,56 @@ def test_nothing_is_loaded_before_the_first_message(side):
 
     client_app(load)
     assert not loads
+
+
+def test_a_model_of_another_shape_is_refused_with_both_shapes(side):
+    content = orders(side)
+    name = next(iter(content["arrays"]))
+    content["arrays"][name] = Array(np.zeros((2, 7), np.float32))
+    reply = ask(side, "train", 0, content)
+    here = list(side.module.state_dict()[name].shape)
+    assert f"{name!r} is [2, 7] at the server, {here} here" in reply.error.reason
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+def test_a_model_with_other_parameters_is_refused(side, kind):
+    content = orders(side)
+    content["arrays"]["more"] = Array(np.zeros(1, np.float32))
+    assert "'more' is [1] at the server, absent here" in ask(side, kind, 0, content).error.reason
+    content = orders(side)
+    name = next(iter(content["arrays"]))
+    del content["arrays"][name]
+    assert f"{name!r} is absent at the server" in ask(side, kind, 0, content).error.reason
+
+
+def test_other_classes_than_the_servers_are_refused(side):
+    content = orders(side)
+    named = replace(side, federation=replace(side.federation, class_names=("no", "yes")))
+    content["config"]["class-names"] = ["no", "yes"]
+    assert not ask(named, "train", 0, content).has_error()
+    content["config"]["class-names"] = ["yes", "no"]
+    assert "set data.classes" in ask(named, "train", 0, content).error.reason
+
+
+def test_a_named_client_signs_every_reply_and_draws_at_its_own_address(side):
+    me = Identity(number=1234, row=1, name="north")
+    named = client_app(lambda: side, lambda context: me)
+    for kind in ("train", "evaluate", "query.whoami"):
+        message = Message(orders(side), dst_node_id=7, message_type=kind)
+        number(message)
+        reply = named(message, Context(1, 7, {}, RecordDict(), {}))
+        assert identity_in(reply) == "north"
+        (metrics,) = reply.content.metric_records.values()
+        assert metrics["partition-id"] == 1234
+    message = Message(orders(side), dst_node_id=7, message_type="train")
+    number(message)
+    got = named(message, Context(1, 7, {}, RecordDict(), {})).content["arrays"]
+    params, _ = train_client(
+        update_of(side.task, side.module, SETTINGS),
+        parameters(side.module),
+        side.federation.client(1),
+        client=1234,
+        server_round=2,
+    )
+    for name, value in params.items():
+        np.testing.assert_array_equal(got[name].numpy(), value.numpy())

@@ -165,6 +165,37 @@ def test_labels_of_any_kind_become_classes(
     assert federation.test_y.tolist() == classes * 5
 
 
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        (["no", "yes"] * 5, ["maybe", "yes", "no"]),
+        ([0, 1] * 5, ["2", "1", "0"]),
+        ([0.0, 1.0] * 5, [2, 1, 0]),
+    ],
+)
+def test_classes_that_the_person_names_keep_their_order_and_need_not_occur(
+    tmp_path: Path, labels: Any, named: list[Any]
+) -> None:
+    for name in ("train.parquet", "test.parquet"):
+        write(tmp_path / name, x=np.arange(10.0), label=labels)
+    federation = load(tmp_path, classes=named, task="classification")
+    assert federation.class_names == tuple(str(name) for name in named)
+    assert federation.num_classes == 3
+    assert federation.test_y.tolist() == [2, 1] * 5
+
+
+def test_declared_names_find_their_place_among_named_classes(tmp_path: Path) -> None:
+    for name in ("train.parquet", "test.parquet"):
+        write(tmp_path / name, names=["cat", "dog"], x=np.arange(4.0), label=[0, 1, 1, 0])
+    assert load(tmp_path, classes=["cow", "dog", "cat"]).test_y.tolist() == [2, 1, 1, 2]
+
+
+def test_a_label_that_is_not_among_the_named_classes_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", x=np.arange(10.0), label=["no", "yes"] * 5)
+    with pytest.raises(ConfigError, match=r"data\.classes: a label is 'yes'"):
+        load(tmp_path, classes=["no", "maybe"])
+
+
 def test_labels_stay_with_their_rows(tmp_path: Path) -> None:
     x = np.arange(100.0)
     labels = np.where(x < 30, "low", "top")

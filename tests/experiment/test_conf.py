@@ -5,21 +5,27 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
 import fedrms
 from fedrms.cli.options import experiments
 from fedrms.conf_folder import conf_folder
 from fedrms.data import build
 from fedrms.data.to_arrow import write_arrow
+from fedrms.deployment.options import CLIENT_KEYS, ClientOptions, ServerOptions
 from fedrms.errors import ConfigError
 from fedrms.experiment import compose_config
 from fedrms.experiment.config import plain
 
+REAL = ("server", "node")
+"""Groups of real servers and clients; tests/deployment composes them."""
+REAL_ONLY = {("data", "none")}
 GROUPS = sorted(
     (folder.name, file.stem)
     for folder in conf_folder().iterdir()
-    if folder.is_dir() and folder.name not in ("hydra", "experiment", "reproduce")
+    if folder.is_dir() and folder.name not in ("hydra", "experiment", "reproduce", *REAL)
     for file in folder.glob("*.yaml")
+    if (folder.name, file.stem) not in REAL_ONLY
 )
 
 BESIDE = {
@@ -96,6 +102,22 @@ def test_an_experiment_without_its_data_says_what_to_set(monkeypatch):
     assert "export FEDRMS_DATA=FOLDER" in caught.value.remedy
     overridden = plain(compose_config(["experiment=mnist_noise/s2", "data.path=elsewhere"]))
     assert overridden["data"]["path"] == "elsewhere"
+
+
+def test_the_groups_of_real_servers_and_clients_hold_what_is_read():
+    served = plain(compose_config(["+server=superlink", "data=none"]))["server"]
+    assert ServerOptions.read(served).min_clients == 2
+    words = ["+server=address", "+node@client=supernode", "client.id=a"]
+    told = plain(compose_config(words))
+    options = ClientOptions.read(told["server"], told["client"])
+    assert (str(options.address), options.id, options.warm) == ("127.0.0.1:8800", "a", False)
+    node = OmegaConf.load(conf_folder() / "node" / "supernode.yaml")
+    assert set(CLIENT_KEYS) == set(node)
+
+
+def test_a_simulation_needs_data():
+    with pytest.raises(ConfigError, match="there is no data named 'none'"):
+        fedrms.run(["data=none"])
 
 
 def test_every_line_of_the_tree_has_a_comment():
