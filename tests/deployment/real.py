@@ -107,13 +107,13 @@ class Command:
         self.process.send_signal(number)
         return self.process.wait(60)
 
-    def child(self, program: str) -> psutil.Process:
-        """Return the process of a program that it started, at any depth."""
+    def child(self, program: str, since: float = 0.0) -> psutil.Process:
+        """Return the process of a program that it started since then, at any depth."""
         found: list[psutil.Process] = []
 
         def there() -> bool:
             own = psutil.Process(self.process.pid).children(recursive=True)
-            found[:] = [one for one in own if _runs(one, program)]
+            found[:] = [one for one in own if _runs(one, program, since)]
             return bool(found)
 
         wait_for(there, program, 60)
@@ -138,8 +138,9 @@ def site_in(folder: Path) -> Iterator[Site]:
         site.end()
 
 
-def _runs(process: psutil.Process, program: str) -> bool:
+def _runs(process: psutil.Process, program: str, since: float) -> bool:
     try:
-        return any(Path(word).name == program for word in process.cmdline()[:3])
+        named = any(Path(word).name == program for word in process.cmdline()[:3])
+        return named and process.create_time() >= since
     except psutil.Error:
         return False
