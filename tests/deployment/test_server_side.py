@@ -8,6 +8,7 @@ import pytest
 from flwr.app import Context, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
+from omegaconf import OmegaConf
 
 from fedrms.client import client_app
 from fedrms.client.app import Identity
@@ -20,6 +21,7 @@ from fedrms.engines.flower_border import become_server, number
 from fedrms.errors import RunError
 from fedrms.experiment import run
 from fedrms.experiment.config import compose_config, plain
+from fedrms.results.report import write_report
 
 NAMES = ("north", "south", "west")
 MODEL = ("model=softmax", "data.classes=[no,yes]")
@@ -141,6 +143,19 @@ def test_a_servers_test_set_scores_the_model_and_no_client(folder, tmp_path):
     result = serve(Sites(apps), tmp_path, *data, "rounds=3")
     assert result.rounds["test_accuracy"].notna().all()
     assert result.clients["test_accuracy"].isna().all()
+
+
+def test_a_report_is_written_of_a_run_whose_clients_nobody_can_score(folder, tmp_path):
+    apps = [site_app(folder, name) for name in NAMES]
+    words = ("data=parquet", f"data.path={folder / 'test'}", *MODEL, "rounds=3")
+    serve(Sites(apps), tmp_path, *words)
+    (tmp_path / ".hydra").mkdir(exist_ok=True)
+    config = OmegaConf.create(plain(compose_config([*words, "+server=superlink"])))
+    OmegaConf.save(config, tmp_path / ".hydra" / "config.yaml")
+    pytest.importorskip("plotly")
+    write_report([tmp_path], static=False)
+    clients = pd.read_csv(tmp_path / "tables" / "clients.csv")
+    assert set(clients["client"]) == set(NAMES)
 
 
 def test_all_rows_of_a_lone_file_are_the_servers_test_set(folder):

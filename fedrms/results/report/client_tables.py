@@ -64,7 +64,7 @@ def every_client(groups: pd.DataFrame, metric: str, focus: str) -> ReportTable |
     run = mine["run"].iloc[0]
     columns = ["client", "group", "score", "num_examples", "true_noise", "rms", "scale", "weight"]
     columns = [c for c in (*columns, "rounds", "failures") if c in mine and mine[c].notna().any()]
-    numbers = mine.loc[mine["run"] == run, columns].sort_values("score", kind="stable")
+    numbers = mine[mine["run"] == run].sort_values("score", kind="stable")[columns]
     numbers = numbers.rename(columns={"score": f"final_{metric}"})
     shown = numbers.head(_MOST_ROWS)
     cells = shown.astype(object).map(number)
