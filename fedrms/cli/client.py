@@ -24,7 +24,8 @@ fedrms-client: take part in what runs at a fedrms-server, with data that stay he
                     a trial: one share of what the server simulates
 
 The model (model=...) and the classes must be the server's; how to train is said by the server.
-Of all options of fedrms (fedrms --help), those of data, noise, model and device count, and:
+Of all options of fedrms (fedrms --help), those of data, noise and model count, device,
+engine.threads, and:
 """
 
 

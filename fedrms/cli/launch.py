@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError, FedRMSError
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 BAD_INPUT, FAILED, STOPPED = 2, 1, 130
 """Exit codes: a configuration that cannot run, a run that broke, a run that was stopped."""
 
@@ -63,7 +64,8 @@ def ending_well(program: str, words: Sequence[str]) -> Iterator[None]:
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     # Hydra would print its errors and exit with 1; asked for the full error, it raises.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    for number in STOPPING:
+        signal.signal(number, _as_interrupt)
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
@@ -89,4 +91,7 @@ def names(words: Sequence[str], key: str) -> bool:
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Stop once: what is being ended and saved then is not broken off by a second signal."""
+    for again in STOPPING:
+        signal.signal(again, signal.SIG_IGN)
     raise KeyboardInterrupt

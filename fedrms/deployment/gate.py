@@ -4,7 +4,8 @@ Flower 1.41 serves three APIs at one port. Clients need the Fleet API alone. The
 (submit any code, stop a run, register a key) and the Runtime API ask nobody who they are, so
 the SuperLink listens on the loopback interface, and this gate at the address that clients
 know. It ends TLS there, refuses what is too large, and refuses a signature that it has seen:
-Flower signs the time of a request, and would take a copy for five minutes.
+Flower signs the time of a request, and would take a copy for five minutes. It also refuses a
+reply that says to be another client's: Flower looks at the number of who asks, not at that.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any, Self
 
 import httpx
 import uvicorn
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+from google.protobuf.message import DecodeError
 
 from fedrms.deployment.options import Address
 from fedrms.deployment.ports import listen
@@ -31,8 +34,10 @@ log = logging.getLogger("fedrms")
 
 FLEET = re.compile(r"/v1/fleet/[a-z-]+")
 HEALTH = "/health"
+PUSH = "/v1/fleet/push-messages"
 LARGEST = 16 << 20
 """Bytes of the largest request; Flower sends arrays in parts of 5 MiB."""
+
 SIGNATURE = "flwr-signature"
 KEPT_SECONDS = 600.0
 """How long signatures are remembered; Flower takes none that is older than five minutes."""
@@ -83,6 +88,9 @@ class Gatekeeper:
             return
         if self._signed and path != HEALTH and self._replayed(headers):
             await self._refuse(scope, send, 401, "no signature, or one that was used before")
+            return
+        if path == PUSH and speaks_for_another(body):
+            await self._refuse(scope, send, 403, "a reply under another client's number")
             return
         passed = {name: value for name, value in headers.items() if name not in HOP_BY_HOP}
         try:
@@ -194,6 +202,19 @@ class Gate:
         self._server.should_exit = True
         self._thread.join(5)
         self._socket.close()
+
+
+def speaks_for_another(body: bytes) -> bool:
+    """Say whether a pushed reply has another sender than the node that pushes it.
+
+    Flower proves that the node is the key's; what it cannot read it refuses itself.
+    """
+    try:
+        request = PushMessagesRequest.FromString(body)
+    except DecodeError:
+        return False
+    node = request.node.node_id
+    return any(message.metadata.src_node_id != node for message in request.messages_list)
 
 
 async def _body(receive: Receive, headers: dict[str, str]) -> bytes | None:

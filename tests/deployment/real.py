@@ -98,14 +98,14 @@ class Command:
         wait_for(lambda: text in self.said or self.process.poll() is not None, f"{text!r}", seconds)
         assert text in self.said, self.said
 
-    def wait(self, seconds: float = 240) -> int:
+    def wait(self, seconds: float = 600) -> int:
         """Wait for its end and return its exit status."""
         return self.process.wait(seconds)
 
     def interrupt(self, number: int = signal.SIGTERM) -> int:
         """Send it a signal and return its exit status."""
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(120)
 
     def child(self, program: str, since: float = 0.0) -> psutil.Process:
         """Return the process of a program that it started since then, at any depth."""

@@ -5,16 +5,17 @@ import signal
 import pytest
 
 from fedrms.cli import certs, client, server
-from fedrms.cli.launch import names
+from fedrms.cli.launch import STOPPING, names
 
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path, monkeypatch):
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in STOPPING}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", [])
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def refused(command, words, capsys):

@@ -7,6 +7,8 @@ import time
 
 import pytest
 import uvicorn
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+from flwr.proto.node_pb2 import Node
 
 from fedrms.deployment import gate
 from fedrms.deployment.certificates import make_authority, make_server_pair, write_new
@@ -53,7 +55,7 @@ def address():
 
 
 def ask(address, method, path, body=b"", headers=None):
-    connection = http.client.HTTPConnection(address.host, address.port, timeout=10)
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=60)
     connection.request(method, path, body, headers or {})
     answer = connection.getresponse()
     return answer.status, answer.read().decode(), answer.headers
@@ -88,6 +90,18 @@ def test_no_other_path_passes(behind, address, path):
     with at(address, behind):
         assert ask(address, "POST", path)[0] == 404
         assert ask(address, "GET", path)[0] == 404
+
+
+def test_a_reply_under_another_clients_number_is_refused(behind, address):
+    own = PushMessagesRequest(node=Node(node_id=7))
+    own.messages_list.add().metadata.src_node_id = 7
+    others = PushMessagesRequest(node=Node(node_id=7))
+    others.messages_list.add().metadata.src_node_id = 8
+    path = "/v1/fleet/push-messages"
+    with at(address, behind):
+        assert ask(address, "POST", path, own.SerializeToString())[0] == 200
+        assert ask(address, "POST", path, others.SerializeToString())[0] == 403
+        assert ask(address, "POST", path, b"\x80garbage")[0] == 200  # the SuperLink's to refuse
 
 
 def test_its_health_is_for_everyone_to_ask(behind, address):
