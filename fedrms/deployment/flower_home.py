@@ -19,7 +19,8 @@ from fedrms.errors import RunError
 CONNECTION = "fedrms"
 """What Flower's command line calls the SuperLink here."""
 
-COMMAND_SECONDS = 60.0
+COMMAND_SECONDS = 300.0
+"""Longest wait for Flower's command line; a second or two, but on a machine that is very busy."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,21 @@ class FlowerHome:
         Raises
         ------
         RunError
-            With its output, if it fails.
+            With its output, if it fails or takes too long.
         """
-        done = subprocess.run(
-            [find_program("flwr"), *words],
-            env=self.environment(),
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [find_program("flwr"), *words],
+                env=self.environment(),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RunError(f"flwr {words[0]} took longer than {COMMAND_SECONDS:g} s") from error
         if done.returncode:
             raise RunError(f"flwr {' '.join(words)} failed:\n{(done.stdout + done.stderr).strip()}")
         return done.stdout

@@ -19,7 +19,7 @@ from fedrms.deployment.ports import free_port
 from fedrms.deployment.programs import Program, find_program
 from fedrms.errors import RunError
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 REGISTER_AT_ONCE = 4
 
 
