@@ -93,7 +93,7 @@ class Command:
         """Everything it has printed."""
         return self._said.read_text(errors="replace")
 
-    def until(self, text: str, seconds: float = 300) -> None:
+    def until(self, text: str, seconds: float = 600) -> None:
         """Wait until it has printed something."""
         wait_for(lambda: text in self.said or self.process.poll() is not None, f"{text!r}", seconds)
         assert text in self.said, self.said
