@@ -1,0 +1,1 @@
+"""A plain Flower app (PyTorch) with FedRMS swapped in for FedAvg."""

@@ -1,0 +1,1 @@
+"""A plain Flower app (scikit-learn) with FedRMS swapped in for FedAvg."""

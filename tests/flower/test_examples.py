@@ -1,0 +1,74 @@
+"""The examples as a user runs them: ``flwr run``, simulated and against real SuperNodes.
+
+Three clients and two rounds; client 1 labels most digits as the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .real_flower import SIMULATION, RealFlower, accuracy
+
+EXAMPLES = ["pytorch", "sklearn"]
+SHORT = "clients=3 num-server-rounds=2"
+THREE = "num-supernodes=3 init-args-num-cpus=1 client-resources-num-cpus=1"
+
+
+@pytest.fixture(scope="module")
+def flower(tmp_path_factory, repository: Path) -> Iterator[RealFlower]:
+    flower = RealFlower(tmp_path_factory.mktemp("flower"), repository)
+    yield flower
+    flower.stop()
+
+
+@pytest.fixture(scope="module")
+def superlink(flower: RealFlower) -> str:
+    address = flower.superlink()
+    for client in range(3):
+        flower.supernode(address, client, 3)
+    return "lab"
+
+
+@pytest.fixture(scope="module")
+def simulated(flower: RealFlower, repository: Path):
+    """Return an example's accuracy in simulation; each run is done once."""
+    pytest.importorskip("ray")
+    known: dict[tuple[str, str], float] = {}
+
+    def run(example: str, strategy: str) -> float:
+        if (example, strategy) not in known:
+            choice = f'{SHORT} strategy="{strategy}"'
+            options = ("-c", choice, "--federation-config", THREE)
+            printed = flower.run(repository / "examples" / example, SIMULATION, *options)
+            known[example, strategy] = accuracy(printed)
+        return known[example, strategy]
+
+    return run
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_in_simulation_fedrms_names_more_digits_rightly_than_fedavg(example, simulated):
+    assert simulated(example, "fedrms") > simulated(example, "fedavg") + 2
+
+
+@pytest.mark.ray
+@pytest.mark.deployment
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_real_supernodes_give_the_accuracy_of_the_simulation(
+    example, flower, superlink, simulated, repository
+):
+    printed = flower.run(repository / "examples" / example, superlink, "-c", SHORT)
+    assert accuracy(printed) == simulated(example, "fedrms")
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_difference_that_the_readme_shows_is_in_the_server(example, repository):
+    readme = (repository / "examples" / example / "README.md").read_text()
+    server = next((repository / "examples" / example).glob("*/server_app.py")).read_text()
+    added = [line[2:] for line in readme.splitlines() if line.startswith("+ ")]
+    assert added
+    assert all(line.split("(")[0] in server for line in added)
