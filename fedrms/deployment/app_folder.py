@@ -17,9 +17,19 @@ import fedrms
 
 SERVER_APP = "fedrms.deployment.server_app:app"
 CLIENT_APP = "fedrms.deployment.client_app:app"
+TRIAL_APP = "fedrms.deployment.trial_app:app"
+
+OWN_RUN = ("min_clients", "trial", "wait_seconds", "round_seconds", "poll_seconds")
+"""What of the group ``server`` is the run's, and not the business of who started the SuperLink."""
 
 
-def write_app(folder: Path, config: Mapping[str, Any]) -> Path:
+def write_app(
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    server: Mapping[str, Any] | None = None,
+    outputs: Path | None = None,
+) -> Path:
     """Write the app and return its folder.
 
     Parameters
@@ -28,7 +38,17 @@ def write_app(folder: Path, config: Mapping[str, Any]) -> Path:
         Is made.
     config : mapping
         The run's resolved configuration. Clients get to see it.
+    server : mapping, optional
+        The group ``server``, where no ``fedrms-server`` tells the app by other ways.
+    outputs : Path, optional
+        Likewise, where results go.
     """
+    further: dict[str, Any] = {}
+    if server is not None:
+        further["server"] = {key: server[key] for key in OWN_RUN}
+    if outputs is not None:
+        further["outputs"] = str(outputs)
+    client = TRIAL_APP if server is not None and server["trial"] else CLIENT_APP
     project = {
         "project": {
             "name": "fedrms",
@@ -41,8 +61,8 @@ def write_app(folder: Path, config: Mapping[str, Any]) -> Path:
             "flwr": {
                 "app": {
                     "publisher": "fedrms",
-                    "components": {"serverapp": SERVER_APP, "clientapp": CLIENT_APP},
-                    "config": {"config": json.dumps(config)},
+                    "components": {"serverapp": SERVER_APP, "clientapp": client},
+                    "config": {"config": json.dumps(config)} | further,
                 }
             }
         },

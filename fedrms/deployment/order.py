@@ -27,7 +27,7 @@ class Order:
     folder : str
         The run's folder, absolute.
     log : str
-        The app's log, a line of JSON a record.
+        The app's log, a line of JSON a record; empty where Flower shows it.
     result : str
         The app writes :class:`Outcome` there when it ends.
     tracker : mapping

@@ -9,6 +9,8 @@ import json
 import logging
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,12 +45,13 @@ class Stopped(BaseException):
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment that the app's configuration describes."""
-    order = Order.read() or _by_itself()
+    order = Order.read() or _by_itself(context.run_config)
     outcome = Path(order.result)
     Outcome(os.getpid(), "running").write(outcome)
-    _log_to(Path(order.log))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    _log_to(logging.FileHandler(order.log) if order.log else None)
+    if threading.current_thread() is threading.main_thread():  # it is not in a simulation
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _stop)
     status, error = "failed", ""
     try:
         _run(json.loads(str(context.run_config["config"])), order, grid)
@@ -86,16 +89,16 @@ def _run(config: Mapping[str, Any], order: Order, grid: Grid) -> None:
     run(begun, folder=order.folder, build=build, program="fedrms-server")
 
 
-def _by_itself() -> Order:
-    """Return the order of a run that ``flwr run`` started: results go under ``outputs/``."""
-    folder = Path("outputs").absolute() / time.strftime("%Y-%m-%d/%H-%M-%S")
+def _by_itself(told: Mapping[str, Any]) -> Order:
+    """Return the order of a run that ``flwr run`` started, from the app's own configuration."""
+    folder = Path(told.get("outputs", "outputs")).absolute() / time.strftime("%Y-%m-%d/%H-%M-%S")
     folder.mkdir(parents=True, exist_ok=True)
     return Order(
         str(folder),
-        str(folder / "log.jsonl"),
+        "",
         str(folder / "outcome.json"),
         {"name": "none"},
-        DEFAULTS,
+        DEFAULTS | {key: told.get(f"server.{key}", value) for key, value in DEFAULTS.items()},
     )
 
 
@@ -106,10 +109,11 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 
-def _log_to(path: Path) -> None:
-    """Send our own log to a file that ``fedrms-server`` shows."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(_Lines())
+def _log_to(file: logging.FileHandler | None) -> None:
+    """Send our own log to a file that ``fedrms-server`` shows, or to what Flower shows."""
+    handler = file or logging.StreamHandler(sys.stdout)
+    if file is not None:
+        file.setFormatter(_Lines())
     log = logging.getLogger("fedrms")
     log.addHandler(handler)
     log.setLevel(logging.DEBUG)

@@ -19,6 +19,8 @@ from tests.engines.ray_nodes import free_port
 PROGRAMS = Path(sys.executable).parent
 SIMULATION = "local"
 """Flower's name for a SuperLink of its own that simulates SuperNodes on Ray."""
+THREE_CLIENTS = "num-supernodes=3 init-args-num-cpus=1 client-resources-num-cpus=1"
+"""Options of a simulation: three clients, one after the other."""
 
 
 class RealFlower:
@@ -111,7 +113,7 @@ class RealFlower:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -5,31 +5,14 @@ Three clients and two rounds; client 1 labels most digits as the next one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .real_flower import SIMULATION, RealFlower, accuracy
+from .real_flower import SIMULATION, THREE_CLIENTS, RealFlower, accuracy
 
 EXAMPLES = ["pytorch", "sklearn"]
 SHORT = "clients=3 num-server-rounds=2"
-THREE = "num-supernodes=3 init-args-num-cpus=1 client-resources-num-cpus=1"
-
-
-@pytest.fixture(scope="module")
-def flower(tmp_path_factory, repository: Path) -> Iterator[RealFlower]:
-    flower = RealFlower(tmp_path_factory.mktemp("flower"), repository)
-    yield flower
-    flower.stop()
-
-
-@pytest.fixture(scope="module")
-def superlink(flower: RealFlower) -> str:
-    address = flower.superlink()
-    for client in range(3):
-        flower.supernode(address, client, 3)
-    return "lab"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +24,7 @@ def simulated(flower: RealFlower, repository: Path):
     def run(example: str, strategy: str) -> float:
         if (example, strategy) not in known:
             choice = f'{SHORT} strategy="{strategy}"'
-            options = ("-c", choice, "--federation-config", THREE)
+            options = ("-c", choice, "--federation-config", THREE_CLIENTS)
             printed = flower.run(repository / "examples" / example, SIMULATION, *options)
             known[example, strategy] = accuracy(printed)
         return known[example, strategy]
