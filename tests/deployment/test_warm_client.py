@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +13,7 @@ from safetensors.numpy import load_file
 
 import fedrms
 from fedrms.deployment import warm_client
-from tests.flower.real_flower import RealFlower, free_port
+from tests.flower.real_flower import RealFlower
 
 TRIAL = ("seed=3", "clients=2", "rounds=2", "client.epochs=1", "noise.fraction=0.5")
 
@@ -67,65 +64,34 @@ def test_with_another_flower_the_stock_supernode_takes_its_place(tmp_path, repos
     assert "Unable to parse the private key file" in said
 
 
-@dataclass
-class Deployed:
-    """A finished run: its folder, and the output of a client's program."""
-
-    folder: Path
-    client: str
-
-
 @pytest.fixture(scope="module")
-def deployed(tmp_path_factory, repository: Path) -> Deployed:
-    """Two warm clients with keys of their own at a server with TLS."""
-    folder = tmp_path_factory.mktemp("warm")
-    environment = os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
-    address = f"server.address=127.0.0.1:{free_port()}"
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(command: str, *words: str) -> subprocess.Popen[bytes]:
-        with (folder / f"{command}-{len(started)}.log").open("wb") as log:
-            program = [sys.executable, "-m", f"fedrms.cli.{command}", *words]
-            process = subprocess.Popen(program, env=environment, cwd=folder, stdout=log, stderr=log)
-        started.append(process)
-        return process
-
-    try:
-        assert start("certs", "out=certs", "clients=a,b", "hosts=127.0.0.1").wait(60) == 0
-        server = start(
-            *("server", address, *TRIAL, "server.trial=true", "server.min_clients=2"),
-            *("server.tls=certs", "server.auth=certs/clients", "hydra.run.dir=run"),
-        )
-        for share, name in enumerate(("a", "b")):
-            start(
-                *("client", address, *TRIAL, f"client.partition={share}", "client.warm=true"),
-                *("client.tls=certs/ca.crt", f"client.key=certs/{name}", "client.wait_seconds=30"),
-                f"hydra.run.dir={name}",
-            )
-        said = "\n".join(path.read_text() for path in folder.glob("*.log"))
-        assert server.wait(120) == 0, said
-    finally:
-        for process in started:
-            process.terminate()
-            process.wait(30)
-    return Deployed(folder / "run", (folder / "a" / "supernode.log").read_text())
+def client(site) -> str:
+    """Two warm clients with keys of their own at a server with TLS: what one of them has logged."""
+    made = site.start("certs", "out=certs", "clients=a,b", "hosts=127.0.0.1", name="certs")
+    assert made.wait() == 0, made.said
+    keys = ("server.tls=certs", "server.auth=certs/clients")
+    server = site.server(*TRIAL, "server.trial=true", "server.min_clients=2", *keys, name="run")
+    for share, name in enumerate(("a", "b")):
+        own = (f"client.partition={share}", "client.tls=certs/ca.crt", f"client.key=certs/{name}")
+        site.client(*TRIAL, *own, "client.warm=true", "client.wait_seconds=60", name=name)
+    assert server.wait() == 0, server.said
+    return (site.folder / "a" / "supernode.log").read_text()
 
 
 @pytest.mark.deployment
-def test_with_tls_and_keys_the_model_is_the_one_of_the_simulation(deployed, tmp_path):
+def test_with_tls_and_keys_the_model_is_the_one_of_the_simulation(client, site, tmp_path):
     simulated = load_file(fedrms.run(list(TRIAL), folder=tmp_path).folder / "model.safetensors")
-    real = load_file(deployed.folder / "model.safetensors")
+    real = load_file(site.folder / "run" / "model.safetensors")
     for name, values in simulated.items():
         np.testing.assert_allclose(real[name], values, rtol=1e-4, atol=1e-6)
-    clients = pd.read_parquet(deployed.folder / "clients.parquet")
-    assert not clients.failed.any()
+    assert not pd.read_parquet(site.folder / "run" / "clients.parquet").failed.any()
 
 
 @pytest.mark.deployment
-def test_one_process_answers_all_messages(deployed):
+def test_one_process_answers_all_messages(client):
     """A stock SuperNode says each time that it starts a process for the app."""
-    assert deployed.client.count("Receiving: train message") == 2
-    assert "flwr-clientapp" not in deployed.client
+    assert client.count("Receiving: train message") == 2
+    assert "flwr-clientapp" not in client
 
 
 @pytest.mark.deployment

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.engines.ray_nodes import free_port
+from fedrms.deployment.ports import free_port
 
 PROGRAMS = Path(sys.executable).parent
 SIMULATION = "local"
@@ -37,13 +37,12 @@ class RealFlower:
     def __init__(self, folder: Path, repository: Path) -> None:
         self.folder = folder
         self.repository = repository
-        self._simulation_port = free_port()
         self.environment = os.environ | {
             "FLWR_HOME": str(folder),
             "FLWR_TELEMETRY_ENABLED": "0",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-            "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(self._simulation_port),
+            "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(free_port()),
             "FLWR_LOCAL_CONTROL_API_PORT": str(free_port()),
             "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -54,31 +53,24 @@ class RealFlower:
         }
         self._started: dict[str, subprocess.Popen[bytes]] = {}
 
-    def superlink(self, *options: str) -> str:
-        """Start a SuperLink, wait until it answers, and return its address."""
+    def superlink(self) -> str:
+        """Start a SuperLink, call it ``lab``, wait until it answers, and return its address."""
         port = free_port()
-        options = options or ("--insecure",)
-        self.start("superlink", "flower-superlink", "--host=127.0.0.1", f"--port={port}", *options)
-        plain = "--insecure" in options
-        (self.folder / "config.toml").write_text(
-            f'[superlink]\ndefault = "lab"\n[superlink.lab]\naddress = "127.0.0.1:{port}"\n'
-            + ("insecure = true\n" if plain else f'root-certificates = "{self.certificate}"\n')
-            + f'[superlink.{SIMULATION}]\naddress = ":local:"\n'
+        self.start(
+            *("superlink", "flower-superlink", "--insecure"),
+            *("--host=127.0.0.1", f"--port={port}"),
         )
-        if plain:
-            self.wait_for("superlink", lambda: _answers(f"http://127.0.0.1:{port}/health"))
+        (self.folder / "config.toml").write_text(
+            '[superlink]\ndefault = "lab"\n[superlink.lab]\ninsecure = true\n'
+            f'address = "127.0.0.1:{port}"\n[superlink.{SIMULATION}]\naddress = ":local:"\n'
+        )
+        self.wait_for("superlink", lambda: _answers(f"http://127.0.0.1:{port}/health"))
         return f"127.0.0.1:{port}"
 
-    @property
-    def certificate(self) -> Path:
-        """Where the certificate of the authority lies, if TLS is used."""
-        return self.folder / "ca.crt"
-
-    def supernode(self, address: str, partition: int, partitions: int, *options: str) -> None:
+    def supernode(self, address: str, partition: int, partitions: int) -> None:
         """Start a stock SuperNode for one partition."""
         self.start(
-            f"supernode-{partition}",
-            *("flower-supernode", "--superlink", address, *(options or ("--insecure",))),
+            *(f"supernode-{partition}", "flower-supernode", "--superlink", address, "--insecure"),
             *("--host=127.0.0.1", f"--port={free_port()}"),
             *("--node-config", f"partition-id={partition} num-partitions={partitions}"),
         )
@@ -120,11 +112,8 @@ class RealFlower:
         return done.stdout
 
     def stop(self) -> None:
-        """End every process that was started, and the SuperLink that ``flwr run`` left."""
-        left = [psutil.Process(process.pid) for process in self._started.values()]
-        left += [process for process in psutil.process_iter() if self._is_left_behind(process)]
-        with suppress(psutil.NoSuchProcess):
-            left += [child for process in left for child in process.children(recursive=True)]
+        """End everything that lives in this home, and what ``flwr run`` left there."""
+        left = [process for process in psutil.process_iter() if self._is_at_home(process)]
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGTERM)
@@ -134,12 +123,9 @@ class RealFlower:
         for process in self._started.values():
             process.wait(15)
 
-    def _is_left_behind(self, process: psutil.Process) -> bool:
-        with suppress(psutil.Error):
-            words = process.cmdline()
-            return any("flower-superlink" in word for word in words) and (
-                str(self._simulation_port) in words
-            )
+    def _is_at_home(self, process: psutil.Process) -> bool:
+        with suppress(psutil.Error, OSError):
+            return process.environ().get("FLWR_HOME") == str(self.folder)
         return False
 
 

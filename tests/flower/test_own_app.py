@@ -67,7 +67,9 @@ def test_without_a_trial_clients_are_those_of_fedrms_client(tmp_path, capsys):
 
 def test_what_cannot_run_is_said_before_anything_is_written(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        flower_app.main([str(tmp_path / "app"), "clients=3", "server.trial=true", "server.min_clients=9"])
+        flower_app.main(
+            [str(tmp_path / "app"), "clients=3", "server.trial=true", "server.min_clients=9"]
+        )
     assert ended.value.code == 2
     assert "server.min_clients" in capsys.readouterr().err
     assert not (tmp_path / "app").exists()
