@@ -75,6 +75,8 @@ def class_losses(
     ----------
     scores : tensor or array
         ``[examples, classes]`` outputs (logits) of the received model on the local training data.
+        Logarithms of probabilities are such: ``np.log(np.clip(model.predict_proba(x), 1e-6, 1))``
+        of a model of scikit-learn.
     labels : tensor, array or sequence of int
         ``[examples]`` the local labels.
 

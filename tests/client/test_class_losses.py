@@ -52,6 +52,12 @@ def test_arrays_and_lists_do_as_well(labels) -> None:
     assert class_losses(SCORES.numpy(), labels) == expected
 
 
+def test_log_probabilities_are_scores() -> None:
+    probabilities = SCORES.softmax(dim=1).numpy()
+    expected = pytest.approx(class_losses(SCORES, LABELS), nan_ok=True)
+    assert class_losses(np.log(probabilities), LABELS) == expected
+
+
 @pytest.mark.parametrize(
     ("scores", "labels"),
     [(SCORES[:0], LABELS[:0]), (SCORES, LABELS[:3]), (SCORES[:, 0], LABELS)],
