@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,16 +37,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(words)
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else workers would outlive it
+    signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as by nohup
+        signal.signal(signal.SIGINT, _stop)
     try:
         sys.exit(_reproduce(options))
     except FedRMSError as error:
         print(f"fedrms-reproduce: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second one
         print("fedrms-reproduce: stopped; start it again to go on", file=sys.stderr)
         sys.exit(130)
+
+
+def _stop(number: int, frame: object) -> None:
+    """Stop once: an impatient second signal must not keep the workers from being ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -117,14 +126,14 @@ def _run(name: str, jobs: Sequence[Job], workers: int) -> list[str]:
     print(f"{name}: {len(jobs)} runs, {len(jobs) - len(open_jobs)} there already", flush=True)
     errors = []
     started = time.monotonic()
-    for done, outcome in enumerate(run_jobs(open_jobs, workers), start=1):
-        left = (time.monotonic() - started) / done * (len(open_jobs) - done)
-        told = outcome.error.splitlines()[0] if outcome.error else f"{outcome.seconds:.1f} s"
-        print(
-            f"[{done}/{len(open_jobs)}] {outcome.job}: {told}; {duration(left)} to go", flush=True
-        )
-        if outcome.error:
-            errors.append(f"{outcome.job}: {' '.join(outcome.error.split())}")
+    with closing(run_jobs(open_jobs, workers)) as outcomes:  # else a closed pipe ends no worker
+        for done, outcome in enumerate(outcomes, start=1):
+            left = (time.monotonic() - started) / done * (len(open_jobs) - done)
+            told = outcome.error.splitlines()[0] if outcome.error else f"{outcome.seconds:.1f} s"
+            said = f"[{done}/{len(open_jobs)}] {outcome.job}: {told}; {duration(left)} to go"
+            print(said, flush=True)
+            if outcome.error:
+                errors.append(f"{outcome.job}: {' '.join(outcome.error.split())}")
     return errors
 
 

@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -30,11 +31,12 @@ class Outcome:
     error: str | None
 
 
-def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
+def run_jobs(jobs: Sequence[Job], workers: int) -> Generator[Outcome]:
     """Run jobs, and tell of each as it ends.
 
-    A job that breaks is told of, and the others go on. Closing the iterator, or an
-    interrupt, ends the workers at once; what they had finished stays.
+    A job that breaks is told of, and the others go on. Closing the iterator, an interrupt, or
+    the death of this process by any signal ends the workers at once; what they had finished
+    stays.
 
     Parameters
     ----------
@@ -51,7 +53,9 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
     for name in ONE_THREAD:  # read by libraries when a worker loads them
         os.environ[name] = "1"
     executor = ProcessPoolExecutor(
-        max(1, min(workers, len(jobs))), mp_context=multiprocessing.get_context("spawn")
+        max(1, min(workers, len(jobs))),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_end_with_parent,
     )
     done = False
     try:
@@ -70,6 +74,18 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
         if not done:
             for child in multiprocessing.active_children():
                 child.terminate()
+
+
+def _end_with_parent() -> None:
+    """Let a worker die with its parent: a parent that is killed can tell nobody."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run(job: Job, stamp: str | None) -> Outcome:
