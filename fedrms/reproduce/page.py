@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from fedrms.reproduce.numbers import Numbers
 from fedrms.reproduce.plan import Plan
+from fedrms.reproduce.published import PERCENT, Published, beside
 from fedrms.reproduce.tidy import Tidy
 from fedrms.results.table import to_markdown
 
@@ -83,6 +84,8 @@ def page(
         parts += [to_markdown(each.comparison)]
         if len(each.further.columns):
             parts.append(_further(each))
+    if plan.published is not None:
+        parts += ["## Beside published numbers", *_beside(plan.published, tidy)]
     if reference:
         parts += ["## The best that weights can do", *reference]
     if broken:
@@ -169,6 +172,16 @@ def _further(each: Numbers) -> str:
         ]
         lines.append([str(row), *cells])
     return _markdown(lines)
+
+
+def _beside(published: Published, tidy: Tidy) -> list[str]:
+    columns = [
+        f"{COLUMNS.get(c, c)}{' %' if c in PERCENT else ''}".replace("final", "accuracy")
+        for c in published.columns
+    ]
+    lines = [["method", "", *columns], [":--", ":--", *["--:"] * len(columns)]]
+    words = f"Published: {published.source.strip()} Here: mean ± standard deviation over seeds."
+    return [words, _markdown([*lines, *beside(published, tidy.table)])]
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
+from fedrms.reproduce.published import Published, read_published
 
 FIRST_REPORT_SEED: Final = 100
 """Seeds below are for tuning and tests; a reported table uses none of them."""
@@ -55,6 +56,8 @@ class Plan:
         The rows it shows; empty = all.
     test : str
         The paired test of :func:`fedrms.compare`: ``sign_flip`` or ``t``.
+    published : Published or None
+        Numbers that a paper printed, to stand beside ours.
     quick : mapping
         What the quick form has in place of the above, and its further ``overrides``.
     overrides : tuple of str
@@ -80,6 +83,7 @@ class Plan:
     figure_strategies: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     test: str = "sign_flip"
+    published: Published | None = None
 
     def rows(self, scenario: str) -> tuple[str, ...]:
         """Return the strategies that run in a scenario."""
@@ -154,6 +158,13 @@ def read_plan(name: str) -> Plan:
     for key in ("seeds", "tuning_seeds", "oracles", "columns", "figure_strategies", "overrides"):
         if key in values:
             values[key] = tuple(values[key])
+    if "published" in values:
+        values["published"] = read_published(
+            f"reproduce/{name}.yaml",
+            values["published"],
+            list(values["scenarios"]),
+            list(values["strategies"]),
+        )
     plan = Plan(name=name, **values)
     _check(plan)
     return plan

@@ -47,6 +47,9 @@ def test_every_table_has_a_script_and_scenarios_that_are_all_used(table, reposit
     assert experiments == set(PLANS[table].scenarios)
 
 
+SOURCED = {"source": "a paper", "scenario": "label"}
+
+
 @pytest.fixture
 def edited(monkeypatch, tmp_path):
     """A way to read the digits table with some of its keys replaced."""
@@ -72,6 +75,13 @@ def edited(monkeypatch, tmp_path):
         ({"figure": "pie"}, "'differences', 'curves'"),
         ({"scenario": {}}, "did you mean 'scenarios'?"),
         ({"quick": {"seeds": [100]}}, "seeds to report"),
+        ({"published": {"scenario": "label", "rows": {}}}, "lacks source"),
+        ({"published": {"source": "s", "scenario": "s9", "rows": {}}}, "there is no scenario 's9'"),
+        ({"published": SOURCED | {"rows": {"q": {"ours": "qq"}}}}, "there is no row 'qq'"),
+        (
+            {"published": SOURCED | {"rows": {"q": {"ours": "fedavg", "final": 8}}}},
+            "[mean, spread]",
+        ),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(edited, changes, told):

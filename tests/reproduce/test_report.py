@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from fedrms.reproduce.numbers import numbers_of
+from fedrms.reproduce.published import Published
 from fedrms.reproduce.report import write_report
 from fedrms.reproduce.tidy import gather
 
@@ -83,3 +84,15 @@ def test_a_lone_run_is_a_table_too(plan, jobs):
 def test_no_run_is_no_table(plan, tmp_path):
     with pytest.raises(FileNotFoundError, match="no run of this table is finished"):
         gather("made_up", [])
+
+
+def test_published_numbers_stand_beside_the_means_of_these_runs(plan, jobs, tmp_path):
+    rows = {"q = 1": {"ours": "o2", "final": [79.5, 1.2], "client_gini": [0.4, 0.01]}}
+    published = Published("A paper, table 1; 5 splits.", "a", rows)
+    told = replace(plan, published=published)
+    text = write_report(told, jobs, tmp_path / "out", "c").page.read_text()
+    lines = [line for line in text.split("## Beside published numbers")[1].splitlines() if line]
+    assert lines[0].startswith("Published: A paper, table 1; 5 splits. Here: mean")
+    assert lines[1] == "| method |  | accuracy % | client_gini |"
+    assert lines[3] == "| q = 1 | published | 79.5 ± 1.2 | 0.4 ± 0.01 |"
+    assert lines[4] == "| `o2` | here | 85.0 ± 2.8 | - |"
