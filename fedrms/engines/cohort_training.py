@@ -12,6 +12,7 @@ from fedrms.client.local_update import LocalUpdate, Tree
 from fedrms.client.reply import needs_received_losses, reply_metrics
 from fedrms.client.schedule import Schedule, schedule
 from fedrms.engines.executor import Executor
+from fedrms.engines.products import FasterLinear
 from fedrms.engines.work import Work, own_parameters
 
 SCORED_AT_ONCE = 1 << 15
@@ -174,7 +175,8 @@ def _other_losses(
         for start in range(part.start, part.stop, SCORED_AT_ONCE):
             some = slice(start, min(start + SCORED_AT_ONCE, part.stop))
             batch = {name: column[picked[some]] for name, column in data.columns.items()}
-            scores[some] = update.score(params, batch).detach().to(wide)
+            with torch.no_grad(), FasterLinear():
+                scores[some] = update.score(params, batch).to(wide)
 
     if not held_out.any():
         score(received, slice(0, len(picked)))

@@ -8,10 +8,14 @@ that outweighs its higher cost of a call (measured: docs/benchmarks.md).
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 LARGE = 100_000
 """Weights of a layer from which a product is worth a call of oneDNN, on such a processor."""
@@ -43,3 +47,25 @@ def takes_onednn(weight: Tensor, batch: int) -> bool:
         and weight.device.type == "cpu"
         and mkl_is_held_back()
     )
+
+
+class FasterLinear(TorchFunctionMode):
+    """Send the linear layers of a module to oneDNN where that is faster, while this is entered.
+
+    For forward passes without gradients: it multiplies, and records nothing.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run one of PyTorch's functions, a linear layer perhaps with oneDNN."""
+        kwargs = kwargs or {}
+        if func is functional.linear and not kwargs and len(args) == 3:
+            x, weight, bias = args
+            if x.dtype is torch.float32 and x.dim() == 2 and takes_onednn(weight, len(x)):
+                return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return func(*args, **kwargs)

@@ -48,7 +48,7 @@ def assemble(
     workload : Workload
         Data, model, batch size and learning rate.
     law : str
-        ``uniform`` is FedAvg.
+        ``uniform`` is FedAvg; ``excess``, the default of ``FedRMS``, asks for losses by class.
     options
         For ``VectorGrid``.
     """
@@ -59,6 +59,7 @@ def assemble(
     grid = VectorGrid(task, module, federation(workload), **options)
     strategy = FedRMS(
         law=law,
+        num_classes=workloads.CLASSES,
         fraction_evaluate=0.0,
         min_train_nodes=1,
         min_available_nodes=spec.clients,

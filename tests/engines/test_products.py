@@ -77,3 +77,29 @@ def test_layers_that_onednn_takes_are_looped(held_back, expected, monkeypatch):
     executor = Executor("auto")
     executor.train(given)
     assert executor.decision.executor == expected
+
+
+@pytest.mark.parametrize("held_back", BOTH)
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_forward_pass_with_the_faster_library_gives_the_same_scores(held_back, bias, monkeypatch):
+    monkeypatch.setattr(products, "mkl_is_held_back", lambda: held_back)
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(600, 200, bias), torch.nn.ReLU(), torch.nn.Linear(200, 10, bias)]
+    module, x = torch.nn.Sequential(*layers), torch.randn(40, 600)
+    expected = module.double()(x.double())
+    with torch.no_grad(), products.FasterLinear():
+        found, few = module.float()(x), module(x[:5])
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(few, found[:5], rtol=1e-4, atol=1e-5)
+
+
+@needs_onednn
+def test_a_forward_pass_sends_large_layers_to_onednn_and_no_others(monkeypatch):
+    monkeypatch.setattr(products, "mkl_is_held_back", lambda: True)
+    layers = [torch.nn.Linear(600, 200), torch.nn.ReLU(), torch.nn.Linear(200, 10)]
+    x = torch.randn(40, 600)
+    with torch.profiler.profile() as profile, torch.no_grad(), products.FasterLinear():
+        torch.nn.Sequential(*layers)(x)
+    calls = {event.key: event.count for event in profile.key_averages()}
+    assert calls["mkldnn::_linear_pointwise"] == 1
+    assert calls["aten::linear"] == 1
