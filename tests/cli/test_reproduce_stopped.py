@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SEEDS = [str(seed) for seed in range(100)]  # far more than are run here
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 @pytest.fixture
