@@ -107,17 +107,17 @@ class Command:
         self.process.send_signal(number)
         return self.process.wait(120)
 
-    def child(self, program: str, since: float = 0.0) -> psutil.Process:
-        """Return the process of a program that it started since then, at any depth."""
+    def child(self, program: str) -> psutil.Process:
+        """Return the youngest process of a program that it started, at any depth."""
         found: list[psutil.Process] = []
 
         def there() -> bool:
             own = psutil.Process(self.process.pid).children(recursive=True)
-            found[:] = [one for one in own if _runs(one, program, since)]
+            found[:] = [one for one in own if _runs(one, program)]
             return bool(found)
 
         wait_for(there, program, 60)
-        return found[0]
+        return max(found, key=psutil.Process.create_time)
 
 
 def wait_for(true: Callable[[], bool], what: str, seconds: float) -> None:
@@ -126,6 +126,18 @@ def wait_for(true: Callable[[], bool], what: str, seconds: float) -> None:
     while not true():
         assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
         time.sleep(0.1)
+
+
+def kill_training(client: Command, output: Path) -> None:
+    """Kill the program that trains the first round of a client, whose SuperNode writes to `output`.
+
+    It is the second that the SuperNode starts; the first one has said who the client is.
+    """
+    begins = "Start `flwr-clientapp` process"
+    client.until("Connected")
+    wait_for(lambda: output.read_text(errors="replace").count(begins) > 1, "a training", 600)
+    time.sleep(1)  # from the line to the process; training takes longer, for it imports PyTorch
+    client.child("flwr-clientapp").send_signal(signal.SIGKILL)
 
 
 @contextmanager
@@ -138,9 +150,8 @@ def site_in(folder: Path) -> Iterator[Site]:
         site.end()
 
 
-def _runs(process: psutil.Process, program: str, since: float) -> bool:
+def _runs(process: psutil.Process, program: str) -> bool:
     try:
-        named = any(Path(word).name == program for word in process.cmdline()[:3])
-        return named and process.create_time() >= since
+        return any(Path(word).name == program for word in process.cmdline()[:3])
     except psutil.Error:
         return False

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from fedrms.cli import certs
-from tests.deployment.real import wait_for
+from tests.deployment.real import kill_training, wait_for
 
 pytestmark = pytest.mark.deployment
 
@@ -52,9 +51,7 @@ def broken(site, tables):
     tls = (f"server.tls={folder / 'certs'}", f"server.auth={folder / 'certs' / 'clients'}")
     first = site.server(*run, *data, *tls, "server.min_clients=4", name="real")
 
-    clients["clumsy"].until("Training (1")
-    training = clients["clumsy"].child("flwr-clientapp", since=time.time() - 2)
-    training.send_signal(signal.SIGKILL)
+    kill_training(clients["clumsy"], folder / "clumsy" / "supernode.log")
     clients["restarted"].until("Training (1")
     clients["restarted"].child("flower-supernode").send_signal(signal.SIGKILL)
     first.until("round 2/3")
