@@ -1,7 +1,8 @@
 """How client updates are weighed and combined: the FedRMS strategy and its pieces."""
 
 from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
+from fedrms.server.diagnostics import Diagnostics
 from fedrms.server.server_optimizer import ServerOptimizer
-from fedrms.server.strategy import Diagnostics, FedRMS
+from fedrms.server.strategy import FedRMS
 
 __all__ = ["ClientId", "ClientScaler", "Diagnostics", "FedRMS", "Scales", "ServerOptimizer"]

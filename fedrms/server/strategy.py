@@ -9,10 +9,8 @@ With every scale equal it is FedAvg, exactly.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from logging import INFO, WARNING
 from typing import Any
 
@@ -25,46 +23,20 @@ from torch import Tensor
 from fedrms.errors import ConfigError
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.server.aggregation import Aggregation, choose
-from fedrms.server.class_losses import by_class, read_class_losses
+from fedrms.server.class_losses import by_class
 from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
 from fedrms.server.cohort import Cohort, Layout, having, identity_in, read_replies, sender
 from fedrms.server.columns import LEAST
-from fedrms.server.excess import Evidence
+from fedrms.server.diagnostics import Diagnostics
 from fedrms.server.excess_scaler import ExcessScaler
 from fedrms.server.laws import Law
 from fedrms.server.log import log
 from fedrms.server.membership import Membership
+from fedrms.server.noise_estimate import NoiseEstimate
 from fedrms.server.orders import Orders
 from fedrms.server.server_optimizer import ServerOptimizer
 
 APPLY_TO = ("update", "local_lr")
-MOMENTS = ("variance", "second_moment", "mad")
-
-
-@dataclass(frozen=True)
-class Diagnostics:
-    """What the server did with each client of a round.
-
-    Attributes
-    ----------
-    server_round : int
-    clients : list
-        ``[cohort]`` ids whose updates were combined.
-    columns : mapping
-        ``statistic``, ``ema`` and ``rms`` (shares of the chance loss under the law ``excess``;
-        loss squared, loss squared and loss under the others), ``scale`` and ``weight`` (the
-        share of the combined update), each ``[cohort]``.
-    failures : mapping
-        Reason by client id of those left out.
-    lr : float
-        The server's learning rate in the round.
-    """
-
-    server_round: int
-    clients: list[ClientId]
-    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
-    failures: Mapping[ClientId, str] = field(default_factory=dict)
-    lr: float = 1.0
 
 
 class FedRMS(Strategy):
@@ -121,8 +93,6 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     Attributes
     ----------
-    scaler : ExcessScaler or ClientScaler
-        The estimates of every client.
     diagnostics : Diagnostics or None
         What was done with each client in the latest round.
     required_metrics : tuple of str
@@ -175,7 +145,6 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         identify: str = "replies",
         wait_timeout: float = 600.0,
     ) -> None:
-        choose("strategy.moment", moment, MOMENTS)
         choose("strategy.apply_to", apply_to, APPLY_TO)
         choose("strategy.identify", identify, ("replies", "query"))
         if not 0 <= fraction_train <= 1:
@@ -188,23 +157,14 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         }
         if decay is not None:  # each scaler knows its own default
             memory_options["decay"] = decay
-        self.statistic = statistic or ("incoming" if law == "excess" else "prequential")
-        if law == "excess" and self.statistic != "incoming":
-            raise ConfigError(
-                "strategy.statistic",
-                f"is {statistic!r}, and the law 'excess' reads losses of the received model",
-                "leave it at null, or choose another strategy.law",
-            )
-        self.moment = moment
-        self.needs_statistic = law != "uniform"
-        self.num_classes = num_classes
-        self.scaler: ClientScaler | ExcessScaler
-        if law == "excess":
-            self.scaler = ExcessScaler(**memory_options, **dict(law_options or {}))
-        else:
-            self.scaler = ClientScaler(law=law, law_options=law_options, **memory_options)
-        self._fallback = functools.partial(ClientScaler, law="deadzone", **memory_options)
-        self._evidence: Evidence | None = None
+        self._noise = NoiseEstimate(
+            statistic=statistic,
+            moment=moment,
+            law=law,
+            law_options=law_options,
+            num_classes=num_classes,
+            memory=memory_options,
+        )
         self.aggregation = Aggregation(
             normalize=normalize,
             combine=combine,
@@ -229,24 +189,30 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         )
         ask = identify == "query" or apply_to == "local_lr"
         self._members = Membership(seed, ask=ask, timeout=wait_timeout)
-        self._law_name = law if isinstance(law, str) else getattr(law, "__name__", str(law))
         self._sent: Sequence[Message] = []
         self._received: ArrayRecord = ArrayRecord()
         self.diagnostics: Diagnostics | None = None
 
     @property
+    def scaler(self) -> ClientScaler | ExcessScaler:
+        """The estimates of every client."""
+        return self._noise.scaler
+
+    @property
+    def statistic(self) -> str:
+        """Where clients are told to read their losses."""
+        return self._noise.statistic
+
+    @property
     def class_losses(self) -> int:
         """By how many classes clients are asked for their losses; 0 means not at all."""
-        return (self.num_classes or 1) if isinstance(self.scaler, ExcessScaler) else 0
+        return self._noise.class_losses
 
     def summary(self) -> None:
         """Log the strategy's settings."""
         log(INFO, "\t├──> Client scaling:")
-        what = "excess" if isinstance(self.scaler, ExcessScaler) else self.moment
-        log(INFO, "\t│\t├── Statistic: %s of %s losses", what, self.statistic)
-        averages = self.scaler.averages
-        kept = f"decay: {averages.decay}" if averages.memory == "ema" else "memory: cumulative"
-        log(INFO, "\t│\t├── Law: %s | %s", self._law_name, kept)
+        for line in self._noise.settings():
+            log(INFO, "\t│\t├── %s", line)
         log(INFO, "\t│\t└── Applied to: %s", self.apply_to)
         log(INFO, "\t├──> Normalize: %s", self.aggregation.normalize)
         log(INFO, "\t├──> Combine: %s", self.aggregation.combine)
@@ -271,9 +237,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             available=self.min_available_nodes,
         )
         config["server-round"] = server_round
-        config["statistic"] = self.statistic
-        if isinstance(self.scaler, ExcessScaler):
-            config["class-losses"] = self.class_losses
+        config["statistic"] = self._noise.statistic
+        if self._noise.class_losses:
+            config["class-losses"] = self._noise.class_losses
         scales = None
         if self.apply_to == "local_lr":
             scales = self.scaler.scale_of([self._members.client_of(node) for node in nodes])
@@ -299,7 +265,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             squares=self.reads_gradient_squares,
         )
         self._learn_names(replies, cohort)
-        cohort, statistic = self._read_statistic(cohort)
+        for required in self.required_metrics:
+            cohort = having(cohort, required, type(self).__name__, "strategy")
+        cohort, statistic = self._noise.read(cohort, self.weighted_by_key)
         for client, reason in cohort.failures.items():
             log(WARNING, "Round %d: client %s left out: %s", server_round, client, reason)
         if not cohort.clients:
@@ -351,11 +319,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
         """Return the cohort's scales; what a subclass changes to weigh clients its own way."""
-        if isinstance(self.scaler, ClientScaler):
-            return self.scaler.update(server_round, cohort.clients, statistic)
-        assert self._evidence is not None
-        examples = cohort.metrics[self.weighted_by_key]
-        return self.scaler.update(server_round, cohort.clients, self._evidence, examples)
+        return self._noise.scale(server_round, cohort, statistic, self.weighted_by_key)
 
     def weigh(self, cohort: Cohort, received: Tensor, scale: np.ndarray) -> np.ndarray:
         """Return ``[cohort]`` the weight of each update in the combined one.
@@ -392,9 +356,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state from :meth:`state_dict` back."""
-        if isinstance(self.scaler, ExcessScaler) and "eps" not in state["scaler"]:
-            self._fall_back()
-        self.scaler.load_state_dict(state["scaler"])
+        self._noise.load_state_dict(state["scaler"])
         self.server_optimizer.load_state_dict(state["server_optimizer"])
 
     def _orders(
@@ -422,37 +384,6 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             client = None if reply.has_error() else identity_in(reply)
             if client is not None and client in valid:
                 self._members.learn(reply.metadata.src_node_id, client)
-
-    def _read_statistic(self, cohort: Cohort) -> tuple[Cohort, np.ndarray]:
-        for required in self.required_metrics:
-            cohort = having(cohort, required, type(self).__name__, "strategy")
-        if isinstance(self.scaler, ExcessScaler) and cohort.clients:
-            cohort, losses = read_class_losses(cohort, self.weighted_by_key)
-            if losses is not None and not cohort.clients:
-                return cohort, np.zeros(0)
-            if losses is not None:
-                self._evidence = self.scaler.measure(cohort.clients, losses)
-                return cohort, self._evidence.share
-            if len(self.scaler.averages):
-                return self._nobody(cohort), np.zeros(0)
-            log(INFO, "No client reports losses by class: law 'deadzone' instead of 'excess'")
-            self._fall_back()
-        key = f"loss-{self.moment.replace('_', '-')}"
-        if not cohort.clients:
-            return cohort, np.zeros(0)
-        if self.needs_statistic:
-            cohort = having(cohort, key, f"the law {self._law_name!r}", "strategy.moment")
-        return cohort, cohort.metrics.get(key, np.full(len(cohort.clients), np.nan))
-
-    def _fall_back(self) -> None:
-        """Go on with the dead zone, for clients that report no losses by class."""
-        self.scaler, self._law_name = self._fallback(), "deadzone"
-
-    def _nobody(self, cohort: Cohort) -> Cohort:
-        """Leave out a whole cohort that stopped to report losses by class."""
-        reason = "it reports no losses by class, as others did before"
-        nobody = np.zeros(len(cohort.clients), dtype=bool)
-        return cohort.keep(nobody, dict.fromkeys(cohort.clients, reason))
 
     def _metrics(self, cohort: Cohort, scales: Scales, replies: Iterable[Message]) -> MetricRecord:
         if self.train_metrics_aggr_fn is not None:

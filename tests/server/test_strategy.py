@@ -65,6 +65,13 @@ def test_a_wrong_setting_is_refused_when_the_strategy_is_made(
     assert caught.value.remedy
 
 
+def test_an_unknown_law_is_told_all_there_are_with_the_default_first() -> None:
+    with pytest.raises(ConfigError) as caught:
+        FedRMS(law="adagrad")
+    laws = "excess, uniform, rmsprop, deadzone, random_effects, softmax"
+    assert caught.value.remedy == f"choose one of {laws}"
+
+
 def test_every_keyword_of_fedavg_is_taken_with_the_same_default() -> None:
     theirs = inspect.signature(FedAvg.__init__).parameters
     ours = inspect.signature(FedRMS.__init__).parameters
