@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedrms.server.cohort import Cohort
+from fedrms.server.cohort import LARGEST, Cohort
 
 COLUMNS = ("count", "mean", "variance", "chance")
 """What a client reports of each class, under the keys of :func:`class_key`."""
@@ -49,16 +49,17 @@ class ClassLosses:
 
 
 def read_class_losses(
-    cohort: Cohort, weighted_by: str = "num-examples"
+    cohort: Cohort, weighted_by: str = "num-examples", *, asked: int | None = None
 ) -> tuple[Cohort, ClassLosses | None]:
     """Return the losses by class of those who report them, or None if no majority does.
 
     Clients whose numbers cannot be true (not finite, negative counts, variances or chance losses,
-    no example at all) are left out of the cohort, with the reason. A class whose count a client
-    does not name is one that it does not hold, so that no client can make others look wrong by
-    naming more classes. Where only some know a chance loss, the majority decides: the others are
-    left out, or theirs is not read. Counts that add up to more than a client's number of examples
-    are brought down to it.
+    no example at all, losses above the square of any number in single precision, examples of a
+    class that does not exist) are left out of the cohort, with the reason. A class whose count a
+    client does not name is one that it does not hold, so that no client can make others look wrong
+    by naming more classes. Where only some know a chance loss, the majority decides: the others
+    are left out, or theirs is not read. Counts that add up to more than a client's number of
+    examples are brought down to it.
 
     Parameters
     ----------
@@ -66,11 +67,15 @@ def read_class_losses(
         The round's replies.
     weighted_by : str
         Metric that holds the number of examples.
+    asked : int, optional
+        By how many classes clients were asked for their losses. In a class that no one else
+        can hold a client would be its own reference, so that its noise would go unseen.
     """
+    cohort = _without_made_up_classes(cohort, asked)
     classes = 0
-    while class_key("count", classes) in cohort.metrics:
+    while class_key("count", classes) in cohort.metrics and classes != asked:
         classes += 1
-    if not classes:
+    if not classes or not cohort.clients:
         return cohort, None
     table = {column: _column(cohort.metrics, column, classes) for column in COLUMNS}
     count = np.where(np.isnan(table["count"]), 0.0, table["count"])
@@ -80,14 +85,16 @@ def read_class_losses(
     with np.errstate(invalid="ignore"):
         wrong = ~np.isfinite(count) | (count < 0)
         for column in ("mean", "variance"):
-            wrong |= held & ~np.isfinite(table[column])
+            wrong |= held & ~(np.abs(table[column]) <= LARGEST)
         wrong |= held & ((table["variance"] < 0) | (table["chance"] < 0))
+        wrong |= count > LARGEST
     valid = np.asarray(~wrong.any(axis=1) & held.any(axis=1))
-    knows = np.asarray(valid & ~(held & ~np.isfinite(table["chance"])).any(axis=1))
+    with np.errstate(invalid="ignore"):
+        knows = np.asarray(valid & ~(held & ~(table["chance"] <= LARGEST)).any(axis=1))
     by_chance = 2 * knows.sum() > valid.sum()
     valid = knows if by_chance else valid
     reasons = {
-        client: "its losses by class are missing, not finite or negative"
+        client: "its losses by class are missing, not finite or negative, or too large"
         for row, client in enumerate(cohort.clients)
         if not valid[row]
     }
@@ -97,6 +104,18 @@ def read_class_losses(
     count = count * np.minimum(1.0, examples / count.sum(axis=1))[:, None]
     mean, variance, chance = (np.where(held, table[c][valid], 0.0) for c in COLUMNS[1:])
     return cohort, ClassLosses(count, mean, variance, chance if by_chance else None)
+
+
+def _without_made_up_classes(cohort: Cohort, asked: int | None) -> Cohort:
+    """Leave out who claims examples of a class beyond those that were asked for."""
+    reasons = {}
+    for key in cohort.metrics:
+        label = key.removeprefix(class_key("count", 0)[:-1])
+        if asked is None or label == key or not label.isdecimal() or int(label) < asked:
+            continue
+        for row in np.flatnonzero(cohort.metrics[key] > 0):
+            reasons[cohort.clients[row]] = f"it claims examples of class {label} of {asked}"
+    return cohort.keep(np.array([client not in reasons for client in cohort.clients]), reasons)
 
 
 def _column(metrics: Mapping[str, np.ndarray], column: str, classes: int) -> np.ndarray:

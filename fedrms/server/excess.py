@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedrms.server.class_losses import ClassLosses
+from fedrms.server.cohort import LARGEST
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,15 @@ def measure(losses: ClassLosses, trust: np.ndarray, quantile: float) -> Evidence
     if losses.chance is not None:
         unit = count @ weighted_quantiles(losses.chance, weights, 0.5)
     unit = np.maximum(unit, np.finfo(np.float64).tiny)
-    error = np.sqrt((count * losses.variance).sum(axis=1)) / unit
+    with np.errstate(over="ignore"):
+        error = np.sqrt((count * losses.variance).sum(axis=1)) / unit
+        share = np.clip((observed - expected) / unit, -LARGEST, LARGEST)
     each = expected / examples
     level = float(expected.sum() / examples.sum())
     hardness = each / level if level > 0.0 else np.ones_like(each)
-    share = (observed - expected) / unit
     known = losses.chance is not None
-    return Evidence(share, error, expected / unit, hardness, claims_noise, known)
+    misfit = np.minimum(expected / unit, LARGEST)
+    return Evidence(share, np.minimum(error, LARGEST), misfit, hardness, claims_noise, known)
 
 
 def weighted_quantiles(values: np.ndarray, weights: np.ndarray, quantile: float) -> np.ndarray:

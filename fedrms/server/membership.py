@@ -83,6 +83,10 @@ class Membership:
             return self._client_of.get(node, node)
         return self._directory.client_of(node)
 
+    def knows(self, node: int) -> bool:
+        """Say whether it is known who is behind a node."""
+        return node in self._client_of or self.client_of(node) != node
+
     def learn(self, node: int, client: ClientId) -> None:
         """Note who is behind a node."""
         self._client_of[node] = client

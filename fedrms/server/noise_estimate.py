@@ -94,7 +94,7 @@ class NoiseEstimate:
             If nobody reports the moment that the law reads.
         """
         if isinstance(self.scaler, ExcessScaler) and cohort.clients:
-            cohort, losses = read_class_losses(cohort, weighted_by)
+            cohort, losses = read_class_losses(cohort, weighted_by, asked=self._num_classes)
             if losses is not None and not cohort.clients:
                 return cohort, np.zeros(0)
             if losses is not None:

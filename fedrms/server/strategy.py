@@ -23,9 +23,9 @@ from torch import Tensor
 from fedrms.errors import ConfigError
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.server.aggregation import Aggregation, choose
-from fedrms.server.class_losses import by_class
-from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
-from fedrms.server.cohort import Cohort, Layout, having, identity_in, read_replies, sender
+from fedrms.server.claims import Addressees
+from fedrms.server.client_scaler import ClientScaler, Scales
+from fedrms.server.cohort import Cohort, Layout, having, identity_in
 from fedrms.server.columns import LEAST
 from fedrms.server.diagnostics import Diagnostics
 from fedrms.server.excess_scaler import ExcessScaler
@@ -34,6 +34,8 @@ from fedrms.server.log import log
 from fedrms.server.membership import Membership
 from fedrms.server.noise_estimate import NoiseEstimate
 from fedrms.server.orders import Orders
+from fedrms.server.replies import read_replies
+from fedrms.server.round_metrics import averaged
 from fedrms.server.server_optimizer import ServerOptimizer
 
 APPLY_TO = ("update", "local_lr")
@@ -76,6 +78,10 @@ class FedRMS(Strategy):
         which multiplies its learning rate by it (measured worse; the idea names it).
     normalize, combine, combine_options, clip_norm, clip_median
         See :class:`fedrms.server.aggregation.Aggregation`.
+    examples_limit : float or None (default: 1e6)
+        Largest number of examples a client may claim, in multiples of the cohort's median
+        (:func:`fedrms.server.replies.implausible`); who claims more is left out. The default
+        stops nonsense alone. Set it to the largest ratio that your clients can honestly have.
     server_optimizer : ServerOptimizer, optional
         Defaults to SGD with learning rate 1.
     fraction_train, fraction_evaluate, min_train_nodes, min_evaluate_nodes, \
@@ -130,6 +136,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         combine_options: Mapping[str, Any] | None = None,
         clip_norm: float | None = None,
         clip_median: float | None = None,
+        examples_limit: float | None = 1e6,
         server_optimizer: ServerOptimizer | None = None,
         fraction_train: float = 1.0,
         fraction_evaluate: float = 1.0,
@@ -149,6 +156,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         choose("strategy.identify", identify, ("replies", "query"))
         if not 0 <= fraction_train <= 1:
             raise ConfigError("client.fraction", f"is {fraction_train}", "set a share in [0, 1]")
+        if examples_limit is not None and not examples_limit >= 1:
+            raise ConfigError(
+                "strategy.examples_limit", f"is {examples_limit}", "set it to 1 or more, or to null"
+            )
         memory_options: dict[str, Any] = {
             "bias_correction": bias_correction,
             "staleness": staleness,
@@ -172,6 +183,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             clip_norm=clip_norm,
             clip_median=clip_median,
         )
+        self.examples_limit = examples_limit
         self.apply_to = apply_to
         self.server_optimizer = server_optimizer or ServerOptimizer()
         self.fraction_train = fraction_train
@@ -258,13 +270,15 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
     def _aggregate(
         self, server_round: int, replies: Iterable[Message], layout: Layout
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        known = {} if _stacked(replies) else self._addressees()
         cohort = read_replies(
-            *(replies, layout, known),
+            *(replies, layout, None if _stacked(replies) else self._addressees()),
+            server_round=server_round,
             weighted_by=self.weighted_by_key,
+            examples_limit=self.examples_limit,
             squares=self.reads_gradient_squares,
         )
-        self._learn_names(replies, cohort)
+        for client, reply in cohort.replies.items():
+            self._members.learn(reply.metadata.src_node_id, client)
         for required in self.required_metrics:
             cohort = having(cohort, required, type(self).__name__, "strategy")
         cohort, statistic = self._noise.read(cohort, self.weighted_by_key)
@@ -370,40 +384,23 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         model, orders = (self.arrayrecord_key, arrays), (self.configrecord_key, config)
         return Orders(nodes, message_type, model, orders, lr_scale)
 
-    def _addressees(self) -> dict[str, ClientId]:
-        return {
-            message.metadata.message_id: self._members.client_of(message.metadata.dst_node_id)
-            for message in self._sent
-        }
-
-    def _learn_names(self, replies: Iterable[Message], cohort: Cohort) -> None:
-        if _stacked(replies):
-            return
-        valid = set(cohort.clients)
-        for reply in replies:
-            client = None if reply.has_error() else identity_in(reply)
-            if client is not None and client in valid:
-                self._members.learn(reply.metadata.src_node_id, client)
+    def _addressees(self) -> Addressees:
+        nodes = {m.metadata.message_id: m.metadata.dst_node_id for m in self._sent}
+        return Addressees(
+            {sent: self._members.client_of(node) for sent, node in nodes.items()},
+            {sent for sent, node in nodes.items() if self._members.knows(node)},
+        )
 
     def _metrics(self, cohort: Cohort, scales: Scales, replies: Iterable[Message]) -> MetricRecord:
-        if self.train_metrics_aggr_fn is not None:
-            known, valid = self._addressees(), set(cohort.clients)
-            contents = [
-                reply.content
-                for reply in replies
-                if not reply.has_error() and sender(reply, known) in valid
-            ]
-            return self.train_metrics_aggr_fn(contents, self.weighted_by_key)
-        share = cohort.metrics[self.weighted_by_key]
-        left_out = (self.weighted_by_key, "partition-id")
-        names = [k for k in cohort.metrics if k not in left_out and not by_class(k)]
-        columns = np.array([cohort.metrics[name] for name in names], dtype=np.float64)
-        means = columns.reshape(len(names), len(share)) @ (share / share.sum())
-        averaged: dict[str, int | float | list[int] | list[float]] = dict(
-            zip(names, means.tolist(), strict=True)
-        )
-        averaged["scale-min"] = float(scales.scale.min())
-        return MetricRecord(averaged)
+        if self.train_metrics_aggr_fn is None:
+            return averaged(cohort.metrics, self.weighted_by_key, scales.scale)
+        if _stacked(replies):  # messages are made for it, an error for who is not among the valid
+            valid = set(cohort.clients)
+            answers = [reply for reply in replies if not reply.has_error()]
+            contents = [reply.content for reply in answers if identity_in(reply) in valid]
+        else:
+            contents = [cohort.replies[client].content for client in cohort.clients]
+        return self.train_metrics_aggr_fn(contents, self.weighted_by_key)
 
 
 def _stacked(replies: Iterable[Message]) -> bool:

@@ -19,7 +19,8 @@ from fedrms.engines.misreports import Misreports, about_losses
 from fedrms.engines.observed import Observation, ObservedGrid
 from fedrms.engines.replies import CohortReplies
 from fedrms.server.class_losses import class_key
-from fedrms.server.cohort import Layout, read_replies
+from fedrms.server.cohort import Layout
+from fedrms.server.replies import read_replies
 from fedrms.server.row_blocks import RowBlocks
 
 from ..client.by_hand import federation, problem
@@ -55,7 +56,7 @@ def replied(parts, grid, misreport=None, server_round=1) -> tuple[np.ndarray, di
     arrays = arrays_of(parts[1])
     replies = window.send_and_receive(orders(arrays, SETTINGS, range(4), server_round=server_round))
     layout = Layout.of(arrays)
-    cohort = read_replies(replies, layout, {})
+    cohort = read_replies(replies, layout)
     assert cohort.clients == [0, 1, 2, 3]
     stack = cohort.parameters[:, slice(None)]
     return (stack - layout.flatten(arrays)).double().numpy(), cohort.metrics, seen[0]

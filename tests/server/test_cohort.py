@@ -8,14 +8,15 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedrms.server.claims import Addressees
 from fedrms.server.cohort import (
     Cohort,
     Layout,
     StackedReplies,
     identity_in,
     order_key,
-    read_replies,
 )
+from fedrms.server.replies import read_replies
 
 from .by_hand import numbers, order, quickly, record
 
@@ -43,7 +44,7 @@ def reply(
 
 
 def read(*replies: Message, known: dict[str, Any] | None = None) -> Cohort:
-    return read_replies(list(replies), LAYOUT, known or {})
+    return read_replies(list(replies), LAYOUT, Addressees(known or {}))
 
 
 def assert_only_client_1_is_left(cohort: Cohort, reason: str) -> None:
@@ -112,7 +113,7 @@ def test_arrays_beside_those_that_were_sent_are_ignored() -> None:
 
 def test_arrays_are_found_by_name_not_by_place() -> None:
     sent = record(w=[0.0], b=[0.0, 0.0])
-    cohort = read_replies([reply(1, record(b=[1.0, 2.0], w=[3.0]))], Layout.of(sent), {})
+    cohort = read_replies([reply(1, record(b=[1.0, 2.0], w=[3.0]))], Layout.of(sent))
     assert cohort.parameters.tolist() == [[3.0, 1.0, 2.0]]
 
 
@@ -137,16 +138,18 @@ def test_an_error_is_mapped_by_the_message_that_it_answers() -> None:
     gone = Message(Error(NODE_UNAVAILABLE, "node unavailable"), reply_to=sent)
     gone.metadata.__dict__["_src_node_id"] = 1
     assert gone.metadata.src_node_id == 1
-    cohort = read(reply(1), gone, known={sent.metadata.message_id: 2})
+    first = order(101)
+    known = {first.metadata.message_id: 1, sent.metadata.message_id: 2}
+    cohort = read(reply(1, to=first), gone, known=known)
     assert_only_client_1_is_left(cohort, "node unavailable")
 
 
 def test_an_error_without_a_reason_is_told_by_its_code() -> None:
     sent = order(555)
     silent = Message(Error(8), reply_to=sent)
-    assert_only_client_1_is_left(
-        read(reply(1), silent, known={sent.metadata.message_id: 2}), "error code 8"
-    )
+    first = order(101)
+    known = {first.metadata.message_id: 1, sent.metadata.message_id: 2}
+    assert_only_client_1_is_left(read(reply(1, to=first), silent, known=known), "error code 8")
 
 
 @pytest.mark.parametrize("arrival", [1, -1])
@@ -227,7 +230,7 @@ def test_a_number_of_examples_that_is_none_is_left_out_with_a_reason(examples: A
 
 def test_the_metric_that_weighs_can_be_another() -> None:
     replies = [reply(1, tokens=7), reply(2)]
-    cohort = read_replies(replies, LAYOUT, {}, weighted_by="tokens")
+    cohort = read_replies(replies, LAYOUT, weighted_by="tokens")
     assert_only_client_1_is_left(cohort, "'tokens' is missing")
 
 
@@ -261,7 +264,7 @@ def test_stacked_replies_are_sorted_and_checked_like_messages() -> None:
         {"num-examples": np.array([30, 10, 20, 0])},
         {5: "client 5 dropped out of round 1"},
     )
-    cohort = read_replies(Stack(stacked), LAYOUT, {})
+    cohort = read_replies(Stack(stacked), LAYOUT)
     assert cohort.clients == [1, 3]
     assert cohort.parameters.tolist() == [[1.0, 1.0], [3.0, 1.0]]
     assert cohort.metrics["num-examples"].tolist() == [10, 30]

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from fedrms.server import row_blocks
 from fedrms.server.aggregation import Aggregation
-from fedrms.server.cohort import Layout, StackedReplies, finite_rows, read_replies
+from fedrms.server.cohort import Layout, StackedReplies
 from fedrms.server.combine import COMBINE
+from fedrms.server.replies import bad_rows, read_replies
 from fedrms.server.row_blocks import RowBlocks, blocks_of, join_stacks, take_rows
 
 from .by_hand import record
@@ -115,15 +116,29 @@ def test_joined_stacks_follow_each_other() -> None:
 def test_rows_with_a_number_that_is_not_finite_are_found(bad: float, make) -> None:
     stack = models()
     stack[[2, 41, 70], [0, 129, 64]] = bad
-    expected = np.ones(CLIENTS, bool)
-    expected[[2, 41, 70]] = False
-    assert finite_rows(make(stack)).tolist() == expected.tolist()
+    assert bad_rows(make(stack)) == dict.fromkeys([2, 41, 70], "the parameters are not finite")
 
 
-def test_numbers_of_both_infinite_signs_are_found_and_large_finite_ones_are_not() -> None:
-    largest = torch.finfo(torch.float32).max
-    stack = torch.tensor([[largest, largest], [float("inf"), -float("inf")], [-largest, -largest]])
-    assert finite_rows(stack).tolist() == [True, False, True]
+def test_infinities_of_both_signs_do_not_cancel() -> None:
+    stack = torch.tensor([[float("inf"), -float("inf")], [1.0, 2.0]])
+    assert bad_rows(stack) == {0: "the parameters are not finite"}
+
+
+def test_rows_whose_distances_would_overflow_are_too_large() -> None:
+    """float32 ends at 3.4e38: rows of norm 9e18 are 3.24e38 apart, squared; of 1e19, 4e38."""
+    stack = torch.tensor([[9e18, 0.0], [-9e18, 0.0], [0.0, 1e19], [3e38, -3e38]])
+    assert torch.isfinite((stack[0] - stack[1]).square().sum())
+    assert bad_rows(stack) == dict.fromkeys([2, 3], "the parameters are too large to be measured")
+
+
+@pytest.mark.parametrize("make", [Tensor.clone, in_blocks, on_demand])
+def test_squares_below_zero_are_found_behind_the_models(make) -> None:
+    stack = models()
+    stack[50, 64] = -0.5
+    stack[:, 65:] = stack[:, 65:].square()
+    assert bad_rows(make(stack), 65) == {}
+    stack[50, 65] = -0.5
+    assert bad_rows(make(stack), 65) == {50: "'gradient-squares' are below 0"}
 
 
 def test_replies_in_blocks_are_sorted_and_checked() -> None:
@@ -136,7 +151,7 @@ def test_replies_in_blocks_are_sorted_and_checked() -> None:
             [9, 2, 5, 1], RowBlocks([first, second]), {"num-examples": np.ones(4)}, {}
         )
 
-    cohort = read_replies(Replies(), layout, {})
+    cohort = read_replies(Replies(), layout)
     assert cohort.clients == [1, 2, 9]
     assert whole(cohort.parameters).tolist() == [[1.0, 1.0], [2.0, 1.0], [9.0, 1.0]]
     assert cohort.failures == {5: "the parameters are not finite"}

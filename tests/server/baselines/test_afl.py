@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedrms.errors import ConfigError
 from fedrms.server.baselines import AFL
 
-from ..by_hand import HandClient, column, grid_of, numbers, quickly, record, train_round
+from ..by_hand import HandClient, HandGrid, column, grid_of, numbers, quickly, record, train_round
 
 START = record(w=[0.0])
 
@@ -23,8 +23,8 @@ def client(name: int, loss: float, model: float = 0.0, examples: float = 10) -> 
 
 def a_round(strategy: AFL, losses: dict[int, float], server_round: int) -> list[float]:
     """Train the clients with these losses, and return their weights."""
-    clients = [client(name, loss) for name, loss in losses.items()]
-    train_round(strategy, grid_of(clients), START, server_round)
+    grid = HandGrid({2 + name: client(name, loss) for name, loss in losses.items()})
+    train_round(strategy, grid, START, server_round)
     return column(strategy, "weight")
 
 

@@ -1,0 +1,247 @@
+"""Check a round's replies: nothing that a client sends is believed before it was looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, Message
+from torch import Tensor
+
+from fedrms.server.claims import Addressees, assign
+from fedrms.server.client_index import ClientId
+from fedrms.server.cohort import GRADIENT_SQUARES, Cohort, Layout, StackedReplies, order_key
+from fedrms.server.row_blocks import Stack, blocks_of, take_rows
+
+SPREADS = ("loss-variance", "loss-second-moment", "loss-mad")
+"""Metrics that are means of squares, whoever reads them."""
+
+
+def read_replies(
+    replies: Iterable[Message],
+    layout: Layout,
+    addressees: Addressees | None = None,
+    *,
+    server_round: int | None = None,
+    weighted_by: str = "num-examples",
+    examples_limit: float | None = None,
+    squares: bool = False,
+) -> Cohort:
+    """Check a round's replies and stack the good ones, sorted by client id.
+
+    Sorting makes sums independent of arrival order. A reply that is an error, speaks for
+    another client or round, lacks an array, or carries wrong shapes or numbers that cannot
+    be, is a failure with a reason and is left out; nothing is raised for it. Arrays and
+    metrics beside those that are read are ignored.
+
+    Parameters
+    ----------
+    replies : iterable of Message
+        What ``grid.send_and_receive`` returned; its ``stacked`` attribute, when present
+        and not None, is used as it is.
+    layout : Layout
+        Of the record that was sent.
+    addressees : Addressees, optional
+        Whom the messages of the round were sent to.
+    server_round : int, optional
+        The round.
+    weighted_by : str
+        Metric that holds the number of examples.
+    examples_limit : float, optional
+        Largest number of examples, in multiples of the cohort's (lower) median; see
+        :func:`implausible`.
+    squares : bool
+        Whether clients were asked for their squared gradients (see :class:`StackedReplies`).
+    """
+    stacked = getattr(replies, "stacked", None)
+    if isinstance(stacked, StackedReplies):
+        cohort = _sorted(
+            list(stacked.clients), stacked.parameters, dict(stacked.metrics), dict(stacked.failures)
+        )
+    else:
+        senders, failures = assign(replies, addressees or Addressees(), server_round)
+        cohort = _stack_messages(senders, failures, layout, squares)
+    cohort = _check_parameters(cohort, sum(layout.sizes) if squares else None)
+    return _check_metrics(cohort, weighted_by, examples_limit)
+
+
+def _stack_messages(
+    senders: Mapping[ClientId, Message],
+    failures: dict[ClientId, str],
+    layout: Layout,
+    squares: bool,
+) -> Cohort:
+    rows: dict[ClientId, Tensor] = {}
+    metrics: dict[ClientId, dict[str, float]] = {}
+    for client, reply in senders.items():
+        records = _array_records(reply, squares)
+        problem = _structure_problem(records, layout)
+        if problem:
+            failures[client] = problem
+            continue
+        parts = [layout.flatten(record) for record in records if record is not None]
+        rows[client] = parts[0] if len(parts) == 1 else torch.cat(parts)
+        metrics[client] = numbers_in(reply)
+    clients = list(rows)
+    keys = sorted({key for row in metrics.values() for key in row})
+    table = {
+        key: np.array([metrics[client].get(key, np.nan) for client in clients]) for key in keys
+    }
+    width = sum(layout.sizes) * (2 if squares else 1)
+    parameters = torch.stack(list(rows.values())) if rows else torch.zeros(0, width)
+    cohort = _sorted(clients, parameters, table, failures)
+    cohort.replies.update({client: senders[client] for client in clients})
+    return cohort
+
+
+def numbers_in(reply: Message) -> dict[str, float]:
+    """Return the metrics of a reply that are single numbers; inf where one is too large."""
+    found = {}
+    for record in reply.content.metric_records.values():
+        for key, value in record.items():
+            if isinstance(value, int | float):
+                try:
+                    found[key] = float(value)
+                except OverflowError:
+                    found[key] = np.inf
+    return found
+
+
+def _array_records(reply: Message, squares: bool) -> list[ArrayRecord | None]:
+    """Return a reply's model, and its squared gradients if they were asked for."""
+    records = reply.content.array_records
+    model = next((record for key, record in records.items() if key != GRADIENT_SQUARES), None)
+    return [model, records.get(GRADIENT_SQUARES)] if squares else [model]
+
+
+def _structure_problem(records: Sequence[ArrayRecord | None], layout: Layout) -> str | None:
+    for record, what in zip(records, ("ArrayRecord", repr(GRADIENT_SQUARES)), strict=False):
+        if record is None:
+            return f"the reply holds no {what}"
+        problem = _record_problem(record, layout)
+        if problem:
+            return problem
+    return None
+
+
+def _record_problem(record: ArrayRecord, layout: Layout) -> str | None:
+    for name, shape in zip(layout.names, layout.shapes, strict=True):
+        if name not in record:
+            return f"array {name!r} is missing"
+        if tuple(record[name].shape) != shape:
+            return f"array {name!r} has shape {tuple(record[name].shape)}, not {shape}"
+        try:
+            if not np.issubdtype(np.dtype(record[name].dtype), np.floating):
+                return f"array {name!r} has dtype {record[name].dtype}, not a floating one"
+            actual = record[name].numpy()
+            honest = actual.shape == shape and np.issubdtype(actual.dtype, np.floating)
+        except Exception as error:
+            return f"array {name!r} cannot be decoded: {error}"
+        if not honest:
+            return f"array {name!r} is not what its header says"
+    return None
+
+
+def _check_parameters(cohort: Cohort, squares_from: int | None) -> Cohort:
+    """Leave out who sent numbers that cannot be averaged; squares lie behind `squares_from`."""
+    reasons = {}
+    for row, problem in bad_rows(cohort.parameters, squares_from).items():
+        reasons[cohort.clients[row]] = problem
+    return cohort.keep(np.array([client not in reasons for client in cohort.clients]), reasons)
+
+
+def bad_rows(parameters: Stack, squares_from: int | None = None) -> dict[int, str]:
+    """Return what is wrong by row of ``[clients, parameters]``.
+
+    A row must be finite, and so short that the squared distance between any two rows is
+    finite as well, or no robust rule could measure it. A norm that is not finite covers both,
+    in one pass without copies; only rows that fail are looked at closely.
+
+    Parameters
+    ----------
+    parameters : Tensor or RowBlocks
+        ``[clients, parameters]``.
+    squares_from : int, optional
+        The column from which on numbers are squares, 0 or more.
+    """
+    problems = {}
+    for rows, block in blocks_of(parameters):
+        longest = torch.finfo(block.dtype).max ** 0.5 / 2
+        norms = torch.linalg.vector_norm(block, dim=1)
+        for row in (~(norms <= longest)).nonzero()[:, 0].tolist():
+            finite = bool(torch.isfinite(block[row]).all())
+            problems[int(rows[row])] = (
+                "the parameters are too large to be measured"
+                if finite
+                else "the parameters are not finite"
+            )
+        if squares_from is not None:
+            for row in (block[:, squares_from:] < 0).any(1).nonzero()[:, 0].tolist():
+                problems[int(rows[row])] = f"{GRADIENT_SQUARES!r} are below 0"
+    return problems
+
+
+def _check_metrics(cohort: Cohort, weighted_by: str, examples_limit: float | None) -> Cohort:
+    if not cohort.clients:
+        return cohort
+    nothing = np.full(len(cohort.clients), np.nan)
+    examples = cohort.metrics.get(weighted_by, nothing)
+    counted = np.isfinite(examples) & (examples > 0)
+    excessive = implausible(examples, counted, examples_limit)
+    reasons = {}
+    for row, client in enumerate(cohort.clients):
+        negative = [key for key in SPREADS if cohort.metrics.get(key, nothing)[row] < 0]
+        if not counted[row]:
+            reasons[client] = f"{weighted_by!r} is missing or not a positive number"
+        elif excessive[row]:
+            reasons[client] = (
+                f"{weighted_by!r} is {examples[row]:g}, more than {examples_limit:g} times the "
+                "cohort's median"
+            )
+        elif negative:
+            value = cohort.metrics[negative[0]][row]
+            reasons[client] = f"{negative[0]!r} is {value}, not a number of 0 or more"
+    return cohort.keep(np.array([client not in reasons for client in cohort.clients]), reasons)
+
+
+def implausible(
+    examples: np.ndarray, counted: np.ndarray, examples_limit: float | None
+) -> np.ndarray:
+    """Return ``[clients]`` whose numbers of examples are too far above the cohort's.
+
+    A number of examples cannot be verified, and it is the client's weight. Relative to the
+    median, because only the cohort itself says what is usual; the lower one of two, so that
+    of two clients the larger cannot vouch for itself. A client that claims ``examples_limit``
+    times the median outweighs that many usual clients together: in a smaller cohort the
+    average would be its model alone.
+
+    Parameters
+    ----------
+    examples : np.ndarray
+        ``[clients]`` what they claim.
+    counted : np.ndarray
+        ``[clients]`` boolean, whose claims are numbers above 0.
+    examples_limit : float, optional
+        The limit; None for no limit.
+    """
+    if examples_limit is None or not counted.any():
+        return np.zeros(len(examples), dtype=bool)
+    usual = float(np.quantile(examples[counted], 0.5, method="lower"))
+    return np.asarray(counted & (examples > examples_limit * usual))
+
+
+def _sorted(
+    clients: list[ClientId],
+    parameters: Stack,
+    metrics: dict[str, np.ndarray],
+    failures: dict[ClientId, str],
+) -> Cohort:
+    keys = [order_key(client) for client in clients]
+    if any(key > following for key, following in pairwise(keys)):
+        order = np.array(sorted(range(len(clients)), key=keys.__getitem__))
+        clients = [clients[row] for row in order]
+        parameters = take_rows(parameters, order)
+        metrics = {name: np.asarray(column)[order] for name, column in metrics.items()}
+    return Cohort(clients, parameters, metrics, failures)
