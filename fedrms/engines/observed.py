@@ -19,6 +19,7 @@ from fedrms.server.client_scaler import ClientId
 from fedrms.server.cohort import identity_in
 from fedrms.server.membership import Directory, Membership, directory_of
 from fedrms.server.orders import Orders
+from fedrms.server.replies import numbers_in
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class ObservedGrid(Grid):
         if isinstance(replies, CohortReplies):
             record = replies.record
             return Observation(list(record.clients), record.metrics, record.failures)
-        rows: dict[ClientId, Mapping[str, object]] = {}
+        rows: dict[ClientId, Mapping[str, float]] = {}
         failures: dict[ClientId, str] = {}
         answered = set()
         for reply in replies:
@@ -153,9 +154,9 @@ class ObservedGrid(Grid):
                 failures[self._name(node)] = reply.error.reason or f"code {reply.error.code}"
                 continue
             client = identity_in(reply)
-            if client is not None:
+            if client is not None and client not in rows and not self._members.knows(node):
                 self._members.learn(node, client)
-            rows[self._name(node)] = next(iter(reply.content.metric_records.values()), {})
+            rows[self._name(node)] = numbers_in(reply)
         for message in sent:
             if message.metadata.message_id not in answered:
                 failures[self._name(message.metadata.dst_node_id)] = "no reply in time"

@@ -281,16 +281,16 @@ class RoundLog:
         }
         columns["num_examples"] = federation.sizes_of(who).astype(np.int64)
         if seen is not None:
-            rows = _rows(who, seen.clients)
+            there, rows = _places(who, seen.clients)
             columns["participated"][rows] = True
             for name, key in REPORTED.items():
                 if key in seen.metrics:
-                    columns[name][rows] = seen.metrics[key]
+                    columns[name][rows] = seen.metrics[key][there]
             _mark_failed(columns, seen.failures)
         if diagnostics is not None:
-            rows = _rows(who, diagnostics.clients)
+            there, rows = _places(who, diagnostics.clients)
             for name, values in diagnostics.columns.items():
-                columns[name][rows] = values
+                columns[name][rows] = values[there]
             _mark_failed(columns, diagnostics.failures)
         return columns
 
@@ -321,6 +321,14 @@ def _those_in(told: Iterable[Observation | Diagnostics], clients: int) -> np.nda
 def _rows(who: np.ndarray, clients: Sequence[int | str]) -> np.ndarray:
     """Return the row of each client in the sorted column ``who``."""
     return np.searchsorted(who, np.array([int(client) for client in clients], dtype=np.int64))
+
+
+def _places(who: np.ndarray, clients: Sequence[int | str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of some clients have a row in the sorted column ``who``, and which row."""
+    row = {client: at for at, client in enumerate(who.tolist())}
+    found = [(at, row[client]) for at, client in enumerate(clients) if client in row]
+    there, rows = np.array(found, np.int64).reshape(-1, 2).T
+    return there, rows
 
 
 def _mark_failed(columns: dict[str, np.ndarray], failures: Mapping[Any, str]) -> None:

@@ -51,6 +51,8 @@ class Stack(list[Message]):
         ({"clip_norm": 0.0}, "strategy.clip_norm"),
         ({"clip_median": -1.0}, "strategy.clip_median"),
         ({"fraction_train": 1.5}, "client.fraction"),
+        ({"examples_limit": 0.5}, "strategy.examples_limit"),
+        ({"examples_limit": float("nan")}, "strategy.examples_limit"),
         ({"law": "adagrad"}, "strategy.law"),
         ({"law_options": {"temperature": 1}}, "strategy.law_options.temperature"),
         ({"decay": 1.0}, "strategy.decay"),
