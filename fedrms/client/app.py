@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,16 +10,18 @@ import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import Mod
 from torch import nn
 
 from fedrms.client.evaluate import evaluate_client
 from fedrms.client.local_update import SQUARES, LocalUpdate, Tree, as_function
 from fedrms.client.schedule import drops_out
 from fedrms.client.settings import LocalSettings
+from fedrms.client.statistic_privacy import StatisticPrivacy, secret_seed
 from fedrms.client.train import train_client
 from fedrms.data import AnyFederation
 from fedrms.data.validation import Validation
-from fedrms.errors import RunError
+from fedrms.errors import ConfigError, RunError
 from fedrms.server.cohort import GRADIENT_SQUARES
 from fedrms.tasks import Task
 
@@ -46,6 +48,9 @@ class ClientSide:
         Where it trains (``"cpu"``, ``"cuda"``).
     validation : Validation, optional
         Examples of clients that never train, where some are set aside.
+    statistic_dp : StatisticPrivacy, optional
+        What this client insists on for what it says of its losses, whatever the orders are.
+        Its noise is then drawn from the operating system's, not from the run's seed.
     """
 
     task: Task
@@ -53,6 +58,7 @@ class ClientSide:
     federation: AnyFederation
     device: str = "cpu"
     validation: Validation | None = None
+    statistic_dp: StatisticPrivacy | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,9 @@ def from_partition(context: Context) -> Identity:
 
 
 def client_app(
-    load: Callable[[], ClientSide], who: Callable[[Context], Identity] = from_partition
+    load: Callable[[], ClientSide],
+    who: Callable[[Context], Identity] = from_partition,
+    mods: Sequence[Mod] = (),
 ) -> ClientApp:
     """Make a Flower ``ClientApp``.
 
@@ -92,6 +100,8 @@ def client_app(
         call again: the app is pickled with every message, so data must never hang on it.
     who : callable (Context) -> Identity
         Says which client this process is.
+    mods : sequence of Flower's mods
+        Around every message, such as ``fixedclipping_mod`` for Flower's client-side privacy.
 
     Notes
     -----
@@ -99,7 +109,7 @@ def client_app(
     answers with an error. It does not raise: Flower's Ray backend would print two tracebacks
     for it and bury the reason in them.
     """
-    app = ClientApp()
+    app = ClientApp(mods=list(mods))
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
@@ -115,6 +125,8 @@ def client_app(
         received = tensors(_only(message.content.array_records), side.device)
         trainable, rest = split(side.module, received)
         try:
+            if side.statistic_dp is not None:
+                settings = side.statistic_dp.bind(settings)
             params, metrics = train_client(
                 LocalUpdate(side.task, as_function(side.module), settings),
                 trainable,
@@ -122,8 +134,9 @@ def client_app(
                 client=me.number,
                 server_round=server_round,
                 lr_scale=float(config.get("lr-scale", 1.0)),  # type: ignore[arg-type]
+                noise_seed=None if side.statistic_dp is None else secret_seed(),
             )
-        except RunError as fault:
+        except (RunError, ConfigError) as fault:
             return Message(Error(CLIENT_RAISED, str(fault)), reply_to=message)
         arrays = {name: (params | rest)[name].cpu() for name in received}
         content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord(metrics)})  # type: ignore[arg-type]

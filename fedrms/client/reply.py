@@ -9,6 +9,7 @@ from fedrms.client.loss_moments import MOMENTS, metric_key, stacked_moments
 from fedrms.client.schedule import Schedule
 from fedrms.client.settings import LocalSettings
 from fedrms.client.similar_sizes import similar_sizes
+from fedrms.client.statistic_privacy import private_losses
 
 
 def needs_received_losses(settings: LocalSettings, plan: Schedule) -> np.ndarray:
@@ -29,6 +30,8 @@ def reply_metrics(
     other_present: np.ndarray | None,
     update_norm: np.ndarray,
     labels: np.ndarray | None = None,
+    server_round: int = 1,
+    noise_seed: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Assemble the metrics of a cohort's replies, each ``[clients]``.
 
@@ -50,6 +53,8 @@ def reply_metrics(
         ``[clients]`` L2 norm of the update.
     labels : np.ndarray, optional
         ``[clients, rows]`` classes of these rows, for losses by class.
+    server_round, noise_seed : int
+        The address of the noise, where what is said of losses is private.
 
     Returns
     -------
@@ -59,7 +64,19 @@ def reply_metrics(
         :func:`fedrms.client.loss_moments.stacked_moments`) and ``statistic-fallback``,
         1 where the client had too little to score and reported ``incoming``. With labels
         also losses by class, see :func:`fedrms.client.class_losses.stacked_class_losses`.
+        Where losses are private, :func:`fedrms.client.statistic_privacy.private_losses` in
+        the place of all that is said of them.
     """
+    if settings.statistic_epsilon and scores is not None and other_present is not None:
+        told = private_losses(
+            *(settings, server_round),
+            clients=clients,
+            scores=scores,
+            present=other_present,
+            labels=labels,
+            seed=noise_seed,
+        )
+        return _about_the_client(plan, clients, sizes, update_norm, step_losses) | told
     moments = {name: np.empty(len(clients)) for name in MOMENTS}
     prequential = np.arange(len(clients))
     if scores is not None and other_present is not None:
@@ -70,24 +87,35 @@ def reply_metrics(
         for group in similar_sizes(plan.scored.sum(0)[prequential] * plan.present.shape[2]):
             own = prequential[group]
             _fill(moments, own, *_scored(plan, step_losses, own))
-    with np.errstate(invalid="ignore", over="ignore"):
-        total = step_losses.sum(0, dtype=np.float64).sum(1)
     fallback = needs_received_losses(settings, plan) & (settings.statistic != "incoming")
     by_class = {}
     if labels is not None and scores is not None and other_present is not None:
         by_class = stacked_class_losses(settings.class_losses, scores, other_present, labels)
     return (
-        {
-            "partition-id": np.asarray(clients, dtype=np.int64),
-            "num-examples": np.asarray(sizes, dtype=np.int64),
-            "steps": plan.steps,
-            "train-loss": total / plan.present.sum(0).sum(1),
-            "update-norm": np.asarray(update_norm, dtype=np.float64),
-            "statistic-fallback": fallback.astype(np.int64),
-        }
+        _about_the_client(plan, clients, sizes, update_norm, step_losses)
+        | {"statistic-fallback": fallback.astype(np.int64)}
         | {metric_key(name): value for name, value in moments.items()}
         | by_class
     )
+
+
+def _about_the_client(
+    plan: Schedule,
+    clients: np.ndarray,
+    sizes: np.ndarray,
+    update_norm: np.ndarray,
+    step_losses: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Return what a client says besides its statistic."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = step_losses.sum(0, dtype=np.float64).sum(1)
+    return {
+        "partition-id": np.asarray(clients, dtype=np.int64),
+        "num-examples": np.asarray(sizes, dtype=np.int64),
+        "steps": plan.steps,
+        "train-loss": total / plan.present.sum(0).sum(1),
+        "update-norm": np.asarray(update_norm, dtype=np.float64),
+    }
 
 
 def _fill(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import isinf
 from numbers import Integral, Real
 from typing import Any
 
@@ -25,6 +26,8 @@ ELSEWHERE = {
     "min_work": "heterogeneity.min_work",
     "class_losses": "strategy.num_classes",
     "gradient_decay": "strategy.gradient_decay",
+    "statistic_clip": "client.statistic_dp.clip",
+    "statistic_epsilon": "client.statistic_dp.epsilon",
 }
 """Config keys of the settings that are not under ``client``."""
 
@@ -70,6 +73,9 @@ class LocalSettings:
     gradient_decay : float
         beta_2 of the running mean of squared mini-batch gradients, as Adam keeps it
         (arXiv:1412.6980), that is returned beside the model; 0 means none.
+    statistic_clip, statistic_epsilon : float
+        Largest loss that counts, and the privacy budget of a round for what is said of losses
+        (see :mod:`fedrms.client.statistic_privacy`); 0 for no privacy.
     """
 
     seed: int = 0
@@ -88,6 +94,8 @@ class LocalSettings:
     min_work: float = 0.1
     class_losses: int = 0
     gradient_decay: float = 0.0
+    statistic_clip: float = 0.0
+    statistic_epsilon: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse orders that no client can follow.
@@ -114,6 +122,8 @@ class LocalSettings:
             ("proximal_mu", 0.0, False),
             ("class_losses", 0, False),
             ("gradient_decay", 0.0, False),
+            ("statistic_clip", 0.0, False),
+            ("statistic_epsilon", 0.0, False),
         ):
             value = getattr(self, key)
             if not (value > smallest or (value == smallest and not open_end)):
@@ -134,6 +144,19 @@ class LocalSettings:
             raise ConfigError(
                 _config_key("statistic"),
                 f"is {self.statistic!r}, and losses by class are those of the received model",
+                "set it to incoming",
+            )
+        if bool(self.statistic_clip) != bool(self.statistic_epsilon) or isinf(self.statistic_clip):
+            raise ConfigError(
+                _config_key("statistic_clip"),
+                f"is {self.statistic_clip}, with epsilon {self.statistic_epsilon}",
+                "set both above 0, and clip to the largest loss that shall count",
+            )
+        if self.statistic_epsilon and self.statistic != "incoming":
+            raise ConfigError(
+                _config_key("statistic"),
+                f"is {self.statistic!r}: one example can change the losses of all later ones, so "
+                "that noise hides none (client.statistic_dp)",
                 "set it to incoming",
             )
         if not self.gradient_decay < 1:

@@ -11,6 +11,7 @@ from torch import Tensor
 from fedrms.client.local_update import LocalUpdate, Tree
 from fedrms.client.reply import needs_received_losses, reply_metrics
 from fedrms.client.schedule import schedule
+from fedrms.client.statistic_privacy import released
 from fedrms.data import Examples
 from fedrms.errors import RunError
 
@@ -23,6 +24,7 @@ def train_client(
     client: int,
     server_round: int,
     lr_scale: float = 1.0,
+    noise_seed: int | None = None,
 ) -> tuple[Tree, dict[str, float | int]]:
     """Train one client for one round.
 
@@ -38,6 +40,8 @@ def train_client(
         The address of every local draw.
     lr_scale : float
         Factor on the local learning rate (``apply_to=local_lr``).
+    noise_seed : int, optional
+        Draws the noise of private losses, in place of the run's seed.
 
     Returns
     -------
@@ -97,12 +101,14 @@ def train_client(
         other_present=other_present,
         labels=np.asarray(examples.y)[None] if settings.class_losses else None,
         update_norm=np.sqrt([float(squared)]),
+        server_round=server_round,
+        noise_seed=noise_seed,
     )
     row = {name: column[0].item() for name, column in metrics.items()}
     problem = divergence(row, all_losses)
     if problem:
         raise RunError(f"client {client}, round {server_round}: {problem}")
-    return params | squares, row
+    return params | squares, released(settings, row)
 
 
 def divergence(metrics: Mapping[str, float | int], losses: np.ndarray) -> str | None:

@@ -16,6 +16,7 @@ from fedrms.client.evaluate import evaluate_client
 from fedrms.client.local_update import LocalUpdate, Tree, as_function
 from fedrms.client.schedule import drops_out
 from fedrms.client.settings import LocalSettings
+from fedrms.client.statistic_privacy import released
 from fedrms.client.train import divergence
 from fedrms.data import AnyFederation, Population
 from fedrms.engines.allocator import keep_freed_memory
@@ -176,7 +177,8 @@ class CohortTrainer:
         if not finite.all():
             stack = stack[torch.from_numpy(np.flatnonzero(finite)).to(stack.device)]
             metrics = {name: column[finite] for name, column in metrics.items()}
-        return StackedReplies(clients[finite].tolist(), keep(stack), metrics, failures)
+        told = released(update.settings, metrics)
+        return StackedReplies(clients[finite].tolist(), keep(stack), told, failures)
 
     def _rows(self, server_round: int, clients: np.ndarray) -> tuple[ClientRows, np.ndarray]:
         """Return examples on the device, and the place of each client among them."""

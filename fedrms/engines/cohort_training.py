@@ -126,6 +126,7 @@ def train_cohort(
         other_present=other_present,
         update_norm=update_norm,
         labels=labels,
+        server_round=server_round,
     )
     return Trained(stack, metrics, step_losses)
 

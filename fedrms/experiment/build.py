@@ -30,6 +30,8 @@ from fedrms.tasks import Classification, Regression, Task
 SEE_HELP = "fedrms --help lists every option"
 ORDERED_BY_STRATEGIES = {"class_losses", "gradient_decay"}
 """Settings that a strategy sends because it needs what clients then report."""
+UNDER_STATISTIC_DP = {"clip": "statistic_clip", "epsilon": "statistic_epsilon"}
+"""Settings that are nested in the configuration."""
 SIDE_KEYS = ("seed", "clients", "validation_clients", "data", "partition", "noise", "model")
 
 
@@ -101,12 +103,22 @@ def build_settings(config: Mapping[str, Any]) -> LocalSettings:
     client = {k: v for k, v in config["client"].items() if k not in ("name", "fraction")}
     nullable = {"steps": 0, "clip_norm": 0.0}
     client |= {key: none for key, none in nullable.items() if client.get(key) is None}
+    privacy = client.pop("statistic_dp", None) or {}
+    for key in privacy.keys() ^ UNDER_STATISTIC_DP.keys() if privacy else ():
+        raise ConfigError(
+            f"client.statistic_dp.{key}",
+            "nothing reads this key" if key in privacy else "is missing",
+            "set clip and epsilon, or statistic_dp=null",
+        )
+    client |= {UNDER_STATISTIC_DP[key]: value for key, value in privacy.items()}
     systems = {k: v for k, v in config["heterogeneity"].items() if k != "name"}
     known = {field.name for field in fields(LocalSettings)} - ORDERED_BY_STRATEGIES
+    known -= set() if privacy else set(UNDER_STATISTIC_DP.values())
     for group, options in (("client", client), ("heterogeneity", systems)):
         for key in options.keys() - known:
             raise ConfigError(f"{group}.{key}", "nothing reads this key", SEE_HELP)
-    statistic = config["strategy"].get("statistic") or "prequential"  # the strategy says its own
+    statistic = config["strategy"].get("statistic")  # the strategy says its own where it is null
+    statistic = statistic or ("incoming" if privacy else "prequential")
     return LocalSettings(seed=config["seed"], statistic=statistic, **client, **systems)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flwr.app import ArrayRecord
@@ -29,6 +29,7 @@ from fedrms.experiment.checkpoint import options_of
 from fedrms.experiment.config import plain
 from fedrms.experiment.engine import Engine, build_engine
 from fedrms.results.fairness import validate as validate_fairness
+from fedrms.server import FedRMS
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ def build_parts(
     misreports = build_misreports(values["seed"], values["adversary"], side.federation)
     adversaries = misreports.adversaries if misreports else None
     strategy = build_strategy(values, side.federation, adversaries)
+    if isinstance(strategy, FedRMS):
+        replace(settings, statistic=strategy.statistic)  # refused now if it cannot be private
     engine = engine or build_engine(values, side, device)
     orders = dict(further_orders or {})
     return Parts(values, device, settings, side, strategy, engine, misreports, orders)

@@ -76,7 +76,7 @@ class FedRMS(Strategy):
     apply_to : str (default: "update")
         ``update`` scales what a client sends; ``local_lr`` sends the scale to the client,
         which multiplies its learning rate by it (measured worse; the idea names it).
-    normalize, combine, combine_options, clip_norm, clip_median
+    normalize, combine, combine_options, clip_norm, clip_median, noise_multiplier
         See :class:`fedrms.server.aggregation.Aggregation`.
     examples_limit : float or None (default: 1e6)
         Largest number of examples a client may claim, in multiples of the cohort's median
@@ -136,6 +136,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         combine_options: Mapping[str, Any] | None = None,
         clip_norm: float | None = None,
         clip_median: float | None = None,
+        noise_multiplier: float = 0.0,
         examples_limit: float | None = 1e6,
         server_optimizer: ServerOptimizer | None = None,
         fraction_train: float = 1.0,
@@ -182,8 +183,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             combine_options=combine_options,
             clip_norm=clip_norm,
             clip_median=clip_median,
+            noise_multiplier=noise_multiplier,
         )
         self.examples_limit = examples_limit
+        self._seed = seed
         self.apply_to = apply_to
         self.server_optimizer = server_optimizer or ServerOptimizer()
         self.fraction_train = fraction_train
@@ -292,6 +295,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         applied = np.ones_like(scales.scale) if self.apply_to == "local_lr" else scales.scale
         current = layout.flatten(self._received)
         update, weights = self.combine(cohort, current, applied)
+        update = self.aggregation.private(update, weights, self._seed, server_round)
         following = self.server_optimizer.step(current, update)
         self.diagnostics = Diagnostics(
             server_round,

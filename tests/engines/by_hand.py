@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp.typing import Mod
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.result import Result
@@ -93,9 +94,17 @@ def train_one_by_one(
 class AppGrid(Grid):
     """Every message goes through the ``ClientApp`` on its own, in this process."""
 
-    def __init__(self, task: Task, module: nn.Module, clients: Federation) -> None:
-        side = ClientSide(task, module, clients)
-        self._app = client_app(lambda: side)
+    def __init__(
+        self,
+        task: Task,
+        module: nn.Module,
+        clients: Federation,
+        *,
+        mods: Sequence[Mod] = (),
+        **more: Any,
+    ) -> None:
+        side = ClientSide(task, module, clients, **more)
+        self._app = client_app(lambda: side, mods)
         self._count = clients.clients
         self.set_run(become_server(1))
 
