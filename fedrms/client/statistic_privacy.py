@@ -8,17 +8,19 @@ The mechanism is Laplace's (Dwork, McSherry, Nissim and Smith 2006), on sums.
   model, which does not depend on the client's data in this round; so one example changes its own
   loss and nothing else. Losses read while training have no such bound, for an example moves
   the model that all later ones are scored with: they are refused.
-- **Sensitivity**: by class c, the sums released are N_c (examples), S_c (losses), Q_c (squared
-  losses) and B_c (chance losses). An example that is replaced leaves one class and enters
-  another, so in L1 the table N changes by at most 2, S and B by 2 C, Q by 2 C^2. With a single
-  class N is public, and S and Q change by at most C and C^2.
-- **Budget**: epsilon a round is split evenly over the J tables released (4; 3 without a chance
-  loss; 2 with a single class and no chance loss). Table j gets Laplace noise of scale
-  sensitivity_j J / epsilon in every cell; by basic composition the round is epsilon-private.
-- **After it** nothing costs anything: counts are brought to the public total, means and
-  variances are quotients of the noisy sums, moments over all classes are sums over the table,
-  and the noise's own variance, which is public, is added to the variance reported, so that
-  the server's standard error knows of it.
+- **Sensitivity**: five tables of sums are released. Over all examples: S (losses), Q (squares of
+  losses) and B (chance losses), where one example changes S and B by at most C and Q by C^2. By
+  class c: N_c (examples) and S_c (losses), where an example that is replaced leaves one class and
+  enters another, so that in L1 N changes by at most 2 and S_c by 2 C. With a single class the
+  last two are not needed, for N is public.
+- **Budget**: epsilon a round is split evenly over the J tables that are released (5; one less
+  without a chance loss, two less with a single class). A table gets Laplace noise of scale
+  sensitivity J / epsilon in every cell; by basic composition the round is epsilon-private.
+- **After it** nothing costs anything. Counts are brought to the public total, and losses by class
+  to the total S, which is known much better than their sum, and by which a client's excess goes.
+  Means are quotients of noisy sums; the variance and the chance loss of all classes are those of
+  all examples, and the noise's own variance, which is public, is added to the variance
+  reported, so that the server's standard error knows of it.
 - **Over rounds it adds up**: a client that takes part in T rounds has spent T epsilon.
 
 What is not covered: the model that the client returns, the norm of its update, the number of its
@@ -128,68 +130,79 @@ def private_losses(
     if labels is None:
         classes = 1
     examples = present.sum(1).astype(np.float64)
-    tables = _sums(np.clip(scores, 0.0, clip), present, labels, classes)
-    moves = 2.0 if classes > 1 else 1.0
-    sensitivity = {"count": moves, "sum": moves * clip, "square": moves * clip**2}
-    sensitivity["chance"] = sensitivity["sum"]
-    noised = [name for name in tables if name != "count" or classes > 1]
-    scale = {name: sensitivity[name] * len(noised) / settings.statistic_epsilon for name in tables}
-    drawn_by = settings.seed if seed is None else seed
-    for place, name in enumerate(noised):
-        cell = place * classes + np.arange(classes)
-        noise = laplace(drawn_by, clients[:, None], server_round, cell)
-        tables[name] = tables[name] + scale[name] * noise
+    sums = _sums(np.clip(scores, 0.0, clip), present, labels, classes)
+    sensitivity = {"loss": clip, "square": clip**2, "chance": clip}
+    sensitivity |= {"count": 2.0, "loss_by_class": 2.0 * clip}
+    drawn_by, cell = settings.seed if seed is None else seed, 0
+    noisy = {}
+    for name, exact in sums.items():
+        scale = sensitivity[name] * len(sums) / settings.statistic_epsilon
+        index = cell + np.arange(exact.shape[1])
+        noisy[name] = exact + scale * laplace(drawn_by, clients[:, None], server_round, index)
+        cell += exact.shape[1]
 
-    count = tables["count"]
-    if classes > 1:
-        count = np.maximum(count + ((examples - count.sum(1)) / classes)[:, None], 0.0)
-        count = np.where(count >= 1.0, count, 0.0)
-    noise_variance = 2.0 * scale["sum"] ** 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.clip(tables["sum"] / count, 0.0, clip)
-        spread = np.clip(tables["square"] / count, 0.0, clip**2) - mean**2
-        variance = np.maximum(spread, 0.0) + noise_variance / count
-        columns = {"count": count, "mean": mean, "variance": variance}
-        if "chance" in tables:
-            columns["chance"] = np.clip(tables["chance"] / count, 0.0, clip)
-    held = count > 0
-    by_class = {
-        class_key(name, label): np.where(held, values, 0.0)[:, label]
+    total = {name: noisy[name] / examples[:, None] for name in ("loss", "square")}
+    first, second = np.clip(total["loss"], 0.0, clip), np.clip(total["square"], 0.0, clip**2)
+    variance = np.maximum(second - first**2, 0.0)
+    told = {"mean": first, "variance": variance, "second_moment": second}
+    moments = {metric_key(name): values[:, 0] for name, values in told.items()}
+    if not settings.class_losses:
+        return moments
+    count, mean = _by_class(noisy, examples[:, None], clip)
+    uncertain = 2.0 * (sensitivity["loss"] * len(sums) / settings.statistic_epsilon) ** 2
+    columns = {"count": count, "mean": mean}
+    columns["variance"] = np.repeat(variance + uncertain / examples[:, None], classes, axis=1)
+    if "chance" in noisy:
+        chance = np.clip(noisy["chance"] / examples[:, None], 0.0, clip)
+        columns["chance"] = np.repeat(chance, classes, axis=1)
+    return moments | {
+        class_key(name, label): np.where(count > 0, values, 0.0)[:, label]
         for name, values in columns.items()
         for label in range(classes)
-        if settings.class_losses
     }
-    total = {name: np.clip(tables[name].sum(1) / examples, 0.0, None) for name in ("sum", "square")}
-    first, second = np.minimum(total["sum"], clip), np.minimum(total["square"], clip**2)
-    return {
-        metric_key("mean"): first,
-        metric_key("variance"): np.maximum(second - first**2, 0.0),
-        metric_key("second_moment"): second,
-    } | by_class
+
+
+def _by_class(
+    noisy: Mapping[str, np.ndarray], examples: np.ndarray, clip: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return counts and mean losses ``[clients, classes]`` that add up to the totals."""
+    if "count" not in noisy:
+        return examples, np.clip(noisy["loss"] / examples, 0.0, clip)
+    count = np.maximum(to_total(noisy["count"], examples), 0.0)
+    count = np.where(count >= 1.0, count, 0.0)
+    count = count * (examples / np.maximum(count.sum(axis=1, keepdims=True), 1.0))
+    held = count > 0
+    loss = np.clip(noisy["loss"], 0.0, clip * examples)
+    parts = np.clip(to_total(noisy["loss_by_class"], loss), 0.0, clip * count)
+    missing = loss - parts.sum(axis=1, keepdims=True)
+    # What cutting took away or left over is shared out, as far as each class has room for it.
+    room = np.where(missing > 0, clip * count - parts, parts)
+    parts = parts + missing * room / np.maximum(room.sum(axis=1, keepdims=True), 1e-300)
+    return count, np.divide(parts, count, out=np.zeros_like(parts), where=held)
+
+
+def to_total(parts: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Return parts ``[clients, classes]``, shifted so that they add up to ``[clients, 1]``."""
+    return np.asarray(parts + (total - parts.sum(axis=1, keepdims=True)) / parts.shape[1])
 
 
 def _sums(
     clipped: np.ndarray, present: np.ndarray, labels: np.ndarray | None, classes: int
 ) -> dict[str, np.ndarray]:
-    """Return the sums by class, each ``[clients, classes]``."""
-    who, row = np.nonzero(present)
-    kept = clipped[who, row].astype(np.float64)
-    label = np.zeros(len(who), np.int64)
+    """Return what is released, before the noise, each ``[clients, cells]``."""
+    kept = np.where(present[:, :, None], clipped, 0.0).astype(np.float64)
+    sums = {"loss": kept[:, :, 0].sum(1, keepdims=True)}
+    sums["square"] = (kept[:, :, 0] ** 2).sum(1, keepdims=True)
+    if kept.shape[2] == 2:
+        sums["chance"] = kept[:, :, 1].sum(1, keepdims=True)
     if classes > 1 and labels is not None:
-        label = labels[who, row].astype(np.int64)
-        known = (label >= 0) & (label < classes)
-        who, kept, label = who[known], kept[known], label[known]
-    shape = (len(present), classes)
-
-    def by_class(values: np.ndarray | None) -> np.ndarray:
-        sums = np.bincount(who * classes + label, values, shape[0] * classes)
-        return sums.astype(np.float64).reshape(shape)
-
-    tables = {"count": by_class(None), "sum": by_class(kept[:, 0])}
-    tables["square"] = by_class(kept[:, 0] ** 2)
-    if kept.shape[1] == 2:
-        tables["chance"] = by_class(kept[:, 1])
-    return tables
+        who, row = np.nonzero(present & (labels >= 0) & (labels < classes))
+        place = who * classes + labels[who, row].astype(np.int64)
+        shape = (len(present), classes)
+        for name, values in (("count", None), ("loss_by_class", kept[who, row, 0])):
+            cells = np.bincount(place, values, shape[0] * classes)
+            sums[name] = cells.astype(np.float64).reshape(shape)
+    return sums
 
 
 def laplace(seed: int, client: np.ndarray, server_round: int, index: np.ndarray) -> np.ndarray:

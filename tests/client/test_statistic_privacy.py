@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -36,8 +37,13 @@ def said(orders: LocalSettings = ORDERS, server_round: int = 1, **more: Any) -> 
 def test_without_noise_it_is_the_losses_by_class_of_clipped_losses() -> None:
     exact = stacked_class_losses(3, np.minimum(SCORES, 2.0), PRESENT, LABELS)
     told = said()
-    for key, values in exact.items():
-        np.testing.assert_allclose(told[key], np.nan_to_num(values), atol=1e-12, err_msg=key)
+    for column, label in itertools.product(("count", "mean"), range(3)):
+        key = class_key(column, label)
+        np.testing.assert_allclose(told[key], np.nan_to_num(exact[key]), atol=1e-12, err_msg=key)
+    # The variance and the chance loss are those of all examples: chance losses 1, .1, 2, 2.
+    assert told[class_key("variance", 0)] == pytest.approx([told["loss-variance"][0], 0.0])
+    assert told[class_key("chance", 2)] == pytest.approx([5.1 / 4, 0.0])
+    assert told[class_key("chance", 1)] == pytest.approx([0.0, 3.1 / 3])
 
 
 def test_moments_over_all_classes_are_sums_over_the_same_table() -> None:
@@ -50,28 +56,29 @@ def test_moments_over_all_classes_are_sums_over_the_same_table() -> None:
 
 
 def test_noise_has_the_scale_of_the_sensitivity_over_its_share_of_the_budget() -> None:
-    """Sums of losses: 2 C = 4, four tables, epsilon 8: scale 2. Counts: 2 * 4 / 8 = 1."""
+    """The sum of losses: C = 2, five tables, epsilon 5: scale 2. Counts: 2 * 5 / 5 = 2."""
     many = 4000
-    orders = replace(ORDERS, statistic_epsilon=8.0, class_losses=2)
-    scores = np.full((many, 1000, 2), 1.0)
+    orders = replace(ORDERS, statistic_epsilon=5.0, class_losses=2)
     told = said(
         orders,
         clients=np.arange(many),
-        scores=scores,
+        scores=np.full((many, 1000, 2), 1.0),
         present=np.ones((many, 1000), bool),
         labels=np.tile([0, 1], (many, 500)),
     )
-    # A sum over both classes: 1000 plus two draws of Laplace(2), each of variance 2 * 2^2.
     total = told["loss-mean"] * 1000
     assert total.mean() == pytest.approx(1000, abs=0.3)
-    assert total.var() == pytest.approx(2 * 2 * 2**2, rel=0.1)
-    # Brought to the public total, a count is 500 plus half the difference of two draws.
-    count = told[class_key("count", 0)]
-    assert (count + told[class_key("count", 1)]) == pytest.approx(np.full(many, 1000.0))
-    assert (count - 500).var() == pytest.approx(2 * 2 * 1**2 / 4, rel=0.1)
-    # The server is told how uncertain a class's sum is: n times the variance has 2 * 2^2 in it.
-    spread = told[class_key("variance", 0)] * count
-    assert np.median(spread) >= 2 * 2**2
+    assert total.var() == pytest.approx(2 * 2**2, rel=0.1)
+    # Losses by class add up to the same total, and counts to the public one.
+    held = [told[class_key("count", label)] for label in (0, 1)]
+    losses = [told[class_key("mean", label)] for label in (0, 1)]
+    np.testing.assert_allclose(held[0] * losses[0] + held[1] * losses[1], total)
+    assert held[0] + held[1] == pytest.approx(np.full(many, 1000.0))
+    # 500 plus half the difference of two draws.
+    assert (held[0] - 500).var() == pytest.approx(2 * 2 * 2**2 / 4, rel=0.1)
+    # All losses are alike; what the server is told of their spread is the noise's: n v >= 8.
+    spread = told[class_key("variance", 0)] * 1000
+    assert np.quantile(spread, 0.1) >= 8.0 - 1e-9
 
 
 def test_with_a_single_class_the_count_is_public_and_two_tables_share_the_budget() -> None:
@@ -131,12 +138,10 @@ def test_one_example_replaced_changes_the_sums_by_no_more_than_the_sensitivity(
         return _sums(np.clip(scores, 0, clip), np.ones(labels.shape, bool), labels, 3)
 
     one, two = sums(examples), sums(changed)
-    for name, most in {
-        "count": 2,
-        "sum": 2 * clip,
-        "square": 2 * clip**2,
-        "chance": 2 * clip,
-    }.items():
+    bounds = {"loss": clip, "square": clip**2, "chance": clip, "count": 2.0}
+    bounds["loss_by_class"] = 2 * clip
+    assert set(one) == set(bounds)
+    for name, most in bounds.items():
         assert np.abs(one[name] - two[name]).sum() <= most + 1e-9
 
 
