@@ -21,6 +21,9 @@ from fedrms.server.membership import Directory, Membership, directory_of
 from fedrms.server.orders import Orders
 from fedrms.server.replies import numbers_in
 
+WHO = "query.whoami"
+"""What a strategy asks new nodes; their answers count before what their training replies say."""
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -138,6 +141,9 @@ class ObservedGrid(Grid):
         elif self._evaluated is not None and _are(messages, "evaluate"):
             replies = list(replies)
             self._evaluated(self._observe(messages, replies))
+        elif _are(messages, WHO):
+            replies = list(replies)
+            self._members.learn_from(replies)
         return replies
 
     def _observe(self, sent: Sequence[Message], replies: Sequence[Message]) -> Observation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from logging import INFO
 
@@ -153,7 +154,11 @@ class Membership:
             Message(question, dst_node_id=node, message_type=f"{MessageType.QUERY}.whoami")
             for node in nodes
         ]
-        for reply in grid.send_and_receive(messages, timeout=self._timeout):
+        self.learn_from(grid.send_and_receive(messages, timeout=self._timeout))
+
+    def learn_from(self, answers: Iterable[Message]) -> None:
+        """Note who is behind the nodes that answer who they are."""
+        for reply in answers:
             client = None if reply.has_error() else identity_in(reply)
             if client is not None:
                 self.learn(reply.metadata.src_node_id, client)

@@ -202,3 +202,11 @@ def test_rows_of_a_stack_are_checked_as_messages_are(
     assert set(strategy.diagnostics.failures) == set(bad)
     assert all(reason in why for why in strategy.diagnostics.failures.values())
     assert len(strategy.diagnostics.clients) == GOOD + 38
+
+
+def test_tables_go_by_who_a_node_said_it_is_before_its_first_reply_claims_another(parts) -> None:
+    seen: list[Observation] = []
+    faults = {1: says(client__id="mallory"), 2: metrics(partition__id=0)}
+    grid = ObservedGrid(SpoilingGrid(*parts, faults=faults, listed=GOOD), seen.append)
+    run_strategy(made("fedrms"), grid, parts[1], SETTINGS, rounds=2)
+    assert [sorted(told.clients) for told in seen] == [list(range(GOOD))] * 2
