@@ -285,7 +285,12 @@ class RoundLog:
             columns["participated"][rows] = True
             for name, key in REPORTED.items():
                 if key in seen.metrics:
-                    columns[name][rows] = seen.metrics[key][there]
+                    told = seen.metrics[key][there]
+                    if columns[name].dtype.kind == "i":  # what is no count leaves the known one
+                        counts = np.abs(told) < 1 << 53
+                        columns[name][rows[counts]] = told[counts]
+                    else:
+                        columns[name][rows] = told
             _mark_failed(columns, seen.failures)
         if diagnostics is not None:
             there, rows = _places(who, diagnostics.clients)

@@ -189,13 +189,13 @@ def main() -> None:
     assert found == grid.bad, "those that failed are not those that sent bad replies"
     assert failed["weight"].isna().all(), "a bad reply was averaged"
     assert table[~table["failed"]]["weight"].notna().all(), "a good reply was lost"
-    assert end - middle < options.growth, f"memory grew by {end - middle:.1f} MB"
     print(
         f"{options.clients} clients, {options.rounds} rounds, {seconds:.0f} s: "
         f"{int(dropped.sum())} dropped out, {len(grid.bad)} bad replies, {grid.restarts} restarts; "
         f"resident {start:.0f} MB in round 10, {middle:.0f} half way, {end:.0f} at the end; "
         f"{len(table)} rows, none lost; accuracy {result.summary['final_accuracy']:.4f}"
     )
+    assert end - middle < options.growth, f"memory grew by {end - middle:.1f} MB"
 
 
 if __name__ == "__main__":
