@@ -20,12 +20,14 @@ fedrms-client: take part in what runs at a fedrms-server, with data that stay he
     client.tls=ca.crt client.key=hospital-a data=parquet data.path=/data/a
   fedrms-client ... noise=label noise.levels=[0.4]
                     with noise added to its labels
+  fedrms-client ... client.statistic_dp='{clip: 3, epsilon: 1}'
+                    with private losses, whatever the server orders
   fedrms-client ... client.partition=0 clients=3
                     a trial: one share of what the server simulates
 
 The model (model=...) and the classes must be the server's; how to train is said by the server.
 Of all options of fedrms (fedrms --help), those of data, noise and model count, device,
-engine.threads, and:
+engine.threads, client.statistic_dp, and:
 """
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fedrms import randomness
 from fedrms.client import ClientSide
+from fedrms.client.statistic_privacy import StatisticPrivacy
 from fedrms.data.roster import number_of
 from fedrms.errors import ConfigError
-from fedrms.experiment.build import build_side, choose_device
+from fedrms.experiment.build import build_settings, build_side, choose_device
 
 DRAWN = ("regression", "synthetic", "population")
 """Data that exist in a simulation only."""
@@ -28,7 +30,8 @@ def client_side(
         For a trial: which share of the federation that `config` describes.
     name : str, optional
         Otherwise, the client's name: its data are a federation of one, and its noise, if it
-        asks for some, is drawn at an address of its own.
+        asks for some, is drawn at an address of its own. It insists on a ``client.statistic_dp``
+        of its own, whatever the server orders.
 
     Raises
     ------
@@ -53,4 +56,7 @@ def client_side(
         )
     seed = randomness.integer(config["seed"], "site", client=number_of(str(name)))
     alone = dict(config) | {"clients": 1, "validation_clients": 0, "seed": seed % (1 << 31)}
-    return build_side(alone, device)
+    settings, privacy = build_settings(config), None
+    if settings.statistic_epsilon:
+        privacy = StatisticPrivacy(settings.statistic_clip, settings.statistic_epsilon)
+    return replace(build_side(alone, device), statistic_dp=privacy)

@@ -8,7 +8,9 @@ import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
 from fedrms.engines.flower_border import become_server, number
-from fedrms.server.cohort import Layout, read_replies
+from fedrms.server.claims import Addressees
+from fedrms.server.cohort import Layout
+from fedrms.server.replies import read_replies
 
 
 class Bomb:
@@ -45,7 +47,8 @@ def test_an_array_that_is_a_pickle_is_refused_and_never_loaded(stype, data):
     )
     reply = Message(content, reply_to=message)
     number(reply)
-    cohort = read_replies([reply], Layout.of(sent), {message.metadata.message_id: "a"})
+    addressees = Addressees({message.metadata.message_id: "a"})
+    cohort = read_replies([reply], Layout.of(sent), addressees)
     assert cohort.clients == []
     (reason,) = cohort.failures.values()
     assert "cannot be decoded" in reason

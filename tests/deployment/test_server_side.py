@@ -122,6 +122,18 @@ def test_a_noisy_client_is_scaled_down_without_anyone_knowing_its_noise(without_
     assert last.loc["west", "scale"] < 0.7 * last.loc[["north", "south"], "scale"].min()
 
 
+def test_a_site_insists_on_the_privacy_that_it_was_started_with(folder):
+    """Its noise comes from the operating system: the same round twice says two things."""
+    told = []
+    for turn in range(2):
+        words = ("noise=none", "client.statistic_dp={clip: 3.0, epsilon: 0.5}")
+        grid = Sites([site_app(folder, "north", *words), site_app(folder, "south")])
+        given = ("data=none", "data.shape=[2]", "model=softmax", "data.classes=[no,yes]")
+        frame = serve(grid, folder / f"insisting-{turn}", *given, "rounds=1").clients
+        told.append(frame.set_index("client").loc["north", "statistic"])
+    assert told[0] != told[1]
+
+
 def test_clients_score_the_model_where_the_server_has_no_data(without_data):
     last = without_data.clients.query("round == 8").set_index("client")
     row = without_data.rounds.set_index("round").loc[8]
