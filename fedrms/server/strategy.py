@@ -273,8 +273,12 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
     def _aggregate(
         self, server_round: int, replies: Iterable[Message], layout: Layout
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        addressees = None
+        if not _stacked(replies):
+            replies = list(replies)  # an engine in this process numbers messages as they are made
+            addressees = self._addressees()
         cohort = read_replies(
-            *(replies, layout, None if _stacked(replies) else self._addressees()),
+            *(replies, layout, addressees),
             server_round=server_round,
             weighted_by=self.weighted_by_key,
             examples_limit=self.examples_limit,

@@ -104,7 +104,7 @@ class AppGrid(Grid):
         **more: Any,
     ) -> None:
         side = ClientSide(task, module, clients, **more)
-        self._app = client_app(lambda: side, mods)
+        self._app = client_app(lambda: side, mods=mods)
         self._count = clients.clients
         self.set_run(become_server(1))
 
