@@ -122,4 +122,4 @@ class Excess(FedRMS):
 
     def __init__(self, *, variant: str, num_classes: int | None = None, **options: Any) -> None:
         super().__init__(num_classes=num_classes, **options)
-        self.scaler = self.SCALERS[variant]()
+        self._noise.scaler = self.SCALERS[variant]()
