@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fedrms.client.draw_keys import draws, test_keys
 from fedrms.client.local_update import Tree, as_function
 from fedrms.data import AnyFederation
 from fedrms.data.validation import Validation
@@ -59,6 +60,9 @@ def _scores(
             "x": torch.from_numpy(federation.test_x[rows]).to(device),
             "y": torch.from_numpy(federation.test_y[rows]).to(device),
         }
+        if draws(task):
+            stop = start + len(batch["y"])
+            batch["key"] = torch.from_numpy(test_keys(start, stop)).to(device)
         yield task.metrics(apply, params, batch)
 
 

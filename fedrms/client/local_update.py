@@ -21,8 +21,9 @@ from fedrms.tasks import Apply, Batch, KnowsChance, Params, Task
 Tree = dict[str, Tensor]
 State = dict[str, Tree]
 """``params``, and where the settings ask for them ``velocity`` (momentum), ``anchor`` (the
-received parameters, for the proximal term) and ``squares`` (the running mean of squared
-gradients); ``lr`` holds the scalar step size."""
+received parameters, for the proximal term), ``squares`` (the running mean of squared
+gradients) and ``gradients`` (for an optimizer other than SGD); ``lr`` holds the scalar step
+size."""
 
 SQUARES = "gradient-squares/"
 """What the names of the squared gradients begin with, behind the parameters in a client's row."""
@@ -91,6 +92,9 @@ def as_function(module: nn.Module, precision: str = "float32") -> ModuleFunction
 class LocalUpdate:
     """Local SGD on a task, as pure functions of one client's state.
 
+    With another optimizer, the pure step ends at the gradient, and a
+    :class:`fedrms.client.local_optimizer.LocalOptimizer` goes on from there.
+
     Parameters
     ----------
     task : Task
@@ -114,10 +118,12 @@ class LocalUpdate:
             state["anchor"] = params
         if self.settings.gradient_decay:
             state["squares"] = {name: torch.zeros_like(p) for name, p in params.items()}
+        if self.settings.optimizer:
+            state["gradients"] = {name: torch.zeros_like(p) for name, p in params.items()}
         return state
 
     def step(self, state: State, batch: Batch) -> tuple[State, Tensor]:
-        """Take one mini-batch step.
+        """Take one mini-batch step, or leave its gradient for the optimizer that is to take it.
 
         Parameters
         ----------
@@ -163,6 +169,9 @@ class LocalUpdate:
                 name: mean + rate * works.to(mean.dtype) * (gradients[name].square() - mean)
                 for name, mean in state["squares"].items()
             }
+        if settings.optimizer:
+            after["gradients"] = gradients
+            return after, losses
         if settings.momentum:
             velocity = state["velocity"]
             gradients = {

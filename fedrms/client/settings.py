@@ -28,6 +28,7 @@ ELSEWHERE = {
     "gradient_decay": "strategy.gradient_decay",
     "statistic_clip": "client.statistic_dp.clip",
     "statistic_epsilon": "client.statistic_dp.epsilon",
+    "optimizer": "optimizer",
 }
 """Config keys of the settings that are not under ``client``."""
 
@@ -76,6 +77,9 @@ class LocalSettings:
     statistic_clip, statistic_epsilon : float
         Largest loss that counts, and the privacy budget of a round for what is said of losses
         (see :mod:`fedrms.client.statistic_privacy`); 0 for no privacy.
+    optimizer : str
+        What steps in place of SGD, see :func:`fedrms.client.local_optimizer.optimizer_order`;
+        empty means SGD.
     """
 
     seed: int = 0
@@ -96,6 +100,7 @@ class LocalSettings:
     gradient_decay: float = 0.0
     statistic_clip: float = 0.0
     statistic_epsilon: float = 0.0
+    optimizer: str = ""
 
     def __post_init__(self) -> None:
         """Refuse orders that no client can follow.
@@ -139,6 +144,12 @@ class LocalSettings:
                 _config_key("statistic"),
                 f"no client reports {self.statistic!r}",
                 f"choose one of {', '.join(STATISTICS)}",
+            )
+        if self.optimizer and self.momentum:
+            raise ConfigError(
+                _config_key("momentum"),
+                f"is {self.momentum}, and belongs to optimizer=sgd",
+                "set it to 0, and give the optimizer its own (optimizer=momentum)",
             )
         if self.class_losses and self.statistic != "incoming":
             raise ConfigError(

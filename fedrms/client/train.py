@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedrms.client.local_update import LocalUpdate, Tree
+from fedrms.client.draw_keys import at_step, draws, row_keys
+from fedrms.client.local_optimizer import LocalOptimizer
+from fedrms.client.local_update import LocalUpdate, State, Tree
 from fedrms.client.reply import needs_received_losses, reply_metrics
-from fedrms.client.schedule import schedule
+from fedrms.client.schedule import Schedule, schedule
 from fedrms.client.statistic_privacy import released
 from fedrms.data import Examples
 from fedrms.errors import RunError
@@ -65,21 +67,23 @@ def train_client(
         "x": torch.as_tensor(examples.x, device=device),
         "y": torch.as_tensor(examples.y, device=device),
     }
-    rows = torch.as_tensor(plan.rows[:, 0], device=device)
-    present = torch.as_tensor(plan.present[:, 0], device=device).to(torch.float32)
+    if draws(update.task):
+        keys = row_keys(settings.seed, who, np.array([0, len(examples.y)]))
+        data["key"] = torch.from_numpy(keys).to(device)
 
     scores = np.zeros((1, int(sizes[0]), update.scores))
     other_present = np.zeros((1, int(sizes[0])), bool)
     if needs_received_losses(settings, plan)[0]:
-        scores[0] = update.score(received, data).detach().cpu().numpy()
+        fixed = at_step(data, server_round, 0)
+        scores[0] = update.score(received, fixed).detach().cpu().numpy()
         other_present[:] = True
 
-    lr = torch.tensor(settings.lr * lr_scale, dtype=some.dtype, device=device)
-    state = update.begin(received, lr)
+    state: State = {}
     step_losses: list[Tensor] = []
-    for step in range(int(plan.steps[0])):
-        batch = {name: column[rows[step]] for name, column in data.items()}
-        state, losses = update.step(state, batch | {"present": present[step]})
+    for after, losses in local_steps(
+        update, received, data, plan, server_round=server_round, lr_scale=lr_scale
+    ):
+        state = after
         step_losses.append(losses)
     trained = update.finish(state)
     params = {name: trained[name] for name in received}
@@ -87,7 +91,8 @@ def train_client(
     squares = {name: v / gathered for name, v in trained.items() if name not in received}
 
     if settings.statistic == "holdout" and plan.held_out.any():
-        scores[0] = update.score(params, data).detach().cpu().numpy()
+        fixed = at_step(data, server_round, 0)
+        scores[0] = update.score(params, fixed).detach().cpu().numpy()
         other_present[:] = plan.held_out
     squared = sum((params[n].double() - received[n].double()).square().sum() for n in params)
     all_losses = torch.stack(step_losses).cpu().numpy()
@@ -109,6 +114,53 @@ def train_client(
     if problem:
         raise RunError(f"client {client}, round {server_round}: {problem}")
     return params | squares, released(settings, row)
+
+
+def local_steps(
+    update: LocalUpdate,
+    received: Tree,
+    data: Tree,
+    plan: Schedule,
+    *,
+    server_round: int,
+    lr_scale: float = 1.0,
+) -> Iterator[tuple[State, Tensor]]:
+    """Take one client's steps of a round, one at a time.
+
+    Parameters
+    ----------
+    update, received, server_round, lr_scale
+        As in :func:`train_client`.
+    data : dict of Tensor
+        Columns of the client's examples.
+    plan : Schedule
+        Of this client alone.
+
+    Yields
+    ------
+    state : State
+        After the step; its tensors may be written over by the next.
+    losses : Tensor
+        ``[batch]`` before the step.
+    """
+    settings = update.settings
+    some = next(iter(received.values()))
+    rows = torch.as_tensor(plan.rows[:, 0], device=some.device)
+    present = torch.as_tensor(plan.present[:, 0], device=some.device).to(torch.float32)
+    lr = torch.tensor(settings.lr * lr_scale, dtype=some.dtype, device=some.device)
+    state = update.begin(received, lr)
+    optimizer = share = None
+    if settings.optimizer:
+        state["params"] = {name: value.clone() for name, value in received.items()}
+        optimizer = LocalOptimizer(settings, state["params"])
+        share = None if lr_scale == 1.0 else torch.tensor(lr_scale, dtype=some.dtype)
+    for step in range(int(plan.steps[0])):
+        batch = {name: column[rows[step]] for name, column in data.items()}
+        batch = at_step(batch, server_round, step + 1) | {"present": present[step]}
+        state, losses = update.step(state, batch)
+        if optimizer is not None:
+            optimizer.step(state["gradients"], share)
+        yield state, losses
 
 
 def divergence(metrics: Mapping[str, float | int], losses: np.ndarray) -> str | None:

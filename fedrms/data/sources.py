@@ -113,6 +113,38 @@ def regression(
     )
 
 
+def nothing(
+    seed: int,
+    clients: int,
+    *,
+    examples_per_client: int = 64,
+    features: int = 2,
+    test_examples: int = 1,
+) -> Dataset:
+    """Return draws of zero, for objectives that need no data.
+
+    What ``noise=feature`` adds to them is all that a client knows: a client's level is the
+    standard deviation of its draws, and the test set stays at zero.
+
+    Parameters
+    ----------
+    seed, clients : int
+        The seed, which changes nothing, and the number of clients.
+    examples_per_client, test_examples : int
+        Draws of each client, and of the test set.
+    features : int
+        Dimensions of a draw.
+    """
+    d = whole("data.features", features)
+    n = clients * whole("data.examples_per_client", examples_per_client)
+    test = whole("data.test_examples", test_examples)
+
+    def zeros(count: int) -> Examples:
+        return Examples(np.zeros((count, d), np.float32), np.zeros(count, np.float32))
+
+    return Dataset(zeros(n), zeros(test), task="regression", num_classes=None, shape=(d,))
+
+
 SOURCES: dict[str, Callable[..., Dataset]] = {
     "digits": digits,
     "mnist": mnist,
@@ -120,6 +152,7 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
     "parquet": parquet,
     "regression": regression,
     "synthetic": synthetic,
+    "nothing": nothing,
 }
 
 

@@ -12,6 +12,7 @@ from flwr.app import ArrayRecord
 from torch import Tensor, nn
 
 from fedrms.client.app import split, tensors
+from fedrms.client.draw_keys import draws, row_keys
 from fedrms.client.evaluate import evaluate_client
 from fedrms.client.local_update import LocalUpdate, Tree, as_function
 from fedrms.client.schedule import drops_out
@@ -150,7 +151,7 @@ class CohortTrainer:
     ) -> StackedReplies:
         received = tensors(record, self._device)
         trainable, rest = split(self._module, received)
-        rows, places = self._rows(server_round, clients)
+        rows, places = self._rows(update.settings.seed, server_round, clients)
         with one_thread_an_operation():
             trained = train_cohort(
                 update,
@@ -180,22 +181,29 @@ class CohortTrainer:
         told = released(update.settings, metrics)
         return StackedReplies(clients[finite].tolist(), keep(stack), told, failures)
 
-    def _rows(self, server_round: int, clients: np.ndarray) -> tuple[ClientRows, np.ndarray]:
+    def _rows(
+        self, seed: int, server_round: int, clients: np.ndarray
+    ) -> tuple[ClientRows, np.ndarray]:
         """Return examples on the device, and the place of each client among them."""
         if isinstance(self._federation, Population):
             made = self._federation.rows_of(clients, server_round)
-            own = ClientRows(self._columns(made.x, made.y), made.offsets)
-            return own, np.arange(len(clients))
-        stage = self._federation.stage(server_round)
+            own = self._columns(made.x, made.y, seed, clients, made.offsets)
+            return ClientRows(own, made.offsets), np.arange(len(clients))
+        stage, offsets = self._federation.stage(server_round), self._federation.offsets
         if stage.start_round not in self._laid_out:
             self._laid_out.clear()  # noise that drifts lays out new ones
-            self._laid_out[stage.start_round] = ClientRows(
-                self._columns(stage.x, stage.y), self._federation.offsets
-            )
+            everyone = np.arange(self._federation.clients)
+            laid_out = self._columns(stage.x, stage.y, seed, everyone, offsets)
+            self._laid_out[stage.start_round] = ClientRows(laid_out, offsets)
         return self._laid_out[stage.start_round], clients
 
-    def _columns(self, x: np.ndarray, y: np.ndarray) -> dict[str, Tensor]:
-        return {name: torch.from_numpy(a).to(self._device) for name, a in (("x", x), ("y", y))}
+    def _columns(
+        self, x: np.ndarray, y: np.ndarray, seed: int, clients: np.ndarray, offsets: np.ndarray
+    ) -> dict[str, Tensor]:
+        columns = {"x": x, "y": y}
+        if draws(self._task):
+            columns["key"] = row_keys(seed, clients, offsets)
+        return {name: torch.from_numpy(a).to(self._device) for name, a in columns.items()}
 
     def evaluate(
         self, record: ArrayRecord, client: int

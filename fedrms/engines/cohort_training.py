@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedrms.client.draw_keys import at_step
 from fedrms.client.local_update import LocalUpdate, Tree
 from fedrms.client.reply import needs_received_losses, reply_metrics
 from fedrms.client.schedule import Schedule, schedule
@@ -100,7 +101,8 @@ def train_cohort(
     sizes = np.diff(data.offsets)[places]
     plan = schedule(settings, server_round, clients, sizes)
     starts = data.offsets[:-1][places]
-    work = Work(update, received, data.columns, starts, plan, settings.lr * lr_scale)
+    lr = settings.lr * lr_scale
+    work = Work(update, received, data.columns, starts, plan, lr, server_round)
     stack, losses = executor.train(work)
 
     flat = torch.cat([value.reshape(-1) for value in received.values()])
@@ -108,7 +110,7 @@ def train_cohort(
     if settings.gradient_decay:
         gathered = torch.from_numpy(update.gathered(plan.steps)).to(stack)
         stack[:, len(flat) :].div_(gathered[:, None])
-    other, other_present = _other_losses(update, received, models, data, places, plan)
+    other, other_present = _other_losses(update, received, models, data, places, plan, server_round)
     step_losses, update_norm, scored = to_host(losses, _norms(models, flat), other)
     scores, labels = None, None
     if other_present is not None:
@@ -148,6 +150,7 @@ def _other_losses(
     data: ClientRows,
     places: np.ndarray,
     plan: Schedule,
+    server_round: int,
 ) -> tuple[Tensor, np.ndarray | None]:
     """Score the rows that the statistic asks for outside of training (see ``reply_metrics``).
 
@@ -176,6 +179,7 @@ def _other_losses(
         for start in range(part.start, part.stop, SCORED_AT_ONCE):
             some = slice(start, min(start + SCORED_AT_ONCE, part.stop))
             batch = {name: column[picked[some]] for name, column in data.columns.items()}
+            batch = at_step(batch, server_round, 0)
             with torch.no_grad(), FasterLinear():
                 scores[some] = update.score(params, batch).to(wide)
 

@@ -47,7 +47,9 @@ def dense_network(update: LocalUpdate, shape: Sequence[int]) -> DenseNetwork | N
         return None
     if settings.momentum or settings.weight_decay or settings.clip_norm or settings.proximal_mu:
         return None
-    if settings.gradient_decay:  # the gradient is never formed: the product adds it to the weights
+    if (
+        settings.optimizer or settings.gradient_decay
+    ):  # the gradient is never formed: the product adds it to the weights
         return None
     if not isinstance(update.apply, ModuleFunction) or update.apply.precision != "float32":
         return None

@@ -31,8 +31,8 @@ Step = Callable[[State, Tree], Tensor]
 
 log = logging.getLogger("fedrms")
 
-UPDATED = ("params", "velocity", "squares")
-"""Parts of a client's state that a step changes."""
+UPDATED = ("params", "velocity", "squares", "gradients")
+"""Parts of a client's state that a step changes, the parameters first."""
 
 ATEN = torch.ops.aten
 VIEWS = {
@@ -121,11 +121,12 @@ class _Leaves:
 
 def untraced_step(update: LocalUpdate, *, stacked: bool) -> Step:
     """Return the pure step as it is, writing its result into the state it was given."""
+    changed = UPDATED[1:] if update.settings.optimizer else UPDATED
     one_step = vmap(update.step, randomness="different") if stacked else update.step
 
     def run(state: State, batch: Tree) -> Tensor:
         after, losses = one_step(state, batch)
-        for part in UPDATED:
+        for part in changed:
             for name, value in after.get(part, {}).items():
                 state[part][name].copy_(value)
         return losses
@@ -152,10 +153,12 @@ def trace_step(
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
+    # Where an optimizer takes the step, the graph leaves the parameters as they are.
+    changed = UPDATED[1:] if update.settings.optimizer else UPDATED
     leaves = _Leaves(
         inputs=tuple((part, name) for part, tree in state.items() for name in tree),
         columns=tuple(batch),
-        updated=tuple((part, name) for part in UPDATED if part in state for name in state[part]),
+        updated=tuple((part, name) for part in changed if part in state for name in state[part]),
     )
     one_step = vmap(update.step, randomness="different") if stacked else update.step
 

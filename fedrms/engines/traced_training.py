@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fedrms.client.draw_keys import at_step
+from fedrms.client.local_optimizer import LocalOptimizer
 from fedrms.client.local_update import State, Tree
 from fedrms.engines.traced_step import StepCache
 from fedrms.engines.work import Batches, Work, own_parameters, repeated_parameters
@@ -27,20 +29,27 @@ def train_stacked(steps: StepCache, work: Work, batches: Batches) -> tuple[Tree,
     params = repeated_parameters(work.received, clients)
     everyone = state = _begin(work, params, batches.lr)
     losses = batches.present.new_zeros(batches.rows.shape)
+    optimizer = _optimizer(work, params)
+    share = batches.lr / work.update.settings.lr
+    unlike = bool((share != 1).any())
     width = clients
     for t, active in enumerate(batches.active):
-        if active < SHRINK * width:
+        if active < SHRINK * width and optimizer is None:  # which knows the whole stack
             width = active
             state = {part: {n: v[:width] for n, v in tree.items()} for part, tree in state.items()}
         if active < width:
             state["lr"]["lr"][active:] = 0.0  # they have finished, and stay as they are
+            share[active:], unlike = 0.0, True
         index = batches.rows[t, :width]
         batch = {
             name: column.index_select(0, index.reshape(-1)).view(*index.shape, *column.shape[1:])
             for name, column in work.columns.items()
         }
+        batch = at_step(batch, work.server_round, t + 1)
         batch["present"] = batches.present[t, :width]
         losses[t, :width] = steps.step(work.update, state, batch)(state, batch)
+        if optimizer is not None:
+            optimizer.step(state["gradients"], share if unlike else None)
     return work.update.finish(everyone), losses
 
 
@@ -68,13 +77,19 @@ def train_alone(steps: StepCache, work: Work, row: Tensor, batches: Batches) -> 
     state = _begin(work, own_parameters(work.received, halves[0]), batches.lr[0])
     if "squares" in state:
         state["squares"] = own_parameters(work.received, halves[1].zero_())
+    optimizer = _optimizer(work, state["params"])
+    part = batches.lr[0] / work.update.settings.lr
+    share = None if part == 1 else part
     losses = batches.present.new_zeros(batches.rows.shape)[:, 0]
     for t, (index, present) in enumerate(
         zip(batches.rows[:, 0], batches.present[:, 0], strict=True)
     ):
         batch = {name: column.index_select(0, index) for name, column in work.columns.items()}
+        batch = at_step(batch, work.server_round, t + 1)
         batch["present"] = present
         losses[t] = steps.step(work.update, state, batch)(state, batch)
+        if optimizer is not None:
+            optimizer.step(state["gradients"], share)
     return losses
 
 
@@ -83,3 +98,9 @@ def _begin(work: Work, params: dict[str, Tensor], lr: Tensor) -> State:
     if "anchor" in state:  # the parameters will be written over; what was received stays
         state["anchor"] = {n: work.received[n].expand_as(value) for n, value in params.items()}
     return state
+
+
+def _optimizer(work: Work, params: dict[str, Tensor]) -> LocalOptimizer | None:
+    """Return what steps the parameters where they lie; None where the traced step does."""
+    settings = work.update.settings
+    return LocalOptimizer(settings, params) if settings.optimizer else None

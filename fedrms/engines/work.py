@@ -31,6 +31,8 @@ class Work:
         The batches.
     lr : np.ndarray
         ``[cohort]`` local learning rates.
+    server_round : int
+        The round, from 1: part of the address of what losses draw.
     """
 
     update: LocalUpdate
@@ -39,6 +41,7 @@ class Work:
     starts: np.ndarray
     plan: Schedule
     lr: np.ndarray
+    server_round: int = 1
 
     def take(self, part: np.ndarray) -> Work:
         """Return the work of some of the clients, by their positions in the cohort."""

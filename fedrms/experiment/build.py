@@ -20,6 +20,8 @@ from torch import nn
 
 from fedrms import data, randomness
 from fedrms.client import ClientSide, LocalSettings, as_function
+from fedrms.client.draw_keys import draws, test_keys
+from fedrms.client.local_optimizer import optimizer_order, try_optimizer
 from fedrms.data import AnyFederation
 from fedrms.data.adversaries import Adversaries
 from fedrms.data.validation import hold_out
@@ -28,11 +30,14 @@ from fedrms.server import ServerOptimizer
 from fedrms.tasks import Classification, Regression, Task
 
 SEE_HELP = "fedrms --help lists every option"
-ORDERED_BY_STRATEGIES = {"class_losses", "gradient_decay"}
-"""Settings that a strategy sends because it needs what clients then report."""
+ORDERED_ELSEWHERE = {"class_losses", "gradient_decay", "optimizer"}
+"""Settings that a strategy sends, because it needs what clients then report, or another group."""
 UNDER_STATISTIC_DP = {"clip": "statistic_clip", "epsilon": "statistic_epsilon"}
 """Settings that are nested in the configuration."""
-SIDE_KEYS = ("seed", "clients", "validation_clients", "data", "partition", "noise", "model")
+SIDE_KEYS = (
+    *("seed", "clients", "validation_clients"),
+    *("task", "data", "partition", "noise", "model"),
+)
 
 
 def build_side(config: Mapping[str, Any], device: str) -> ClientSide:
@@ -67,15 +72,23 @@ def side_from_json(text: str, device: str) -> ClientSide:
                 "set 0, or choose other data",
             )
         federation, validation = hold_out(federation, aside)
-    task = build_task(config["model"], federation)
+    task = build_task(config.get("task"), config["model"], federation)
     generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
     module = task.init(generator)
     try_model(task, module, federation)
     return ClientSide(task, module.to(device), federation, device, validation)
 
 
-def build_task(model: Mapping[str, Any], federation: AnyFederation) -> Task:
-    """Return the task that fits the data, with the configured model."""
+def build_task(
+    task: Mapping[str, Any] | None, model: Mapping[str, Any], federation: AnyFederation
+) -> Task:
+    """Return the configured task, by default the one that fits the data, with its model.
+
+    Raises
+    ------
+    ConfigError
+        If the task cannot be made.
+    """
     outputs = federation.num_classes or 1
     options = {key: value for key, value in model.items() if key != "name"}
 
@@ -93,9 +106,23 @@ def build_task(model: Mapping[str, Any], federation: AnyFederation) -> Task:
         assert isinstance(module, nn.Module)
         return module
 
-    if federation.task == "classification":
-        return Classification(build_model)
-    return Regression(build_model)
+    own = {key: value for key, value in (task or {}).items() if key != "name"}
+    if not own:
+        supervised = Classification if federation.task == "classification" else Regression
+        return supervised(build_model)
+    try:
+        made: Task = instantiate(own, build_model=build_model)
+    except (HydraException, TypeError, ValueError) as error:
+        raise ConfigError(
+            "task", str(error.__cause__ or error), "mend its options, or leave task=supervised"
+        ) from error
+    if not isinstance(made, Task):
+        raise ConfigError(
+            "task",
+            f"{own.get('_target_')} is not a task",
+            "see fedrms.tasks.Task for the members that one has",
+        )
+    return made
 
 
 def build_settings(config: Mapping[str, Any]) -> LocalSettings:
@@ -112,14 +139,26 @@ def build_settings(config: Mapping[str, Any]) -> LocalSettings:
         )
     client |= {UNDER_STATISTIC_DP[key]: value for key, value in privacy.items()}
     systems = {k: v for k, v in config["heterogeneity"].items() if k != "name"}
-    known = {field.name for field in fields(LocalSettings)} - ORDERED_BY_STRATEGIES
+    known = {field.name for field in fields(LocalSettings)} - ORDERED_ELSEWHERE
     known -= set() if privacy else set(UNDER_STATISTIC_DP.values())
     for group, options in (("client", client), ("heterogeneity", systems)):
         for key in options.keys() - known:
             raise ConfigError(f"{group}.{key}", "nothing reads this key", SEE_HELP)
     statistic = config["strategy"].get("statistic")  # the strategy says its own where it is null
     statistic = statistic or ("incoming" if privacy else "prequential")
-    return LocalSettings(seed=config["seed"], statistic=statistic, **client, **systems)
+    optimizer = dict(config.get("optimizer") or {})
+    if optimizer.get("lr") is not None:
+        client["lr"] = optimizer["lr"]
+    order = optimizer_order(optimizer) if "_target_" in optimizer else ""
+    known = {"name", "lr"} if not order else set(optimizer)
+    for key in optimizer.keys() - known:
+        raise ConfigError(f"optimizer.{key}", "nothing reads this key", SEE_HELP)
+    settings = LocalSettings(
+        seed=config["seed"], statistic=statistic, optimizer=order, **client, **systems
+    )
+    if order:
+        try_optimizer(settings)
+    return settings
 
 
 def build_strategy(
@@ -259,6 +298,8 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
     if not len(y):
         x, y = np.zeros((2, *federation.shape), np.float32), np.zeros(2, y.dtype)
     batch = {"x": torch.from_numpy(x), "y": torch.from_numpy(y)}
+    if draws(task):
+        batch["key"] = torch.from_numpy(test_keys(0, len(batch["y"])))
     params = {name: p.detach() for name, p in module.named_parameters()}
     if not params:
         raise ConfigError("model", "has no trainable parameter", "choose another model")

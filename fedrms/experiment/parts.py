@@ -123,8 +123,8 @@ COUNTERFACTUALS = ("none", "clean")
 
 KNOWN_KEYS = {
     *("seed", "rounds", "clients", "device", "evaluate_every", *SIDE_KEYS, "experiment"),
-    *("client", "strategy", "server_optimizer", "heterogeneity", "adversary", "fairness", "engine"),
-    *("counterfactual", "tracker", "checkpoint", "resume"),
+    *("client", "optimizer", "strategy", "server_optimizer", "heterogeneity", "adversary"),
+    *("fairness", "engine", "counterfactual", "tracker", "checkpoint", "resume"),
 }
 
 

@@ -20,6 +20,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 
 from fedrms.client import LocalSettings, LocalUpdate, as_function
+from fedrms.client.draw_keys import draws, test_keys
 from fedrms.client.schedule import full_steps, training_examples
 from fedrms.data import AnyFederation
 from fedrms.engines.choice import Decision
@@ -278,6 +279,8 @@ def _seconds_a_step(parts: Parts) -> tuple[float, float]:
         "y": torch.from_numpy(side.federation.test_y[rows]).to(side.device),
         "present": torch.ones(len(rows), device=side.device),
     }
+    if draws(side.task):
+        batch["key"] = torch.from_numpy(test_keys(0, len(rows))).to(side.device)
     update = LocalUpdate(side.task, as_function(side.module), settings)
     params = {name: p.detach().clone() for name, p in side.module.named_parameters()}
     state = update.begin(params, torch.tensor(settings.lr, device=side.device))

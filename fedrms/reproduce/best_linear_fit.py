@@ -20,7 +20,6 @@ from fedrms import data
 from fedrms.data import Federation
 from fedrms.errors import ConfigError
 from fedrms.experiment import compose_config
-from fedrms.experiment.build import SIDE_KEYS
 from fedrms.experiment.config import plain
 from fedrms.reproduce.plan import Plan
 
@@ -60,8 +59,12 @@ def weighted_fit_error(federation: Federation, *, equally: bool = False) -> floa
     return float(np.mean(error**2))
 
 
+DATA_KEYS = ("seed", "clients", "data", "partition", "noise")
+"""Config keys that a federation is built from."""
+
+
 def _federation(config: Mapping[str, Any]) -> Federation:
-    built = data.build(**{key: config[key] for key in SIDE_KEYS if key != "model"})
+    built = data.build(**{key: config[key] for key in DATA_KEYS})
     if not isinstance(built, Federation) or built.task != "regression":
         raise ConfigError("reference", "gauss_markov needs a regression", "leave it out")
     return built

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-READERS: Final = ("cli/", "reproduce/", "results/")
+READERS: Final = ("cli/", "lab/", "reproduce/", "results/")
 """Source that reads finished runs: changing it makes none out of date, ..."""
 
 WRITERS: Final = tuple(

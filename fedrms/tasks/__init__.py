@@ -1,7 +1,18 @@
 """What is learned: a model, a per-example loss and its metrics. One file a task."""
 
 from fedrms.tasks.classification import Classification
+from fedrms.tasks.objective import Objective
 from fedrms.tasks.regression import Regression
-from fedrms.tasks.task import Apply, Batch, KnowsChance, Params, Task
+from fedrms.tasks.task import Apply, Batch, KnowsChance, Params, Samples, Task
 
-__all__ = ["Apply", "Batch", "Classification", "KnowsChance", "Params", "Regression", "Task"]
+__all__ = [
+    "Apply",
+    "Batch",
+    "Classification",
+    "KnowsChance",
+    "Objective",
+    "Params",
+    "Regression",
+    "Samples",
+    "Task",
+]

@@ -1,9 +1,10 @@
 """The contract between a learning problem and the rest of fedrms.
 
 A task is a model plus a per-example loss. Everything that a client, an engine or a
-report knows about learning goes through the four members below, so a new problem is
-one more file in this folder and every strategy, engine and noise model works on it
-unchanged.
+report knows about learning goes through the members below, so a new problem is one more
+file in this folder and every strategy, engine and noise model works on it unchanged.
+Two-player games steer their gradients (:mod:`fedrms.tasks.steering`), losses that sample say
+so (:class:`Samples`), and objectives without data are models (:mod:`fedrms.tasks.objective`).
 """
 
 from __future__ import annotations
@@ -55,6 +56,16 @@ class Task(Protocol):
     def metrics(self, apply: Apply, params: Params, batch: Batch) -> dict[str, Tensor]:
         """Return per-example metrics, each ``[examples]``: ``"loss"`` and :attr:`metric`."""
         ...
+
+
+class Samples(Protocol):
+    """A task whose losses draw at random: trajectories, latent vectors, the start of an attack.
+
+    Its batches carry a further column ``key``, int64 ``[examples]``, that is new at every step;
+    :mod:`fedrms.tasks.draws` makes numbers of it.
+    """
+
+    samples: bool
 
 
 @runtime_checkable

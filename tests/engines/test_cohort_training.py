@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fedrms.client import LocalSettings
+from fedrms.client.local_optimizer import optimizer_order
 from fedrms.client.train import train_client
 from fedrms.engines import VectorGrid
 from fedrms.engines.choice import EXECUTORS
@@ -16,6 +17,14 @@ SIZES = [9, 18, 1, 4, 14]
 """Ragged: one example, less than a batch, and partial last batches among them."""
 
 EVERYONE = range(len(SIZES))
+
+RMSPROP = optimizer_order({"_target_": "torch.optim.RMSprop", "alpha": 0.9})
+ADAM = optimizer_order(
+    {
+        "_target_": "torch.optim.Adam",
+        "scheduler": {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.9},
+    }
+)
 
 PLAIN = {"lr": 0.1, "epochs": 2, "batch_size": 4}
 OPTIONS = {
@@ -31,6 +40,8 @@ OPTIONS = {
     "whole data as one batch": {"batch_size": 64},
     "single examples": {"batch_size": 1, "epochs": 1},
     "squared gradients": {"gradient_decay": 0.9, "clip_norm": 0.3, "straggler_fraction": 0.5},
+    "rmsprop": {"optimizer": RMSPROP, "proximal_mu": 0.5, "clip_norm": 0.3},
+    "adam, scheduled": {"optimizer": ADAM, "straggler_fraction": 0.5, "gradient_decay": 0.9},
     "losses by class": {"statistic": "incoming", "class_losses": 3},
     "all at once": {
         "momentum": 0.5,
@@ -81,7 +92,10 @@ def test_a_ragged_cohort_in_batches_equals_its_clients(option):
 
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("executor", ["stacked", "loop"])
-@pytest.mark.parametrize("option", ["plain", "proximal term", "squared gradients", "all at once"])
+@pytest.mark.parametrize(
+    "option",
+    [*("plain", "proximal term", "squared gradients", "all at once"), "rmsprop", "adam, scheduled"],
+)
 def test_a_traced_step_equals_the_step(option, executor):
     settings = LocalSettings(**PLAIN | OPTIONS[option] | {"straggler_fraction": 0.0})
     check(settings, [10, 10, 10], executor=executor)
