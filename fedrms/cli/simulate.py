@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         The command line after the program's name; ``sys.argv`` by default.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # The group is in the defaults, so Hydra would refuse to add it: it means the same here.
+    words = [w.removeprefix("+") if w.startswith("+experiment=") else w for w in words]
     if "--help" in words or "-h" in words:
         print(options_page(conf_folder()))
         return

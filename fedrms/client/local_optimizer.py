@@ -51,6 +51,16 @@ class LocalOptimizer:
         """The learning rate of the next step."""
         return float(self._optimizer.param_groups[0]["lr"])
 
+    @property
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """What the optimizer remembers, ``[clients, ...]`` by its own and the parameter's names."""
+        told: dict[str, dict[str, Tensor]] = {}
+        for name, parameter in self._params.items():
+            for key, value in self._optimizer.state[parameter].items():
+                if isinstance(value, Tensor):
+                    told.setdefault(key, {})[name] = value
+        return told
+
     @torch.no_grad()
     def step(self, gradients: Tree, share: Tensor | None = None) -> None:
         """Take one step, and one of the scheduler.

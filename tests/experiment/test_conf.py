@@ -33,6 +33,12 @@ BESIDE = {
     ("partition", "natural"): ["data=regression", "partition=natural"],
     ("model", "linear"): ["data=regression", "model=linear"],
     ("noise", "target"): ["data=regression", "noise=target"],
+    ("task", "objective"): ["data=nothing", "task=objective"],
+    **{
+        ("model", file.stem): ["data=nothing", f"model={file.stem}"]
+        for file in (conf_folder() / "model").glob("*.yaml")
+        if "tasks.landscapes." in file.read_text()
+    },
 }
 """Choices that need another beside them."""
 

@@ -1,0 +1,76 @@
+"""``fedrms-lab``: run experiments of the lab, and write figure, verdict and table of each."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedrms.errors import ConfigError, FedRMSError
+
+BAD_INPUT, FAILED = 2, 1
+"""Exit codes, as those of ``fedrms``."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the ``fedrms-lab`` command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line after the program's name; ``sys.argv`` by default.
+    """
+    options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    try:
+        _run(options)
+    except FedRMSError as error:
+        print(f"fedrms-lab: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)
+    except KeyboardInterrupt:
+        print("fedrms-lab: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fedrms-lab",
+        description="Try claims about RMSProp and FedRMS, and say which hold.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments (default: all)")
+    parser.add_argument("--quick", action="store_true", help="a look in 20 seconds, other seeds")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the files (default: outputs/lab/<date>/<time>)"
+    )
+    parser.add_argument(
+        "--publish", type=Path, metavar="DOCS", help="write into DOCS/lab.md and DOCS/lab/"
+    )
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    from fedrms.lab.catalog import available, load
+    from fedrms.lab.report import find, publish, write
+
+    if options.publish and options.quick:
+        raise ConfigError("--publish", "takes the full size", "leave out --quick")
+    chosen = [(name, load(name)) for name in options.names or available()]
+    folder = options.out or Path("outputs/lab") / time.strftime("%Y-%m-%d/%H-%M-%S")
+    for name, experiment in chosen:
+        finding = find(name, experiment, quick=options.quick)
+        for key, verdict in finding.verdicts.items():
+            print(f"{name}, {key}: {verdict.outcome} ({verdict.claim.text})", flush=True)
+        if options.publish:
+            publish(finding, options.publish)
+        else:
+            write(finding, folder)
+        print(f"{name}: {finding.seconds:.0f} s", flush=True)
+    print(f"files: {options.publish or folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Write an experiment's files: figure, verdict and tidy table, and its section of docs/lab.md."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from fedrms.errors import ConfigError
+from fedrms.lab.catalog import LabExperiment
+from fedrms.lab.verdict import Verdict
+
+STYLE: Final[dict[str, Any]] = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One experiment, done.
+
+    Attributes
+    ----------
+    name : str
+        Of the experiment.
+    experiment : module
+        What was run.
+    quick : bool
+        Which size.
+    table : DataFrame
+        What was measured, tidy.
+    verdicts : dict
+        By the claim's name.
+    seconds : float
+        How long it took.
+    """
+
+    name: str
+    experiment: LabExperiment
+    quick: bool
+    table: pd.DataFrame
+    verdicts: Mapping[str, Verdict]
+    seconds: float
+
+    @property
+    def command(self) -> str:
+        """What a person types to do it again."""
+        return f"fedrms-lab {self.name}" + (" --quick" if self.quick else "")
+
+
+def find(name: str, experiment: LabExperiment, *, quick: bool) -> Finding:
+    """Run an experiment and judge it."""
+    started = time.perf_counter()
+    table = experiment.measure(experiment.QUICK if quick else experiment.FULL)
+    verdicts = experiment.judge(table)
+    return Finding(name, experiment, quick, table, verdicts, time.perf_counter() - started)
+
+
+def write(finding: Finding, folder: Path) -> None:
+    """Write ``NAME.png``, ``NAME.json`` and ``NAME.csv`` into a folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    finding.table.to_csv(folder / f"{finding.name}.csv", index=False, float_format="%.6g")
+    told = {
+        "experiment": finding.name,
+        "command": finding.command,
+        "claims": {key: asdict(verdict) for key, verdict in finding.verdicts.items()},
+    }
+    (folder / f"{finding.name}.json").write_text(json.dumps(told, indent=2) + "\n")
+    draw(finding, folder / f"{finding.name}.png")
+
+
+def draw(finding: Finding, path: Path) -> None:
+    """Draw the figure to a PNG file.
+
+    Raises
+    ------
+    ConfigError
+        If matplotlib is missing.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("fedrms-lab", str(error), "pip install 'fedrms[report]'") from error
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type,unused-ignore]
+        figure = Figure(figsize=(8.0, 3.2), layout="constrained")
+        finding.experiment.draw(finding.table, figure)
+        figure.savefig(path, dpi=150, metadata={"Software": None})
+
+
+def section(finding: Finding) -> str:
+    """Return the experiment's section of the page, without its heading."""
+    lines = [finding.experiment.FIGURE, ""]
+    lines += [f"![{finding.experiment.TITLE}](lab/{finding.name}.png)", ""]
+    for key, verdict in finding.verdicts.items():
+        lines += [f"### {key}: {verdict.outcome}", "", verdict.claim.text, ""]
+        lines += [f"*Criterion.* {verdict.claim.criterion}", ""]
+        lines += [f"*Measured.* {_measured(verdict)} {verdict.remark}".rstrip(), ""]
+    lines += [
+        f"`{finding.command}` writes this, the [table](lab/{finding.name}.csv) and the "
+        f"[verdict](lab/{finding.name}.json). One run of it in the simulator: "
+        f"`fedrms experiment=lab/{finding.name}`.",
+    ]
+    return "\n".join(lines)
+
+
+def publish(finding: Finding, docs: Path) -> None:
+    """Write an experiment's files under ``docs/lab`` and its section into ``docs/lab.md``.
+
+    The section lies between two comments that the page has already, and what is outside of
+    them stays as it is.
+
+    Raises
+    ------
+    ConfigError
+        If the page has no place for it.
+    """
+    write(finding, docs / "lab")
+    page = docs / "lab.md"
+    begin, end = f"<!-- {finding.name} -->", f"<!-- /{finding.name} -->"
+    place = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    text = page.read_text()
+    if not place.search(text):
+        raise ConfigError("fedrms-lab", f"{page} has no {begin}", f"add it, and {end} below")
+    body = f"{begin}\n## {finding.name}: {finding.experiment.TITLE}\n\n{section(finding)}\n{end}"
+    page.write_text(place.sub(lambda _: body, text))
+
+
+def _measured(verdict: Verdict) -> str:
+    return "; ".join(f"{key}: {value:.3g}" for key, value in verdict.numbers.items()) + "."

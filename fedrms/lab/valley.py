@@ -1,0 +1,348 @@
+"""The anisotropic valley: what RMSProp's diagonal makes of a condition number.
+
+Curvatures are 1 and ``1 / kappa``. Three things are measured: the iterations that each optimizer
+needs at its best step size, the condition number of the preconditioned curvature
+``diag(v)^-1/4 H diag(v)^-1/4``, once the running mean v of squared gradients has settled, and
+what clients of unequal noise make of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from fedrms.lab.descent import descend, noiseless, noisy, optimizer
+from fedrms.lab.federated import sweep
+from fedrms.lab.verdict import Claim, Verdict
+from fedrms.randomness import generator
+from fedrms.results.plots.palette import colors_of
+from fedrms.tasks import Objective
+from fedrms.tasks.landscapes import Valley
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLE = "an anisotropic quadratic"
+FIGURE = (
+    "Left: iterations to a distance of 1e-6 from the minimum at the best of a grid of step sizes, "
+    "median over starts, in the axes' own directions (solid) and turned by 45 degrees (dashed); "
+    "lines end where the budget does. Middle: condition number after RMSProp's scaling, by how "
+    "gradient noise goes with curvature; the dotted line is the square root. Right: 20 clients of "
+    "unequal noise, the final value under FedRMS over that under FedAvg, by optimizer and kappa."
+)
+CLAIMS = {
+    "one step size": Claim(
+        "With one step size for all directions, gradient descent needs iterations in proportion "
+        "to the condition number kappa.",
+        "Holds if the slope of log iterations over log kappa is in [0.9, 1.1].",
+    ),
+    "root of kappa": Claim(
+        "RMSProp's scaling turns kappa into about its square root once its running mean has seen "
+        "the curvature.",
+        "Holds if the slope of log effective condition number over log kappa is in [0.4, 0.6] in "
+        "every setting of noise and rotation, in part if it is in at least one.",
+    ),
+    "fewer iterations": Claim(
+        "At its best step size RMSProp's iterations grow no faster than the square root of kappa.",
+        "Holds if their slope is at most 0.6 in the axes' own directions and turned by 45 degrees, "
+        "in part if it is in one of them.",
+    ),
+    "noisy clients": Claim(
+        "With many clients of unequal noise, FedRMS ends lower in the valley than FedAvg, "
+        "whatever steps the clients' models.",
+        "Holds if the median over seeds of the ratio of final values is below 1 for every local "
+        "optimizer and kappa, in part if it is for at least half of them.",
+    ),
+}
+
+GRIDS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "gd": ({},),
+    "momentum": tuple({"momentum": beta} for beta in (0.5, 0.9, 0.99, 0.997)),
+    "adagrad": ({},),
+    "rmsprop": ({"alpha": 0.9}, {"alpha": 0.99}),
+    "adam": ({"betas": [0.9, 0.99]},),
+}
+"""What is tried of each optimizer beside step sizes."""
+LOCAL = ("gd", "rmsprop")
+CLOSE = 1e-6
+STARTS = 5
+"""Standard normal starting points."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is tried.
+
+    Attributes
+    ----------
+    conditions : tuple of float
+        Condition numbers.
+    steps : int
+        Budget of a descent.
+    rates : int
+        Step sizes on each grid.
+    settle : int
+        Steps that the running mean settles for.
+    seeds : tuple of int
+        Of noise, and of the simulations.
+    federated : tuple of float
+        Condition numbers that are simulated with noisy clients.
+    """
+
+    conditions: tuple[float, ...]
+    steps: int
+    rates: int
+    settle: int
+    seeds: tuple[int, ...]
+    federated: tuple[float, ...]
+
+
+QUICK = Plan((10.0, 100.0), 1000, 11, 500, (0,), (100.0,))
+FULL = Plan((10.0, 1e2, 1e3, 1e4, 1e5, 1e6), 20_000, 25, 3000, (100, 101, 102), (10.0, 1e3))
+
+
+def measure(plan: Plan) -> pd.DataFrame:
+    """Return rows of part, setting, optimizer, condition, seed, value and budget."""
+    iterations = [
+        {
+            "part": "iterations",
+            "setting": setting,
+            "optimizer": name,
+            "condition": condition,
+            "value": _iterations(name, condition, rotation, plan),
+            "budget": plan.steps,
+        }
+        for condition in plan.conditions
+        for setting, rotation in (("aligned", 0.0), ("rotated", 45.0))
+        for name in GRIDS
+    ]
+    left = [
+        {
+            "part": "condition",
+            "setting": setting,
+            "optimizer": "rmsprop",
+            "condition": condition,
+            "seed": seed,
+            "value": _effective_condition(setting, condition, plan.settle, seed),
+        }
+        for condition in plan.conditions
+        for setting in SETTINGS
+        for seed in plan.seeds
+    ]
+    return pd.concat([pd.DataFrame(iterations), pd.DataFrame(left), _federated(plan)])
+
+
+def _iterations(name: str, condition: float, rotation: float, plan: Plan) -> float:
+    """Return the iterations at the best place of the grid, the median over starts.
+
+    Infinite if no place of it gets there in time.
+    """
+    task, module = _valley(condition, rotation)
+    sgd = name in ("gd", "momentum")
+    lrs = np.geomspace(0.02, 2.0, plan.rates) if sgd else np.geomspace(1e-4, 1.0, plan.rates)
+    if name == "gd":
+        lrs = np.append(lrs, 2 / (1 + 1 / condition))  # the best there is, in theory
+    # A start on a diagonal, or an axis, would be luck: one step of sign descent could end it.
+    starts = generator(plan.seeds[0], "lab-valley").standard_normal((STARTS, 2))
+    best = np.inf
+    for changes in GRIDS[name]:
+        path = descend(
+            task,
+            module,
+            optimizer(name, **changes),
+            np.repeat(lrs, STARTS).tolist(),
+            noiseless(len(lrs) * STARTS, 2),
+            plan.steps,
+            starts=np.tile(starts, (len(lrs), 1)),
+            until=lambda w: np.abs(w).max(1) <= CLOSE,
+        )
+        taken = path.first(np.abs(path.params).max(2) <= CLOSE).reshape(-1, STARTS)
+        best = min(best, np.median(taken, axis=1).min())
+    return float(best)
+
+
+SETTINGS: Mapping[str, tuple[float, float]] = {
+    "noise as curvature": (0.5, 0.0),
+    "noise as its square": (0.0, 0.0),
+    "noise everywhere alike": (1.0, 0.0),
+    "noise as its square, rotated": (0.0, 45.0),
+}
+"""Power p of draws ``N(0, h^-2p)``, for gradients of variance ``h^(2 - 2p)``; and rotation."""
+
+
+def _effective_condition(setting: str, condition: float, steps: int, seed: int) -> float:
+    """Return the condition number that is left at the minimum, where gradients are noise."""
+    power, rotation = SETTINGS[setting]
+    task, module = _valley(condition, rotation, start=0.0)
+    deviation = [1.0, float(condition**power)]
+    # Steps so small that the model stays: only the running mean moves.
+    path = descend(
+        *(task, module, optimizer("rmsprop"), [1e-12], noisy(1, deviation, seed=seed), steps),
+    )
+    root = np.sqrt(path.state["square_avg"][0] / (1 - 0.99**steps))
+    half = 1 / np.sqrt(root)
+    return float(np.linalg.cond(half[:, None] * _curvature(condition, rotation) * half))
+
+
+def _curvature(condition: float, rotation: float) -> np.ndarray:
+    cos, sin = np.cos(np.radians(rotation)), np.sin(np.radians(rotation))
+    turn = np.array([[cos, -sin], [sin, cos]])
+    return np.asarray(turn.T @ np.diag([1.0, 1.0 / condition]) @ turn)
+
+
+def _valley(condition: float, rotation: float, start: float = 1.0) -> tuple[Objective, Valley]:
+    def build() -> Valley:
+        return Valley((2,), condition=condition, rotation=rotation, start=[start, start])
+
+    return Objective(build), build()
+
+
+def _federated(plan: Plan) -> pd.DataFrame:
+    """Return final values of 20 clients with draws of unequal deviation."""
+    base = [
+        *("experiment=lab/valley", "clients=20", "rounds=20", "client.steps=20"),
+        *("client.batch_size=4", "noise=feature", "noise.low=0.01", "noise.high=1.0"),
+        *("noise.spacing=log", "fairness=none", "model.start=1.0"),
+    ]
+    settings = [
+        {
+            "optimizer": name,
+            "optimizer.lr": {"gd": 0.5, "rmsprop": 0.02}[name],
+            "strategy": strategy,
+            "model.condition": condition,
+            "seed": seed,
+        }
+        for name in LOCAL
+        for condition in plan.federated
+        for seed in plan.seeds
+        for strategy in ("fedavg", "fedrms")
+    ]
+    found = sweep(base, settings, ["final_value"])
+    return pd.DataFrame(
+        {
+            "part": "federated",
+            "setting": found["strategy"],
+            "optimizer": found["optimizer"],
+            "condition": found["model.condition"],
+            "seed": found["seed"],
+            "value": found["final_value"].astype(float),
+        }
+    )
+
+
+def _slope(rows: pd.DataFrame, at_least: bool = False) -> float:
+    """Return the slope of log value over log condition, where values are finite.
+
+    With `at_least`, what did not get there counts as having taken its budget.
+    """
+    if at_least:
+        rows = rows.assign(value=rows["value"].clip(upper=rows["budget"]))
+    rows = rows[np.isfinite(rows["value"])]
+    if rows["condition"].nunique() < 2:
+        return float("nan")
+    return float(np.polyfit(np.log(rows["condition"]), np.log(rows["value"]), 1)[0])
+
+
+def _ratios(table: pd.DataFrame) -> pd.DataFrame:
+    """Return FedRMS's final value over FedAvg's: place, in words, and ratio, a row a seed."""
+    wide = table[table["part"] == "federated"].pivot_table(
+        index=["optimizer", "condition", "seed"], columns="setting", values="value"
+    )
+    ratios = (wide["fedrms"] / wide["fedavg"]).reset_index(name="ratio")
+    place = ratios["optimizer"] + " at " + ratios["condition"].map("{:g}".format)
+    return ratios.assign(place=place)[["place", "ratio"]]
+
+
+def judge(table: pd.DataFrame) -> dict[str, Verdict]:
+    """Return the verdicts."""
+    iterations = table[table["part"] == "iterations"]
+    slopes = {
+        (setting, name): _slope(own[own["optimizer"] == name])
+        for setting, own in iterations.groupby("setting")
+        for name in GRIDS
+    }
+    gd = slopes["aligned", "gd"]
+    rms = {
+        str(setting): _slope(own[own["optimizer"] == "rmsprop"], at_least=True)
+        for setting, own in iterations.groupby("setting")
+    }
+    kappa = {
+        str(setting): _slope(rows)
+        for setting, rows in table[table["part"] == "condition"].groupby("setting")
+    }
+    about_root = [0.4 <= slope <= 0.6 for slope in kappa.values()]
+    slow = [slope <= 0.6 for slope in rms.values()]
+    ratios = _ratios(table).groupby("place", sort=False)["ratio"].median()
+    return {
+        "one step size": CLAIMS["one step size"].judge(0.9 <= gd <= 1.1, numbers={"slope": gd}),
+        "root of kappa": CLAIMS["root of kappa"].judge(
+            all(about_root),
+            any(about_root),
+            numbers={f"slope, {name}": slope for name, slope in kappa.items()},
+            remark="The square root is what comes of gradient noise whose variance goes with "
+            "curvature, as it does in least squares with noisy targets. Noise that does not know "
+            "the curvature leaves kappa as it is, and so does a valley that is not along the axes.",
+        ),
+        "fewer iterations": CLAIMS["fewer iterations"].judge(
+            all(slow),
+            any(slow),
+            numbers={
+                **{f"slope of RMSProp, {name}": slope for name, slope in rms.items()},
+                "slope of momentum, aligned": slopes["aligned", "momentum"],
+                "slope of Adam, aligned": slopes["aligned", "adam"],
+            },
+            remark="A descent that ran out of its budget counts as having taken it.",
+        ),
+        "noisy clients": CLAIMS["noisy clients"].judge(
+            bool((ratios < 1).all()),
+            bool((ratios < 1).mean() >= 0.5),
+            numbers={str(place): ratio for place, ratio in ratios.items()},
+        ),
+    }
+
+
+def draw(table: pd.DataFrame, figure: Figure) -> None:
+    """Draw iterations, effective condition numbers, and noisy clients."""
+    left, middle, right = figure.subplots(1, 3)
+    colors = colors_of(list(GRIDS))
+    iterations = table[table["part"] == "iterations"]
+    for name, aligned in itertools.product(GRIDS, (True, False)):
+        rows = iterations[iterations["optimizer"] == name]
+        rows = rows[rows["setting"] == ("aligned" if aligned else "rotated")]
+        left.loglog(
+            rows["condition"],
+            rows["value"].where(np.isfinite(rows["value"])),
+            color=colors[name],
+            linestyle="-" if aligned else "--",
+            marker="o",
+            markersize=3,
+            label=name if aligned else None,
+        )
+    left.set(xlabel="condition number", ylabel="iterations to 1e-6", title="Best step size")
+    left.legend()
+    shades = colors_of(list(SETTINGS))
+    for setting, rows in table[table["part"] == "condition"].groupby("setting", sort=False):
+        mean = rows.groupby("condition")["value"].mean()
+        middle.loglog(
+            mean.index, mean, color=shades[str(setting)], marker="o", markersize=3, label=setting
+        )
+    kappa = np.sort(iterations["condition"].unique())
+    middle.loglog(kappa, np.sqrt(kappa), color="0.6", linestyle=":")
+    middle.set(xlabel="condition number", ylabel="after RMSProp's scaling", title="What is left")
+    middle.legend()
+    ratios = _ratios(table)
+    right.plot(
+        ratios["place"].str.replace(" at ", "\n"),
+        ratios["ratio"],
+        "o",
+        color=colors["rmsprop"],
+        markersize=4,
+    )
+    right.axhline(1.0, color="0.6", linestyle=":")
+    right.set_yscale("log")
+    right.set(title="FedRMS over FedAvg", ylabel="ratio of final values")

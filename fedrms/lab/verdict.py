@@ -1,0 +1,73 @@
+"""What is claimed, by what it is judged, and what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Outcome = Literal["holds", "holds in part", "does not hold"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, with the criterion that is written before anything is measured.
+
+    Attributes
+    ----------
+    text : str
+        What is claimed, in a sentence.
+    criterion : str
+        When it holds, and when in part; it does not hold otherwise.
+    """
+
+    text: str
+    criterion: str
+
+    def judge(
+        self,
+        holds: bool,
+        in_part: bool = False,
+        *,
+        numbers: Mapping[str, float],
+        remark: str = "",
+    ) -> Verdict:
+        """Return the verdict.
+
+        Parameters
+        ----------
+        holds, in_part : bool
+            Whether the criterion is met, or else the one for a part.
+        numbers : mapping
+            What was measured, by name.
+        remark : str
+            What a reader should know beside it, in a sentence or two.
+        """
+        outcome: Outcome = "does not hold"
+        if holds:
+            outcome = "holds"
+        elif in_part:
+            outcome = "holds in part"
+        return Verdict(self, outcome, {k: float(v) for k, v in numbers.items()}, remark)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came out of a claim.
+
+    Attributes
+    ----------
+    claim : Claim
+        What was claimed.
+    outcome : str
+        ``holds``, ``holds in part`` or ``does not hold``.
+    numbers : dict
+        What was measured, by name.
+    remark : str
+        What a reader should know beside it.
+    """
+
+    claim: Claim
+    outcome: Outcome
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    remark: str = ""
