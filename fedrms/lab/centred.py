@@ -32,8 +32,8 @@ TITLE = "the second moment or the variance"
 FIGURE = (
     "Left: mean step in learning rates by the mean of gradients of deviation 1; lines are the "
     "theory. Middle: the first steps on a constant gradient of 1. Right: noise that the server "
-    "sees of clients against their true rate of flipped labels, by variance and by second moment of "
-    "their losses, relative to the largest."
+    "sees of clients against their true rate of flipped labels, by variance and by second moment "
+    "of their losses, relative to the largest."
 )
 CLAIMS = {
     "what is divided by": Claim(

@@ -8,7 +8,7 @@ with weight ``1 - beta`` and fades by beta a step, so the step stays below half 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +32,8 @@ TITLE = "one outlier gradient, and one wild client"
 FIGURE = (
     "Left: steps over their usual size after an outlier of 100 deviations, at beta = 0.99 or a "
     "window of 100. Middle: mean step, over the mean gradient's size, on gradients whose mean "
-    "comes of rare large ones: below zero goes the wrong way. Right: the weight of a clean client, over "
-    "its weight before, after one round of wild losses."
+    "comes of rare large ones: below zero goes the wrong way. Right: the weight of a clean "
+    "client, over its weight before, after one round of wild losses."
 )
 CLAIMS = {
     "stall": Claim(
@@ -110,9 +110,8 @@ FULL = Plan((0.9, 0.99, 0.999), (10.0, 100.0, 1000.0), 140, (100, 101, 102, 103,
 def measure(plan: Plan) -> pd.DataFrame:
     """Return rows of part, name, beta, size, seed, x and value."""
     rows: list[dict[str, Any]] = []
-    for beta, size in itertools.product(plan.betas, plan.sizes):
-        for name in ("rmsprop", *CURES):
-            steps = _after_outlier(name, beta, size)
+    for beta, name in itertools.product(plan.betas, ("rmsprop", *CURES)):
+        for size, steps in zip(plan.sizes, _after_outlier(name, beta, plan.sizes), strict=True):
             case = {"name": name, "beta": beta, "size": size}
             usual = steps[-1]
             rows.append({"part": "stall", **case, "value": int((steps[1:] < 0.5 * usual).sum())})
@@ -157,13 +156,12 @@ def _steps(name: str, gradients: np.ndarray, beta: float = 0.99) -> np.ndarray:
     return np.asarray(-np.diff(path.params[:, :, 0], axis=0) / LR)
 
 
-def _after_outlier(name: str, beta: float, size: float) -> np.ndarray:
-    """Return steps in learning rates, from the outlier on, where all other gradients are 1."""
+def _after_outlier(name: str, beta: float, sizes: Sequence[float]) -> np.ndarray:
+    """Return ``[sizes, steps]`` in learning rates from the outlier on; other gradients are 1."""
     before, after = round(10 / (1 - beta)), round(20 / (1 - beta))
-    gradients = np.ones((before + after, 1))
-    gradients[before] = size
-    steps = _steps(name, gradients, beta)[:, 0]
-    return steps[before:]
+    gradients = np.ones((before + after, len(sizes)))
+    gradients[before] = sizes
+    return _steps(name, gradients, beta)[before:].T
 
 
 def _skewed(name: str, seed: int, steps: int = 4000, runs: int = 4) -> float:

@@ -21,7 +21,7 @@ def test_the_verdicts_hold_on_the_quick_size(quick):
 
 def test_an_outliers_own_step_and_the_one_after_are_those_of_the_formula():
     beta, size = 0.9, 100.0
-    steps = spike._after_outlier("rmsprop", beta, size)
+    (steps,) = spike._after_outlier("rmsprop", beta, [size])
     squared = beta + (1 - beta) * size**2
     assert steps[0] == pytest.approx(size / math.sqrt(squared), rel=1e-3)
     assert steps[1] == pytest.approx(1 / math.sqrt(beta * squared + 1 - beta), rel=1e-3)
