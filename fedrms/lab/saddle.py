@@ -224,5 +224,8 @@ def draw(table: pd.DataFrame, figure: Figure) -> None:
             label=f"{name}, {strategy}",
         )
     right.set_xscale("log")
+    shown = [f"{flatness:g}" for flatness in rounds["flatness"].unique()]
+    right.set_xticks(rounds["flatness"].unique(), shown)
+    right.minorticks_off()
     right.set(xlabel="flatness", ylabel="rounds", title="20 noisy clients")
     right.legend()

@@ -80,6 +80,12 @@ def test_cfg_job_shows_the_composed_configuration(tmp_path):
     assert "rounds: 7" in done.stdout
 
 
+def test_an_experiment_may_be_added_or_chosen(tmp_path):
+    done = command("+experiment=lab/valley", "--cfg", "job", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "_target_: fedrms.tasks.landscapes.Valley" in done.stdout
+
+
 def test_help_shows_every_option_with_its_comment():
     page = options_page(conf_folder())
     for group in GROUPS:
