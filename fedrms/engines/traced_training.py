@@ -31,15 +31,15 @@ def train_stacked(steps: StepCache, work: Work, batches: Batches) -> tuple[Tree,
     losses = batches.present.new_zeros(batches.rows.shape)
     optimizer = _optimizer(work, params)
     share = batches.lr / work.update.settings.lr
-    unlike = bool((share != 1).any())
+    unlike = optimizer is not None and bool((share != 1).any())
     width = clients
     for t, active in enumerate(batches.active):
         if active < SHRINK * width and optimizer is None:  # which knows the whole stack
             width = active
             state = {part: {n: v[:width] for n, v in tree.items()} for part, tree in state.items()}
         if active < width:
-            state["lr"]["lr"][active:] = 0.0  # they have finished, and stay as they are
-            share[active:], unlike = 0.0, True
+            state["lr"]["lr"][active:] = share[active:] = 0.0  # they have finished, and stay put
+            unlike = True
         index = batches.rows[t, :width]
         batch = {
             name: column.index_select(0, index.reshape(-1)).view(*index.shape, *column.shape[1:])
@@ -78,8 +78,9 @@ def train_alone(steps: StepCache, work: Work, row: Tensor, batches: Batches) -> 
     if "squares" in state:
         state["squares"] = own_parameters(work.received, halves[1].zero_())
     optimizer = _optimizer(work, state["params"])
-    part = batches.lr[0] / work.update.settings.lr
-    share = None if part == 1 else part
+    share = None
+    if optimizer is not None and batches.lr[0] != work.update.settings.lr:
+        share = batches.lr[0] / work.update.settings.lr
     losses = batches.present.new_zeros(batches.rows.shape)[:, 0]
     for t, (index, present) in enumerate(
         zip(batches.rows[:, 0], batches.present[:, 0], strict=True)
