@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -105,18 +106,27 @@ def draw(finding: Finding, path: Path) -> None:
 
 def section(finding: Finding) -> str:
     """Return the experiment's section of the page, without its heading."""
-    lines = [finding.experiment.FIGURE, ""]
-    lines += [f"![{finding.experiment.TITLE}](lab/{finding.name}.png)", ""]
+    name, title = finding.name, finding.experiment.TITLE
+    paragraphs = [_wrapped(finding.experiment.FIGURE), f"![{title}](lab/{name}.png)"]
     for key, verdict in finding.verdicts.items():
-        lines += [f"### {key}: {verdict.outcome}", "", verdict.claim.text, ""]
-        lines += [f"*Criterion.* {verdict.claim.criterion}", ""]
-        lines += [f"*Measured.* {_measured(verdict)} {verdict.remark}".rstrip(), ""]
-    lines += [
-        f"`{finding.command}` writes this, the [table](lab/{finding.name}.csv) and the "
-        f"[verdict](lab/{finding.name}.json). One run of it in the simulator: "
-        f"`fedrms experiment=lab/{finding.name}`.",
-    ]
-    return "\n".join(lines)
+        paragraphs += [
+            f"### {key}: {verdict.outcome}",
+            _wrapped(verdict.claim.text),
+            _wrapped(f"*Criterion.* {verdict.claim.criterion}"),
+            _wrapped(f"*Measured.* {_measured(verdict)} {verdict.remark}"),
+        ]
+    paragraphs.append(
+        _wrapped(
+            f"`{finding.command}` writes this, the [table](lab/{name}.csv) and the "
+            f"[verdict](lab/{name}.json). One run of it in the simulator: "
+            f"`fedrms experiment=lab/{name}`."
+        )
+    )
+    return "\n\n".join(paragraphs)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def publish(finding: Finding, docs: Path) -> None:
