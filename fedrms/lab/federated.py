@@ -21,14 +21,17 @@ def simulate(overrides: Sequence[str]) -> Result:
     overrides : sequence of str
         As on the command line; ``fairness=none`` and ``evaluate_every`` make it quicker.
     """
-    log = logging.getLogger("fedrms")
-    before = log.level
-    log.setLevel(logging.WARNING)
+    # A sweep tries what may diverge, and its table says what did.
+    quiet = {"fedrms": logging.WARNING, "flwr": logging.CRITICAL}
+    before = {name: logging.getLogger(name).level for name in quiet}
+    for name, level in quiet.items():
+        logging.getLogger(name).setLevel(level)
     try:
         with tempfile.TemporaryDirectory(prefix="fedrms-lab-") as folder:
             return run(["device=cpu", *overrides], folder=Path(folder), brief=True)
     finally:
-        log.setLevel(before)
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def sweep(

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 
@@ -55,6 +56,56 @@ class Linear(MLP):
 
     def __init__(self, shape: Sequence[int], outputs: int) -> None:
         super().__init__(shape, outputs, hidden=())
+
+
+class Recurrent(nn.Module):
+    """A recurrent network of ReLUs that reads an example piece by piece, each piece in one step.
+
+    The recurrent weights begin as a multiple of the identity (Le, Jaitly and Hinton 2015,
+    arXiv:1504.00941). Gradients grow or vanish with their power (Bengio, Simard and Frasconi
+    1994), so a recurrent network is where clipping was found to be needed (Pascanu, Mikolov and
+    Bengio 2013, arXiv:1211.5063).
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of one example; it is flattened and cut into `steps` pieces.
+    outputs : int
+        Number of outputs, read from the last state.
+    steps : int
+        Pieces; must divide an example's numbers.
+    hidden : int
+        Width of the state.
+    gain : float
+        The multiple of the identity.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        outputs: int,
+        steps: int = 16,
+        hidden: int = 24,
+        gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        size = math.prod(shape)
+        if steps < 1 or size % steps:
+            raise ValueError(f"steps is {steps}, and does not divide the example's {size} numbers")
+        self._dimensions, self._pieces = len(shape), (steps, size // steps)
+        self.inward = nn.Linear(size // steps, hidden)
+        self.recurrent = nn.Parameter(gain * torch.eye(hidden))
+        self.head = nn.Linear(hidden, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[examples, *shape]`` to ``[examples, outputs]``."""
+        pieces = x.flatten(-self._dimensions).unflatten(-1, self._pieces)
+        driven = self.inward(pieces)
+        state = driven[..., 0, :].relu()
+        for step in range(1, self._pieces[0]):
+            state = (driven[..., step, :] + state @ self.recurrent.T).relu()
+        y: Tensor = self.head(state)
+        return y
 
 
 class CNN(nn.Module):

@@ -11,7 +11,7 @@ from fedrms.client import ClientSide
 from fedrms.data import build
 from fedrms.errors import ConfigError
 from fedrms.experiment import build as assembly
-from fedrms.tasks.models import CNN, MLP, Linear
+from fedrms.tasks.models import CNN, MLP, Linear, Recurrent
 
 
 def normal(*shape: int) -> torch.Tensor:
@@ -142,3 +142,21 @@ def test_a_model_with_batch_statistics_is_refused_before_training(build_side_for
     assert caught.value.key == "model"
     assert "'body.0' (BatchNorm2d)" in caught.value.problem
     assert "GroupNorm" in caught.value.remedy
+
+
+def test_a_recurrent_network_reads_the_pieces_in_order():
+    module = Recurrent((1, 2, 2), 1, steps=2, hidden=2, gain=0.5)
+    with torch.no_grad():
+        module.inward.weight.copy_(torch.eye(2))
+        module.inward.bias.zero_()
+        module.head.weight.copy_(torch.tensor([[1.0, 10.0]]))
+        module.head.bias.zero_()
+    # The state is (1, 2), then half of it and (3, -5), cut at 0: (3.5, 0).
+    seen = module(torch.tensor([[[[1.0, 2.0], [3.0, -5.0]]]]))
+    assert seen.tolist() == [[3.5]]
+    assert module(torch.zeros(4, 3, 1, 2, 2)).shape == (4, 3, 1)
+
+
+def test_a_recurrent_network_refuses_pieces_that_do_not_come_out_even():
+    with pytest.raises(ValueError, match="does not divide the example's 64 numbers"):
+        Recurrent((1, 8, 8), 10, steps=7)

@@ -1,0 +1,108 @@
+"""One client with all data of an experiment, for many descents at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedrms.client import as_function
+from fedrms.engines.work import own_parameters
+from fedrms.experiment import compose_config
+from fedrms.experiment.build import build_side
+from fedrms.experiment.config import plain
+from fedrms.lab.descent import Batches
+from fedrms.randomness import integer
+from fedrms.tasks import Apply, Task
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The article's own setting: one client, clean data.
+
+    Attributes
+    ----------
+    task, module : Task, nn.Module
+        What is learned, and a model of its kind.
+    train, test : dict of Tensor
+        Columns ``x`` and ``y``.
+    """
+
+    task: Task
+    module: nn.Module
+    train: Mapping[str, Tensor]
+    test: Mapping[str, Tensor]
+
+    @property
+    def apply(self) -> Apply:
+        """The model as a function of its parameters."""
+        return as_function(self.module)
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """Parameters by name, for their order and shapes."""
+        return {name: p.detach() for name, p in self.module.named_parameters()}
+
+    def tree(self, row: NDArray[np.float64]) -> dict[str, Tensor]:
+        """Return one run's parameters by name, from its row ``[parameters]``."""
+        some = next(iter(self.parameters.values()))
+        return own_parameters(self.parameters, torch.from_numpy(row).to(some))
+
+    def starts(self, seeds: Sequence[int]) -> NDArray[np.float64]:
+        """Return a freshly initialised model for each seed, ``[seeds, parameters]``."""
+        rows = []
+        for seed in seeds:
+            draw = torch.Generator().manual_seed(integer(seed, "model"))
+            made = self.task.init(draw).parameters()
+            rows.append(torch.cat([p.detach().flatten() for p in made]))
+        return torch.stack(rows).double().numpy()
+
+    def batches(self, seeds: Sequence[int], batch_size: int, repeat: int = 1) -> Batches:
+        """Return random mini-batches, with replacement: the same for every repetition of a seed.
+
+        Parameters
+        ----------
+        seeds : sequence of int
+            Of the stack's runs.
+        batch_size : int
+            Examples a step.
+        repeat : int
+            How often the seeds are in the stack, one after the other (step sizes).
+        """
+        draws = [torch.Generator().manual_seed(integer(s, "lab-batches")) for s in seeds]
+        count = len(self.train["y"])
+
+        def batches(t: int) -> Mapping[str, Tensor]:
+            rows = torch.stack([torch.randint(count, (batch_size,), generator=d) for d in draws])
+            rows = rows.repeat(repeat, 1)
+            return {name: column[rows] for name, column in self.train.items()}
+
+        return batches
+
+
+def alone(experiment: str, *changes: str) -> Alone:
+    """Return one client with clean data of ``experiment=lab/...``.
+
+    Parameters
+    ----------
+    experiment : str
+        Its name.
+    changes : str
+        Overrides, as on the command line.
+    """
+    words = [f"experiment=lab/{experiment}", "clients=1", "partition=iid", "noise=none", *changes]
+    side = build_side(plain(compose_config(words)), "cpu")
+    own = side.federation.client(0)
+    return Alone(
+        side.task,
+        side.module,
+        {"x": torch.from_numpy(own.x), "y": torch.from_numpy(own.y)},
+        {
+            "x": torch.from_numpy(side.federation.test_x),
+            "y": torch.from_numpy(side.federation.test_y),
+        },
+    )
