@@ -204,7 +204,7 @@ def good_range(rows: pd.DataFrame) -> Range:
     places = np.append(finite, 2 * finite[-1] - finite[-2])
     widths = [_width(row, row <= bound, places) for row in grid]
     return Range(
-        float(median.index[lr]),
+        float(median.index.to_numpy()[lr]),
         *(best, widths[lr], float(grid[lr, -1]), bound),
         float((grid <= bound).mean()),
         tuple(sorted(widths, reverse=True)),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from safetensors.torch import load_file
+from torch import Tensor
 
 from fedrms.experiment import Result, run
 
@@ -21,17 +24,36 @@ def simulate(overrides: Sequence[str]) -> Result:
     overrides : sequence of str
         As on the command line; ``fairness=none`` and ``evaluate_every`` make it quicker.
     """
-    # A sweep tries what may diverge, and its table says what did.
+    with _quietly() as folder:
+        return run(["device=cpu", *overrides], folder=folder, brief=True)
+
+
+@contextmanager
+def _quietly() -> Iterator[Path]:
+    """Give a folder for a while, in which nobody is told of what diverges: tables say it."""
     quiet = {"fedrms": logging.WARNING, "flwr": logging.CRITICAL}
     before = {name: logging.getLogger(name).level for name in quiet}
     for name, level in quiet.items():
         logging.getLogger(name).setLevel(level)
     try:
         with tempfile.TemporaryDirectory(prefix="fedrms-lab-") as folder:
-            return run(["device=cpu", *overrides], folder=Path(folder), brief=True)
+            yield Path(folder)
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
+
+
+def final_model(overrides: Sequence[str]) -> tuple[Result, dict[str, Tensor]]:
+    """Run one simulation and return the global model that it ends with, by parameter's name.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        See :func:`simulate`.
+    """
+    with _quietly() as folder:
+        result = run(["device=cpu", *overrides], folder=folder, brief=True)
+        return result, load_file(folder / "model.safetensors")
 
 
 def sweep(
