@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data.dataset import Dataset, Examples, held_out
-from fedrms.data.options import choose, defaults_of, one_of, optional_whole, read, whole
+from fedrms.data.options import choose, defaults_of, one_of, optional_whole, positive, read, whole
 from fedrms.data.parquet import cifar10, mnist, parquet
 from fedrms.data.synthetic_fedprox import synthetic
 from fedrms.errors import ConfigError
@@ -145,6 +145,53 @@ def nothing(
     return Dataset(zeros(n), zeros(test), task="regression", num_classes=None, shape=(d,))
 
 
+def ring(
+    seed: int,
+    clients: int,
+    *,
+    examples_per_client: int = 100,
+    modes: int = 8,
+    radius: float = 2.0,
+    deviation: float = 0.1,
+    test_examples: int = 1000,
+) -> Dataset:
+    """Draw points of Gaussians on a ring, the usual test of generative models (arXiv:1611.02163).
+
+    The label is the Gaussian that a point belongs to. Each client's points are drawn at its own
+    address.
+
+    Parameters
+    ----------
+    seed, clients : int
+        The run's seed, and the number of clients to draw points for.
+    examples_per_client, test_examples : int
+        Points of each client, and of the test set.
+    modes : int
+        Gaussians.
+    radius, deviation : float
+        Of the ring, and of each Gaussian in both directions.
+    """
+    n, count = whole("data.examples_per_client", examples_per_client), whole("data.modes", modes)
+    wide, narrow = positive("data.radius", radius), positive("data.deviation", deviation)
+
+    def points(purpose: str, client: int, total: int) -> Examples:
+        draw = generator(seed, purpose, client)
+        y = draw.integers(count, size=total)
+        centre = wide * np.stack([np.cos(2 * np.pi * y / count), np.sin(2 * np.pi * y / count)], 1)
+        x = centre + narrow * draw.standard_normal((total, 2))
+        return Examples(x.astype(np.float32), y.astype(np.int64))
+
+    own = [points("ring", client, n) for client in range(clients)]
+    return Dataset(
+        train=Examples(np.concatenate([e.x for e in own]), np.concatenate([e.y for e in own])),
+        test=points("ring-test", 0, whole("data.test_examples", test_examples)),
+        task="classification",
+        num_classes=count,
+        shape=(2,),
+        natural_ids=np.repeat(np.arange(clients), n),
+    )
+
+
 SOURCES: dict[str, Callable[..., Dataset]] = {
     "digits": digits,
     "mnist": mnist,
@@ -153,6 +200,7 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
     "regression": regression,
     "synthetic": synthetic,
     "nothing": nothing,
+    "ring": ring,
 }
 
 

@@ -94,8 +94,10 @@ def alone(experiment: str, *changes: str) -> Alone:
     changes : str
         Overrides, as on the command line.
     """
-    words = [f"experiment=lab/{experiment}", "clients=1", "partition=iid", "noise=none", *changes]
-    side = build_side(plain(compose_config(words)), "cpu")
+    words = [f"experiment=lab/{experiment}", "clients=1", "partition=iid", *changes]
+    # The experiment's options of noise would not fit another choice of the group.
+    config = plain(compose_config(words)) | {"noise": {"name": "none"}}
+    side = build_side(config, "cpu")
     own = side.federation.client(0)
     return Alone(
         side.task,

@@ -216,7 +216,7 @@ def _follow(
     def keep(row: int) -> None:
         places = torch.split(path[row], sizes, dim=1)
         for place, value in zip(places, params.values(), strict=True):
-            place.copy_(value.flatten(1))
+            place.copy_(value.reshape(runs, -1))
 
     keep(0)
     even = bool((share == 1).all())
@@ -241,7 +241,7 @@ def _follow(
                     break
     kept = path[: taken // every + 1].double().numpy()
     remembered = {
-        key: torch.cat([value.flatten(1) for value in tree.values()], 1).double().numpy()
+        key: torch.cat([value.reshape(runs, -1) for value in tree.values()], 1).double().numpy()
         for key, tree in stepping.state.items()
         if all(value.shape == params[name].shape for name, value in tree.items())
     }

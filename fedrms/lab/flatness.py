@@ -253,8 +253,8 @@ def _flatter(table: pd.DataFrame, name: str) -> Verdict:
         remark="Medians over seeds, over SGD's. What is flat depends on the measure: the first two "
         "change with a rescaling of layers that changes no output (Dinh et al. 2017, "
         "arXiv:1703.04933). The opposite is expected by those who find that SGD leaves sharp "
-        "minima sooner than Adam (Zhou et al. 2020, arXiv:2010.05627), and that adaptive methods go on "
-        "into regions of higher curvature (Cohen et al. 2022, arXiv:2207.14484).",
+        "minima sooner than Adam (Zhou et al. 2020, arXiv:2010.05627), and that adaptive methods "
+        "go on into regions of higher curvature (Cohen et al. 2022, arXiv:2207.14484).",
     )
 
 

@@ -99,7 +99,8 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[examples, *shape]`` to ``[examples, outputs]``."""
-        pieces = x.flatten(-self._dimensions).unflatten(-1, self._pieces)
+        flat = x.flatten(-self._dimensions)
+        pieces = flat.reshape(*flat.shape[:-1], *self._pieces)
         driven = self.inward(pieces)
         state = driven[..., 0, :].relu()
         for step in range(1, self._pieces[0]):
