@@ -266,6 +266,8 @@ def judge(table: pd.DataFrame) -> dict[str, Verdict]:
                 **{f"decades of GD, rank {k + 1}": width for k, width in enumerate(gd.widths)},
                 **{f"decades of RMSProp, rank {k + 1}": w for k, w in enumerate(rms.widths)},
             },
+            remark="Where gradient descent clips every step, only the product of threshold and "
+            "step size counts: its best threshold moves with the step size, RMSProp's does not.",
         ),
         "noisy clients": CLAIMS["noisy clients"].judge(
             many_rms.decades >= many_gd.decades + 1,

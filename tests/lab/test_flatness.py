@@ -18,8 +18,8 @@ def test_the_verdicts_hold_on_the_quick_size(quick):
 
 def test_adaptive_methods_end_where_the_largest_eigenvalue_is_larger(quick):
     numbers = quick("flatness").verdicts["flatter than SGD"].numbers
-    assert numbers["ratio of top, middle"] > 1.1
-    assert numbers["ratio of top, fast"] > 1.1
+    assert numbers["ratio of top eigenvalue, middle"] > 1.1
+    assert numbers["ratio of top eigenvalue, fast"] > 1.1
 
 
 def test_all_models_are_compared_at_the_same_loss():

@@ -14,7 +14,7 @@ def test_the_verdicts_hold_on_the_quick_size(quick):
     outcomes = {key: verdict.outcome for key, verdict in quick("gan").verdicts.items()}
     assert outcomes["spiral"] == "holds"
     assert outcomes["RMSProp damps"] == "holds in part"
-    assert outcomes["momentum"] == "does not hold"
+    assert outcomes["momentum"] == "holds in part"
 
 
 @pytest.mark.parametrize("eta", [0.01, 0.3])
