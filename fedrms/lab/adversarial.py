@@ -138,14 +138,15 @@ def _trained(client: Alone, attacker: str, defender: str, plan: Plan) -> list[di
             {"part": "trained", "attacker": attacker, "defender": defender, "lr": lr, "seed": seed}
             | {key: float(scores[key].mean()) for key in ("accuracy", "robust_accuracy")}
         )
-    best = pd.DataFrame(rows).groupby("lr")["robust_accuracy"].mean().idxmax()
+    mean = pd.DataFrame(rows).groupby("lr")["robust_accuracy"].mean()
+    chosen = float(mean.index.to_numpy()[mean.to_numpy().argmax()])
     if attacker == "none":
         return rows
     for kind, seed in itertools.product(ATTACKS, plan.seeds):
         rows += [
             {"part": "attack", "attacker": attacker, "defender": defender, "seed": seed}
             | {"kind": kind, "lr": lr, "place": place}
-            | {"accuracy": _under_attack(client, models[float(best), seed], batch, kind, lr)}
+            | {"accuracy": _under_attack(client, models[chosen, seed], batch, kind, lr)}
             for place, lr in enumerate(ATTACKS[kind])
         ]
     return rows
@@ -246,8 +247,7 @@ def _judge_attacks(table: pd.DataFrame) -> Verdict:
     found = {}
     for attacker, defender in itertools.product(ATTACKS, DEFENDERS):
         own = attacks[(attacks["attacker"] == attacker) & (attacks["defender"] == defender)]
-        wide = own.pivot_table(index="seed", columns=["kind", "lr"], values="accuracy")
-        least = {kind: wide[kind, wide[kind].mean().idxmin()] for kind in ATTACKS}
+        least = {kind: _at_best(own[own["kind"] == kind]) for kind in ATTACKS}
         found[f"{attacker}, {defender}"] = _interval(least["rmsprop"] - least["sgd"])
     below = [high < 0 for _, _, high in found.values()]
     return CLAIMS["stronger attack"].judge(
@@ -258,6 +258,12 @@ def _judge_attacks(table: pd.DataFrame) -> Verdict:
         "corner, and the steps of the sign that are usual (Madry et al. 2018, arXiv:1706.06083) "
         "need no second moment.",
     )
+
+
+def _at_best(rows: pd.DataFrame) -> pd.Series[float]:
+    """Return the accuracy of each seed under the attack with the best step size."""
+    wide = rows.pivot_table(index="seed", columns="lr", values="accuracy")
+    return wide.iloc[:, int(wide.mean().to_numpy().argmin())]
 
 
 def _judge_clients(table: pd.DataFrame) -> Verdict:
@@ -309,8 +315,8 @@ def draw(table: pd.DataFrame, figure: Figure) -> None:
     middle.set(title="Training", xlabel="attacker in training", ylabel="accuracy, PGD-20, %")
     middle.legend(title="defender")
     federated = table[table["part"] == "federated"]
-    for (defender, _), rows in federated.groupby(["defender", "seed"]):
+    for (who, _), rows in federated.groupby(["defender", "seed"]):
         right.plot(
-            rows["kind"], 100 * rows["robust_accuracy"], "o-", color=colors[defender], markersize=4
+            rows["kind"], 100 * rows["robust_accuracy"], "o-", color=colors[str(who)], markersize=4
         )
     right.set(title="12 clients, 5 noisy", ylabel="accuracy, PGD-20, %")

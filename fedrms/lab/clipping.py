@@ -169,8 +169,8 @@ class Range:
     ----------
     lr : float
         The step size with the best threshold.
-    best : float
-        Its loss, the median over seeds.
+    best, spread : float
+        Its loss, the median over seeds, and the standard deviation over them.
     decades : float
         Width of the good range around the best threshold; no clipping counts as the place
         after the largest threshold.
@@ -186,6 +186,7 @@ class Range:
 
     lr: float
     best: float
+    spread: float
     decades: float
     unclipped: float
     bound: float
@@ -196,8 +197,9 @@ class Range:
 def good_range(rows: pd.DataFrame) -> Range:
     """Return the good thresholds of the rows of one optimizer."""
     median = rows.pivot_table(index="lr", columns="threshold", values="value", aggfunc="median")
+    spread = rows.pivot_table(index="lr", columns="threshold", values="value", aggfunc="std")
     grid = median.to_numpy()
-    lr, _ = np.unravel_index(np.nanargmin(grid), grid.shape)
+    lr, place = np.unravel_index(np.nanargmin(grid), grid.shape)
     best = float(grid[lr].min())
     bound = best + (1 - KEPT) * max(0.0, CHANCE - best)
     finite = np.log10(median.columns[:-1].to_numpy(float))
@@ -205,7 +207,7 @@ def good_range(rows: pd.DataFrame) -> Range:
     widths = [_width(row, row <= bound, places) for row in grid]
     return Range(
         float(median.index.to_numpy()[lr]),
-        *(best, widths[lr], float(grid[lr, -1]), bound),
+        *(best, float(spread.to_numpy()[lr, place]), widths[lr], float(grid[lr, -1]), bound),
         float((grid <= bound).mean()),
         tuple(sorted(widths, reverse=True)),
     )
@@ -243,6 +245,8 @@ def judge(table: pd.DataFrame) -> dict[str, Verdict]:
                 "decades of RMSProp": rms.decades,
                 "best loss of GD": gd.best,
                 "best loss of RMSProp": rms.best,
+                "its standard deviation over seeds, GD": gd.spread,
+                "of RMSProp": rms.spread,
             },
             remark="The range is as wide as the grid where RMSProp, which divides by the size of "
             "the clipped gradient, does not see a small threshold at all: eps alone ends it below.",

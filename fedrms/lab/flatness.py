@@ -33,8 +33,8 @@ TITLE = "flat minima"
 FIGURE = (
     "Left: trace of the Hessian of the training loss, at equal loss, by optimizer and by the pace "
     "of its step size; a dot a seed. Middle: the same against the accuracy on test examples. "
-    "Right: 20 clients, 8 of them with wrong labels: the three measures at equal loss on clean test "
-    "examples, FedRMS over FedAvg."
+    "Right: 20 clients, 8 of them with wrong labels: the three measures at equal loss on clean "
+    "test examples, FedRMS over FedAvg."
 )
 CLAIMS = {
     "flatter than SGD": Claim(

@@ -46,7 +46,7 @@ CLAIMS = {
     "RMSProp damps": Claim(
         "RMSProp damps the rotation and brings the bilinear game to its equilibrium.",
         "Holds if at every step size the distance at the end is below that of the start; in part "
-        "if it is not, but grows no faster than the root of the steps (slope of the logarithms "
+        "if it is not, but it grows no faster than the root of the steps (slope of the logarithms "
         "over the second half of at most 0.6), where gradient descent's grows exponentially.",
     ),
     "momentum": Claim(
@@ -280,7 +280,7 @@ def _judge_bilinear(table: pd.DataFrame) -> dict[str, Verdict]:
     )
     worse = (radius["0.5"] > radius["0"]) & (radius["0.9"] > radius["0"])
     both = (worse & (radius["-0.5"] < 1)).groupby("setting").all()
-    at = {setting: radius.loc[(setting, 0.1)] for setting in ("simultaneous", "alternating")}
+    at = {s: radius.xs((s, 0.1)) for s in ("simultaneous", "alternating")}
     return {
         "spiral": CLAIMS["spiral"].judge(
             error <= 0.01,
@@ -294,9 +294,10 @@ def _judge_bilinear(table: pd.DataFrame) -> dict[str, Verdict]:
                 "largest slope": rms["slope"].max(),
                 **{f"Adam's distance, lr {lr:g}": end for lr, end in adam["end"].items()},
             },
-            remark="Dividing by the root of a mean of squares changes the length of the step, not "
-            "its direction: eigenvalues stay outside of the circle. At a distance r the steps have "
-            "length eta sqrt(2) or so, so that r^2 grows by 2 eta^2 a step instead of by a factor.",
+            remark="It ends on a circle, and its radius goes with the step size: "
+            f"{float((rms['end'] / rms.index.to_numpy(float)).median()):.0f} step sizes. Starting "
+            "further out it comes nearer, starting further in it goes away, so that only a step "
+            "size that falls to 0 would bring it to the equilibrium.",
         ),
         "momentum": CLAIMS["momentum"].judge(
             bool(both.all()),
@@ -317,13 +318,16 @@ def _judge_gan(table: pd.DataFrame) -> dict[str, Verdict]:
         best(table).groupby("optimizer").agg(value=("value", "median"), modes=("modes", "mean"))
     )
     value, modes = chosen["value"], chosen["modes"]
+    apart = best(table).pivot_table(index="seed", columns="optimizer", values="value")
+    share = apart.drop(columns="rmsprop").gt(apart["rmsprop"], axis=0).mean()
     better = (value["rmsprop"] < value) & (modes["rmsprop"] >= modes)
     nearer = value["adam .5"] < value["adam"]
     more = modes["adam .5"] >= modes["adam"]
     wide = table[table["part"] == "federated"].pivot_table(
         index="seed", columns="setting", values=["value", "modes"]
     )
-    ratio = float((wide["value", "fedrms"] / wide["value", "fedavg"]).median())
+    ratios = wide["value", "fedrms"] / wide["value", "fedavg"]
+    ratio = float(ratios.median())
     held = {name: float(wide["modes", name].mean()) for name in ("fedavg", "fedrms")}
     kept = held["fedrms"] >= held["fedavg"]
     return {
@@ -333,6 +337,7 @@ def _judge_gan(table: pd.DataFrame) -> dict[str, Verdict]:
             numbers={
                 **{f"distance, {name}": value[name] for name in TRAINED},
                 **{f"modes, {name}": modes[name] for name in TRAINED},
+                **{f"share of seeds nearer than {name}": share[name] for name in share.index},
             },
             remark="Arjovsky et al. 2017 (arXiv:1701.07875) left Adam for RMSProp because momentum "
             "made their training unstable.",
@@ -352,6 +357,8 @@ def _judge_gan(table: pd.DataFrame) -> dict[str, Verdict]:
             ratio < 1 or kept,
             numbers={
                 "ratio of distances": ratio,
+                "smallest": float(ratios.min()),
+                "largest": float(ratios.max()),
                 **{f"modes, {name}": count for name, count in held.items()},
             },
         ),

@@ -34,7 +34,8 @@ class Bilinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the value at draws ``[examples, 2]`` that move the equilibrium."""
-        return (self.low["a"] - x[..., 0]) * (self.high["b"] - x[..., 1])
+        y: Tensor = (self.low["a"] - x[..., 0]) * (self.high["b"] - x[..., 1])
+        return y
 
 
 class BilinearGame:

@@ -34,6 +34,8 @@ BESIDE = {
     ("model", "linear"): ["data=regression", "model=linear"],
     ("noise", "target"): ["data=regression", "noise=target"],
     ("task", "objective"): ["data=nothing", "task=objective"],
+    ("task", "gan"): ["data=ring"],
+    ("model", "players"): ["data=ring"],
     **{
         ("model", file.stem): ["data=nothing", f"model={file.stem}"]
         for file in (conf_folder() / "model").glob("*.yaml")
