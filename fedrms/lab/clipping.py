@@ -197,7 +197,7 @@ class Range:
 def good_range(rows: pd.DataFrame) -> Range:
     """Return the good thresholds of the rows of one optimizer."""
     median = rows.pivot_table(index="lr", columns="threshold", values="value", aggfunc="median")
-    spread = rows.pivot_table(index="lr", columns="threshold", values="value", aggfunc="std")
+    spread = rows.groupby(["lr", "threshold"])["value"].std()
     grid = median.to_numpy()
     lr, place = np.unravel_index(np.nanargmin(grid), grid.shape)
     best = float(grid[lr].min())
@@ -207,7 +207,13 @@ def good_range(rows: pd.DataFrame) -> Range:
     widths = [_width(row, row <= bound, places) for row in grid]
     return Range(
         float(median.index.to_numpy()[lr]),
-        *(best, float(spread.to_numpy()[lr, place]), widths[lr], float(grid[lr, -1]), bound),
+        *(
+            best,
+            float(spread.to_numpy().reshape(grid.shape)[lr, place]),
+            widths[lr],
+            float(grid[lr, -1]),
+            bound,
+        ),
         float((grid <= bound).mean()),
         tuple(sorted(widths, reverse=True)),
     )

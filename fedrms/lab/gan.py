@@ -303,7 +303,7 @@ def _judge_bilinear(table: pd.DataFrame) -> dict[str, Verdict]:
             bool(both.all()),
             bool(both.any()),
             numbers={
-                f"{setting}, momentum {beta}": at[setting][beta]
+                f"{setting}, momentum {beta}": float(at[setting][beta])
                 for setting in at
                 for beta in ("-0.5", "0", "0.5", "0.9")
             },

@@ -36,6 +36,7 @@ BESIDE = {
     ("task", "objective"): ["data=nothing", "task=objective"],
     ("task", "gan"): ["data=ring"],
     ("model", "players"): ["data=ring"],
+    ("model", "recurrent"): ["model=recurrent", "client.clip_norm=1.0"],
     **{
         ("model", file.stem): ["data=nothing", f"model={file.stem}"]
         for file in (conf_folder() / "model").glob("*.yaml")
