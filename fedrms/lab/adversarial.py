@@ -287,6 +287,8 @@ def _judge_clients(table: pd.DataFrame) -> Verdict:
         bool((median > 0).all(axis=None)),
         bool((median["robust_accuracy"] > 0).any()),
         numbers=numbers,
+        remark="Where a difference is negative, FedAvg is the better one: weights that follow the "
+        "noise of labels need not make a model robust.",
     )
 
 

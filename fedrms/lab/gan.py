@@ -368,7 +368,8 @@ def _judge_gan(table: pd.DataFrame) -> dict[str, Verdict]:
 def draw(table: pd.DataFrame, figure: Figure) -> None:
     """Draw distances in the bilinear game, modes covered, and noisy clients."""
     left, middle, right = figure.subplots(1, 3)
-    colors = colors_of(list(PLAYED))
+    colors = colors_of([*PLAYED, "adam .5"])
+    colors |= {"sgd": colors["gd"], "momentum": colors["momentum .9"]}
     rows = table[(table["part"] == "bilinear") & (table["lr"] == 0.1)]
     for name, own in rows.groupby("optimizer", sort=False):
         shown = own[own["step"] > 0]
@@ -376,14 +377,13 @@ def draw(table: pd.DataFrame, figure: Figure) -> None:
     left.set(title="Bilinear game", xlabel="step", ylabel="distance", ylim=(1e-4, 1e4))
     left.legend()
     chosen = best(table)
-    shades = colors_of(list(TRAINED))
     for k, name in enumerate(TRAINED):
         own = chosen[chosen["optimizer"] == name].sort_values("modes")
         spread = k + 0.08 * (np.arange(len(own)) - (len(own) - 1) / 2)
-        middle.plot(spread, own["modes"], "o", color=shades[name], markersize=3)
-    middle.set_xticks(range(len(TRAINED)), [name.replace(" ", "\n") for name in TRAINED])
+        middle.plot(spread, own["modes"], "o", color=colors[name], markersize=3)
+    middle.set_xticks(range(len(TRAINED)), list(TRAINED), rotation=30)
     middle.set(title="GAN of one client", ylabel="modes covered", ylim=(-0.5, 8.5))
     federated = table[table["part"] == "federated"]
     for _, own in federated.groupby("seed"):
         right.plot(own["setting"], own["value"], "o-", color=colors["rmsprop"], markersize=4)
-    right.set(title="10 clients, 5 noisy", ylabel="energy distance", yscale="log")
+    right.set(title="10 clients, 5 noisy", ylabel="energy distance")
