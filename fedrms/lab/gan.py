@@ -310,8 +310,8 @@ def _judge_bilinear(table: pd.DataFrame) -> dict[str, Verdict]:
                 for setting in at
                 for beta in ("-0.5", "0", "0.5", "0.9")
             },
-            remark="Spectral radii less 1, at a step size of 0.1. As Gidel et al. find, negative momentum "
-            "converges with alternating steps alone.",
+            remark="Spectral radii less 1, at a step size of 0.1. As Gidel et al. find, negative "
+            "momentum converges with alternating steps alone.",
         ),
     }
 
@@ -353,8 +353,8 @@ def _judge_gan(table: pd.DataFrame) -> dict[str, Verdict]:
                 "modes with .5": modes["adam .5"],
                 "modes with .9": modes["adam"],
             },
-            remark="beta_2 is .99 with .5, as RMSProp's is, and .999 with .9, as is usual; which of the two "
-            "changes does it was not taken apart.",
+            remark="beta_2 is .99 with .5, as RMSProp's is, and .999 with .9, as is usual; which "
+            "of the two changes does it was not taken apart.",
         ),
         "noisy clients": CLAIMS["noisy clients"].judge(
             ratio < 1 and kept,
