@@ -40,7 +40,7 @@ BESIDE = {
     **{
         ("model", file.stem): ["data=nothing", f"model={file.stem}"]
         for file in (conf_folder() / "model").glob("*.yaml")
-        if "tasks.landscapes." in file.read_text()
+        if "task=objective" in file.read_text()
     },
 }
 """Choices that need another beside them."""
