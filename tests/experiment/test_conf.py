@@ -28,6 +28,7 @@ GROUPS = sorted(
     if (folder.name, file.stem) not in REAL_ONLY
 )
 
+POLICY = ["data=nothing", "task=policy_gradient", "model=tabular_policy"]
 BESIDE = {
     ("data", "regression"): [],
     ("partition", "natural"): ["data=regression", "partition=natural"],
@@ -37,6 +38,8 @@ BESIDE = {
     ("task", "gan"): ["data=ring"],
     ("model", "players"): ["data=ring"],
     ("model", "recurrent"): ["model=recurrent", "client.clip_norm=1.0"],
+    ("task", "policy_gradient"): POLICY,
+    ("model", "tabular_policy"): POLICY,
     **{
         ("model", file.stem): ["data=nothing", f"model={file.stem}"]
         for file in (conf_folder() / "model").glob("*.yaml")
@@ -74,6 +77,8 @@ def mapped(tmp_path_factory):
 def test_every_choice_runs_two_rounds(group, choice, tmp_path, request):
     if group == "tracker" and choice != "none":
         pytest.importorskip(choice, reason=f"needs the extra {choice}")
+    if choice in ("policy_gradient", "tabular_policy"):
+        pytest.importorskip("gymnasium", reason="needs the extra lab")
     overrides = ["rounds=2", "client.epochs=1", "client.batch_size=16"]
     overrides += BESIDE.get((group, choice), [f"{group}={choice}"])
     if (group, choice) == ("data", "regression"):

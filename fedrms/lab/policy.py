@@ -1,0 +1,394 @@
+"""On-policy policy gradient with and without momentum, in Gymnasium's FrozenLake.
+
+A gradient of an earlier policy is stale: its expectation is the gradient there, not here. As all
+transitions of the lake are known, so is the true gradient of the expected return, and the error
+of a direction along a path splits into what earlier policies bias it by and what is left of
+the noise of drawn episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import ttest_ind
+
+from fedrms.lab.descent import Descent, descend, optimizer
+from fedrms.lab.federated import sweep
+from fedrms.lab.verdict import Claim, Verdict
+from fedrms.results.plots.palette import colors_of
+from fedrms.tasks.policy_gradient import PolicyGradient, TabularPolicy
+from fedrms.tasks.tables import Tables, expected_return
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLE = "on-policy policy gradient"
+FIGURE = (
+    "Left: expected return over steps at the step sizes chosen on other draws, mean and range over "
+    "descents; the dotted line is the best return. Middle: errors of the direction along the "
+    "paths with momentum, relative to the true gradient: of the fresh gradient, of momentum, and "
+    "the part of the latter that is bias from earlier policies, by episodes a step and step size. "
+    "Right: final return of 10 clients whose rewards differ in noise, a point a seed."
+)
+CLAIMS = {
+    "stale gradients are biased": Claim(
+        "Momentum averages gradients of earlier policies, which biases its direction.",
+        "Holds if at the chosen step size the bias is above a tenth of the true gradient, root "
+        "mean square over steps and descents, at 16 and at 128 episodes a step; in part if at one.",
+    ),
+    "bias outweighs averaging": Claim(
+        "What stale gradients bias momentum's direction by outweighs the noise that it averages "
+        "away, so that on-policy learning is better off with the fresh gradient.",
+        "Holds if momentum's direction is further from the true gradient than the fresh one, root "
+        "mean square, at 16 and at 128 episodes a step; in part if at one of them.",
+    ),
+    "no momentum earns more": Claim(
+        "Policies earn more when they are learned without momentum.",
+        "Holds if the 95 % interval (Welch) of the difference in final expected return, each at "
+        "its own step size chosen on other draws, is above 0 for SGD and for RMSProp; in part if "
+        "for one of them.",
+    ),
+    "noisy rewards": Claim(
+        "Where clients' rewards differ in noise, the common policy earns more under FedRMS than "
+        "under FedAvg.",
+        "Holds if the final expected return is higher on every seed with SGD and with RMSProp at "
+        "the clients, in part if with one of them.",
+    ),
+}
+
+BETA = 0.9
+LEARNERS: Mapping[str, tuple[str, Mapping[str, Any], tuple[float, float]]] = {
+    "sgd": ("gd", {}, (1.0, 32.0)),
+    "sgd, momentum": ("momentum", {"momentum": BETA}, (0.1, 3.2)),
+    "rmsprop": ("rmsprop", {}, (0.01, 0.32)),
+    "rmsprop, momentum": ("rmsprop", {"momentum": BETA}, (0.001, 0.032)),
+}
+"""Optimizer, options and range of step sizes by label; momentum multiplies steps by ten."""
+EPISODES = (16, 128)
+"""A step; the first is where the learners are compared."""
+LOCAL: Mapping[str, float] = {"gd": 4.0, "rmsprop": 0.1}
+"""Step sizes of the clients."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is tried.
+
+    Attributes
+    ----------
+    steps : int
+        Of a descent.
+    rates : int
+        Step sizes on each grid.
+    choosing : int
+        Descents at each of them, on other draws than those reported.
+    descents : int
+        Descents that are reported.
+    seed : int
+        Of the draws that are reported.
+    factors : tuple of float
+        On the chosen step size, where staleness is measured; 1 among them.
+    seeds : tuple of int
+        Of the simulations.
+    """
+
+    steps: int
+    rates: int
+    choosing: int
+    descents: int
+    seed: int
+    factors: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+
+QUICK = Plan(120, 2, 3, 5, 1, (1.0,), (0, 1))
+FULL = Plan(400, 6, 5, 20, 100, (1.0, 4.0), tuple(range(100, 105)))
+
+
+def task() -> PolicyGradient:
+    """Return the task of ``experiment=lab/policy``."""
+    return PolicyGradient(lambda: TabularPolicy((1,)), options={"map_name": "4x4"})
+
+
+def measure(plan: Plan) -> pd.DataFrame:
+    """Return rows of part, learner, rate, episodes, step or seed, descent and value."""
+    lake = task()
+    parts = []
+    for learner, (_, _, (low, high)) in LEARNERS.items():
+        rates = np.geomspace(low, high, plan.rates)
+        tried = _learn(lake, learner, np.repeat(rates, plan.choosing), EPISODES[0], plan.steps, 0)
+        choice = pd.DataFrame(
+            {
+                "part": "choosing",
+                "learner": learner,
+                "rate": tried.lrs,
+                "value": _returns(lake, tried.params[-1]),
+            }
+        )
+        mean = choice.groupby("rate")["value"].mean()
+        rate = float(mean.index.to_numpy()[mean.argmax()])
+        chosen = np.full(plan.descents, rate)
+        path = _learn(lake, learner, chosen, EPISODES[0], plan.steps, plan.seed)
+        parts += [choice, _curve(lake, learner, path)]
+        if learner == "sgd, momentum":
+            parts.append(_staleness(lake, path, EPISODES[0], 1.0))
+            for episodes in EPISODES:
+                for factor in plan.factors:
+                    if (episodes, factor) != (EPISODES[0], 1.0):
+                        other = _learn(
+                            lake, learner, factor * chosen, episodes, plan.steps, plan.seed
+                        )
+                        parts.append(_staleness(lake, other, episodes, factor))
+    best = pd.DataFrame([{"part": "best", "value": best_return(lake.tables, lake)}])
+    return pd.concat([*parts, best, _federated(plan)], ignore_index=True)
+
+
+def _learn(
+    lake: PolicyGradient, learner: str, rates: np.ndarray, episodes: int, steps: int, seed: int
+) -> Descent:
+    name, options, _ = LEARNERS[learner]
+    batch = {"x": torch.zeros(len(rates), episodes, 1), "y": torch.zeros(len(rates), episodes)}
+    policy = TabularPolicy((1,))
+    return descend(
+        *(lake, policy, optimizer(name, **options), rates.tolist(), lambda _: batch, steps),
+        seed=seed,
+    )
+
+
+def _logits(lake: PolicyGradient, params: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(params).view(*params.shape[:-1], lake.tables.states, -1)
+
+
+def _returns(lake: PolicyGradient, params: np.ndarray) -> np.ndarray:
+    """Return expected returns ``[...]`` of policies ``[..., parameters]``."""
+    logits = _logits(lake, params)
+    return expected_return(lake.tables, logits, lake.horizon, lake.discount).numpy()
+
+
+def true_gradients(lake: PolicyGradient, params: np.ndarray) -> np.ndarray:
+    """Return the gradients of the expected loss at policies ``[..., parameters]``."""
+    logits = _logits(lake, params).requires_grad_()
+    lost = -expected_return(lake.tables, logits, lake.horizon, lake.discount).sum()
+    (gradient,) = torch.autograd.grad(lost, logits)
+    return gradient.reshape(params.shape).numpy()
+
+
+def best_return(table: Tables, lake: PolicyGradient) -> float:
+    """Return the most that any policy earns, which may look at the clock: value iteration."""
+    likely, stays = table.probability.double(), 1 - table.ends.double()
+    value = torch.zeros(table.states, dtype=torch.float64)
+    for _ in range(lake.horizon):
+        then = table.reward + lake.discount * stays * value[table.state]
+        value = (likely * then).sum(-1).view(table.states, table.actions).amax(-1)
+    return float(table.start.double() @ value)
+
+
+def _curve(lake: PolicyGradient, learner: str, path: Descent) -> pd.DataFrame:
+    every = max(1, path.steps // 50)
+    returns = _returns(lake, path.params[::every])
+    kept, descents = returns.shape
+    return pd.DataFrame(
+        {
+            "part": "curve",
+            "learner": learner,
+            "rate": np.tile(path.lrs, kept),
+            "step": np.repeat(np.arange(kept) * every, descents),
+            "descent": np.tile(np.arange(descents), kept),
+            "value": returns.ravel(),
+        }
+    )
+
+
+def directions(path: Descent, beta: float = BETA) -> tuple[np.ndarray, np.ndarray]:
+    """Return the fresh gradients and momentum's mean of them, ``[steps, runs, parameters]``.
+
+    Both are read off the steps that ``torch.optim.SGD`` took: the velocity is
+    ``v <- beta v + g`` and the step ``-lr v``. The mean is divided by the weight that it has
+    gathered, ``(1 - beta^t) / (1 - beta)``.
+    """
+    velocity = (path.params[:-1] - path.params[1:]) / path.lrs[:, None]
+    fresh = velocity.copy()
+    fresh[1:] -= beta * velocity[:-1]
+    return fresh, velocity / _gathered(len(velocity), beta)
+
+
+def stale_mean(gradients: np.ndarray, beta: float = BETA) -> np.ndarray:
+    """Return momentum's mean of gradients ``[steps, ...]`` at each step."""
+    velocity = np.zeros_like(gradients)
+    velocity[0] = gradients[0]
+    for step in range(1, len(gradients)):
+        velocity[step] = beta * velocity[step - 1] + gradients[step]
+    return np.asarray(velocity / _gathered(len(gradients), beta))
+
+
+def _gathered(steps: int, beta: float) -> np.ndarray:
+    return ((1 - beta ** np.arange(1, steps + 1)) / (1 - beta))[:, None, None]
+
+
+def _staleness(lake: PolicyGradient, path: Descent, episodes: int, factor: float) -> pd.DataFrame:
+    """Return errors of directions, relative to the true gradient, root mean square."""
+    fresh, averaged = directions(path)
+    true = true_gradients(lake, path.params[:-1])
+    errors = {
+        "bias": stale_mean(true) - true,
+        "momentum": averaged - true,
+        "fresh": fresh - true,
+    }
+    size = np.square(true).sum(-1).mean()
+    return pd.DataFrame(
+        [
+            {
+                "part": "staleness",
+                "learner": name,
+                "rate": path.lrs[0],
+                "episodes": episodes,
+                "factor": factor,
+                "value": float(np.sqrt(np.square(error).sum(-1).mean() / size)),
+            }
+            for name, error in errors.items()
+        ]
+    )
+
+
+def _federated(plan: Plan) -> pd.DataFrame:
+    """Return final returns of 10 clients whose rewards differ in noise."""
+    settings = [
+        {"optimizer": name, "optimizer.lr": rate, "strategy": strategy, "seed": seed}
+        for name, rate in LOCAL.items()
+        for seed in plan.seeds
+        for strategy in ("fedavg", "fedrms")
+    ]
+    base = ["experiment=lab/policy", "fairness=none", "evaluate_every=20"]
+    found = sweep(base, settings, ["final_return"])
+    return pd.DataFrame(
+        {
+            "part": "federated",
+            "learner": found["optimizer"],
+            "strategy": found["strategy"],
+            "step": found["seed"],
+            "value": found["final_return"].astype(float),
+        }
+    )
+
+
+def _finals(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    rows = table[table["part"] == "curve"]
+    rows = rows[rows["step"] == rows["step"].max()]
+    return {
+        learner: rows.loc[rows["learner"] == learner, "value"].to_numpy() for learner in LEARNERS
+    }
+
+
+def _errors(table: pd.DataFrame) -> dict[tuple[int, float], pd.Series]:
+    """Return each direction's error by episodes a step and factor on the step size."""
+    rows = table[table["part"] == "staleness"]
+    wide = rows.pivot_table(index=["episodes", "factor"], columns="learner", values="value")
+    cells = wide.reset_index()
+    return {(int(row["episodes"]), float(row["factor"])): row for _, row in cells.iterrows()}
+
+
+def _federated_differences(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    wide = table[table["part"] == "federated"].pivot_table(
+        index=["learner", "step"], columns="strategy", values="value"
+    )
+    gain = wide["fedrms"] - wide["fedavg"]
+    return {name: gain.loc[name].to_numpy() for name in LOCAL}
+
+
+def judge(table: pd.DataFrame) -> dict[str, Verdict]:
+    """Return the verdicts."""
+    errors = _errors(table)
+    usual = [errors[episodes, 1.0] for episodes in EPISODES]
+    biased = [bool(row["bias"] > 0.1) for row in usual]
+    worse = [bool(row["momentum"] > row["fresh"]) for row in usual]
+    finals = _finals(table)
+    intervals = {}
+    for learner in ("sgd", "rmsprop"):
+        tested = ttest_ind(finals[learner], finals[f"{learner}, momentum"], equal_var=False)
+        intervals[learner] = tested.confidence_interval(0.95)
+    earns = [interval.low > 0 for interval in intervals.values()]
+    gains = _federated_differences(table)
+    wins = [bool((gain > 0).all()) for gain in gains.values()]
+    return {
+        "stale gradients are biased": CLAIMS["stale gradients are biased"].judge(
+            all(biased),
+            any(biased),
+            numbers={
+                f"bias, {episodes} episodes, {factor:g} times the step": row["bias"]
+                for (episodes, factor), row in errors.items()
+            },
+        ),
+        "bias outweighs averaging": CLAIMS["bias outweighs averaging"].judge(
+            all(worse),
+            any(worse),
+            numbers={
+                f"error of {name}, {episodes} episodes, {factor:g} times the step": row[name]
+                for (episodes, factor), row in errors.items()
+                for name in ("fresh", "momentum")
+            },
+            remark="Errors are in units of the true gradient.",
+        ),
+        "no momentum earns more": CLAIMS["no momentum earns more"].judge(
+            all(earns),
+            any(earns),
+            numbers={
+                **{f"final return, {learner}": value.mean() for learner, value in finals.items()},
+                **{
+                    f"gain without momentum, {learner}, {end}": value
+                    for learner, interval in intervals.items()
+                    for end, value in zip(("from", "to"), interval, strict=True)
+                },
+                "best return": float(table.loc[table["part"] == "best", "value"].iloc[0]),
+            },
+        ),
+        "noisy rewards": CLAIMS["noisy rewards"].judge(
+            all(wins),
+            any(wins),
+            numbers={
+                f"gain of FedRMS, {name}, {what}": value
+                for name, gain in gains.items()
+                for what, value in (("least", gain.min()), ("mean", gain.mean()))
+            },
+        ),
+    }
+
+
+def draw(table: pd.DataFrame, figure: Figure) -> None:
+    """Draw returns over steps, errors of directions, and noisy rewards."""
+    left, middle, right = figure.subplots(1, 3)
+    colors = colors_of(list(LEARNERS))
+    curves = table[table["part"] == "curve"]
+    for learner in LEARNERS:
+        by_step = curves[curves["learner"] == learner].groupby("step")["value"]
+        mean = by_step.mean()
+        left.plot(mean.index, mean, color=colors[learner], label=learner)
+        left.fill_between(
+            mean.index, by_step.min(), by_step.max(), color=colors[learner], alpha=0.15, lw=0
+        )
+    left.axhline(table.loc[table["part"] == "best", "value"].iloc[0], color="0.6", linestyle=":")
+    left.set(title="One client", xlabel="step", ylabel="expected return")
+    left.legend()
+    errors = _errors(table)
+    places = [f"{episodes}\n{factor:g} x" for episodes, factor in errors]
+    shades = colors_of(["fresh", "momentum", "bias"])
+    for name, color in shades.items():
+        middle.plot(
+            places,
+            [row[name] for row in errors.values()],
+            "o",
+            color=color,
+            markersize=4,
+            label=name,
+        )
+    middle.set_yscale("log")
+    middle.set(title="Error of the direction", xlabel="episodes a step, step size")
+    middle.legend()
+    federated = table[table["part"] == "federated"]
+    place = federated["learner"] + "\n" + federated["strategy"]
+    right.plot(place, federated["value"], "o", markersize=4)
+    right.set(title="Noisy rewards", ylabel="final return", ylim=(0, None))
