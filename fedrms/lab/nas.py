@@ -1,0 +1,400 @@
+"""Proxy training in architecture search: what the optimizer does to a ranking.
+
+Every architecture of a small space is trained shortly (the proxy) and fully, under SGD and under
+RMSProp over a grid of step sizes, in repetitions with starts and batches of their own. Rankings
+are compared by Kendall's tau-b (:func:`scipy.stats.kendalltau`), between optimizers, between
+repetitions of one optimizer, and with the ranking after full training.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import kendalltau
+from torch import Tensor
+from torch.func import vmap
+
+from fedrms.client import as_function
+from fedrms.data.sources import digits
+from fedrms.engines.work import own_parameters
+from fedrms.lab.descent import Batches, descend, optimizer
+from fedrms.lab.federated import sweep
+from fedrms.lab.verdict import Claim, Verdict
+from fedrms.randomness import generator, integer
+from fedrms.results.plots.palette import colors_of
+from fedrms.tasks import Classification
+from fedrms.tasks.search_space import Cell
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLE = "proxy training in architecture search"
+FIGURE = (
+    "Left: the step size that each architecture prefers in proxy training, by optimizer. Middle: "
+    "proxy validation accuracy against test accuracy after full training, a point an architecture. "
+    "Right: Kendall's tau between rankings, a point a pair of repetitions or a seed."
+)
+CLAIMS = {
+    "preferred rates differ": Claim(
+        "Architectures prefer other step sizes under SGD than under RMSProp.",
+        "Holds if in proxy training SGD's preferred step size is at least 3 times RMSProp's for "
+        "every architecture, in part if for at least half of them.",
+    ),
+    "one rate for all": Claim(
+        "Under RMSProp architectures agree more on the step size than under SGD.",
+        "Holds if the standard deviation over architectures of log preferred step size is smaller "
+        "under RMSProp in proxy and in full training, in part if in one of them.",
+    ),
+    "optimizers reorder": Claim(
+        "Rankings by proxy training depend on the optimizer.",
+        "Each architecture at its preferred step size: holds if the mean tau between the two "
+        "optimizers, over pairs of different repetitions, is below the mean tau between "
+        "repetitions of either optimizer, in part if below that of one of them.",
+    ),
+    "RMSProp predicts better": Claim(
+        "RMSProp's proxy ranking is nearer to the ranking after full training than SGD's.",
+        "Holds if its mean tau with that ranking is higher with each architecture's preferred step "
+        "size and with the one step size that is best on average, in part if with one of them.",
+    ),
+    "noisy clients": Claim(
+        "Where clients with noisy labels train the proxies together, FedRMS ranks architectures "
+        "more like full training on clean data than FedAvg.",
+        "Holds if tau with the ranking after full training is higher on every seed, in part if in "
+        "the mean.",
+    ),
+}
+
+Architecture = tuple[int, int, str, bool]
+"""Depth, width, activation, residual."""
+OPTIMIZERS: Mapping[str, tuple[float, float]] = {"gd": (0.01, 3.0), "rmsprop": (0.0003, 0.1)}
+"""Range of step sizes."""
+LABELS = {"gd": "sgd", "rmsprop": "rmsprop"}
+BATCH = 32
+VALIDATION = 400
+"""Training digits that are kept for validation."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is tried.
+
+    Attributes
+    ----------
+    architectures : tuple of Architecture
+        The space.
+    proxy, full : int
+        Steps of the short and of the full training.
+    rates : int
+        Step sizes on each grid.
+    repetitions : int
+        Proxy trainings of each, and as many full ones.
+    seed : int
+        Of starts and batches.
+    federated : int
+        Every so many architectures are trained by noisy clients.
+    seeds : tuple of int
+        Of the simulations.
+    """
+
+    architectures: tuple[Architecture, ...]
+    proxy: int
+    full: int
+    rates: int
+    repetitions: int
+    seed: int
+    federated: int
+    seeds: tuple[int, ...]
+
+
+def space(depths: Sequence[int], widths: Sequence[int]) -> tuple[Architecture, ...]:
+    """Return all architectures; a single layer has nothing to skip."""
+    return tuple(
+        (depth, width, activation, residual)
+        for depth, width, activation in itertools.product(depths, widths, ("relu", "tanh"))
+        for residual in ((False, True) if depth > 1 else (False,))
+    )
+
+
+QUICK = Plan(space((1, 4), (4,)), 40, 160, 5, 2, 0, 1, (0,))
+FULL = Plan(space((1, 3, 6), (4, 16)), 50, 600, 8, 3, 100, 2, (100, 101, 102))
+
+
+def measure(plan: Plan) -> pd.DataFrame:
+    """Return rows of part, architecture, optimizer, rate, repetition or seed, and accuracies."""
+    pixels = digits(0, 1)
+    order = generator(plan.seed, "lab-nas-split").permutation(len(pixels.train.y))
+    x = torch.from_numpy((pixels.train.x - pixels.mean) / pixels.std)[order]
+    y = torch.from_numpy(pixels.train.y)[order]
+    test = torch.from_numpy((pixels.test.x - pixels.mean) / pixels.std)
+    data = {
+        "train": (x[VALIDATION:], y[VALIDATION:]),
+        "validation": (x[:VALIDATION], y[:VALIDATION]),
+        "test": (test, torch.from_numpy(pixels.test.y)),
+    }
+    trained = [
+        _train(architecture, name, data, plan)
+        for architecture in plan.architectures
+        for name in OPTIMIZERS
+    ]
+    return pd.concat([*trained, _federated(plan)], ignore_index=True)
+
+
+def _train(
+    architecture: Architecture,
+    name: str,
+    data: Mapping[str, tuple[Tensor, Tensor]],
+    plan: Plan,
+) -> pd.DataFrame:
+    """Return accuracies of one architecture under one optimizer, short and full."""
+
+    def build() -> Cell:
+        return Cell((1, 8, 8), 10, *architecture)
+
+    task = Classification(build)
+    repetitions = 2 * plan.repetitions  # the first half is for proxies, the other trains fully
+    starts = []
+    for k in range(repetitions):
+        draw = torch.Generator().manual_seed(integer(plan.seed, "lab-nas-start", k))
+        starts.append(torch.cat([p.detach().flatten() for p in task.init(draw).parameters()]))
+    rates = np.geomspace(*OPTIMIZERS[name], plan.rates)
+    path = descend(
+        task,
+        build(),
+        optimizer(name),
+        np.repeat(rates, repetitions).tolist(),
+        _batches(*data["train"], plan, repetitions),
+        plan.full,
+        starts=np.tile(torch.stack(starts).numpy(), (plan.rates, 1)),
+        every=plan.proxy if plan.full % plan.proxy == 0 else 1,
+    )
+    repetition = np.tile(np.arange(repetitions), plan.rates)
+    rows: list[pd.DataFrame] = []
+    for part, params in (("proxy", path.params[1]), ("full", path.params[-1])):
+        scores = pd.DataFrame(
+            {
+                "part": part,
+                "architecture": label(architecture),
+                "optimizer": name,
+                "rate": path.lrs,
+                "repetition": repetition,
+                "validation": _accuracy(build(), params, *data["validation"]),
+                "test": _accuracy(build(), params, *data["test"]),
+            }
+        )
+        short = scores["repetition"] < plan.repetitions
+        rows.append(scores[short if part == "proxy" else ~short])
+    return pd.concat(rows)
+
+
+def label(architecture: Architecture) -> str:
+    """Return an architecture in a word."""
+    depth, width, activation, residual = architecture
+    return f"{depth}x{width} {activation}" + (" skip" if residual else "")
+
+
+def _batches(x: Tensor, y: Tensor, plan: Plan, repetitions: int) -> Batches:
+    """Return batches that differ between repetitions and not between step sizes."""
+    draw = generator(plan.seed, "lab-nas-batches")
+
+    def batches(step: int) -> dict[str, Tensor]:
+        rows = draw.integers(len(y), size=(repetitions, BATCH))
+        chosen = torch.from_numpy(np.tile(rows, (plan.rates, 1)))
+        return {"x": x[chosen], "y": y[chosen]}
+
+    return batches
+
+
+def _accuracy(module: Cell, params: np.ndarray, x: Tensor, y: Tensor) -> np.ndarray:
+    """Return the accuracy ``[runs]`` of a stack of parameters ``[runs, parameters]``."""
+    received = {name: p.detach() for name, p in module.named_parameters()}
+    rows = [own_parameters(received, row) for row in torch.from_numpy(params).float()]
+    stack = {name: torch.stack([row[name] for row in rows]) for name in received}
+    scores = vmap(as_function(module), in_dims=(0, None))(stack, x)
+    return np.asarray((scores.argmax(-1) == y).double().mean(-1).numpy())
+
+
+def _federated(plan: Plan) -> pd.DataFrame:
+    """Return accuracies of proxies that clients with noisy labels train together."""
+    settings: list[dict[str, Any]] = [
+        {
+            "model.depth": depth,
+            "model.width": width,
+            "model.activation": activation,
+            "model.residual": residual,
+            "strategy": strategy,
+            "seed": seed,
+        }
+        for depth, width, activation, residual in plan.architectures[:: plan.federated]
+        for seed in plan.seeds
+        for strategy in ("fedavg", "fedrms")
+    ]
+    base = ["experiment=lab/nas", "fairness=none", "evaluate_every=10"]
+    found = sweep(base, settings, ["final_accuracy"])
+    keys = ["model.depth", "model.width", "model.activation", "model.residual"]
+    return pd.DataFrame(
+        {
+            "part": "federated",
+            "architecture": [label(tuple(row)) for row in found[keys].to_numpy()],
+            "strategy": found["strategy"],
+            "repetition": found["seed"],
+            "test": found["final_accuracy"].astype(float),
+        }
+    )
+
+
+def _preferred(table: pd.DataFrame, part: str) -> pd.DataFrame:
+    """Return the preferred step size: architectures by optimizer, of mean validation accuracy."""
+    mean = (
+        table[table["part"] == part]
+        .groupby(["architecture", "optimizer", "rate"], sort=False)["validation"]
+        .mean()
+        .reset_index()
+    )
+    best = mean.loc[mean.groupby(["architecture", "optimizer"])["validation"].idxmax()]
+    return best.pivot_table(index="architecture", columns="optimizer", values="rate")
+
+
+def fully_trained(table: pd.DataFrame) -> pd.Series:
+    """Return test accuracy by architecture, at the best of optimizers and step sizes.
+
+    Best by mean validation accuracy over the repetitions that train fully.
+    """
+    rows = table[table["part"] == "full"]
+    mean = rows.groupby(["architecture", "optimizer", "rate"])[["validation", "test"]].mean()
+    best = mean.groupby("architecture")["validation"].idxmax()
+    found = mean.loc[list(best)].reset_index()
+    return pd.Series(found["test"].to_numpy(), index=pd.Index(found["architecture"]))
+
+
+def _proxies(table: pd.DataFrame, name: str, one_rate: bool = False) -> dict[int, pd.Series]:
+    """Return, by repetition, proxy validation accuracies by architecture."""
+    rows = table[(table["part"] == "proxy") & (table["optimizer"] == name)]
+    rates = _preferred(table, "proxy")[name]
+    if one_rate:
+        mean = rows.groupby("rate")["validation"].mean()
+        rates = rates.mask(rates > 0, mean.idxmax())
+    wanted = rows["architecture"].map(rates)
+    rows = rows[np.isclose(rows["rate"], wanted)]
+    return {
+        int(str(repetition)): own.set_index("architecture")["validation"]
+        for repetition, own in rows.groupby("repetition")
+    }
+
+
+def _tau(one: pd.Series, other: pd.Series) -> float:
+    return float(kendalltau(one, other.reindex(one.index)).statistic)
+
+
+def taus(table: pd.DataFrame) -> pd.DataFrame:
+    """Return Kendall's tau of pairs of rankings: what is compared, and tau, a row a pair."""
+    full = fully_trained(table)
+    sgd, rms = (_proxies(table, name) for name in OPTIMIZERS)
+    rows = [("sgd, rmsprop", _tau(sgd[i], rms[j])) for i, j in itertools.permutations(sgd, 2)]
+    for name, own in (("sgd", sgd), ("rmsprop", rms)):
+        pairs = itertools.combinations(own, 2)
+        rows += [(f"{name}, {name}", _tau(own[i], own[j])) for i, j in pairs]
+    for name, key in (("sgd", "gd"), ("rmsprop", "rmsprop")):
+        for how, one in (("", False), (", one rate", True)):
+            own = _proxies(table, key, one)
+            rows += [(f"{name}{how}, full", _tau(ranking, full)) for ranking in own.values()]
+    federated = table[table["part"] == "federated"]
+    for (strategy, _), runs in federated.groupby(["strategy", "repetition"]):
+        rows.append((f"{strategy}, full", _tau(runs.set_index("architecture")["test"], full)))
+    return pd.DataFrame(rows, columns=["pair", "tau"])
+
+
+def judge(table: pd.DataFrame) -> dict[str, Verdict]:
+    """Return the verdicts."""
+    rates = {part: np.log10(_preferred(table, part)) for part in ("proxy", "full")}
+    ratio = 10 ** (rates["proxy"]["gd"] - rates["proxy"]["rmsprop"])
+    apart = (ratio >= 3).mean()
+    spread = {(part, name): own[name].std() for part, own in rates.items() for name in OPTIMIZERS}
+    agrees = [spread[part, "rmsprop"] < spread[part, "gd"] for part in rates]
+    found = taus(table)
+    mean = found.groupby("pair", sort=False)["tau"].mean()
+    below = [mean["sgd, rmsprop"] < mean[f"{name}, {name}"] for name in ("sgd", "rmsprop")]
+    nearer = [mean[f"rmsprop{how}, full"] > mean[f"sgd{how}, full"] for how in ("", ", one rate")]
+    averaged, scaled = (
+        found.loc[found["pair"] == f"{strategy}, full", "tau"].to_numpy()
+        for strategy in ("fedavg", "fedrms")
+    )
+    return {
+        "preferred rates differ": CLAIMS["preferred rates differ"].judge(
+            bool(apart == 1),
+            bool(apart >= 0.5),
+            numbers={
+                "smallest ratio": ratio.min(),
+                "median ratio": ratio.median(),
+                "share of architectures": float(apart),
+            },
+        ),
+        "one rate for all": CLAIMS["one rate for all"].judge(
+            all(agrees),
+            any(agrees),
+            numbers={
+                f"deviation of log10 rate, {part}, {LABELS[name]}": value
+                for (part, name), value in spread.items()
+            },
+        ),
+        "optimizers reorder": CLAIMS["optimizers reorder"].judge(
+            all(below),
+            any(below),
+            numbers={
+                f"tau, {pair}": mean[pair]
+                for pair in ("sgd, rmsprop", "sgd, sgd", "rmsprop, rmsprop")
+            },
+        ),
+        "RMSProp predicts better": CLAIMS["RMSProp predicts better"].judge(
+            all(nearer),
+            any(nearer),
+            numbers={
+                f"tau, {name}{how}, full": mean[f"{name}{how}, full"]
+                for how in ("", ", one rate")
+                for name in ("sgd", "rmsprop")
+            },
+        ),
+        "noisy clients": CLAIMS["noisy clients"].judge(
+            bool((scaled > averaged).all()),
+            bool(scaled.mean() > averaged.mean()),
+            numbers={
+                "tau, fedavg": averaged.mean(),
+                "tau, fedrms": scaled.mean(),
+                "least gain": (scaled - averaged).min(),
+            },
+        ),
+    }
+
+
+def draw(table: pd.DataFrame, figure: Figure) -> None:
+    """Draw preferred step sizes, proxies against full training, and taus."""
+    left, middle, right = figure.subplots(1, 3)
+    colors = colors_of(list(OPTIMIZERS))
+    rates, full = _preferred(table, "proxy"), fully_trained(table)
+    for name in OPTIMIZERS:
+        left.plot(rates[name], rates.index, "o", color=colors[name], label=LABELS[name])
+        proxies = _proxies(table, name)
+        mean = pd.concat(list(proxies.values()), axis=1).mean(axis=1)
+        middle.plot(
+            mean,
+            full.reindex(mean.index),
+            "o",
+            color=colors[name],
+            markersize=4,
+            label=LABELS[name],
+        )
+    left.set_xscale("log")
+    left.set(title="Preferred step size", xlabel="step size")
+    left.tick_params(axis="y", labelsize=5)
+    left.legend()
+    middle.set(title="Proxy and full training", xlabel="proxy, validation", ylabel="full, test")
+    found = taus(table)
+    right.plot(found["tau"], found["pair"], "o", markersize=4)
+    right.invert_yaxis()
+    right.set(title="Kendall's tau")
+    right.tick_params(axis="y", labelsize=6)
