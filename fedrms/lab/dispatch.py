@@ -269,7 +269,8 @@ def judge(table: pd.DataFrame) -> dict[str, Verdict]:
         ends[system] = _interval(np.log(scaled / fixed))
     nearer = [high < 0 for _, high in ends.values()]
     cost = {name: _carried(table, rate, name) for name in OPTIMIZERS}
-    ratios = _ratios(table).groupby("place", sort=False)["ratio"].median()
+    by_place = _ratios(table).groupby("place", sort=False)["ratio"]
+    ratios, worst = by_place.median(), by_place.max()
     other = "distance with the other system's step, in units of one's own"
     return {
         "near the optimum": CLAIMS["near the optimum"].judge(
@@ -299,7 +300,11 @@ def judge(table: pd.DataFrame) -> dict[str, Verdict]:
         "noisy regions": CLAIMS["noisy regions"].judge(
             bool((ratios < 1).all()),
             bool((ratios < 1).sum() >= 2),
-            numbers={str(place): ratio for place, ratio in ratios.items()},
+            numbers={
+                f"{place}, {of}": by[place]
+                for place in ratios.index
+                for of, by in (("median", ratios), ("worst seed", worst))
+            },
         ),
     }
 
