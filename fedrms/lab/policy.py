@@ -106,7 +106,7 @@ class Plan:
     seeds: tuple[int, ...]
 
 
-QUICK = Plan(120, 3, 3, 5, 1, (1.0,), (0, 1))
+QUICK = Plan(80, 3, 2, 5, 1, (1.0,), (0, 1))
 FULL = Plan(400, 6, 5, 20, 100, (1.0, 4.0), tuple(range(100, 108)))
 
 
