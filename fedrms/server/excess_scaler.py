@@ -114,13 +114,7 @@ class ExcessScaler:
         losses : ClassLosses
             ``[cohort, classes]`` each.
         """
-        where = self.averages.find(clients)
-        trust, seen = np.ones(len(where)), where >= 0
-        if seen.any():
-            mean = self.averages.mean(where[seen])
-            trust[seen] = self._scale(mean, self._above_clean(mean))
-            trust[~seen] = trust[seen].mean()
-        return measure(losses, trust, self.options["reference"])
+        return measure(losses, self._trust(clients), self.options["reference"])
 
     def update(
         self,
@@ -162,11 +156,11 @@ class ExcessScaler:
         self._doubt = self.options["doubt"] if evidence.chance else 0.0
         ema, rms, scale = np.zeros(len(clients)), np.zeros(len(clients)), np.ones(len(clients))
         if told.size:
-            above = self._above_clean(mean)
+            least = self._least()
             ema[told] = self.averages.raw(where)[:, SHARE]
-            rms[told] = np.maximum(above, 0.0)
+            rms[told] = np.maximum(mean[:, SHARE] - least, 0.0)
             if server_round > self.warmup:
-                scale[told] = self._tilted(mean, above)
+                scale[told] = self._tilted(mean, least)
         return Scales(ema=ema, rms=rms, scale=scale)
 
     def _knee(self, chance: bool, examples: np.ndarray, misfit: np.ndarray) -> float:
@@ -180,7 +174,7 @@ class ExcessScaler:
     def rms(self) -> dict[ClientId, float]:
         """Return the current noise estimate of every client ever seen: a share of chance loss."""
         mean = self.averages.everyone()
-        rms = np.maximum(self._above_clean(mean), 0.0) if len(mean) else np.zeros(0)
+        rms = np.maximum(mean[:, SHARE] - self._least(), 0.0) if len(mean) else np.zeros(0)
         return dict(zip(self.averages.clients(), rms.tolist(), strict=True))
 
     def scale_of(self, clients: Sequence[ClientId]) -> np.ndarray:
@@ -190,7 +184,7 @@ class ExcessScaler:
         scale = np.ones(len(where))
         if seen.any() and self.averages.last_round >= self.warmup:
             mean = self.averages.mean(where[seen])
-            scale[seen] = self._tilted(mean, self._above_clean(mean))
+            scale[seen] = self._tilted(mean, self._least())
         return scale
 
     def state_dict(self) -> dict[str, Any]:
@@ -206,14 +200,20 @@ class ExcessScaler:
         """Return rho_0, the excess that counts as clean."""
         return float(np.quantile(self.averages.everyone()[:, SHARE], self.options["clean_share"]))
 
-    def _above_clean(self, mean: np.ndarray) -> np.ndarray:
-        """Return how far each excess is above rho_0."""
-        return np.asarray(mean[:, SHARE] - self._least())
+    def _trust(self, clients: Sequence[ClientId]) -> np.ndarray:
+        """Return ``[cohort]`` how much each counts for the reference: as it did before."""
+        where = self.averages.find(clients)
+        trust, seen = np.ones(len(where)), where >= 0
+        if seen.any():
+            trust[seen] = self._scale(self.averages.mean(where[seen]), self._least())
+            trust[~seen] = trust[seen].mean()
+        return trust
 
-    def _scale(self, mean: np.ndarray, above: np.ndarray) -> np.ndarray:
-        """Return eps / (eps + r)."""
-        forgiven = self.options["margin"] * mean[:, ERROR] + self._doubt * max(self._least(), 0.0)
-        return np.asarray(self._eps / (self._eps + np.maximum(above - forgiven, 0.0)))
+    def _scale(self, mean: np.ndarray, least: float) -> np.ndarray:
+        """Return eps / (eps + r), given rho_0."""
+        forgiven = self.options["margin"] * mean[:, ERROR] + self._doubt * max(least, 0.0)
+        noise = np.maximum(mean[:, SHARE] - least - forgiven, 0.0)
+        return np.asarray(self._eps / (self._eps + noise))
 
-    def _tilted(self, mean: np.ndarray, above: np.ndarray) -> np.ndarray:
-        return self._scale(mean, above) * mean[:, HARDNESS] ** self.options["tilt"]
+    def _tilted(self, mean: np.ndarray, least: float) -> np.ndarray:
+        return self._scale(mean, least) * mean[:, HARDNESS] ** self.options["tilt"]

@@ -43,13 +43,7 @@ class MeanReferenceScaler(ExcessScaler):
 
     def measure(self, clients: Sequence[ClientId], losses: ClassLosses) -> Evidence:
         """Compare each client with the mean over clients, weighted by trust times examples."""
-        where = self.averages.find(clients)
-        trust, seen = np.ones(len(where)), where >= 0
-        if seen.any():
-            mean = self.averages.mean(where[seen])
-            trust[seen] = self._scale(mean, self._above_clean(mean))
-            trust[~seen] = trust[seen].mean()
-        weights = trust[:, None] * losses.count
+        weights = self._trust(clients)[:, None] * losses.count
         reference = (weights * losses.mean).sum(0) / np.maximum(weights.sum(0), 1e-300)
         return against(losses, losses.count @ reference)
 
