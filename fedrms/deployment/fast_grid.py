@@ -10,10 +10,10 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
+from fedrms.engines.passing_grid import PassingGrid
 from fedrms.errors import RunError
 
 log = logging.getLogger("fedrms")
@@ -22,7 +22,7 @@ SLOWEST = 1.0
 """Most seconds between two looks for replies; long trainings are looked for less often."""
 
 
-class FastGrid(Grid):
+class FastGrid(PassingGrid):
     """Ask for replies often, wait for clients for a bounded time, and know them by their keys.
 
     Parameters
@@ -52,7 +52,7 @@ class FastGrid(Grid):
         round_seconds: float,
         registered: bool = False,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._poll_seconds = poll_seconds
         self._min_clients = min_clients
         self._wait_seconds = wait_seconds
@@ -60,26 +60,6 @@ class FastGrid(Grid):
         self._registered = registered
         self._names: dict[int, str] = {}
         self._too_few_since: float | None = None
-
-    def set_run(self, run: Run) -> None:
-        """Set the run that messages belong to."""
-        self._inner.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        """Flower's record of the run."""
-        return self._inner.run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Make a message on the inner grid."""
-        return self._inner.create_message(content, message_type, dst_node_id, group_id, ttl)
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the nodes that are online.
@@ -104,10 +84,6 @@ class FastGrid(Grid):
                 "raise server.wait_seconds"
             )
         return [node.node_id for node in nodes]
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Push messages to the inner grid."""
-        return self._inner.push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Pull the replies that are there, each with its sender's registered name."""

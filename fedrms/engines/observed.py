@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
+from fedrms.engines.passing_grid import PassingGrid
 from fedrms.engines.replies import CohortReplies
 from fedrms.server.client_scaler import ClientId
 from fedrms.server.cohort import identity_in
@@ -44,7 +44,7 @@ class Observation:
     failures: Mapping[ClientId, str]
 
 
-class ObservedGrid(Grid):
+class ObservedGrid(PassingGrid):
     """Pass everything on to another grid, and show training replies to an observer.
 
     Parameters
@@ -75,7 +75,7 @@ class ObservedGrid(Grid):
         | None = None,
         evaluated: Callable[[Observation], None] | None = None,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._observer = observer
         self._check = check
         self._narrow = narrow
@@ -83,42 +83,10 @@ class ObservedGrid(Grid):
         self._evaluated = evaluated
         self._members = Membership(0, ask=True, timeout=60.0)
 
-    def set_run(self, run: Run) -> None:
-        """Set the run that messages belong to."""
-        self._inner.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        """Flower's record of the run."""
-        return self._inner.run
-
     @property
     def directory(self) -> Directory | None:
         """Who is behind which node, where the inner grid knows it."""
         return directory_of(self._inner)
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Make a message on the inner grid."""
-        return self._inner.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return the inner grid's nodes."""
-        return self._inner.get_node_ids()
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Push messages to the inner grid."""
-        return self._inner.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Pull replies from the inner grid."""
-        return self._inner.pull_messages(message_ids)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None

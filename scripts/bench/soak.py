@@ -15,14 +15,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from fedrms.engines.flower_border import FIRST_NODE_ID, number
+from fedrms.engines.passing_grid import PassingGrid
 from fedrms.experiment.config import compose_config
 from fedrms.experiment.engine import Engine
 from fedrms.experiment.parts import build_parts
@@ -74,25 +73,16 @@ def _change(reply: Message, change: Callable[[np.ndarray], np.ndarray]) -> None:
     reply.content[name] = ArrayRecord(arrays | {first: Array(change(model[first].numpy()))})
 
 
-class RestlessGrid(Grid):
+class RestlessGrid(PassingGrid):
     """Another grid, whose nodes come back under new ids and some of whose replies are spoilt."""
 
     def __init__(self, inner: Grid, clients: int, seed: int) -> None:
-        self._inner, self._seed = inner, seed
+        super().__init__(inner)
+        self._seed = seed
         self.nodes = {1000 + client: client for client in range(clients)}
         self.bad: set[tuple[int, int]] = set()
         self.restarts = 0
         self.memory: list[float] = []
-
-    def set_run(self, run: Run) -> None:
-        self._inner.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        return self._inner.run
-
-    def create_message(self, *args: Any, **options: Any) -> Message:
-        return self._inner.create_message(*args, **options)
 
     def get_node_ids(self) -> Iterable[int]:
         """Restart some clients, and return the nodes that there are then."""
@@ -103,12 +93,6 @@ class RestlessGrid(Grid):
             self.nodes[1_000_000 * server_round + place] = self.nodes.pop(node)
         self.restarts += len(gone)
         return list(self.nodes)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        return self._inner.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        return self._inner.pull_messages(message_ids)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
