@@ -16,19 +16,9 @@ import pandas as pd
 from fedrms.errors import ConfigError
 from fedrms.lab.catalog import LabExperiment
 from fedrms.lab.verdict import Verdict
+from fedrms.results.plots.paper import PANELS
 
-STYLE: Final[dict[str, Any]] = {
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.25,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 7,
-}
+STYLE: Final[dict[str, Any]] = PANELS | {"legend.fontsize": 7}
 
 
 @dataclass(frozen=True)

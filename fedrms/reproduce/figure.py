@@ -6,13 +6,14 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pandas as pd
 
 from fedrms.reproduce.numbers import Numbers
 from fedrms.reproduce.plan import Plan
 from fedrms.reproduce.tidy import Tidy
+from fedrms.results.plots.paper import PANELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,17 +23,6 @@ PALETTE: Final = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f0
 """Okabe and Ito (2008), told apart with any colour vision; yellow is left out, for the paper."""
 
 DASHES: Final = ("-", "--", "-.", ":")
-_STYLE: Final[dict[str, Any]] = {
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.25,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-}
 _MOST_PANELS: Final = 4
 _RISE: Final = 0.15
 """Share of the rounds whose accuracies may leave the picture."""
@@ -48,7 +38,7 @@ def draw_figure(plan: Plan, tidy: Tidy, numbers: Sequence[Numbers], path: Path) 
     mpl.use("agg")
     shown = plan.figure_strategies or tuple(plan.strategies)
     draw = _curves if plan.figure == "curves" else _differences
-    with mpl.rc_context(_STYLE):  # type: ignore[arg-type,unused-ignore]
+    with mpl.rc_context(PANELS):  # type: ignore[arg-type,unused-ignore]
         figure = draw(plan, tidy, numbers, shown)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150, metadata={"Software": None})

@@ -10,6 +10,7 @@ import numpy as np
 
 from fedrms.errors import ConfigError
 from fedrms.results.plots.palette import SCALE
+from fedrms.results.plots.paper import PAPER
 from fedrms.results.plots.picture import (
     Area,
     Bars,
@@ -43,14 +44,8 @@ _SYMBOLS: Final = {
     "cross": "P",
     "star": "*",
 }
-_STYLE: Final[Any] = {
+_STYLE: Final[Any] = PAPER | {
     "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "fedrms",
     "hatch.linewidth": 0.5,
