@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedrms.cli.ending import stop
 from fedrms.errors import ConfigError
 
 HELP = """\
@@ -32,8 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _make(words)
     except ConfigError as error:
-        print(f"fedrms-certs: {error}", file=sys.stderr)
-        sys.exit(2)
+        stop("fedrms-certs", error)
 
 
 def _make(words: Sequence[str]) -> None:

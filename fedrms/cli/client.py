@@ -9,7 +9,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from fedrms.cli.launch import launch, names, stop
+from fedrms.cli.ending import stop
+from fedrms.cli.launch import launch, names
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
 

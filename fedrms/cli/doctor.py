@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from fedrms.cli.ending import STOPPED, keep_flower_offline, stop
 from fedrms.errors import ConfigError, FedRMSError
-
-BAD_INPUT, FAILED = 2, 1
-"""Exit codes, as those of ``fedrms``."""
 
 HELP = """\
 fedrms-doctor: what this machine has, what the engine would do with a run and why, and how long
@@ -38,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "--help" in words or "-h" in words:
         print(HELP, end="")
         return
-    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    keep_flower_offline()
     try:
         overrides = [word for word in words if word != "--json"]
         _refuse_flags(overrides)
@@ -48,11 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         report = examine(overrides)
     except FedRMSError as error:
-        print(f"fedrms-doctor: {error}", file=sys.stderr)
-        sys.exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)
+        stop("fedrms-doctor", error)
     except KeyboardInterrupt:
         print("fedrms-doctor: stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(STOPPED)
     if "--json" in words:
         print(json.dumps(asdict(report), indent=2))
     else:

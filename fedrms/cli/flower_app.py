@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedrms.cli.launch import stop
+from fedrms.cli.ending import stop
 from fedrms.errors import ConfigError, FedRMSError
 
 HELP = """\

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedrms.cli.ending import STOPPED, keep_flower_offline, stop
 from fedrms.errors import ConfigError, FedRMSError
-
-BAD_INPUT, FAILED = 2, 1
-"""Exit codes, as those of ``fedrms``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,16 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         The command line after the program's name; ``sys.argv`` by default.
     """
     options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
-    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    keep_flower_offline()
     try:
         _run(options)
     except FedRMSError as error:
-        print(f"fedrms-lab: {error}", file=sys.stderr)
-        sys.exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)
+        stop("fedrms-lab", error)
     except KeyboardInterrupt:
         print("fedrms-lab: stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(STOPPED)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,20 +7,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
-from typing import NoReturn
 
 import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from fedrms.cli.ending import STOPPED, STOPPING, interrupt_once, keep_flower_offline, stop
 from fedrms.conf_folder import conf_folder
-from fedrms.errors import ConfigError, FedRMSError
-
-STOPPING = (signal.SIGINT, signal.SIGTERM)
-BAD_INPUT, FAILED, STOPPED = 2, 1, 130
-"""Exit codes: a configuration that cannot run, a run that broke, a run that was stopped."""
+from fedrms.errors import FedRMSError
 
 
 def launch(
@@ -60,12 +55,11 @@ def launch(
 @contextmanager
 def ending_well(program: str, words: Sequence[str]) -> Iterator[None]:
     """End the program with one message where a person is meant to read one, and its exit code."""
-    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    keep_flower_offline()
     # Hydra would print its errors and exit with 1; asked for the full error, it raises.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     for number in STOPPING:
-        signal.signal(number, _as_interrupt)
+        signal.signal(number, interrupt_once)
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
@@ -79,19 +73,6 @@ def ending_well(program: str, words: Sequence[str]) -> Iterator[None]:
         sys.exit(STOPPED)
 
 
-def stop(program: str, error: FedRMSError) -> NoReturn:
-    """End the program with an error that a person is meant to read."""
-    print(f"{program}: {error}", file=sys.stderr)
-    sys.exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)
-
-
 def names(words: Sequence[str], key: str) -> bool:
     """Say whether a command line sets a key or chooses a group."""
     return any(word.lstrip("+~").startswith(f"{key}=") for word in words)
-
-
-def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Stop once: what is being ended and saved then is not broken off by a second signal."""
-    for again in STOPPING:
-        signal.signal(again, signal.SIG_IGN)
-    raise KeyboardInterrupt

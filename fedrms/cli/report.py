@@ -7,10 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from fedrms.errors import ConfigError, FedRMSError
-
-BAD_INPUT = 2
-"""Exit code, as that of ``fedrms``, where there is nothing to report on."""
+from fedrms.cli.ending import BAD_INPUT, stop
+from fedrms.errors import FedRMSError
 
 EPILOG = """\
 examples:
@@ -43,12 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             over=tuple(given.over) if given.over else None,
             static=not given.no_figures,
         )
-    except (ConfigError, FileNotFoundError) as error:
+    except FileNotFoundError as error:
         print(f"fedrms-report: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except FedRMSError as error:
-        print(f"fedrms-report: {error}", file=sys.stderr)
-        sys.exit(1)
+        stop("fedrms-report", error)
     for problem in report.problems:
         print(f"fedrms-report: {problem}", file=sys.stderr)
     print(f"report: {os.path.relpath(report.page)}")

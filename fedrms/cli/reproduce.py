@@ -13,13 +13,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedrms.cli.ending import FAILED, STOPPED, interrupt_once, keep_flower_offline, stop
 from fedrms.errors import ConfigError, FedRMSError, RunError
 
 if TYPE_CHECKING:
     from fedrms.reproduce.jobs import Job
-
-BAD_INPUT, FAILED = 2, 1
-"""Exit codes, as those of ``fedrms``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,26 +33,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
-    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
-    signal.signal(signal.SIGTERM, _stop)
+    keep_flower_offline()
+    signal.signal(signal.SIGTERM, interrupt_once)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as by nohup
-        signal.signal(signal.SIGINT, _stop)
+        signal.signal(signal.SIGINT, interrupt_once)
     try:
         sys.exit(_reproduce(options))
     except FedRMSError as error:
-        print(f"fedrms-reproduce: {error}", file=sys.stderr)
-        sys.exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)
+        stop("fedrms-reproduce", error)
     except KeyboardInterrupt:
         print("fedrms-reproduce: stopped; start it again to go on", file=sys.stderr)
-        sys.exit(130)
-
-
-def _stop(number: int, frame: object) -> None:
-    """Stop once: an impatient second signal must not keep the workers from being ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
+        sys.exit(STOPPED)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fedrms.cli.launch import ending_well, launch
+from fedrms.cli.resume import log_into, resumed
+from fedrms.cli.simulate import show_outcome
 from fedrms.conf_folder import conf_folder
 
 HEAD = """\
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(HEAD)
         print((conf_folder() / "server" / "superlink.yaml").read_text(), end="")
         return
-    if any(word.startswith("resume=") and word != "resume=null" for word in words):
+    if resumed(words) is not None:
         with ending_well("fedrms-server", words):
             go_on(words)
         return
@@ -57,26 +57,17 @@ def run_job(config: DictConfig) -> None:
     from fedrms.experiment.config import plain
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    _show(serve(plain(config), folder), folder)
+    show_outcome(serve(plain(config), folder), folder)
 
 
 def go_on(words: Sequence[str]) -> None:
     """Serve the rest of a run that was stopped; Hydra is not asked, for it would make a new one."""
-    from fedrms.cli.resume import log_into
     from fedrms.deployment.resume import stopped_server
     from fedrms.deployment.serve import serve
 
     config, folder, resume = stopped_server(words)
     log_into(folder)
-    _show(serve(config, folder, resume), folder)
-
-
-def _show(summary: Mapping[str, Any], folder: Path) -> None:
-    from fedrms.cli.simulate import headline
-    from fedrms.results.table import show, summary_table
-
-    show(summary_table(headline(summary)))
-    print(f"results: {os.path.relpath(folder)}")
+    show_outcome(serve(config, folder, resume), folder)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,16 +19,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from fedrms.cli.ending import keep_flower_offline, stop
 from fedrms.cli.options import options_page
-from fedrms.cli.resume import resume
+from fedrms.cli.resume import resume, resumed
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError, FedRMSError
-
-if TYPE_CHECKING:
-    from fedrms.experiment import Result
-
-BAD_INPUT, FAILED = 2, 1
-"""Exit codes: a configuration that cannot run, and a run that broke."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -48,16 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "--help" in words or "-h" in words:
         print(options_page(conf_folder()))
         return
-    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    keep_flower_offline()
     # Hydra would print its errors and exit with 1; asked for the full error, it raises.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     logging.raiseExceptions = False  # a full disk ends in one message, not one for each log line
     signal.signal(signal.SIGTERM, _terminate)
-    folder = next((word[len("resume=") :] for word in words if word.startswith("resume=")), "null")
-    if folder != "null":
+    folder = resumed(words)
+    if folder is not None:
         with _ending_well():
-            _show(resume(words, folder))
+            result = resume(words, folder)
+            show_outcome(result.summary, result.folder)
         return
     sys.argv = ["fedrms", *words]
     simulate = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(
@@ -69,11 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except (HydraException, OmegaConfBaseException) as error:
             from fedrms.experiment.config import explain
 
-            _stop(explain(error, [word for word in words if not word.startswith("-")]))
+            stop("fedrms", explain(error, [word for word in words if not word.startswith("-")]))
         except OSError as error:
             if HydraConfig.initialized() and Path(HydraConfig.get().runtime.output_dir).is_dir():
                 raise  # the run's own
-            _stop(ConfigError("hydra.run.dir", f"cannot be written to: {error}", "choose another"))
+            stop(
+                "fedrms",
+                ConfigError("hydra.run.dir", f"cannot be written to: {error}", "choose another"),
+            )
 
 
 def run_job(config: DictConfig) -> float:
@@ -89,9 +87,9 @@ def run_job(config: DictConfig) -> float:
     try:
         result = run(config, folder=job.runtime.output_dir, brief=multirun, shared=shared)
     except FedRMSError as error:
-        _stop(error)
+        stop("fedrms", error)
     if not multirun:
-        _show(result)
+        show_outcome(result.summary, result.folder)
     metric = result.summary["metric"]
     chosen_by = f"validation_{metric}" if f"validation_{metric}" in result.summary else None
     return float(result.summary[chosen_by or f"final_{metric}"])
@@ -106,11 +104,12 @@ def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in summary.items() if key not in hidden}
 
 
-def _show(result: Result) -> None:
+def show_outcome(summary: Mapping[str, Any], folder: Path) -> None:
+    """Print how a run ended, and where its files are."""
     from fedrms.results.table import show, summary_table
 
-    show(summary_table(headline(result.summary)))
-    print(f"results: {os.path.relpath(result.folder)}")
+    show(summary_table(headline(summary)))
+    print(f"results: {os.path.relpath(folder)}")
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -127,13 +126,8 @@ def _ending_well() -> Iterator[None]:
     try:
         yield
     except FedRMSError as error:
-        _stop(error)
+        stop("fedrms", error)
     except KeyboardInterrupt as error:
         print("fedrms: stopped; what was computed is kept", file=sys.stderr)
         number = signal.SIGTERM if isinstance(error, TerminatedError) else signal.SIGINT
         sys.exit(128 + number)
-
-
-def _stop(error: FedRMSError) -> NoReturn:
-    print(f"fedrms: {error}", file=sys.stderr)
-    sys.exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)

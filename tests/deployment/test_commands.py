@@ -5,7 +5,8 @@ import signal
 import pytest
 
 from fedrms.cli import certs, client, server
-from fedrms.cli.launch import STOPPING, names
+from fedrms.cli.ending import STOPPING
+from fedrms.cli.launch import names
 
 
 @pytest.fixture(autouse=True)
