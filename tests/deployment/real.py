@@ -60,6 +60,12 @@ class Site:
         homes = self.temporary.glob("fedrms-*")  # PyTorch has a cache of its own there
         return [" ".join(process.cmdline()) for process in alive] + [str(path) for path in homes]
 
+    def told(self, characters: int = 1500) -> str:
+        """Return the ends of everything that was printed or logged here."""
+        files = [*sorted(self.folder.glob("*.txt")), *sorted(self.folder.glob("*/super*.log"))]
+        parts = [(file, file.read_text(errors="replace")[-characters:]) for file in files]
+        return "\n".join(f"--- {file.relative_to(self.folder)}\n{text}" for file, text in parts)
+
     def end(self) -> None:
         """Kill whatever still lives."""
         for process in self.processes():
@@ -77,6 +83,8 @@ class Command:
     """A running command, and what it has said."""
 
     def __init__(self, site: Site, words: list[str], name: str) -> None:
+        self.site = site
+        self.name = name
         self._said = site.folder / f"{name}.txt"
         with self._said.open("wb") as output:
             self.process = subprocess.Popen(
@@ -95,8 +103,10 @@ class Command:
 
     def until(self, text: str, seconds: float = 600) -> None:
         """Wait until it has printed something."""
-        wait_for(lambda: text in self.said or self.process.poll() is not None, f"{text!r}", seconds)
-        assert text in self.said, self.said
+        deadline = time.monotonic() + seconds
+        while text not in self.said and self.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert text in self.said, f"no {text!r} within {seconds:g} s:\n{self.site.told()}"
 
     def wait(self, seconds: float = 600) -> int:
         """Wait for its end and return its exit status."""
@@ -109,15 +119,16 @@ class Command:
 
     def child(self, program: str) -> psutil.Process:
         """Return the youngest process of a program that it started, at any depth."""
-        found: list[psutil.Process] = []
+        wait_for(lambda: bool(self.children(program)), program, 60)
+        return max(self.children(program), key=psutil.Process.create_time)
 
-        def there() -> bool:
-            own = psutil.Process(self.process.pid).children(recursive=True)
-            found[:] = [one for one in own if _runs(one, program)]
-            return bool(found)
+    def children(self, program: str) -> list[psutil.Process]:
+        """Return the processes of a program that it started, at any depth.
 
-        wait_for(there, program, 60)
-        return max(found, key=psutil.Process.create_time)
+        A process that has just been forked still has its parent's words; it is left out.
+        """
+        own = psutil.Process(self.process.pid).children(recursive=True)
+        return [one for one in own if _runs(one, program) and not _runs(one.parent(), program)]
 
 
 def wait_for(true: Callable[[], bool], what: str, seconds: float) -> None:
@@ -128,16 +139,25 @@ def wait_for(true: Callable[[], bool], what: str, seconds: float) -> None:
         time.sleep(0.1)
 
 
-def kill_training(client: Command, output: Path) -> None:
-    """Kill the program that trains the first round of a client, whose SuperNode writes to `output`.
+def kill_training(client: Command) -> None:
+    """Kill the program that trains the first round of a client, while it trains.
 
-    It is the second that the SuperNode starts; the first one has said who the client is.
+    It is the second that the client starts; the first one has said who the client is. PyTorch
+    is loaded after the order has arrived. A program that dies before that is started again by
+    Flower, or, dying just as it fetches its order, never answered for.
     """
-    begins = "Start `flwr-clientapp` process"
+    begins = "Start `flwr-clientapp` process"  # which the program itself says
+    log = client.site.folder / client.name / "supernode.log"
+
+    def trains() -> bool:
+        if log.read_text(errors="replace").count(begins) < 2:
+            return False
+        program = client.child("flwr-clientapp")
+        return any("libtorch_cpu" in Path(map.path).name for map in program.memory_maps())
+
     client.until("Connected")
-    wait_for(lambda: output.read_text(errors="replace").count(begins) > 1, "a training", 600)
-    time.sleep(1)  # from the line to the process; training takes longer, for it imports PyTorch
-    client.child("flwr-clientapp").send_signal(signal.SIGKILL)
+    wait_for(trains, "a training", 600)
+    client.child("flwr-clientapp").kill()
 
 
 @contextmanager
@@ -150,8 +170,10 @@ def site_in(folder: Path) -> Iterator[Site]:
         site.end()
 
 
-def _runs(process: psutil.Process, program: str) -> bool:
+def _runs(process: psutil.Process | None, program: str) -> bool:
     try:
-        return any(Path(word).name == program for word in process.cmdline()[:3])
+        return process is not None and any(
+            Path(word).name == program for word in process.cmdline()[:3]
+        )
     except psutil.Error:
         return False

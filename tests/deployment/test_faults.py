@@ -51,14 +51,14 @@ def broken(site, tables):
     tls = (f"server.tls={folder / 'certs'}", f"server.auth={folder / 'certs' / 'clients'}")
     first = site.server(*run, *data, *tls, "server.min_clients=4", name="real")
 
-    kill_training(clients["clumsy"], folder / "clumsy" / "supernode.log")
+    kill_training(clients["clumsy"])
     clients["restarted"].until("Training (1")
     clients["restarted"].child("flower-supernode").send_signal(signal.SIGKILL)
     first.until("round 2/3")
     first.child("flower-superlink").send_signal(signal.SIGKILL)
     status = first.wait()
     again = site.start(
-        *("server", f"resume={folder / 'real'}", "server.min_clients=3"),
+        *("server", f"resume={folder / 'real'}", "server.min_clients=4"),
         f"server.address={site.address}",
         name="again",
     )
