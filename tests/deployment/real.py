@@ -172,8 +172,7 @@ def site_in(folder: Path) -> Iterator[Site]:
 
 def _runs(process: psutil.Process | None, program: str) -> bool:
     try:
-        return process is not None and any(
-            Path(word).name == program for word in process.cmdline()[:3]
-        )
+        words = process.cmdline()[:3] if process is not None else []
+        return any(Path(word).name == program for word in words)
     except psutil.Error:
         return False
