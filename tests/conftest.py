@@ -24,3 +24,9 @@ def real_data() -> Path:
     if not (folder / "mnist" / "train.parquet").is_file():
         pytest.skip(f"no parquet data in {folder}; set FEDRMS_DATA to a folder with mnist/")
     return folder
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several workers share the tests, begin with those that wait for real processes."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not any(map(item.get_closest_marker, ("deployment", "ray"))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,6 +27,8 @@ DASHES: Final = ("-", "--", "-.", ":")
 _MOST_PANELS: Final = 4
 _RISE: Final = 0.15
 """Share of the rounds whose accuracies may leave the picture."""
+_LETTERS: Final = 14
+"""Letters of a title to the inch."""
 _LABELS: Final = 1.6
 _LEGEND_ENTRY: Final = 2.4
 """Inches for the rows' names beside the panels, and for one in a legend."""
@@ -116,7 +119,7 @@ def _differences(
         ax.set_xlim(low, high)
         ax.set_yticks(range(len(rows)), rows)
         ax.set_ylim(len(rows) - 0.4, -0.6)
-        ax.set_title(f"{each.scenario}: {plan.scenarios[each.scenario]}", loc="left", wrap=True)
+        ax.set_title(_title(plan, each, 2.9), loc="left")
         accuracy = each.comparison.attrs["metric"] == "accuracy"
         unit = "percentage points" if accuracy else each.comparison.attrs["metric"]
         ax.set_xlabel(f"difference to {plan.baseline}, {unit}")
@@ -127,6 +130,12 @@ def _differences(
         told += "; dashed, the oracle"
     figure.supxlabel(told, fontsize=8, color="#555555")
     return figure
+
+
+def _title(plan: Plan, each: Numbers, inches: float) -> str:
+    """Say what a panel shows, in lines that a panel of that width has room for."""
+    told = f"{each.scenario}: {plan.scenarios[each.scenario]}"
+    return textwrap.fill(told, int(inches * _LETTERS))
 
 
 def _limits(plan: Plan, paired: pd.DataFrame, oracle: str | None) -> tuple[float, float]:
@@ -188,7 +197,7 @@ def _curve_panel(
             linestyle=DASHES[at % len(DASHES)],
             linewidth=2.0 if row == plan.focus else 1.3,
         )
-    ax.set_title(f"{each.scenario}: {plan.scenarios[each.scenario]}", loc="left", wrap=True)
+    ax.set_title(_title(plan, each, 3.6), loc="left")
     ax.set_xlabel("round")
     ax.set_ylabel("test accuracy, %" if accuracy else f"test {each.comparison.attrs['metric']}")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
