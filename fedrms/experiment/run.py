@@ -20,6 +20,7 @@ from flwr.serverapp import Grid
 from omegaconf import DictConfig, OmegaConf
 
 from fedrms.data.roster import Roster
+from fedrms.engines.garbage import settled_objects
 from fedrms.engines.observed import ObservedGrid
 from fedrms.errors import ConfigError, FedRMSError, RunError
 from fedrms.experiment.checkpoint import (
@@ -263,7 +264,8 @@ def _simulate(
             if done is not None and first == values["rounds"]:  # only the end is missing
                 rounds_log.finish_round(0, state.restore(done.state))
             else:
-                engine.serve(serve)
+                with settled_objects():
+                    engine.serve(serve)
             if not rounds_log.succeeded:
                 raise RunError(
                     "no client finished any round; the reasons are in the column 'failure' "
