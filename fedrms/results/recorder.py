@@ -144,6 +144,7 @@ class Recorder:
             self._chunks = clients if clients[0].num_rows else []
             _write(self.folder / CLIENTS_FILE, clients)
             _write(self.folder / ROUNDS_FILE, _in_groups(self._round_table()))
+            pa.default_memory_pool().release_unused()  # it keeps twice the tables, and more
             self._changed = False
         self._last_flush = time.monotonic()
         self._last_duration = self._last_flush - start
