@@ -1,18 +1,16 @@
 """The ``fedrms`` command, stopped by a signal or by a full disk, says how to go on, and does."""
 
-import contextlib
 import json
 import os
 import resource
-import shutil
 import signal
-import subprocess
 
 import pandas as pd
 import pytest
 
 import fedrms
 
+from ..small_disk import fill, small_disk
 from .conftest import assert_identical
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
@@ -68,25 +66,20 @@ def test_a_checkpoint_that_finds_no_room_leaves_the_former_one_and_the_run_goes_
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def disk(tmp_path):
     """A disk of 1 MB at ``run``; needs the right to mount one."""
-    (tmp_path / "run").mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(tmp_path / "run")]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("may not mount a disk")
-    yield tmp_path / "run"
-    subprocess.run(["umount", str(tmp_path / "run")], check=True)
+    with small_disk(tmp_path / "run") as there:
+        if not there:
+            pytest.skip("may not mount a disk")
+        yield tmp_path / "run"
 
 
 def test_a_full_disk_ends_in_one_message_and_the_run_goes_on_once_there_is_room(
-    small_disk, command, tmp_path, whole
+    disk, command, tmp_path, whole
 ):
     run = command(*LONG)
     run.wait_for(2)
-    filler = small_disk / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"0" * 1024)
+    filler = fill(disk)
     returned, _, said = run.end()
     assert returned == 1, said
     assert "fedrms: the results cannot be written to" in said
