@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
+from flwr.clientapp import ClientApp
 from flwr.supernode import fleet_http_connection
 from safetensors.numpy import load_file
 
@@ -62,6 +65,31 @@ def test_with_another_flower_the_stock_supernode_takes_its_place(tmp_path, repos
     assert "Flower's own SuperNode instead" in said
     assert "Starting Flower SuperNode" in said
     assert "Unable to parse the private key file" in said
+
+
+@pytest.mark.deployment
+def test_the_stop_event_ends_it_and_the_server_knows_that_it_is_gone(tmp_path, repository):
+    """Between two messages; nothing of it goes on in this process."""
+    flower, stop, before = RealFlower(tmp_path, repository), threading.Event(), threads()
+    try:
+        address = flower.superlink()
+        with ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(
+                warm_client.run_warm_client, ClientApp(), superlink=address, stop=stop
+            )
+            flower.wait_for("superlink", lambda: "PullMessages" in flower.log("superlink"))
+            assert not ended.done()
+            stop.set()
+            assert ended.result(timeout=30) is None
+        assert flower.log("superlink").count("DeactivateNode") == 1
+        assert threads() == before
+    finally:
+        stop.set()
+        flower.stop()
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
 
 
 @pytest.fixture(scope="module")
