@@ -77,14 +77,15 @@ def test_the_stop_event_ends_it_and_the_server_knows_that_it_is_gone(tmp_path, r
             ended = pool.submit(
                 warm_client.run_warm_client, ClientApp(), superlink=address, stop=stop
             )
-            flower.wait_for("superlink", lambda: "PullMessages" in flower.log("superlink"))
-            assert not ended.done()
-            stop.set()
-            assert ended.result(timeout=30) is None
-        assert flower.log("superlink").count("DeactivateNode") == 1
+            try:
+                flower.wait_for("superlink", lambda: "Activated node" in flower.log("superlink"))
+                assert not ended.done()
+            finally:
+                stop.set()
+            ended.result(timeout=30)
+        assert flower.log("superlink").count("Deactivated node") == 1
         assert threads() == before
     finally:
-        stop.set()
         flower.stop()
 
 
