@@ -57,7 +57,7 @@ def test_with_another_flower_the_stock_supernode_takes_its_place(tmp_path, repos
         env=RealFlower(tmp_path, repository).environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     said = ended.stdout + ended.stderr

@@ -160,6 +160,6 @@ def run_strategy(
         grid,
         arrays_of(module),
         num_rounds=rounds,
-        timeout=60,
+        timeout=300,
         train_config=ConfigRecord(settings.to_record()),
     )

@@ -30,7 +30,7 @@ COUNT_FAULTS = """
 def run(how: str) -> list[str]:
     code = textwrap.dedent(COUNT_FAULTS)
     done = subprocess.run(
-        [sys.executable, "-c", code, how], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code, how], capture_output=True, text=True, check=True, timeout=300
     )
     return done.stdout.split()
 

@@ -93,7 +93,7 @@ TRAIN = """
 
 def train_within(spare: int) -> subprocess.CompletedProcess[str]:
     code = textwrap.dedent(TRAIN).replace("SPARE", str(spare))
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
 
 
 def test_where_memory_runs_out_stacks_are_halved_once():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -41,11 +42,12 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests may ignore it
         )
 
     def wait_for(self, server_round: int) -> None:
         """Wait for the checkpoint of a round, or a later one, of the run in ``run``."""
-        for _ in range(6000):
+        for _ in range(60_000):
             there = rounds_in(self.folder / "run" / "checkpoint")
             if there and there[-1] >= server_round:
                 return
@@ -57,7 +59,7 @@ class Command:
     def end(self) -> tuple[int, str, str]:
         """Wait for its end; return its exit code and what it wrote to stdout and stderr."""
         try:
-            out, err = self.process.communicate(timeout=120)
+            out, err = self.process.communicate(timeout=600)
         finally:
             self.process.kill()
         return self.process.returncode, out, err
