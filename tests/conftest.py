@@ -28,7 +28,7 @@ def real_data() -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where workers share the tests: whole files, one simulation's Ray at a time, long waits first."""
+    """Where workers share the tests: whole files, one Ray at a time, long waits first."""
     if not hasattr(config, "workerinput"):
         return
     waits = {item: item.get_closest_marker("deployment") is not None for item in items}
