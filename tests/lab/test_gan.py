@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from fedrms.lab.alone import alone
-from fedrms.lab.gan import covered, distances, dynamics, energy_distance, spectral_radius
+from fedrms.lab.bilinear import distances, dynamics, spectral_radius
+from fedrms.lab.gan import covered, energy_distance
 
 
 def test_the_verdicts_hold_on_the_quick_size(quick):
@@ -32,7 +33,7 @@ def test_the_game_follows_its_matrix(name, beta):
     state = np.eye(4)[0]
     for _ in range(50):
         state = dynamics(0.1, beta, alternating=False) @ state
-    assert distances(name, 0.1, 50)[-1] == pytest.approx(math.hypot(*state[:2]), rel=1e-4)
+    assert distances(name, [0.3, 0.1], 50)[-1, 1] == pytest.approx(math.hypot(*state[:2]), rel=1e-4)
 
 
 def test_negative_momentum_converges_with_alternating_steps_alone():
