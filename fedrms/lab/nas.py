@@ -9,27 +9,18 @@ repetitions of one optimizer, and with the ranking after full training.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.stats import kendalltau
-from torch import Tensor
-from torch.func import vmap
 
-from fedrms.client import as_function
-from fedrms.data.sources import digits
-from fedrms.engines.work import own_parameters
-from fedrms.lab.descent import Batches, descend, optimizer
 from fedrms.lab.federated import sweep
+from fedrms.lab.paired import difference, told
+from fedrms.lab.proxies import OPTIMIZERS, Architecture, Training, label, space, split, train
 from fedrms.lab.verdict import Claim, Verdict
-from fedrms.randomness import generator, integer
 from fedrms.results.plots.palette import colors_of
-from fedrms.tasks import Classification
-from fedrms.tasks.search_space import Cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,25 +50,20 @@ CLAIMS = {
     ),
     "RMSProp predicts better": Claim(
         "RMSProp's proxy ranking is nearer to the ranking after full training than SGD's.",
-        "Holds if its mean tau with that ranking is higher with each architecture's preferred step "
-        "size and with the one step size that is best on average, in part if with one of them.",
+        "Holds if the 95 % interval of the mean difference in tau with that ranking, paired by "
+        "repetitions, is above 0 with each architecture's preferred step size and with the one "
+        "step size that is best on average; in part if with one of them, by intervals for one of "
+        "two (97.5 %).",
     ),
     "noisy clients": Claim(
         "Where clients with noisy labels train the proxies together, FedRMS ranks architectures "
         "more like full training on clean data than FedAvg.",
-        "Holds if tau with the ranking after full training is higher on every seed, in part if in "
-        "the mean.",
+        "Holds if the 95 % interval of the mean gain in tau with the ranking after full training, "
+        "paired by seeds, is above 0.",
     ),
 }
 
-Architecture = tuple[int, int, str, bool]
-"""Depth, width, activation, residual."""
-OPTIMIZERS: Mapping[str, tuple[float, float]] = {"gd": (0.01, 3.0), "rmsprop": (0.0003, 0.1)}
-"""Range of step sizes."""
 LABELS = {"gd": "sgd", "rmsprop": "rmsprop"}
-BATCH = 32
-VALIDATION = 400
-"""Training digits that are kept for validation."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +74,8 @@ class Plan:
     ----------
     architectures : tuple of Architecture
         The space.
-    proxy, full : int
-        Steps of the short and of the full training.
-    rates : int
-        Step sizes on each grid.
-    repetitions : int
-        Proxy trainings of each, and as many full ones.
-    seed : int
-        Of starts and batches.
+    training : Training
+        How each is trained.
     federated : int
         Every so many architectures are trained by noisy clients.
     seeds : tuple of int
@@ -103,120 +83,24 @@ class Plan:
     """
 
     architectures: tuple[Architecture, ...]
-    proxy: int
-    full: int
-    rates: int
-    repetitions: int
-    seed: int
+    training: Training
     federated: int
     seeds: tuple[int, ...]
 
 
-def space(depths: Sequence[int], widths: Sequence[int]) -> tuple[Architecture, ...]:
-    """Return all architectures; a single layer has nothing to skip."""
-    return tuple(
-        (depth, width, activation, residual)
-        for depth, width, activation in itertools.product(depths, widths, ("relu", "tanh"))
-        for residual in ((False, True) if depth > 1 else (False,))
-    )
-
-
-QUICK = Plan(space((1, 4), (4,)), 40, 160, 5, 2, 0, 1, (0,))
-FULL = Plan(space((1, 3, 6), (4, 16)), 50, 600, 8, 3, 100, 2, (100, 101, 102))
+QUICK = Plan(space((1, 4), (4,)), Training(40, 120, 5, 2, 0), 3, (0, 1))
+FULL = Plan(space((1, 3, 6), (4, 16)), Training(50, 600, 8, 5, 100), 2, tuple(range(100, 106)))
 
 
 def measure(plan: Plan) -> pd.DataFrame:
     """Return rows of part, architecture, optimizer, rate, repetition or seed, and accuracies."""
-    pixels = digits(0, 1)
-    order = generator(plan.seed, "lab-nas-split").permutation(len(pixels.train.y))
-    x = torch.from_numpy((pixels.train.x - pixels.mean) / pixels.std)[order]
-    y = torch.from_numpy(pixels.train.y)[order]
-    test = torch.from_numpy((pixels.test.x - pixels.mean) / pixels.std)
-    data = {
-        "train": (x[VALIDATION:], y[VALIDATION:]),
-        "validation": (x[:VALIDATION], y[:VALIDATION]),
-        "test": (test, torch.from_numpy(pixels.test.y)),
-    }
+    data = split(plan.training.seed)
     trained = [
-        _train(architecture, name, data, plan)
+        train(architecture, name, data, plan.training)
         for architecture in plan.architectures
         for name in OPTIMIZERS
     ]
     return pd.concat([*trained, _federated(plan)], ignore_index=True)
-
-
-def _train(
-    architecture: Architecture,
-    name: str,
-    data: Mapping[str, tuple[Tensor, Tensor]],
-    plan: Plan,
-) -> pd.DataFrame:
-    """Return accuracies of one architecture under one optimizer, short and full."""
-
-    def build() -> Cell:
-        return Cell((1, 8, 8), 10, *architecture)
-
-    task = Classification(build)
-    repetitions = 2 * plan.repetitions  # the first half is for proxies, the other trains fully
-    starts = []
-    for k in range(repetitions):
-        draw = torch.Generator().manual_seed(integer(plan.seed, "lab-nas-start", k))
-        starts.append(torch.cat([p.detach().flatten() for p in task.init(draw).parameters()]))
-    rates = np.geomspace(*OPTIMIZERS[name], plan.rates)
-    path = descend(
-        task,
-        build(),
-        optimizer(name),
-        np.repeat(rates, repetitions).tolist(),
-        _batches(*data["train"], plan, repetitions),
-        plan.full,
-        starts=np.tile(torch.stack(starts).numpy(), (plan.rates, 1)),
-        every=plan.proxy if plan.full % plan.proxy == 0 else 1,
-    )
-    repetition = np.tile(np.arange(repetitions), plan.rates)
-    rows: list[pd.DataFrame] = []
-    for part, params in (("proxy", path.params[1]), ("full", path.params[-1])):
-        scores = pd.DataFrame(
-            {
-                "part": part,
-                "architecture": label(architecture),
-                "optimizer": name,
-                "rate": path.lrs,
-                "repetition": repetition,
-                "validation": _accuracy(build(), params, *data["validation"]),
-                "test": _accuracy(build(), params, *data["test"]),
-            }
-        )
-        short = scores["repetition"] < plan.repetitions
-        rows.append(scores[short if part == "proxy" else ~short])
-    return pd.concat(rows)
-
-
-def label(architecture: Architecture) -> str:
-    """Return an architecture in a word."""
-    depth, width, activation, residual = architecture
-    return f"{depth}x{width} {activation}" + (" skip" if residual else "")
-
-
-def _batches(x: Tensor, y: Tensor, plan: Plan, repetitions: int) -> Batches:
-    """Return batches that differ between repetitions and not between step sizes."""
-    draw = generator(plan.seed, "lab-nas-batches")
-
-    def batches(step: int) -> dict[str, Tensor]:
-        rows = draw.integers(len(y), size=(repetitions, BATCH))
-        chosen = torch.from_numpy(np.tile(rows, (plan.rates, 1)))
-        return {"x": x[chosen], "y": y[chosen]}
-
-    return batches
-
-
-def _accuracy(module: Cell, params: np.ndarray, x: Tensor, y: Tensor) -> np.ndarray:
-    """Return the accuracy ``[runs]`` of a stack of parameters ``[runs, parameters]``."""
-    received = {name: p.detach() for name, p in module.named_parameters()}
-    rows = [own_parameters(received, row) for row in torch.from_numpy(params).float()]
-    stack = {name: torch.stack([row[name] for row in rows]) for name in received}
-    scores = vmap(as_function(module), in_dims=(0, None))(stack, x)
-    return np.asarray((scores.argmax(-1) == y).double().mean(-1).numpy())
 
 
 def _federated(plan: Plan) -> pd.DataFrame:
@@ -319,11 +203,13 @@ def judge(table: pd.DataFrame) -> dict[str, Verdict]:
     found = taus(table)
     mean = found.groupby("pair", sort=False)["tau"].mean()
     below = [mean["sgd, rmsprop"] < mean[f"{name}, {name}"] for name in ("sgd", "rmsprop")]
-    nearer = [mean[f"rmsprop{how}, full"] > mean[f"sgd{how}, full"] for how in ("", ", one rate")]
-    averaged, scaled = (
-        found.loc[found["pair"] == f"{strategy}, full", "tau"].to_numpy()
-        for strategy in ("fedavg", "fedrms")
-    )
+    # Rankings of a kind are in the order of their repetitions or seeds, which pairs them.
+    own = {str(pair): rows["tau"].to_numpy() for pair, rows in found.groupby("pair")}
+    nearer = {
+        f"rmsprop over sgd{how}": own[f"rmsprop{how}, full"] - own[f"sgd{how}, full"]
+        for how in ("", ", one rate")
+    }
+    gain = difference(own["fedrms, full"] - own["fedavg, full"])
     return {
         "preferred rates differ": CLAIMS["preferred rates differ"].judge(
             bool(apart == 1),
@@ -351,21 +237,23 @@ def judge(table: pd.DataFrame) -> dict[str, Verdict]:
             },
         ),
         "RMSProp predicts better": CLAIMS["RMSProp predicts better"].judge(
-            all(nearer),
-            any(nearer),
+            all(difference(gains).above for gains in nearer.values()),
+            any(difference(gains, len(nearer)).above for gains in nearer.values()),
             numbers={
-                f"tau, {name}{how}, full": mean[f"{name}{how}, full"]
-                for how in ("", ", one rate")
-                for name in ("sgd", "rmsprop")
+                **{
+                    f"tau, {name}{how}, full": mean[f"{name}{how}, full"]
+                    for how in ("", ", one rate")
+                    for name in ("sgd", "rmsprop")
+                },
+                **told({name: difference(gains) for name, gains in nearer.items()}),
             },
         ),
         "noisy clients": CLAIMS["noisy clients"].judge(
-            bool((scaled > averaged).all()),
-            bool(scaled.mean() > averaged.mean()),
+            gain.above,
             numbers={
-                "tau, fedavg": averaged.mean(),
-                "tau, fedrms": scaled.mean(),
-                "least gain": (scaled - averaged).min(),
+                "tau, fedavg": mean["fedavg, full"],
+                "tau, fedrms": mean["fedrms, full"],
+                **told({"fedrms over fedavg": gain}),
             },
         ),
     }

@@ -72,6 +72,8 @@ LOCAL = ("gd", "rmsprop")
 CLOSE = 1e-6
 STARTS = 5
 """Standard normal starting points."""
+LUCKY = 1e-2
+"""A start nearer than that, in the slower direction, is not reckoned with."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ def _iterations(name: str, condition: float, rotation: float, plan: Plan) -> flo
 
     Infinite if no place of it gets there in time.
     """
+    if name == "gd" and plan.steps * np.log1p(2 / (condition - 1)) < np.log(LUCKY / CLOSE):
+        return np.inf  # no step size shrinks the slower direction by more a step
     task, module = _valley(condition, rotation)
     sgd = name in ("gd", "momentum")
     lrs = np.geomspace(0.02, 2.0, plan.rates) if sgd else np.geomspace(1e-4, 1.0, plan.rates)
