@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import textwrap
 import time
@@ -63,16 +64,25 @@ def find(name: str, experiment: LabExperiment, *, quick: bool) -> Finding:
 
 
 def write(finding: Finding, folder: Path) -> None:
-    """Write ``NAME.png``, ``NAME.json`` and ``NAME.csv`` into a folder, which is made."""
+    """Write ``NAME.png``, ``NAME.json`` and ``NAME.csv`` into a folder, which is made.
+
+    JSON has no number that is not finite: they are the words ``inf``, ``-inf`` and ``nan``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     finding.table.to_csv(folder / f"{finding.name}.csv", index=False, float_format="%.6g")
     told = {
         "experiment": finding.name,
         "command": finding.command,
-        "claims": {key: asdict(verdict) for key, verdict in finding.verdicts.items()},
+        "claims": {key: _claim(verdict) for key, verdict in finding.verdicts.items()},
     }
-    (folder / f"{finding.name}.json").write_text(json.dumps(told, indent=2) + "\n")
+    text = json.dumps(told, indent=2, allow_nan=False)
+    (folder / f"{finding.name}.json").write_text(text + "\n")
     draw(finding, folder / f"{finding.name}.png")
+
+
+def _claim(verdict: Verdict) -> dict[str, Any]:
+    numbers = {k: v if math.isfinite(v) else str(v) for k, v in verdict.numbers.items()}
+    return asdict(verdict) | {"numbers": numbers}
 
 
 def draw(finding: Finding, path: Path) -> None:

@@ -1,6 +1,8 @@
 """What every experiment of the lab has, and what is written of it."""
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
 from fedrms.lab.catalog import available, load
 from fedrms.lab.descent import descend, noiseless, noisy, optimizer
-from fedrms.lab.report import publish, section, write
+from fedrms.lab.report import Finding, publish, section, write
 from fedrms.lab.verdict import Claim
 from fedrms.tasks import Objective
 from fedrms.tasks.landscapes import Valley
@@ -38,6 +40,36 @@ def test_an_experiment_is_a_run_of_the_simulator_and_a_place_on_the_page(name, r
     assert f"lab/{name}" in experiments(conf_folder())
     page = (repository / "docs/lab.md").read_text()
     assert page.index(f"<!-- {name} -->") < page.index(f"<!-- /{name} -->")
+
+
+def test_a_verdict_is_json_whatever_its_numbers(quick, tmp_path):
+    found = quick("units")
+    numbers = {"steps": math.inf, "gain": -math.inf, "slope": math.nan, "share": 0.5}
+    endless = {key: replace(verdict, numbers=numbers) for key, verdict in found.verdicts.items()}
+    write(replace(found, verdicts=endless), tmp_path)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    told = json.loads((tmp_path / "units.json").read_text(), parse_constant=refuse)
+    for claim in told["claims"].values():
+        assert claim["numbers"] == {"steps": "inf", "gain": "-inf", "slope": "nan", "share": 0.5}
+
+
+@pytest.mark.parametrize("name", available())
+def test_the_page_says_what_is_judged_of_its_table(name, repository):
+    experiment = load(name)
+    table = pd.read_csv(repository / f"docs/lab/{name}.csv", keep_default_na=False, na_values=[""])
+    told = json.loads((repository / f"docs/lab/{name}.json").read_text())["claims"]
+    verdicts = experiment.judge(table)
+    for key, verdict in verdicts.items():
+        published = {k: float(value) for k, value in told[key]["numbers"].items()}
+        assert told[key]["outcome"] == verdict.outcome
+        # The table has six digits.
+        assert verdict.numbers == pytest.approx(published, rel=0.02, abs=1e-5, nan_ok=True)
+        verdicts[key] = replace(verdict, numbers=published)
+    page = (repository / "docs/lab.md").read_text()
+    assert section(Finding(name, experiment, False, table, verdicts, 0.0)) in page
 
 
 @pytest.mark.parametrize(
