@@ -31,6 +31,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(STOPPED)
 
 
+def verdict_words(words: Sequence[str]) -> list[str] | None:
+    """Return the command line of ``fedrms-lab`` that ``fedrms`` words ask for, if they do.
+
+    ``fedrms +experiment=lab/NAME quick=true`` asks for the verdict on the small size, and
+    ``quick=false`` on the full one; without ``quick`` the experiment is one run.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Of the command line of ``fedrms``.
+
+    Raises
+    ------
+    ConfigError
+        If there are other words beside these two.
+    """
+    given = dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
+    names = given.get("experiment", "").split(",")
+    if "quick" not in given or not all(name.startswith("lab/") for name in names):
+        return None
+    both = ("experiment", "quick")
+    others = [word for word in words if word.lstrip("+").split("=")[0] not in both]
+    if others:
+        remedy = f"leave out {' '.join(others)}, or quick"
+        raise ConfigError("quick", "the verdict has settings of its own", remedy)
+    if given["quick"] not in ("true", "false"):
+        raise ConfigError("quick", f"is {given['quick']!r}", "set true or false")
+    chosen = [name.removeprefix("lab/") for name in names]
+    return [*chosen, "--quick"] if given["quick"] == "true" else chosen
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fedrms-lab",

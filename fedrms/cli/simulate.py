@@ -20,6 +20,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from fedrms.cli.ending import keep_flower_offline, stop
+from fedrms.cli.lab import main as lab
+from fedrms.cli.lab import verdict_words
 from fedrms.cli.options import options_page
 from fedrms.cli.resume import resume, resumed
 from fedrms.conf_folder import conf_folder
@@ -49,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.raiseExceptions = False  # a full disk ends in one message, not one for each log line
     signal.signal(signal.SIGTERM, _terminate)
     folder = resumed(words)
+    with _ending_well():
+        verdict = verdict_words(words)
+    if verdict is not None:
+        lab(verdict)
+        return
     if folder is not None:
         with _ending_well():
             result = resume(words, folder)
@@ -90,6 +97,9 @@ def run_job(config: DictConfig) -> float:
         stop("fedrms", error)
     if not multirun:
         show_outcome(result.summary, result.folder)
+        experiment = str(job.runtime.choices.get("experiment"))
+        if experiment.startswith("lab/"):
+            print(f"one run; figure and verdict: fedrms-lab {experiment.removeprefix('lab/')}")
     metric = result.summary["metric"]
     chosen_by = f"validation_{metric}" if f"validation_{metric}" in result.summary else None
     return float(result.summary[chosen_by or f"final_{metric}"])

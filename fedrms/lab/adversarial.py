@@ -267,16 +267,18 @@ def _judge_clients(table: pd.DataFrame) -> Verdict:
         for measure in ("accuracy", "robust_accuracy")
         for defender in DEFENDERS
     }
-    robust = [gain for (measure, _), gain in gains.items() if measure == "robust_accuracy"]
+    robust = {who: gain for (measure, who), gain in gains.items() if measure == "robust_accuracy"}
+    worse = [who for who, gain in robust.items() if _points(gain).below]
     return CLAIMS["noisy clients"].judge(
         all(_points(gain).above for gain in gains.values()),
-        any(_points(gain, len(robust)).above for gain in robust),
+        any(_points(gain, len(robust)).above for gain in robust.values()),
         numbers=told(
             {f"{m.replace('_', ' ')}, {d}": _points(gain) for (m, d), gain in gains.items()},
             ", pp",
         ),
-        remark="FedRMS over FedAvg. Weights that follow the noise of labels need not make a model "
-        "robust.",
+        remark="FedRMS less FedAvg. Weights that follow the noise of labels need not make a model "
+        "robust: by these intervals FedAvg is the more robust one with "
+        f"{' and with '.join(worse) or 'neither defender'}.",
     )
 
 

@@ -346,4 +346,4 @@ def draw(table: pd.DataFrame, figure: Figure) -> None:
     right.axhline(1.0, color="0.6", linestyle=":")
     right.set_yscale("log")
     right.set(title="FedRMS over FedAvg", ylabel="ratio of distances")
-    right.tick_params(axis="x", labelsize=6)
+    right.tick_params(axis="x", labelsize=6.5)

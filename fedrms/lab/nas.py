@@ -17,6 +17,7 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 from fedrms.lab.federated import sweep
+from fedrms.lab.legend import BELOW
 from fedrms.lab.paired import difference, told
 from fedrms.lab.proxies import OPTIMIZERS, Architecture, Training, label, space, split, train
 from fedrms.lab.verdict import Claim, Verdict
@@ -278,11 +279,12 @@ def draw(table: pd.DataFrame, figure: Figure) -> None:
         )
     left.set_xscale("log")
     left.set(title="Preferred step size", xlabel="step size")
-    left.tick_params(axis="y", labelsize=5)
-    left.legend()
+    left.tick_params(axis="y", labelsize=5.5)
+    left.legend(**BELOW)
     middle.set(title="Proxy and full training", xlabel="proxy, validation", ylabel="full, test")
     found = taus(table)
-    right.plot(found["tau"], found["pair"], "o", markersize=4)
+    pair = found["pair"].str.replace(", one rate", ",\none rate")
+    right.plot(found["tau"], pair, "o", markersize=4)
     right.invert_yaxis()
     right.set(title="Kendall's tau")
-    right.tick_params(axis="y", labelsize=6)
+    right.tick_params(axis="y", labelsize=6.5)

@@ -96,10 +96,11 @@ def draw(finding: Finding, path: Path) -> None:
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise ConfigError("fedrms-lab", str(error), "pip install 'fedrms[report]'") from error
     with mpl.rc_context(STYLE):  # type: ignore[arg-type,unused-ignore]
-        figure = Figure(figsize=(8.0, 3.2), layout="constrained")
+        figure = Figure(figsize=(8.0, 3.4), layout=ConstrainedLayoutEngine(w_pad=0.08))
         finding.experiment.draw(finding.table, figure)
         figure.savefig(path, dpi=150, metadata={"Software": None})
 

@@ -18,6 +18,7 @@ import torch
 
 from fedrms.lab.descent import Batches, descend, noisy, optimizer
 from fedrms.lab.federated import sweep
+from fedrms.lab.legend import BELOW
 from fedrms.lab.paired import difference
 from fedrms.lab.tidy import values
 from fedrms.lab.verdict import Claim, Verdict
@@ -297,4 +298,4 @@ def draw(table: pd.DataFrame, figure: Figure) -> None:
             label=f"{name}, {steps:g} local steps",
         )
     right.set(xlabel="rate", ylabel="final value", title="20 noisy clients")
-    right.legend()
+    right.legend(**BELOW | {"ncols": 1})

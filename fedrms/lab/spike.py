@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fedrms.lab.descent import descend, optimizer
 from fedrms.lab.federated import simulate
+from fedrms.lab.legend import BELOW
 from fedrms.lab.tidy import values
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
@@ -282,4 +283,4 @@ def draw(table: pd.DataFrame, figure: Figure) -> None:
         median = rows.groupby("x")["value"].median()
         right.plot(median.index, median, color=shades[str(law)], label=law)
     right.set(xlabel="rounds after the wild one", ylabel="weight / before", title="A wild client")
-    right.legend()
+    right.legend(**BELOW)

@@ -18,6 +18,7 @@ import pandas as pd
 
 from fedrms.lab.descent import descend, noiseless, noisy, optimizer
 from fedrms.lab.federated import sweep
+from fedrms.lab.legend import BELOW
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.randomness import generator
 from fedrms.results.plots.palette import colors_of
@@ -346,7 +347,7 @@ def draw(table: pd.DataFrame, figure: Figure) -> None:
             label=name if aligned else None,
         )
     left.set(xlabel="condition number", ylabel="iterations to 1e-6", title="Best step size")
-    left.legend()
+    left.legend(**BELOW)
     shades = colors_of(list(SETTINGS))
     for setting, rows in table[table["part"] == "condition"].groupby("setting", sort=False):
         mean = rows.groupby("condition")["value"].mean()
@@ -356,15 +357,12 @@ def draw(table: pd.DataFrame, figure: Figure) -> None:
     kappa = np.sort(iterations["condition"].unique())
     middle.loglog(kappa, np.sqrt(kappa), color="0.6", linestyle=":")
     middle.set(xlabel="condition number", ylabel="after RMSProp's scaling", title="What is left")
-    middle.legend()
+    middle.legend(**BELOW | {"ncols": 1})
     ratios = _ratios(table)
-    right.plot(
-        ratios["place"].str.replace(" at ", "\n"),
-        ratios["ratio"],
-        "o",
-        color=colors["rmsprop"],
-        markersize=4,
-    )
+    for place, own in ratios.groupby("place", sort=False):
+        name, condition = str(place).split(" at ")
+        shown = [f"{name}\n{condition}"] * len(own)
+        right.plot(shown, own["ratio"], "o", color=colors[name], markersize=4)
     right.axhline(1.0, color="0.6", linestyle=":")
     right.set_yscale("log")
     right.set(title="FedRMS over FedAvg", ylabel="ratio of final values")

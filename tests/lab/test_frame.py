@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from fedrms.cli.lab import main
+from fedrms.cli.lab import main, verdict_words
 from fedrms.cli.options import experiments
+from fedrms.cli.simulate import main as simulate
 from fedrms.client import as_function
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
@@ -107,6 +108,28 @@ def test_an_unknown_experiment_is_refused_with_those_that_there_are(capsys):
     assert "valley" in capsys.readouterr().err
     with pytest.raises(ConfigError):
         load("nothing-like-it")
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["experiment=lab/valley", "quick=true"], ["valley", "--quick"]),
+        (["+experiment=lab/valley,lab/units", "quick=false"], ["valley", "units"]),
+        (["experiment=lab/valley"], None),
+        (["experiment=tune", "quick=true"], None),
+        (["quick=true"], None),
+    ],
+)
+def test_quick_asks_the_simulators_command_for_the_verdict(words, asked):
+    assert verdict_words(words) == asked
+
+
+@pytest.mark.parametrize(("word", "told"), [("rounds=3", "rounds=3"), ("quick=1", "true or false")])
+def test_a_verdict_takes_no_setting_of_a_run(word, told, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        simulate(["+experiment=lab/units", "quick=true", word])
+    assert stopped.value.code == 2
+    assert told in capsys.readouterr().err
 
 
 def valley():
