@@ -274,8 +274,11 @@ def _root(node: Any) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def decisive(settings: LocalSettings) -> LocalSettings:
-    """Return the settings that a step depends on; cached, for it is asked for at every step."""
-    return replace(settings, seed=0, lr=1.0)
+    """Return the settings that a step depends on; cached, for it is asked for at every step.
+
+    Whatever optimizer takes the step, the graph ends at the gradient.
+    """
+    return replace(settings, seed=0, lr=1.0, optimizer="any" if settings.optimizer else "")
 
 
 def _signature(tree: Any) -> tuple[Any, ...]:

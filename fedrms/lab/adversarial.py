@@ -126,6 +126,7 @@ def _trained(client: Alone, attacker: str, defender: str, plan: Plan) -> list[di
         plan.steps,
         starts=np.tile(client.starts(plan.seeds), (len(lrs), 1)),
         seed=plan.seeds[0],
+        graphs=client.graphs,
         every=plan.steps,
     )
     keys = torch.from_numpy(test_keys(0, len(client.test["y"])))

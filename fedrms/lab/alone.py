@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedrms.client import as_function
+from fedrms.engines.traced_step import StepCache
 from fedrms.engines.work import own_parameters
 from fedrms.experiment import compose_config
 from fedrms.experiment.build import build_side
 from fedrms.experiment.config import plain
-from fedrms.lab.descent import Batches
+from fedrms.lab.descent import Batches, traced_steps
 from fedrms.randomness import integer
 from fedrms.tasks import Apply, Task
 
@@ -30,12 +31,15 @@ class Alone:
         What is learned, and a model of its kind.
     train, test : dict of Tensor
         Columns ``x`` and ``y``.
+    graphs : StepCache
+        Traced steps of this task and module, for all their descents.
     """
 
     task: Task
     module: nn.Module
     train: Mapping[str, Tensor]
     test: Mapping[str, Tensor]
+    graphs: StepCache = field(default_factory=traced_steps)
 
     @property
     def apply(self) -> Apply:

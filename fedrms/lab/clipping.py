@@ -18,6 +18,7 @@ import pandas as pd
 from fedrms.lab.alone import alone
 from fedrms.lab.descent import descend, optimizer
 from fedrms.lab.federated import sweep
+from fedrms.lab.good_range import CHANCE, good_range
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
 
@@ -63,9 +64,6 @@ LRS: Mapping[str, tuple[float, ...]] = {
 }
 """Step sizes, in equal ratios on both sides of the usual one."""
 LOCAL_LRS: Mapping[str, tuple[float, ...]] = {"gd": (0.1, 0.3), "rmsprop": (0.001, 0.003)}
-CHANCE = math.log(10)
-KEPT = 0.9
-"""Share of the best drop in loss that a good threshold keeps."""
 LAST = 20
 """Steps that the final loss is the mean of."""
 
@@ -97,7 +95,7 @@ class Plan:
     simulated: tuple[int, ...]
 
 
-QUICK = Plan((0.01, 10.0), (0.1, 100.0), 1, 80, 3, (0, 1, 2), (0,))
+QUICK = Plan((0.01, 10.0), (0.1, 100.0), 1, 80, 2, (0, 1, 2), (0,))
 FULL = Plan(
     tuple(10.0**power for power in range(-3, 4)),
     tuple(10.0**power for power in range(-2, 3)),
@@ -120,6 +118,7 @@ def measure(plan: Plan) -> pd.DataFrame:
             client.batches(plan.seeds, 32, repeat=len(lrs)),
             plan.steps,
             starts=np.tile(starts, (len(lrs), 1)),
+            graphs=client.graphs,
             every=plan.steps,
             clip_norm=0.0 if math.isinf(threshold) else threshold,
         )
@@ -159,77 +158,6 @@ def _federated(plan: Plan) -> pd.DataFrame:
             "value": found["final_loss"],
         }
     )
-
-
-@dataclass(frozen=True)
-class Range:
-    """The good thresholds of an optimizer.
-
-    Attributes
-    ----------
-    lr : float
-        The step size with the best threshold.
-    best, spread : float
-        Its loss, the median over seeds, and the standard deviation over them.
-    decades : float
-        Width of the good range around the best threshold; no clipping counts as the place
-        after the largest threshold.
-    unclipped : float
-        Loss without clipping at this step size.
-    bound : float
-        The largest good loss.
-    share : float
-        Good pairs of step size and threshold.
-    widths : tuple of float
-        Decades at every step size, the widest first.
-    """
-
-    lr: float
-    best: float
-    spread: float
-    decades: float
-    unclipped: float
-    bound: float
-    share: float
-    widths: tuple[float, ...]
-
-
-def good_range(rows: pd.DataFrame) -> Range:
-    """Return the good thresholds of the rows of one optimizer."""
-    median = rows.pivot_table(index="lr", columns="threshold", values="value", aggfunc="median")
-    spread = rows.groupby(["lr", "threshold"])["value"].std()
-    grid = median.to_numpy()
-    lr, place = np.unravel_index(np.nanargmin(grid), grid.shape)
-    best = float(grid[lr].min())
-    bound = best + (1 - KEPT) * max(0.0, CHANCE - best)
-    finite = np.log10(median.columns[:-1].to_numpy(float))
-    places = np.append(finite, 2 * finite[-1] - finite[-2])
-    widths = [_width(row, row <= bound, places) for row in grid]
-    return Range(
-        float(median.index.to_numpy()[lr]),
-        *(
-            best,
-            float(spread.to_numpy().reshape(grid.shape)[lr, place]),
-            widths[lr],
-            float(grid[lr, -1]),
-            bound,
-        ),
-        float((grid <= bound).mean()),
-        tuple(sorted(widths, reverse=True)),
-    )
-
-
-def _width(losses: np.ndarray, good: np.ndarray, places: np.ndarray) -> float:
-    """Return how far the good places reach on both sides of the best, 0 if it is not good."""
-    at = int(losses.argmin())
-    if not good[at]:
-        return 0.0
-    low, high = at, at
-    while low > 0 and good[low - 1]:
-        low -= 1
-    while high < len(good) - 1 and good[high + 1]:
-        high += 1
-    return float(places[high] - places[low])
 
 
 def judge(table: pd.DataFrame) -> dict[str, Verdict]:

@@ -87,6 +87,11 @@ def optimizer(name: str, **changes: Any) -> dict[str, Any]:
     return _group(name) | changes
 
 
+def traced_steps() -> StepCache:
+    """Return a store of traced steps, for descents of one task and module."""
+    return StepCache(stacked=True)
+
+
 def noiseless(runs: int, dimensions: int) -> Batches:
     """Return batches of one draw of zero: gradients without noise."""
     batch = {"x": torch.zeros(runs, 1, dimensions), "y": torch.zeros(runs, 1)}
@@ -144,6 +149,7 @@ def descend(
     seed: int = 0,
     every: int = 1,
     until: Callable[[NDArray[np.float64]], NDArray[np.bool_]] | None = None,
+    graphs: StepCache | None = None,
     **settings: Any,
 ) -> Descent:
     """Train a stack of runs and keep their paths.
@@ -169,6 +175,9 @@ def descend(
     until : callable, optional
         From parameters ``[runs, parameters]`` to which runs need no further step; when all are
         done the descent ends. Looked at now and then.
+    graphs : StepCache, optional
+        Traced steps to share with other descents of the same task and module, whatever their
+        optimizers; see :func:`traced_steps`.
     settings
         Further orders to the client: ``clip_norm``, ``weight_decay``.
 
@@ -190,12 +199,14 @@ def descend(
             for name, value in own_parameters(received, row).items():
                 params[name][k] = value
     share = torch.from_numpy(rates / rates.max()).to(some)
-    return _follow(update, params, share, batches, steps, rates, every, until)
+    traced = traced_steps() if graphs is None else graphs
+    return _follow(update, traced, params, share, batches, steps, rates, every, until)
 
 
 @torch.no_grad()
 def _follow(
     update: LocalUpdate,
+    traced: StepCache,
     params: Tree,
     share: Tensor,
     batches: Batches,
@@ -205,7 +216,6 @@ def _follow(
     until: Callable[[NDArray[np.float64]], NDArray[np.bool_]] | None,
 ) -> Descent:
     runs = len(lrs)
-    traced = StepCache(stacked=True)
     state = update.begin(params, share * update.settings.lr)
     stepping = LocalOptimizer(update.settings, params)
     sizes = [value[0].numel() for value in params.values()]

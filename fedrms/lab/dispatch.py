@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize
-from scipy.stats import norm, t
 
-from fedrms.lab.descent import Batches, descend, noisy, optimizer
+from fedrms.engines.traced_step import StepCache
+from fedrms.lab.descent import Batches, descend, noisy, optimizer, traced_steps
+from fedrms.lab.expected_dispatch import DEVIATION, PRICES, expected_cost, optimum
 from fedrms.lab.federated import sweep
+from fedrms.lab.paired import difference
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
 from fedrms.tasks import Objective
 from fedrms.tasks.dispatch import Dispatch
-from fedrms.tasks.generators import System
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,12 +66,8 @@ CLAIMS = {
 
 SYSTEMS = ("three_units", "ieee30")
 OPTIMIZERS: Mapping[str, str] = {"gd": "fixed steps", "rmsprop": "rmsprop", "adam": "adam"}
-DEVIATION = 0.05
-"""Of the load, as a share."""
 BATCH = 4
 """Loads drawn a step."""
-PRICES = (1.5, 0.75)
-"""Of a missing MWh and of one left over, in units of the incremental cost."""
 
 
 @dataclass(frozen=True)
@@ -100,46 +96,15 @@ class Plan:
     seeds: tuple[int, ...]
 
 
-QUICK = Plan(400, 9, 5, 0, 1, (0, 1))
+QUICK = Plan(400, 9, 5, 0, 1, (0,))
 FULL = Plan(2000, 17, 20, 0, 100, tuple(range(100, 105)))
-
-
-def expected_cost(units: System, outputs: np.ndarray, deviation: float = DEVIATION) -> np.ndarray:
-    """Return the expected cost ``[...]`` of outputs ``[..., units]`` at a normal load, in $/h."""
-    price, sigma = units.price(), deviation * units.load
-    total = outputs.sum(-1)
-    z = (total - units.load) / sigma
-    # E max(0, load - total), of a normal load.
-    short = sigma * (norm.pdf(z) - z * norm.sf(z))
-    left = total - units.load + short
-    own = (units.a + units.b * outputs + units.c * outputs**2).sum(-1)
-    return np.asarray(own + price * (PRICES[0] * short - PRICES[1] * left))
-
-
-def optimum(units: System, deviation: float = DEVIATION) -> tuple[np.ndarray, float]:
-    """Return the best outputs ``[units]`` before the load is known, and their expected cost."""
-    price, sigma = units.price(), deviation * units.load
-
-    def slope(outputs: np.ndarray) -> np.ndarray:
-        z = (outputs.sum() - units.load) / sigma
-        market = price * (PRICES[0] * norm.sf(z) + PRICES[1] * norm.cdf(z))
-        return np.asarray(units.b + 2 * units.c * outputs - market)
-
-    found = minimize(
-        lambda outputs: float(expected_cost(units, outputs, deviation)),
-        units.output(price),
-        jac=slope,
-        method="SLSQP",
-        bounds=list(zip(units.low, units.high, strict=True)),
-        options={"ftol": 1e-12, "maxiter": 1000},
-    )
-    return np.asarray(found.x), float(found.fun)
 
 
 def measure(plan: Plan) -> pd.DataFrame:
     """Return rows of part, system, optimizer, rate, repetition or seed, value in $/h and share."""
+    graphs = {name: traced_steps() for name in SYSTEMS}
     parts = [
-        _descents(name, optimizer_name, plan, seed).assign(part=part)
+        _descents(name, optimizer_name, plan, seed, graphs[name]).assign(part=part)
         for name in SYSTEMS
         for optimizer_name in OPTIMIZERS
         for part, seed in (("choosing", plan.choosing), ("descent", plan.seed))
@@ -147,7 +112,9 @@ def measure(plan: Plan) -> pd.DataFrame:
     return pd.concat([*parts, _federated(plan)], ignore_index=True)
 
 
-def _descents(name: str, optimizer_name: str, plan: Plan, seed: int) -> pd.DataFrame:
+def _descents(
+    name: str, optimizer_name: str, plan: Plan, seed: int, graphs: StepCache
+) -> pd.DataFrame:
     def build() -> Dispatch:
         return Dispatch((1,), 1, name, *PRICES)
 
@@ -163,6 +130,7 @@ def _descents(name: str, optimizer_name: str, plan: Plan, seed: int) -> pd.DataF
         _same_for_each(plan, seed),
         plan.steps,
         every=plan.steps // 100,
+        graphs=graphs,
     )
     # The last tenth: where a path is at the very end is as much luck as it is skill.
     outputs = np.clip(path.params[-10:], units.low, units.high)
@@ -237,11 +205,6 @@ def _at(table: pd.DataFrame, system: str, name: str, rate: float, column: str) -
     return rows.sort_values("repetition")[column].to_numpy()
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean() - half), float(values.mean() + half)
-
-
 def _ratios(table: pd.DataFrame) -> pd.DataFrame:
     """Return FedRMS's final distance over FedAvg's: place, in words, and ratio, a row a seed."""
     wide = table[table["part"] == "federated"].pivot_table(
@@ -266,8 +229,8 @@ def judge(table: pd.DataFrame) -> dict[str, Verdict]:
         fixed, scaled = (
             _at(table, system, name, rate[system, name], "value") for name in ("gd", "rmsprop")
         )
-        ends[system] = _interval(np.log(scaled / fixed))
-    nearer = [high < 0 for _, high in ends.values()]
+        ends[system] = difference(np.log(scaled / fixed))
+    nearer = [own.below for own in ends.values()]
     cost = {name: _carried(table, rate, name) for name in OPTIMIZERS}
     by_place = _ratios(table).groupby("place", sort=False)["ratio"]
     ratios, worst = by_place.median(), by_place.max()
@@ -287,7 +250,7 @@ def judge(table: pd.DataFrame) -> dict[str, Verdict]:
             numbers={
                 f"distance over that of fixed steps, {system}, {end}": float(np.exp(value))
                 for system, interval in ends.items()
-                for end, value in zip(("from", "to"), interval, strict=True)
+                for end, value in (("from", interval.low), ("to", interval.high))
             },
             remark="All units see the same missing or surplus MWh, so their gradients' noise is "
             "one number: a scale for each unit is nearly the same scale for all.",

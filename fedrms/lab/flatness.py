@@ -134,6 +134,7 @@ def _descended(client: Alone, name: str, plan: Plan) -> list[tuple[int, int, dic
         client.batches(plan.seeds, 16, repeat=len(lrs)),
         plan.steps,
         starts=np.tile(client.starts(plan.seeds), (len(lrs), 1)),
+        graphs=client.graphs,
         every=EVERY,
     )
     found = []

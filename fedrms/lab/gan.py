@@ -143,6 +143,7 @@ def _trained(
         client.batches(seeds, 64, repeat=len(lrs)),
         steps,
         starts=np.tile(client.starts(seeds), (len(lrs), 1)),
+        graphs=client.graphs,
         every=steps,
     )
     rows = []

@@ -8,6 +8,7 @@ the noise of drawn episodes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,13 @@ import pandas as pd
 import torch
 from scipy.stats import ttest_1samp, ttest_ind
 
-from fedrms.lab.descent import Descent, descend, optimizer
+from fedrms.engines.traced_step import StepCache
+from fedrms.lab.descent import Descent, descend, optimizer, traced_steps
 from fedrms.lab.federated import sweep
+from fedrms.lab.staleness import BETA, best_return, expected_returns, staleness
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
 from fedrms.tasks.policy_gradient import PolicyGradient, TabularPolicy
-from fedrms.tasks.tables import Tables, expected_return
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,7 +63,6 @@ CLAIMS = {
     ),
 }
 
-BETA = 0.9
 LEARNERS: Mapping[str, tuple[str, Mapping[str, Any], tuple[float, float]]] = {
     "sgd": ("gd", {}, (0.5, 16.0)),
     "sgd, momentum": ("momentum", {"momentum": BETA}, (0.05, 1.6)),
@@ -95,6 +96,8 @@ class Plan:
         On the chosen step size, where staleness is measured; 1 among them.
     seeds : tuple of int
         Of the simulations.
+    rounds : int
+        Of the simulations.
     """
 
     steps: int
@@ -104,10 +107,11 @@ class Plan:
     seed: int
     factors: tuple[float, ...]
     seeds: tuple[int, ...]
+    rounds: int
 
 
-QUICK = Plan(80, 3, 2, 5, 1, (1.0,), (0, 1))
-FULL = Plan(400, 6, 5, 20, 100, (1.0, 4.0), tuple(range(100, 108)))
+QUICK = Plan(80, 3, 2, 5, 1, (1.0,), (0, 1), 2)
+FULL = Plan(400, 6, 5, 20, 100, (1.0, 4.0), tuple(range(100, 108)), 20)
 
 
 def task() -> PolicyGradient:
@@ -117,39 +121,44 @@ def task() -> PolicyGradient:
 
 def measure(plan: Plan) -> pd.DataFrame:
     """Return rows of part, learner, rate, episodes, step or seed, descent and value."""
-    lake = task()
+    lake, graphs = task(), traced_steps()
+    learn = functools.partial(_learn, lake, graphs)
     parts = []
     for learner, (_, _, (low, high)) in LEARNERS.items():
         rates = np.geomspace(low, high, plan.rates)
-        tried = _learn(lake, learner, np.repeat(rates, plan.choosing), EPISODES[0], plan.steps, 0)
+        tried = learn(learner, np.repeat(rates, plan.choosing), EPISODES[0], plan.steps, 0)
         choice = pd.DataFrame(
             {
                 "part": "choosing",
                 "learner": learner,
                 "rate": tried.lrs,
-                "value": _returns(lake, tried.params[-1]),
+                "value": expected_returns(lake, tried.params[-1]),
             }
         )
         mean = choice.groupby("rate")["value"].mean()
         rate = float(mean.index.to_numpy()[mean.argmax()])
         chosen = np.full(plan.descents, rate)
-        path = _learn(lake, learner, chosen, EPISODES[0], plan.steps, plan.seed)
+        path = learn(learner, chosen, EPISODES[0], plan.steps, plan.seed)
         parts += [choice, _curve(lake, learner, path)]
         if learner == "sgd, momentum":
-            parts.append(_staleness(lake, path, EPISODES[0], 1.0))
+            parts.append(staleness(lake, path, EPISODES[0], 1.0))
             for episodes in EPISODES:
                 for factor in plan.factors:
                     if (episodes, factor) != (EPISODES[0], 1.0):
-                        other = _learn(
-                            lake, learner, factor * chosen, episodes, plan.steps, plan.seed
-                        )
-                        parts.append(_staleness(lake, other, episodes, factor))
+                        other = learn(learner, factor * chosen, episodes, plan.steps, plan.seed)
+                        parts.append(staleness(lake, other, episodes, factor))
     best = pd.DataFrame([{"part": "best", "value": best_return(lake.tables, lake)}])
     return pd.concat([*parts, best, _federated(plan)], ignore_index=True)
 
 
 def _learn(
-    lake: PolicyGradient, learner: str, rates: np.ndarray, episodes: int, steps: int, seed: int
+    lake: PolicyGradient,
+    graphs: StepCache,
+    learner: str,
+    rates: np.ndarray,
+    episodes: int,
+    steps: int,
+    seed: int,
 ) -> Descent:
     name, options, _ = LEARNERS[learner]
     batch = {"x": torch.zeros(len(rates), episodes, 1), "y": torch.zeros(len(rates), episodes)}
@@ -157,40 +166,13 @@ def _learn(
     return descend(
         *(lake, policy, optimizer(name, **options), rates.tolist(), lambda _: batch, steps),
         seed=seed,
+        graphs=graphs,
     )
-
-
-def _logits(lake: PolicyGradient, params: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(params).view(*params.shape[:-1], lake.tables.states, -1)
-
-
-def _returns(lake: PolicyGradient, params: np.ndarray) -> np.ndarray:
-    """Return expected returns ``[...]`` of policies ``[..., parameters]``."""
-    logits = _logits(lake, params)
-    return expected_return(lake.tables, logits, lake.horizon, lake.discount).numpy()
-
-
-def true_gradients(lake: PolicyGradient, params: np.ndarray) -> np.ndarray:
-    """Return the gradients of the expected loss at policies ``[..., parameters]``."""
-    logits = _logits(lake, params).requires_grad_()
-    lost = -expected_return(lake.tables, logits, lake.horizon, lake.discount).sum()
-    (gradient,) = torch.autograd.grad(lost, logits)
-    return gradient.reshape(params.shape).numpy()
-
-
-def best_return(table: Tables, lake: PolicyGradient) -> float:
-    """Return the most that any policy earns, which may look at the clock: value iteration."""
-    likely, stays = table.probability.double(), 1 - table.ends.double()
-    value = torch.zeros(table.states, dtype=torch.float64)
-    for _ in range(lake.horizon):
-        then = table.reward + lake.discount * stays * value[table.state]
-        value = (likely * then).sum(-1).view(table.states, table.actions).amax(-1)
-    return float(table.start.double() @ value)
 
 
 def _curve(lake: PolicyGradient, learner: str, path: Descent) -> pd.DataFrame:
     every = max(1, path.steps // 50)
-    returns = _returns(lake, path.params[::every])
+    returns = expected_returns(lake, path.params[::every])
     kept, descents = returns.shape
     return pd.DataFrame(
         {
@@ -204,57 +186,6 @@ def _curve(lake: PolicyGradient, learner: str, path: Descent) -> pd.DataFrame:
     )
 
 
-def directions(path: Descent, beta: float = BETA) -> tuple[np.ndarray, np.ndarray]:
-    """Return the fresh gradients and momentum's mean of them, ``[steps, runs, parameters]``.
-
-    Both are read off the steps that ``torch.optim.SGD`` took: the velocity is
-    ``v <- beta v + g`` and the step ``-lr v``. The mean is divided by the weight that it has
-    gathered, ``(1 - beta^t) / (1 - beta)``.
-    """
-    velocity = (path.params[:-1] - path.params[1:]) / path.lrs[:, None]
-    fresh = velocity.copy()
-    fresh[1:] -= beta * velocity[:-1]
-    return fresh, velocity / _gathered(len(velocity), beta)
-
-
-def stale_mean(gradients: np.ndarray, beta: float = BETA) -> np.ndarray:
-    """Return momentum's mean of gradients ``[steps, ...]`` at each step."""
-    velocity = np.zeros_like(gradients)
-    velocity[0] = gradients[0]
-    for step in range(1, len(gradients)):
-        velocity[step] = beta * velocity[step - 1] + gradients[step]
-    return np.asarray(velocity / _gathered(len(gradients), beta))
-
-
-def _gathered(steps: int, beta: float) -> np.ndarray:
-    return ((1 - beta ** np.arange(1, steps + 1)) / (1 - beta))[:, None, None]
-
-
-def _staleness(lake: PolicyGradient, path: Descent, episodes: int, factor: float) -> pd.DataFrame:
-    """Return errors of directions, relative to the true gradient, root mean square."""
-    fresh, averaged = directions(path)
-    true = true_gradients(lake, path.params[:-1])
-    errors = {
-        "bias": stale_mean(true) - true,
-        "momentum": averaged - true,
-        "fresh": fresh - true,
-    }
-    size = np.square(true).sum(-1).mean()
-    return pd.DataFrame(
-        [
-            {
-                "part": "staleness",
-                "learner": name,
-                "rate": path.lrs[0],
-                "episodes": episodes,
-                "factor": factor,
-                "value": float(np.sqrt(np.square(error).sum(-1).mean() / size)),
-            }
-            for name, error in errors.items()
-        ]
-    )
-
-
 def _federated(plan: Plan) -> pd.DataFrame:
     """Return final returns of 10 clients whose rewards differ in noise."""
     settings = [
@@ -263,7 +194,8 @@ def _federated(plan: Plan) -> pd.DataFrame:
         for seed in plan.seeds
         for strategy in ("fedavg", "fedrms")
     ]
-    base = ["experiment=lab/policy", "fairness=none", "evaluate_every=20"]
+    base = ["experiment=lab/policy", "fairness=none", f"rounds={plan.rounds}"]
+    base.append(f"evaluate_every={plan.rounds}")
     found = sweep(base, settings, ["final_return"])
     return pd.DataFrame(
         {

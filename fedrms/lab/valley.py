@@ -9,21 +9,20 @@ what clients of unequal noise make of it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from fedrms.lab.descent import descend, noiseless, noisy, optimizer
+from fedrms.lab.descent import descend, noiseless, optimizer, traced_steps
 from fedrms.lab.federated import sweep
 from fedrms.lab.legend import BELOW
+from fedrms.lab.scaled_curvature import SETTINGS, effective_condition, valley_of
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.randomness import generator
 from fedrms.results.plots.palette import colors_of
-from fedrms.tasks import Objective
-from fedrms.tasks.landscapes import Valley
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -137,7 +136,7 @@ def measure(plan: Plan) -> pd.DataFrame:
         for setting in SETTINGS
         for seed, value in zip(
             plan.seeds,
-            _effective_condition(setting, condition, plan.settle, plan.seeds),
+            effective_condition(setting, condition, plan.settle, plan.seeds),
             strict=True,
         )
     ]
@@ -151,14 +150,14 @@ def _iterations(name: str, condition: float, rotation: float, plan: Plan) -> flo
     """
     if name == "gd" and plan.steps * np.log1p(2 / (condition - 1)) < np.log(LUCKY / CLOSE):
         return np.inf  # no step size shrinks the slower direction by more a step
-    task, module = _valley(condition, rotation)
+    task, module = valley_of(condition, rotation)
     sgd = name in ("gd", "momentum")
     lrs = np.geomspace(0.02, 2.0, plan.rates) if sgd else np.geomspace(1e-4, 1.0, plan.rates)
     if name == "gd":
         lrs = np.append(lrs, 2 / (1 + 1 / condition))  # the best there is, in theory
     # A start on a diagonal, or an axis, would be luck: one step of sign descent could end it.
     starts = generator(plan.seeds[0], "lab-valley").standard_normal((STARTS, 2))
-    best = np.inf
+    best, graphs = np.inf, traced_steps()
     for changes in GRIDS[name]:
         path = descend(
             task,
@@ -169,6 +168,7 @@ def _iterations(name: str, condition: float, rotation: float, plan: Plan) -> flo
             plan.steps,
             starts=np.tile(starts, (len(lrs), 1)),
             until=_one_rate_is_done,
+            graphs=graphs,
         )
         taken = path.first(np.abs(path.params).max(2) <= CLOSE).reshape(-1, STARTS)
         best = min(best, np.median(taken, axis=1).min())
@@ -179,43 +179,6 @@ def _one_rate_is_done(w: np.ndarray) -> np.ndarray:
     """Return all True once most starts of one step size are there: the others take longer."""
     close = (np.abs(w).max(1) <= CLOSE).reshape(-1, STARTS)
     return np.full(len(w), bool((close.sum(1) > STARTS / 2).any()))
-
-
-SETTINGS: Mapping[str, tuple[float, float]] = {
-    "noise as curvature": (0.5, 0.0),
-    "noise as its square": (0.0, 0.0),
-    "noise everywhere alike": (1.0, 0.0),
-    "noise as its square, rotated": (0.0, 45.0),
-}
-"""Power p of draws ``N(0, h^-2p)``, for gradients of variance ``h^(2 - 2p)``; and rotation."""
-
-
-def _effective_condition(
-    setting: str, condition: float, steps: int, seeds: Sequence[int]
-) -> list[float]:
-    """Return the condition numbers that are left at the minimum, where gradients are noise."""
-    power, rotation = SETTINGS[setting]
-    task, module = _valley(condition, rotation, start=0.0)
-    deviation = [1.0, float(condition**power)]
-    # Steps so small that the model stays: only the running mean moves.
-    noise = noisy(len(seeds), deviation, seed=seeds[0])
-    path = descend(task, module, optimizer("rmsprop"), [1e-12] * len(seeds), noise, steps)
-    half = path.state["square_avg"] ** -0.25
-    curvature = _curvature(condition, rotation)
-    return [float(np.linalg.cond(row[:, None] * curvature * row)) for row in half]
-
-
-def _curvature(condition: float, rotation: float) -> np.ndarray:
-    cos, sin = np.cos(np.radians(rotation)), np.sin(np.radians(rotation))
-    turn = np.array([[cos, -sin], [sin, cos]])
-    return np.asarray(turn.T @ np.diag([1.0, 1.0 / condition]) @ turn)
-
-
-def _valley(condition: float, rotation: float, start: float = 1.0) -> tuple[Objective, Valley]:
-    def build() -> Valley:
-        return Valley((2,), condition=condition, rotation=rotation, start=[start, start])
-
-    return Objective(build), build()
 
 
 def _federated(plan: Plan) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedrms.lab.clipping import CHANCE, good_range
+from fedrms.lab.good_range import CHANCE, good_range
 
 
 def test_the_verdicts_hold_on_the_quick_size(quick):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedrms.lab.dispatch import expected_cost, optimum
+from fedrms.lab.expected_dispatch import expected_cost, optimum
 from fedrms.tasks.generators import SYSTEMS, system
 
 

@@ -16,7 +16,7 @@ from fedrms.client import as_function
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
 from fedrms.lab.catalog import available, load
-from fedrms.lab.descent import descend, noiseless, noisy, optimizer
+from fedrms.lab.descent import descend, noiseless, noisy, optimizer, traced_steps
 from fedrms.lab.report import Finding, publish, section, write
 from fedrms.lab.verdict import Claim
 from fedrms.tasks import Objective
@@ -180,3 +180,12 @@ def test_a_descent_starts_where_it_is_told_to():
     np.testing.assert_allclose(path.params[0], starts)
     value = as_function(module)({"w": torch.tensor([3.0, 4.0])}, torch.zeros(1, 2))
     assert path.losses[0, 0] == pytest.approx(value.item())
+
+
+def test_descents_that_share_traced_steps_take_the_paths_of_those_that_do_not():
+    task, module = valley()
+    graphs = traced_steps()
+    for name in ("gd", "adam", "rmsprop"):
+        given = task, module, optimizer(name), [0.1, 0.01], noiseless(2, 2), 12
+        shared, own = descend(*given, graphs=graphs), descend(*given)
+        np.testing.assert_array_equal(shared.params, own.params)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedrms.lab import valley
+from fedrms.lab.scaled_curvature import effective_condition
 
 
 def test_the_verdicts_hold_on_the_quick_size(quick):
@@ -39,5 +39,5 @@ def test_gradient_descent_takes_the_iterations_of_theory(quick):
 )
 def test_what_scaling_leaves_of_a_condition_number(setting, power):
     """A gradient of variance h^(2 - 2p) is divided by h^(1 - p), which leaves kappa^p."""
-    left = valley._effective_condition(setting, 100.0, 2000, range(4))
+    left = effective_condition(setting, 100.0, 2000, range(4))
     assert np.median(left) == pytest.approx(100.0**power, rel=0.25)
