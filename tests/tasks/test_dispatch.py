@@ -1,5 +1,6 @@
 """Dispatch: published optima, and costs by the plain formula."""
 
+import numpy as np
 import pytest
 import torch
 from scipy.optimize import brentq, minimize
@@ -14,6 +15,36 @@ def test_the_published_optimum_of_three_units_is_found():
     units = system("three_units")
     assert units.price() == pytest.approx(9.148, abs=5e-4)
     assert units.output(units.price()).tolist() == pytest.approx([393.2, 334.6, 122.2], abs=0.05)
+
+
+def test_the_optimum_of_three_units_is_that_of_equal_incremental_costs():
+    """Within all limits ``sum (price - b) / 2c = load``."""
+    units = system("three_units")
+    price = (units.load + (units.b / (2 * units.c)).sum()) / (1 / (2 * units.c)).sum()
+    outputs = (price - units.b) / (2 * units.c)
+    assert ((units.low < outputs) & (outputs < units.high)).all()
+    assert units.price() == pytest.approx(price, rel=1e-12)
+    assert units.output(units.price()).tolist() == pytest.approx(outputs.tolist(), rel=1e-9)
+    assert units.cost(outputs) == pytest.approx(8194.356, abs=1e-3)
+
+
+def test_the_cost_of_three_units_is_heat_rate_times_price_of_fuel():
+    """Wood and Wollenberg give MBtu/h, and $1.1 a MBtu of coal for the first unit."""
+    units = system("three_units")
+    heat = np.array([510.0, 7.2, 0.00142])
+    assert [units.a[0], units.b[0], units.c[0]] == pytest.approx((1.1 * heat).tolist())
+
+
+def test_the_ieee_system_without_losses_costs_what_is_derived_by_hand():
+    """Three units at their minima, the others at one incremental cost for what is left."""
+    units = system("ieee30")
+    rest = units.load - units.low[3:].sum()
+    b, c = units.b[:3], units.c[:3]
+    price = (rest + (b / (2 * c)).sum()) / (1 / (2 * c)).sum()
+    assert units.price() == pytest.approx(price, rel=1e-12)
+    # No unit at its minimum would put out more at this price.
+    assert (units.b[3:] + 2 * units.c[3:] * units.low[3:] > price).all()
+    assert units.cost(units.output(price)) == pytest.approx(767.602, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
