@@ -267,8 +267,8 @@ def judge(table: pd.DataFrame) -> dict[str, Verdict]:
                     for end, value in (("from", own.low), ("mean", own.mean), ("to", own.high))
                 },
             },
-            remark="With over without. At one rate, such as 0.01, cancelling can lead; at each one's "
-            "best, a lower rate does what cancelling does.",
+            remark="With over without. At one rate, such as 0.01, cancelling can lead; at each "
+            "one's best, a lower rate does what cancelling does.",
         ),
     }
 
