@@ -26,14 +26,7 @@ def real_data() -> Path:
     return folder
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where workers share the tests: whole files, one Ray at a time, long waits first."""
-    if not hasattr(config, "workerinput"):
-        return
-    waits = {item: item.get_closest_marker("deployment") is not None for item in items}
-    ray = {item: item.get_closest_marker("ray") is not None for item in items}
-    items.sort(key=lambda item: not (waits[item] or ray[item]))
-    for item in items:
-        group = "ray" if ray[item] and not waits[item] else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Where several workers share the tests, begin with those that wait for real processes."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not any(map(item.get_closest_marker, ("deployment", "ray"))))
