@@ -27,6 +27,9 @@ DASHES: Final = ("-", "--", "-.", ":")
 _MOST_PANELS: Final = 4
 _RISE: Final = 0.15
 """Share of the rounds whose accuracies may leave the picture."""
+_DOTS_WIDTH: Final = 2.9
+_CURVES_WIDTH: Final = 3.6
+"""Inches of a panel of each kind."""
 _LETTERS: Final = 14
 """Letters of a title to the inch."""
 _LABELS: Final = 1.6
@@ -88,7 +91,7 @@ def _differences(
     """Draw a panel a scenario: each seed's difference to the baseline, and their mean."""
     rows = [row for row in shown if row != plan.baseline]
     height = 0.9 + 0.22 * len(rows)
-    figure, axes = _panels(numbers, 2.9, height, sharey=True)
+    figure, axes = _panels(numbers, _DOTS_WIDTH, height, sharey=True)
     for ax, each in zip(axes, numbers, strict=True):
         paired = _paired(plan, tidy.table, each)
         ax.axvline(0, color="#767676", linewidth=1)
@@ -119,7 +122,7 @@ def _differences(
         ax.set_xlim(low, high)
         ax.set_yticks(range(len(rows)), rows)
         ax.set_ylim(len(rows) - 0.4, -0.6)
-        ax.set_title(_title(plan, each, 2.9), loc="left")
+        ax.set_title(_title(plan, each, _DOTS_WIDTH), loc="left")
         accuracy = each.comparison.attrs["metric"] == "accuracy"
         unit = "percentage points" if accuracy else each.comparison.attrs["metric"]
         ax.set_xlabel(f"difference to {plan.baseline}, {unit}")
@@ -159,7 +162,7 @@ def _paired(plan: Plan, table: pd.DataFrame, each: Numbers) -> pd.DataFrame:
 
 def _curves(plan: Plan, tidy: Tidy, numbers: Sequence[Numbers], shown: Sequence[str]) -> Figure:
     """Draw a panel a scenario: the mean test score over seeds by round."""
-    figure, axes = _panels(numbers, 3.6, 2.8, sharey=False)
+    figure, axes = _panels(numbers, _CURVES_WIDTH, 2.8, sharey=False)
     for ax, each in zip(axes, numbers, strict=True):
         _curve_panel(ax, plan, tidy.curves, each, shown)
         for at, change in enumerate(_changes(tidy, each)):
@@ -197,7 +200,7 @@ def _curve_panel(
             linestyle=DASHES[at % len(DASHES)],
             linewidth=2.0 if row == plan.focus else 1.3,
         )
-    ax.set_title(_title(plan, each, 3.6), loc="left")
+    ax.set_title(_title(plan, each, _CURVES_WIDTH), loc="left")
     ax.set_xlabel("round")
     ax.set_ylabel("test accuracy, %" if accuracy else f"test {each.comparison.attrs['metric']}")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
