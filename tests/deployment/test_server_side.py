@@ -126,12 +126,13 @@ def test_a_site_insists_on_the_privacy_that_it_was_started_with(folder):
     """Its noise comes from the operating system: the same round twice says two things."""
     told = []
     for turn in range(2):
-        words = ("noise=none", "client.statistic_dp={clip: 3.0, epsilon: 0.5}")
+        words = ("noise=none", "client.statistic_dp={clip: 3.0, epsilon: 20.0}")
         grid = Sites([site_app(folder, "north", *words), site_app(folder, "south")])
         given = ("data=none", "data.shape=[2]", "model=softmax", "data.classes=[no,yes]")
         frame = serve(grid, folder / f"insisting-{turn}", *given, "rounds=1").clients
-        told.append(frame.set_index("client").loc["north", "statistic"])
+        told.append(frame.set_index("client").loc["north", "loss_mean"])
     assert told[0] != told[1]
+    assert told == pytest.approx([0.69] * 2, abs=0.6)
 
 
 def test_clients_score_the_model_where_the_server_has_no_data(without_data):
