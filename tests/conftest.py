@@ -1,6 +1,8 @@
 """Settings that every test needs before Flower or Ray is imported."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,19 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def no_log_outlives_its_test() -> Iterator[None]:
+    """A program that a test calls may log to a stream that pytest closes behind the test."""
+    logs = [logging.getLogger(name) for name in (None, "fedrms")]
+    before = [list(log.handlers) for log in logs]
+    yield
+    for log, kept in zip(logs, before, strict=True):
+        for handler in [each for each in log.handlers if each not in kept]:
+            if type(handler) in (logging.StreamHandler, logging.FileHandler):
+                log.removeHandler(handler)
+                handler.close()
 
 
 @pytest.fixture(scope="session")
