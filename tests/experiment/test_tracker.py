@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 
 import pytest
 
@@ -45,10 +46,13 @@ def test_wandb_holds_the_curve_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     result = fedrms.run([*SMALL, "tracker=wandb"], folder=tmp_path)
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    told = file.read_bytes()
-    assert b"test_accuracy" in told
-    for value in result.rounds["test_accuracy"]:
-        assert repr(value).encode() in told  # values are kept as JSON
+    wanted = [b"test_accuracy", *(repr(v).encode() for v in result.rounds["test_accuracy"])]
+    for _ in range(600):  # wandb's own process writes, and is behind
+        told = file.read_bytes()
+        if all(value in told for value in wanted):  # values are kept as JSON
+            return
+        time.sleep(0.1)
+    pytest.fail(f"wandb's file holds {told[:200]!r}")
 
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "mlflow"])
