@@ -40,10 +40,14 @@ def update_norms(parameters: Stack, received: Tensor) -> np.ndarray:
     Parameters
     ----------
     parameters : Tensor or RowBlocks
-        ``[clients, parameters]``.
+        ``[clients, parameters]``; a stack is measured where it lies.
     received : Tensor
         ``[parameters]``.
     """
+    if isinstance(parameters, Tensor):
+        received = received.to(parameters.device)
+    else:
+        parameters = parameters.to(received.device)
     squares = np.empty(parameters.shape[0])
     for rows, block in blocks_of(parameters):
         parts: dict[int, Tensor] = {}
@@ -55,7 +59,7 @@ def update_norms(parameters: Stack, received: Tensor) -> np.ndarray:
             parts[columns.start] = updates.square_().sum(1)
 
         over_columns(sum_squares, block.shape, max(256, CELLS // len(block)))
-        squares[rows.numpy()] = sum(parts[start] for start in sorted(parts))
+        squares[rows.numpy()] = torch.stack([parts[start] for start in sorted(parts)]).sum(0).cpu()
     return np.sqrt(squares)
 
 

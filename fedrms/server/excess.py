@@ -20,6 +20,7 @@ import numpy as np
 
 from fedrms.server.class_losses import ClassLosses
 from fedrms.server.cohort import LARGEST
+from fedrms.server.corroboration import told_by_updates
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Evidence:
         E_k per example, over its mean in the cohort: above 1 for classes that the model has
         yet to learn.
     claims_noise : np.ndarray
-        ``[cohort]`` boolean: False for those who claim to lose nothing at all. They enter no
-        reference, for nobody could be compared with them.
+        ``[cohort]`` boolean: False for those who claim to lose nothing at all, with an update
+        that does not contradict it. They enter no reference, for nobody could be compared
+        with them.
     chance : bool
         Whether shares are in units of a chance loss.
     """
@@ -53,8 +55,17 @@ class Evidence:
     chance: bool
 
 
-def measure(losses: ClassLosses, trust: np.ndarray, quantile: float) -> Evidence:
+def measure(
+    losses: ClassLosses,
+    trust: np.ndarray,
+    quantile: float,
+    lengths: np.ndarray | None = None,
+    corroboration: float = 0.0,
+) -> Evidence:
     """Compare each client with what clean clients lose on the classes it holds.
+
+    Whose update contradicts its claim is taken to lose what is usual for such an update, and
+    enters no reference.
 
     Parameters
     ----------
@@ -64,11 +75,21 @@ def measure(losses: ClassLosses, trust: np.ndarray, quantile: float) -> Evidence
         ``[cohort]`` how much each client counts for the reference: its latest scale.
     quantile : float
         Which quantile over clients, weighted by trust times examples, is a class's reference.
+    lengths : np.ndarray, optional
+        ``[cohort]`` L2 norms of the updates; without them, or without a chance loss, claims are
+        taken as they are.
+    corroboration : float
+        X of :mod:`fedrms.server.corroboration`; 0 takes claims as they are.
     """
     count = losses.count
     examples, observed = count.sum(axis=1), (count * losses.mean).sum(axis=1)
+    believed = observed > 0.0
+    if lengths is not None and corroboration > 0.0 and losses.chance is not None:
+        told = told_by_updates(observed / examples, lengths, examples) * examples
+        believed &= told <= corroboration**2 * observed
+        observed = np.where(believed, observed, np.minimum(told, LARGEST))
     claims_noise = observed > 0.0
-    weights = (trust * claims_noise)[:, None] * count
+    weights = (trust * believed)[:, None] * count
     reference = weighted_quantiles(losses.mean, weights, quantile)
     expected = count @ reference
     unit = expected

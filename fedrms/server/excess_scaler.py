@@ -33,6 +33,7 @@ OPTIONS: Mapping[str, float] = {
     "margin": 2.0,
     "doubt": 1.0,
     "tilt": 0.15,
+    "corroboration": 2.0,
 }
 """Options of the law and their defaults."""
 
@@ -53,8 +54,9 @@ class ExcessScaler:
         The part of eps that grows with the misfit: a model that has yet to learn cannot tell
         small amounts of noise.
     clean_share : float
-        Which quantile of all clients' excess counts as clean: at least this share of clients
-        must be clean, and fewer than this may claim losses that are too low.
+        Which quantile of all clients' excess counts as clean: the smallest excess that at least
+        this share of clients stay within. So this share of clients must be clean, four of
+        twenty, and fewer than this may claim losses that are too low.
     reference : float
         The quantile over clients of a class's losses that a clean client is expected to have.
     margin : float
@@ -70,6 +72,10 @@ class ExcessScaler:
         Clients whose classes the model has yet to learn count more, by this power of their
         expected loss, as in q-FFL (Li et al. 2020, arXiv:1905.10497); of the expected loss and
         not of their own, so that noise earns nothing. 0 switches it off.
+    corroboration : float
+        How many times as long as is usual for the loss it claims a client's update may be; above
+        that the loss that is usual for such an update takes the claim's place
+        (:mod:`fedrms.server.corroboration`). 0 takes every claim as it is. Not in regression.
 
     Notes
     -----
@@ -104,7 +110,12 @@ class ExcessScaler:
         """Bytes of the state's arrays."""
         return self.averages.nbytes
 
-    def measure(self, clients: Sequence[ClientId], losses: ClassLosses) -> Evidence:
+    def measure(
+        self,
+        clients: Sequence[ClientId],
+        losses: ClassLosses,
+        lengths: np.ndarray | None = None,
+    ) -> Evidence:
         """Return what a round's losses say of a cohort; clients count as they did before.
 
         Parameters
@@ -113,8 +124,13 @@ class ExcessScaler:
             ``[cohort]`` distinct ids.
         losses : ClassLosses
             ``[cohort, classes]`` each.
+        lengths : np.ndarray, optional
+            ``[cohort]`` L2 norms of the updates, to check the losses by.
         """
-        return measure(losses, self._trust(clients), self.options["reference"])
+        return measure(
+            *(losses, self._trust(clients), self.options["reference"]),
+            *(lengths, self.options["corroboration"]),
+        )
 
     def update(
         self,
@@ -198,7 +214,8 @@ class ExcessScaler:
 
     def _least(self) -> float:
         """Return rho_0, the excess that counts as clean."""
-        return float(np.quantile(self.averages.everyone()[:, SHARE], self.options["clean_share"]))
+        shares = self.averages.everyone()[:, SHARE]
+        return float(np.quantile(shares, self.options["clean_share"], method="inverted_cdf"))
 
     def _trust(self, clients: Sequence[ClientId]) -> np.ndarray:
         """Return ``[cohort]`` how much each counts for the reference: as it did before."""

@@ -8,10 +8,12 @@ from logging import INFO
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from fedrms.errors import ConfigError
 from fedrms.server.class_losses import read_class_losses
 from fedrms.server.client_scaler import ClientScaler, Scales
+from fedrms.server.clip import update_norms
 from fedrms.server.cohort import Cohort, having
 from fedrms.server.excess import Evidence
 from fedrms.server.excess_scaler import ExcessScaler
@@ -85,8 +87,20 @@ class NoiseEstimate:
         """By how many classes clients are asked for their losses; 0 means not at all."""
         return (self._num_classes or 1) if isinstance(self.scaler, ExcessScaler) else 0
 
-    def read(self, cohort: Cohort, weighted_by: str) -> tuple[Cohort, np.ndarray]:
+    def read(
+        self, cohort: Cohort, weighted_by: str, received: Tensor | None = None
+    ) -> tuple[Cohort, np.ndarray]:
         """Return those who say what the law needs, and the statistic ``[cohort]`` of the tables.
+
+        Parameters
+        ----------
+        cohort : Cohort
+            The round's replies.
+        weighted_by : str
+            Metric that holds the number of examples.
+        received : Tensor, optional
+            ``[parameters]`` the model that clients began with, where their updates are to
+            corroborate what they claim.
 
         Raises
         ------
@@ -98,7 +112,10 @@ class NoiseEstimate:
             if losses is not None and not cohort.clients:
                 return cohort, np.zeros(0)
             if losses is not None:
-                self._evidence = self.scaler.measure(cohort.clients, losses)
+                lengths = None
+                if received is not None and self.scaler.options["corroboration"]:
+                    lengths = update_norms(cohort.parameters, received)
+                self._evidence = self.scaler.measure(cohort.clients, losses, lengths)
                 return cohort, self._evidence.share
             if len(self.scaler.averages):
                 return _nobody(cohort), np.zeros(0)

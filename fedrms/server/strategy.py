@@ -288,7 +288,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             self._members.learn(reply.metadata.src_node_id, client)
         for required in self.required_metrics:
             cohort = having(cohort, required, type(self).__name__, "strategy")
-        cohort, statistic = self._noise.read(cohort, self.weighted_by_key)
+        current = layout.flatten(self._received)
+        # Where clients' learning rates are scaled, lengths tell of the scales.
+        received = None if self.apply_to == "local_lr" else current
+        cohort, statistic = self._noise.read(cohort, self.weighted_by_key, received)
         for client, reason in cohort.failures.items():
             log(WARNING, "Round %d: client %s left out: %s", server_round, client, reason)
         if not cohort.clients:
@@ -297,7 +300,6 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
         scales = self.scale(server_round, cohort, statistic)
         applied = np.ones_like(scales.scale) if self.apply_to == "local_lr" else scales.scale
-        current = layout.flatten(self._received)
         update, weights = self.combine(cohort, current, applied)
         update = self.aggregation.private(update, weights, self._seed, server_round)
         following = self.server_optimizer.step(current, update)

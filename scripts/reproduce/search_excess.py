@@ -26,9 +26,11 @@ LOW, RIDGE, STEPS = 0.25, 0.1, 20
 class RatioScaler(ExcessScaler):
     """Observed over expected loss in place of the excess in units of the chance loss."""
 
-    def measure(self, clients: Sequence[ClientId], losses: ClassLosses) -> Evidence:
+    def measure(
+        self, clients: Sequence[ClientId], losses: ClassLosses, lengths: np.ndarray | None = None
+    ) -> Evidence:
         """Return the evidence without the chance loss: the unit is then the expected loss."""
-        return super().measure(clients, replace(losses, chance=None))
+        return super().measure(clients, replace(losses, chance=None), lengths)
 
 
 class FixedEpsScaler(ExcessScaler):
@@ -41,7 +43,9 @@ class FixedEpsScaler(ExcessScaler):
 class MeanReferenceScaler(ExcessScaler):
     """What a clean client loses on a class is the trust-weighted mean, not a low quantile."""
 
-    def measure(self, clients: Sequence[ClientId], losses: ClassLosses) -> Evidence:
+    def measure(
+        self, clients: Sequence[ClientId], losses: ClassLosses, lengths: np.ndarray | None = None
+    ) -> Evidence:
         """Compare each client with the mean over clients, weighted by trust times examples."""
         weights = self._trust(clients)[:, None] * losses.count
         reference = (weights * losses.mean).sum(0) / np.maximum(weights.sum(0), 1e-300)
@@ -51,7 +55,9 @@ class MeanReferenceScaler(ExcessScaler):
 class LearnedHardnessScaler(ExcessScaler):
     """Noise is what is left of a client's mean loss after its class mix has explained it."""
 
-    def measure(self, clients: Sequence[ClientId], losses: ClassLosses) -> Evidence:
+    def measure(
+        self, clients: Sequence[ClientId], losses: ClassLosses, lengths: np.ndarray | None = None
+    ) -> Evidence:
         """Fit every client's loss from its class mix, and compare it with the fit."""
         examples = losses.count.sum(axis=1)
         observed = (losses.count * losses.mean).sum(axis=1) / examples

@@ -115,6 +115,23 @@ def test_in_regression_there_is_no_doubt() -> None:
         assert scale == pytest.approx([1.0, 1.0, 1 / 1.5, 1 / 2.0])
 
 
+@pytest.mark.parametrize("clients", [5, 10, 20, 40])
+def test_a_fifth_of_clean_clients_is_enough_and_one_less_liar_harms_nobody(clients: int) -> None:
+    """The quantile is a client's own excess: between two clients it would be half a noisy one's."""
+    fifth = clients // 5
+    clean = ExcessScaler(**{**BY_HAND, "clean_share": 0.2})
+    share = np.full(clients, 0.5)
+    share[:fifth] = 0.0
+    estimate = clean.update(1, list(range(clients)), evidence(share), np.full(clients, 9.0)).rms
+    assert estimate.tolist() == share.tolist()
+
+    lied = ExcessScaler(**{**BY_HAND, "clean_share": 0.2})
+    share = np.zeros(clients)
+    share[: fifth - 1] = -0.5
+    scales = lied.update(1, list(range(clients)), evidence(share), np.full(clients, 9.0)).scale
+    assert scales.tolist() == [1.0] * clients
+
+
 def test_the_next_rounds_scale_of_a_client_never_seen_is_one() -> None:
     scaler = ExcessScaler(**BY_HAND)
     assert scaler.scale_of([5, "x"]).tolist() == [1.0, 1.0]

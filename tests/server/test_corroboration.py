@@ -1,0 +1,102 @@
+"""What updates tell of the losses behind them, and what becomes of claims that they contradict."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedrms.errors import ConfigError
+from fedrms.server.class_losses import ClassLosses
+from fedrms.server.corroboration import told_by_updates
+from fedrms.server.excess import measure
+from fedrms.server.excess_scaler import ExcessScaler
+
+from .by_hand import quickly
+
+ONE = np.ones(4)
+
+
+def losses_of(mean: list[float]) -> ClassLosses:
+    column = np.array(mean)[:, None]
+    return ClassLosses(np.full_like(column, 10.0), column, 0.0 * column, np.full_like(column, 8.0))
+
+
+def test_a_loss_is_told_by_the_square_of_the_updates_length() -> None:
+    """q is 2, 2, 2 and 20: the usual one is 2, and a length of 4 tells a loss of (4 / 2)^2."""
+    told = told_by_updates(np.array([1.0, 9.0, 4.0, 0.04]), np.array([2.0, 6.0, 4.0, 4.0]), ONE)
+    assert told == pytest.approx([1.0, 9.0, 4.0, 4.0])
+
+
+def test_a_longer_update_of_who_did_more_work_tells_nothing() -> None:
+    """By work the last one's q is .1 and the usual 1: not more than (10 / 100)^2 of its length."""
+    claimed, lengths = np.ones(4), np.array([1.0, 1.0, 1.0, 10.0])
+    assert told_by_updates(claimed, lengths, ONE)[3] == pytest.approx(100.0)
+    assert told_by_updates(claimed, lengths, np.array([1, 1, 1, 100.0]))[3] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "lengths"),
+    [
+        ([0.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]),
+        ([1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]),
+    ],
+    ids=["most claim nothing", "nobody moves"],
+)
+def test_where_nothing_is_usual_every_claim_stands(claimed, lengths) -> None:
+    assert told_by_updates(np.array(claimed), np.array(lengths), ONE).tolist() == [0.0] * 4
+
+
+def test_a_claim_that_the_update_contradicts_gives_way_to_what_is_usual() -> None:
+    """Clean clients lose 1 and go 1 far; the liar claims .01 and goes 2 far: it loses 4."""
+    claims, lengths = losses_of([1.0, 1.0, 1.0, 0.01]), np.array([1.0, 1.0, 1.0, 2.0])
+    for quantile in (0.1, 0.25, 0.5):
+        found = measure(claims, ONE, quantile, lengths, 3.0)
+        assert found.share == pytest.approx([0.0, 0.0, 0.0, 3.0 / 8.0])
+        assert found.claims_noise.all()
+    believing = measure(claims, ONE, 0.1, lengths, 0.0)
+    assert believing.share == pytest.approx([0.99 / 8.0] * 3 + [0.0])
+
+
+def test_a_claim_within_its_limit_stands() -> None:
+    claims, lengths = losses_of([1.0, 1.0, 1.0, 0.25]), np.array([1.0, 1.0, 1.0, 1.49])
+    assert measure(claims, ONE, 0.5, lengths, 3.0).share[3] == pytest.approx(-0.75 / 8.0)
+    assert measure(claims, ONE, 0.5, 1.01 * lengths, 3.0).share[3] == pytest.approx(-0.75 / 8.0)
+    longer = np.array([1.0, 1.0, 1.0, 1.51])
+    assert measure(claims, ONE, 0.5, longer, 3.0).share[3] == pytest.approx((1.51**2 - 1) / 8.0)
+
+
+def test_who_claims_nothing_and_stays_where_it_is_is_not_heard() -> None:
+    found = measure(losses_of([1.0, 1.0, 1.0, 0.0]), ONE, 0.25, np.array([1.0, 1, 1, 0]), 3.0)
+    assert found.claims_noise.tolist() == [True, True, True, False]
+
+
+def test_without_a_chance_loss_claims_are_taken_as_they_are() -> None:
+    claims = losses_of([1.0, 1.0, 1.0, 0.01])
+    regression = ClassLosses(claims.count, claims.mean, claims.variance, None)
+    found = measure(regression, ONE, 0.5, np.array([1.0, 1.0, 1.0, 2.0]), 3.0)
+    assert found.share[3] == pytest.approx(-0.99)
+
+
+@quickly
+@given(st.integers(0, 2**32 - 1), st.integers(3, 30), st.sampled_from([0.0, 1e-6, 0.02]))
+def test_where_lengths_go_by_the_root_of_the_loss_any_minoritys_lies_are_undone(
+    seed: int, clients: int, lie: float
+) -> None:
+    draw = np.random.default_rng(seed)
+    truth = draw.uniform(0.1, 5.0, clients)
+    liars = draw.permutation(clients)[: (clients - 1) // 2]
+    claims = truth.copy()
+    claims[liars] *= lie
+    trust, lengths = np.ones(clients), 0.7 * np.sqrt(truth)
+    lied = measure(losses_of(claims.tolist()), trust, 0.5, lengths, 2.0).share
+    honest = measure(losses_of(truth.tolist()), trust, 0.5, lengths, 2.0).share
+    np.testing.assert_allclose(lied - lied[0], honest - honest[0], atol=1e-9)  # other references
+
+
+def test_options_that_are_none_are_refused() -> None:
+    for wrong in (-1.0, float("nan"), "much"):
+        with pytest.raises(ConfigError) as caught:
+            ExcessScaler(corroboration=wrong)
+        assert caught.value.key == "strategy.law_options.corroboration"
