@@ -24,6 +24,8 @@ VARIANTS = {
     "excess, mean reference": ("search_excess.Excess", "+strategy.variant=mean_reference"),
     "excess, reference .1": ("strategy=fedrms", "+strategy.law_options.reference=0.1"),
     "excess, clean share .1": ("strategy=fedrms", "+strategy.law_options.clean_share=0.1"),
+    "excess, every claim believed": ("strategy=fedrms", "+strategy.law_options.corroboration=0"),
+    "excess, corroboration 4": ("strategy=fedrms", "+strategy.law_options.corroboration=4"),
     "excess, all classes pooled": ("strategy=fedrms", "+strategy.num_classes=1"),
     "learned hardness": ("search_excess.Excess", "+strategy.variant=learned_hardness"),
     "dead zone": ("strategy=fedrms_deadzone",),
@@ -58,6 +60,11 @@ SCENARIOS = {
     "short_s2": ("experiment=short_local/s2", *POOLED),
     "fednoisy": ("experiment=fednoisy/rate_04", *POOLED),
     "fednoisy_mix": ("experiment=fednoisy/rate_04_dirichlet", *POOLED),
+    "all_tiny": ("experiment=liars/all_tiny", *POOLED),
+    "two_fifth": (
+        *("experiment=liars/all_tiny", *POOLED),
+        *("adversary.fraction=0.25", "adversary.loss_share=0.2"),
+    ),
     "cifar_s6": (
         *("experiment=fedcorr/minority", "data.pool=4", "data.examples_per_client=200"),
         *("model.channels=[8,16]", "rounds=15"),

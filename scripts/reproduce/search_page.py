@@ -29,6 +29,8 @@ WHAT = {
     "excess, mean reference": "clean clients' loss on a class: trust-weighted mean",
     "excess, reference .1": "clean clients' loss on a class: quantile .1 instead of .25",
     "excess, clean share .1": "a tenth of the clients needs to be clean instead of a fifth",
+    "excess, every claim believed": "updates are not asked whether they bear a claim out",
+    "excess, corroboration 4": "an update four times too long contradicts a claim, not twice",
     "excess, all classes pooled": "one reference for all classes",
     "learned hardness": "expected loss from a regression of clients' mean losses on class mixes",
     "dead zone": "the law without losses by class: one moment while training",
