@@ -45,6 +45,8 @@ class Evidence:
         with them.
     chance : bool
         Whether shares are in units of a chance loss.
+    contradicted : np.ndarray
+        ``[cohort]`` boolean: whose update contradicts the losses that it claims.
     """
 
     share: np.ndarray
@@ -53,6 +55,7 @@ class Evidence:
     hardness: np.ndarray
     claims_noise: np.ndarray
     chance: bool
+    contradicted: np.ndarray
 
 
 def measure(
@@ -83,13 +86,14 @@ def measure(
     """
     count = losses.count
     examples, observed = count.sum(axis=1), (count * losses.mean).sum(axis=1)
-    believed = observed > 0.0
+    contradicted = np.zeros(len(count), bool)
+    weights = trust * (observed > 0.0)
     if lengths is not None and corroboration > 0.0 and losses.chance is not None:
         told = told_by_updates(observed / examples, lengths, examples) * examples
-        believed &= told <= corroboration**2 * observed
-        observed = np.where(believed, observed, np.minimum(told, LARGEST))
+        contradicted = told > corroboration**2 * observed
+        observed = np.where(contradicted, np.minimum(told, LARGEST), observed)
     claims_noise = observed > 0.0
-    weights = (trust * believed)[:, None] * count
+    weights = (weights * ~contradicted)[:, None] * count
     reference = weighted_quantiles(losses.mean, weights, quantile)
     expected = count @ reference
     unit = expected
@@ -104,7 +108,8 @@ def measure(
     hardness = each / level if level > 0.0 else np.ones_like(each)
     known = losses.chance is not None
     misfit = np.minimum(expected / unit, LARGEST)
-    return Evidence(share, np.minimum(error, LARGEST), misfit, hardness, claims_noise, known)
+    error = np.minimum(error, LARGEST)
+    return Evidence(share, error, misfit, hardness, claims_noise, known, contradicted)
 
 
 def weighted_quantiles(values: np.ndarray, weights: np.ndarray, quantile: float) -> np.ndarray:

@@ -20,6 +20,9 @@ from fedrms.server.excess_scaler import ExcessScaler
 from fedrms.server.laws import LAWS, Law
 from fedrms.server.log import log
 
+NAMES = 5
+"""Most clients named in a line of the log."""
+
 MOMENTS = ("variance", "second_moment", "mad")
 
 
@@ -116,6 +119,7 @@ class NoiseEstimate:
                 if received is not None and self.scaler.options["corroboration"]:
                     lengths = update_norms(cohort.parameters, received)
                 self._evidence = self.scaler.measure(cohort.clients, losses, lengths)
+                _tell(cohort, self._evidence.contradicted)
                 return cohort, self._evidence.share
             if len(self.scaler.averages):
                 return _nobody(cohort), np.zeros(0)
@@ -154,6 +158,15 @@ class NoiseEstimate:
     def _fall_back(self) -> None:
         """Go on with the dead zone, for clients that report no losses by class."""
         self.scaler, self.law = self._dead_zone(), "deadzone"
+
+
+def _tell(cohort: Cohort, contradicted: np.ndarray) -> None:
+    """Log whose claims are not believed; a few names say enough."""
+    names = [str(cohort.clients[int(row)]) for row in np.flatnonzero(contradicted)]
+    if names:
+        more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+        told = ", ".join(names[:NAMES]) + more
+        log(INFO, "Not believed, for updates too long for the losses claimed: %s", told)
 
 
 def _nobody(cohort: Cohort) -> Cohort:

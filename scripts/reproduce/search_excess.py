@@ -103,9 +103,8 @@ def against(losses: ClassLosses, expected: np.ndarray) -> Evidence:
     error = np.sqrt((count * losses.variance).sum(axis=1)) / unit
     level = max(float(expected.sum() / examples.sum()), 1e-300)
     hardness = np.maximum(expected / examples / level, 1e-3)
-    return Evidence(
-        (observed - expected) / unit, error, expected / unit, hardness, observed > 0, True
-    )
+    share, nobody = (observed - expected) / unit, np.zeros(len(unit), bool)
+    return Evidence(share, error, expected / unit, hardness, observed > 0, True, nobody)
 
 
 class Excess(FedRMS):

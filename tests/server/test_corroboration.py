@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedrms.errors import ConfigError
-from fedrms.server.class_losses import ClassLosses
+from fedrms.server import FedRMS
+from fedrms.server.class_losses import ClassLosses, class_key
 from fedrms.server.corroboration import told_by_updates
 from fedrms.server.excess import measure
 from fedrms.server.excess_scaler import ExcessScaler
 
-from .by_hand import quickly
+from .by_hand import HandClient, grid_of, quickly, record, train_round
 
 ONE = np.ones(4)
 
@@ -55,6 +56,7 @@ def test_a_claim_that_the_update_contradicts_gives_way_to_what_is_usual() -> Non
         found = measure(claims, ONE, quantile, lengths, 3.0)
         assert found.share == pytest.approx([0.0, 0.0, 0.0, 3.0 / 8.0])
         assert found.claims_noise.all()
+        assert found.contradicted.tolist() == [False, False, False, True]
     believing = measure(claims, ONE, 0.1, lengths, 0.0)
     assert believing.share == pytest.approx([0.99 / 8.0] * 3 + [0.0])
 
@@ -100,3 +102,18 @@ def test_options_that_are_none_are_refused() -> None:
         with pytest.raises(ConfigError) as caught:
             ExcessScaler(corroboration=wrong)
         assert caught.value.key == "strategy.law_options.corroboration"
+
+
+def test_the_log_names_whom_it_does_not_believe(caplog) -> None:
+    """Seven clients go 1 far and lose 1; six others go as far and claim to lose next to nothing."""
+    models = [HandClient(k, record(w=[1.0]), losses=told(1.0)) for k in range(7)]
+    models += [HandClient(k, record(w=[1.0]), losses=told(0.001)) for k in range(7, 13)]
+    with caplog.at_level("INFO", logger="flwr"):
+        train_round(FedRMS(), grid_of(models), record(w=[0.0]))
+    (line,) = [text for text in caplog.messages if text.startswith("Not believed")]
+    assert line.endswith(": 7, 8, 9, 10, 11 and 1 more")
+
+
+def told(mean: float) -> dict[str, float]:
+    values = {"count": 10.0, "mean": mean, "variance": 0.0, "chance": 8.0}
+    return {class_key(name, 0): value for name, value in values.items()}

@@ -24,7 +24,8 @@ FIVE = np.full(5, 10.0)
 def evidence(share: Any, error: Any = 0.0, misfit: Any = 0.0, hardness: Any = 1.0) -> Evidence:
     share = np.array(share, float)
     columns = [np.broadcast_to(np.array(c, float), share.shape) for c in (error, misfit, hardness)]
-    return Evidence(share, *columns, np.ones(len(share), bool), True)
+    everyone = np.ones(len(share), bool)
+    return Evidence(share, *columns, everyone, True, ~everyone)
 
 
 def losses_of(mean: Any, variance: Any = None, chance: Any = None, count: Any = 10) -> ClassLosses:
