@@ -67,8 +67,8 @@ def measure(
 ) -> Evidence:
     """Compare each client with what clean clients lose on the classes it holds.
 
-    Whose update contradicts its claim is taken to lose what is usual for such an update, and
-    enters no reference.
+    Whose update contradicts its claim is taken to lose what is usual for such an update, but no
+    less than a clean client, and enters no reference.
 
     Parameters
     ----------
@@ -103,6 +103,7 @@ def measure(
     with np.errstate(over="ignore"):
         error = np.sqrt((count * losses.variance).sum(axis=1)) / unit
         share = np.clip((observed - expected) / unit, -LARGEST, LARGEST)
+    share = np.where(contradicted, np.maximum(share, 0.0), share)
     each = expected / examples
     level = float(expected.sum() / examples.sum())
     hardness = each / level if level > 0.0 else np.ones_like(each)

@@ -69,6 +69,13 @@ def test_a_claim_within_its_limit_stands() -> None:
     assert measure(claims, ONE, 0.5, longer, 3.0).share[3] == pytest.approx((1.51**2 - 1) / 8.0)
 
 
+def test_a_liar_with_a_short_update_is_no_cleaner_than_clean_clients() -> None:
+    """It claims .001 and goes .5 far, which tells a loss of .25; clean clients lose 1."""
+    claims, lengths = losses_of([1.0, 1.0, 1.0, 0.001]), np.array([1.0, 1.0, 1.0, 0.5])
+    found = measure(claims, ONE, 0.25, lengths, 3.0)
+    assert found.share.tolist() == [0.0, 0.0, 0.0, 0.0]
+
+
 def test_who_claims_nothing_and_stays_where_it_is_is_not_heard() -> None:
     found = measure(losses_of([1.0, 1.0, 1.0, 0.0]), ONE, 0.25, np.array([1.0, 1, 1, 0]), 3.0)
     assert found.claims_noise.tolist() == [True, True, True, False]
@@ -94,7 +101,12 @@ def test_where_lengths_go_by_the_root_of_the_loss_any_minoritys_lies_are_undone(
     trust, lengths = np.ones(clients), 0.7 * np.sqrt(truth)
     lied = measure(losses_of(claims.tolist()), trust, 0.5, lengths, 2.0).share
     honest = measure(losses_of(truth.tolist()), trust, 0.5, lengths, 2.0).share
-    np.testing.assert_allclose(lied - lied[0], honest - honest[0], atol=1e-9)  # other references
+    believed = np.setdiff1d(np.arange(clients), liars)
+    np.testing.assert_allclose(  # the references differ
+        lied[believed] - lied[believed[0]], honest[believed] - honest[believed[0]], atol=1e-9
+    )
+    undone = lied[believed[0]] + (honest - honest[believed[0]])
+    np.testing.assert_allclose(lied[liars], np.maximum(undone[liars], 0.0), atol=1e-9)
 
 
 def test_options_that_are_none_are_refused() -> None:
