@@ -110,6 +110,10 @@ class ExcessScaler:
         """Bytes of the state's arrays."""
         return self.averages.nbytes
 
+    def checks(self, losses: ClassLosses) -> bool:
+        """Say whether :meth:`measure` would read the lengths of updates, which cost a pass."""
+        return self.options["corroboration"] > 0.0 and losses.chance is not None
+
     def measure(
         self,
         clients: Sequence[ClientId],

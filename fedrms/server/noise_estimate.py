@@ -116,7 +116,7 @@ class NoiseEstimate:
                 return cohort, np.zeros(0)
             if losses is not None:
                 lengths = None
-                if received is not None and self.scaler.options["corroboration"]:
+                if received is not None and self.scaler.checks(losses):
                     lengths = update_norms(cohort.parameters, received)
                 self._evidence = self.scaler.measure(cohort.clients, losses, lengths)
                 _tell(cohort, self._evidence.contradicted)

@@ -9,6 +9,7 @@ import fedrms
 NOISY = ["data=digits", "clients=12", "rounds=12", "partition=iid", "noise=label", "seed=1"]
 LIARS = ["adversary=liars", "adversary.among=noisy", "adversary.fraction=1"]
 TINY = [*LIARS, "adversary.loss=tiny", "adversary.loss_share=0.01"]
+UNCHECKED = "+strategy.law_options.corroboration=0"
 HUNDREDFOLD = [*LIARS, "adversary.loss=honest", "adversary.update=scale"]
 
 
@@ -24,16 +25,14 @@ def test_a_claim_that_the_update_contradicts_gains_nothing(lie, tmp_path) -> Non
     assert accuracy > 0.94
     assert scales.max()[True] < 0.8
     assert scales.min()[False] > 0.9
-    unchecked = "+strategy.law_options.corroboration=0"
-    believing, _ = end(tmp_path / "believed", *lie, unchecked)
+    believing, _ = end(tmp_path / "believed", *lie, UNCHECKED)
     assert believing < 0.8
 
 
 def test_where_learning_rates_are_scaled_lengths_tell_nothing_and_are_not_read(tmp_path) -> None:
-    unchecked = "+strategy.law_options.corroboration=0"
     ends = [
         end(tmp_path / str(place), "strategy.apply_to=local_lr", *options)[0]
-        for place, options in enumerate([[], [unchecked]])
+        for place, options in enumerate([[], [UNCHECKED]])
     ]
     assert ends[0] == ends[1]
     assert ends[0] > 0.94
@@ -41,10 +40,9 @@ def test_where_learning_rates_are_scaled_lengths_tell_nothing_and_are_not_read(t
 
 def test_honest_clients_are_believed_however_noisy_they_are(tmp_path) -> None:
     """Of these 144 updates two are contradicted, late, where next to nothing is lost."""
-    unchecked = "+strategy.law_options.corroboration=0"
     (checked, scales), (believing, others) = (
         end(tmp_path / "checked"),
-        end(tmp_path / "believed", unchecked),
+        end(tmp_path / "believed", UNCHECKED),
     )
     assert checked == pytest.approx(believing, abs=0.01)
     assert scales.mean()[False] == pytest.approx(others.mean()[False], abs=0.1)

@@ -2,13 +2,13 @@
 
 import logging
 import sys
-import time
 
 import pytest
 
 import fedrms
 from fedrms.errors import ConfigError
 from fedrms.experiment.tracker import open_tracker
+from tests.deployment.real import wait_for
 
 SMALL = ("rounds=3", "client.epochs=1", "clients=5", "seed=3")
 
@@ -47,12 +47,12 @@ def test_wandb_holds_the_curve_offline(tmp_path, monkeypatch):
     result = fedrms.run([*SMALL, "tracker=wandb"], folder=tmp_path)
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     wanted = [b"test_accuracy", *(repr(v).encode() for v in result.rounds["test_accuracy"])]
-    for _ in range(600):  # wandb's own process writes, and is behind
+
+    def written() -> bool:  # by wandb's own process, which is behind; values are kept as JSON
         told = file.read_bytes()
-        if all(value in told for value in wanted):  # values are kept as JSON
-            return
-        time.sleep(0.1)
-    pytest.fail(f"wandb's file holds {told[:200]!r}")
+        return all(value in told for value in wanted)
+
+    wait_for(written, "wandb to write", 60)
 
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "mlflow"])

@@ -14,12 +14,12 @@ def test_the_verdicts_hold_on_the_quick_size(quick):
     verdicts = quick("clipping").verdicts
     outcomes = {key: verdict.outcome for key, verdict in verdicts.items()}
     federated = verdicts["noisy clients"].numbers
-    assert {key: outcomes[key] for key in outcomes if key != "noisy clients"} == {
+    assert outcomes == {
         "wider": "holds",
         "no clipping": "holds",
         "every step size": "holds",
+        "noisy clients": "does not hold",  # in so few rounds neither has a range; in full it holds
     }
-    # In so few rounds neither has a range among many clients; the published table has.
     assert federated["best loss of RMSProp"] < federated["best loss of GD"] < CHANCE
 
 

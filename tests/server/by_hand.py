@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from fedrms.engines.flower_border import become_server, number
 from fedrms.server import FedRMS
+from fedrms.server.class_losses import ClassLosses, class_key
 
 CLIENT_RAISED = 2
 
@@ -29,6 +30,23 @@ def record(**arrays: Any) -> ArrayRecord:
         array = values if isinstance(values, np.ndarray) else np.array(values, dtype=np.float32)
         made[name] = Array(array)
     return made
+
+
+def losses_told(mean: float) -> dict[str, float]:
+    """What a client with ten examples of one class says of its losses."""
+    values = {"count": 10.0, "mean": mean, "variance": 0.01, "chance": 2.0}
+    return {class_key(name, 0): value for name, value in values.items()}
+
+
+def losses_of(mean: Any, variance: Any = None, chance: Any = None, count: Any = 10) -> ClassLosses:
+    """Losses ``[clients, classes]``, as a strategy has read them."""
+    mean = np.array(mean, float)
+    return ClassLosses(
+        np.broadcast_to(np.array(count, float), mean.shape),
+        mean,
+        np.zeros_like(mean) if variance is None else np.array(variance, float),
+        None if chance is None else np.broadcast_to(np.array(chance, float), mean.shape),
+    )
 
 
 def numbers(arrays: ArrayRecord | None) -> dict[str, np.ndarray]:

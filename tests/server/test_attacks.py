@@ -10,16 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedrms.server import FedRMS
-from fedrms.server.class_losses import class_key
 
-from .by_hand import HandClient, grid_of, numbers, quickly, record, train_round
+from .by_hand import HandClient, grid_of, losses_told, numbers, quickly, record, train_round
 
 SIZE, ZERO = 6, record(w=[0.0] * 6)
-
-
-def losses(mean: float) -> dict[str, float]:
-    values = {"count": 10.0, "mean": mean, "variance": 0.01, "chance": 2.0}
-    return {class_key(name, 0): value for name, value in values.items()}
 
 
 def step(honest: np.ndarray, sent: np.ndarray, claim: float, **options: Any) -> np.ndarray:
@@ -27,7 +21,7 @@ def step(honest: np.ndarray, sent: np.ndarray, claim: float, **options: Any) -> 
     models = [*honest, *sent]
     told = [0.5] * len(honest) + [claim] * len(sent)
     clients = [
-        HandClient(k, record(w=model.astype(np.float32)), losses=losses(mean))
+        HandClient(k, record(w=model.astype(np.float32)), losses=losses_told(mean))
         for k, (model, mean) in enumerate(zip(models, told, strict=True))
     ]
     arrays, _ = train_round(FedRMS(**options), grid_of(clients), ZERO)

@@ -9,19 +9,18 @@ from hypothesis import strategies as st
 
 from fedrms.errors import ConfigError
 from fedrms.server import FedRMS
-from fedrms.server.class_losses import ClassLosses, class_key
+from fedrms.server.class_losses import ClassLosses
 from fedrms.server.corroboration import told_by_updates
 from fedrms.server.excess import measure
 from fedrms.server.excess_scaler import ExcessScaler
 
-from .by_hand import HandClient, grid_of, quickly, record, train_round
+from .by_hand import HandClient, grid_of, losses_of, losses_told, quickly, record, train_round
 
 ONE = np.ones(4)
 
 
-def losses_of(mean: list[float]) -> ClassLosses:
-    column = np.array(mean)[:, None]
-    return ClassLosses(np.full_like(column, 10.0), column, 0.0 * column, np.full_like(column, 8.0))
+def one_class(mean: list[float]) -> ClassLosses:
+    return losses_of(np.array(mean)[:, None], chance=8)
 
 
 def test_a_loss_is_told_by_the_square_of_the_updates_length() -> None:
@@ -51,7 +50,7 @@ def test_where_nothing_is_usual_every_claim_stands(claimed, lengths) -> None:
 
 def test_a_claim_that_the_update_contradicts_gives_way_to_what_is_usual() -> None:
     """Clean clients lose 1 and go 1 far; the liar claims .01 and goes 2 far: it loses 4."""
-    claims, lengths = losses_of([1.0, 1.0, 1.0, 0.01]), np.array([1.0, 1.0, 1.0, 2.0])
+    claims, lengths = one_class([1.0, 1.0, 1.0, 0.01]), np.array([1.0, 1.0, 1.0, 2.0])
     for quantile in (0.1, 0.25, 0.5):
         found = measure(claims, ONE, quantile, lengths, 3.0)
         assert found.share == pytest.approx([0.0, 0.0, 0.0, 3.0 / 8.0])
@@ -62,7 +61,7 @@ def test_a_claim_that_the_update_contradicts_gives_way_to_what_is_usual() -> Non
 
 
 def test_a_claim_within_its_limit_stands() -> None:
-    claims, lengths = losses_of([1.0, 1.0, 1.0, 0.25]), np.array([1.0, 1.0, 1.0, 1.49])
+    claims, lengths = one_class([1.0, 1.0, 1.0, 0.25]), np.array([1.0, 1.0, 1.0, 1.49])
     assert measure(claims, ONE, 0.5, lengths, 3.0).share[3] == pytest.approx(-0.75 / 8.0)
     assert measure(claims, ONE, 0.5, 1.01 * lengths, 3.0).share[3] == pytest.approx(-0.75 / 8.0)
     longer = np.array([1.0, 1.0, 1.0, 1.51])
@@ -71,18 +70,18 @@ def test_a_claim_within_its_limit_stands() -> None:
 
 def test_a_liar_with_a_short_update_is_no_cleaner_than_clean_clients() -> None:
     """It claims .001 and goes .5 far, which tells a loss of .25; clean clients lose 1."""
-    claims, lengths = losses_of([1.0, 1.0, 1.0, 0.001]), np.array([1.0, 1.0, 1.0, 0.5])
+    claims, lengths = one_class([1.0, 1.0, 1.0, 0.001]), np.array([1.0, 1.0, 1.0, 0.5])
     found = measure(claims, ONE, 0.25, lengths, 3.0)
     assert found.share.tolist() == [0.0, 0.0, 0.0, 0.0]
 
 
 def test_who_claims_nothing_and_stays_where_it_is_is_not_heard() -> None:
-    found = measure(losses_of([1.0, 1.0, 1.0, 0.0]), ONE, 0.25, np.array([1.0, 1, 1, 0]), 3.0)
+    found = measure(one_class([1.0, 1.0, 1.0, 0.0]), ONE, 0.25, np.array([1.0, 1, 1, 0]), 3.0)
     assert found.claims_noise.tolist() == [True, True, True, False]
 
 
 def test_without_a_chance_loss_claims_are_taken_as_they_are() -> None:
-    claims = losses_of([1.0, 1.0, 1.0, 0.01])
+    claims = one_class([1.0, 1.0, 1.0, 0.01])
     regression = ClassLosses(claims.count, claims.mean, claims.variance, None)
     found = measure(regression, ONE, 0.5, np.array([1.0, 1.0, 1.0, 2.0]), 3.0)
     assert found.share[3] == pytest.approx(-0.99)
@@ -99,8 +98,8 @@ def test_where_lengths_go_by_the_root_of_the_loss_any_minoritys_lies_are_undone(
     claims = truth.copy()
     claims[liars] *= lie
     trust, lengths = np.ones(clients), 0.7 * np.sqrt(truth)
-    lied = measure(losses_of(claims.tolist()), trust, 0.5, lengths, 2.0).share
-    honest = measure(losses_of(truth.tolist()), trust, 0.5, lengths, 2.0).share
+    lied = measure(one_class(claims.tolist()), trust, 0.5, lengths, 2.0).share
+    honest = measure(one_class(truth.tolist()), trust, 0.5, lengths, 2.0).share
     believed = np.setdiff1d(np.arange(clients), liars)
     np.testing.assert_allclose(  # the references differ
         lied[believed] - lied[believed[0]], honest[believed] - honest[believed[0]], atol=1e-9
@@ -118,14 +117,9 @@ def test_options_that_are_none_are_refused() -> None:
 
 def test_the_log_names_whom_it_does_not_believe(caplog) -> None:
     """Seven clients go 1 far and lose 1; six others go as far and claim to lose next to nothing."""
-    models = [HandClient(k, record(w=[1.0]), losses=told(1.0)) for k in range(7)]
-    models += [HandClient(k, record(w=[1.0]), losses=told(0.001)) for k in range(7, 13)]
+    models = [HandClient(k, record(w=[1.0]), losses=losses_told(1.0)) for k in range(7)]
+    models += [HandClient(k, record(w=[1.0]), losses=losses_told(0.001)) for k in range(7, 13)]
     with caplog.at_level("INFO", logger="flwr"):
         train_round(FedRMS(), grid_of(models), record(w=[0.0]))
     (line,) = [text for text in caplog.messages if text.startswith("Not believed")]
     assert line.endswith(": 7, 8, 9, 10, 11 and 1 more")
-
-
-def told(mean: float) -> dict[str, float]:
-    values = {"count": 10.0, "mean": mean, "variance": 0.0, "chance": 8.0}
-    return {class_key(name, 0): value for name, value in values.items()}

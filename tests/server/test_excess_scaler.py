@@ -12,7 +12,7 @@ from fedrms.server.class_losses import ClassLosses
 from fedrms.server.excess import Evidence
 from fedrms.server.excess_scaler import OPTIONS, ExcessScaler
 
-from .by_hand import quickly
+from .by_hand import losses_of, quickly
 
 BY_HAND: dict[str, float] = {
     **{"bias": 0.4, "slack": 0.1, "clean_share": 0.25},
@@ -26,16 +26,6 @@ def evidence(share: Any, error: Any = 0.0, misfit: Any = 0.0, hardness: Any = 1.
     columns = [np.broadcast_to(np.array(c, float), share.shape) for c in (error, misfit, hardness)]
     everyone = np.ones(len(share), bool)
     return Evidence(share, *columns, everyone, True, ~everyone)
-
-
-def losses_of(mean: Any, variance: Any = None, chance: Any = None, count: Any = 10) -> ClassLosses:
-    mean = np.array(mean, float)
-    return ClassLosses(
-        np.broadcast_to(np.array(count, float), mean.shape),
-        mean,
-        np.zeros_like(mean) if variance is None else np.array(variance, float),
-        None if chance is None else np.broadcast_to(np.array(chance, float), mean.shape),
-    )
 
 
 def play(scaler: ExcessScaler, losses: ClassLosses, server_round: int = 1, clients: Any = None):

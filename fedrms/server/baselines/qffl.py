@@ -77,7 +77,7 @@ class QFFL(FedRMS):
 
     def weigh(self, cohort: Cohort, received: Tensor, scale: np.ndarray) -> np.ndarray:
         """Return ``[cohort]`` L F_k^q / sum_j h_j; both sides are divided by L max F^q."""
-        norms = update_norms(cohort.parameters.to(received.device), received)
+        norms = update_norms(cohort.parameters, received)
         stretch = 1.0 + self.q * self.lipschitz * np.square(norms) / _losses(cohort)
         return np.asarray(scale / (scale * stretch).sum())
 
