@@ -12,13 +12,21 @@ SMALL = ["rounds=2", "client.epochs=1"]
 
 def test_the_client_table_says_who_lies_and_what_was_claimed(tmp_path):
     lies = ["adversary=liars", "adversary.among=noisy", "adversary.fraction=0.5"]
-    clients = fedrms.run([*SMALL, *lies], folder=tmp_path).clients
+    believing = "+strategy.law_options.corroboration=0"
+    clients = fedrms.run([*SMALL, *lies, believing], folder=tmp_path).clients
     assert clients.groupby("round").adversary.sum().tolist() == [4, 4]
     assert (clients.true_noise[clients.adversary] > 0).all()
     told = clients[["loss_mean", "loss_variance", "loss_second_moment"]]
     assert (told[clients.adversary] == 0).all().all()
     assert (told[~clients.adversary] > 0).all().all()
     assert (clients.statistic[clients.adversary] < 0).all()  # less than clean clients lose
+
+
+def test_the_default_takes_no_claim_of_nothing_for_less_than_clean_clients_lose(tmp_path):
+    lies = ["adversary=liars", "adversary.among=noisy", "adversary.fraction=0.5"]
+    clients = fedrms.run([*SMALL, *lies], folder=tmp_path).clients
+    assert (clients.loss_mean[clients.adversary] == 0).all()
+    assert (clients.statistic[clients.adversary] >= 0).all()
 
 
 def test_everyone_is_honest_by_default(tmp_path):
