@@ -11,6 +11,9 @@ from fedrms.client.settings import LocalSettings
 from fedrms.client.similar_sizes import similar_sizes
 from fedrms.client.statistic_privacy import private_losses
 
+LEAST_BRAKE = 0.01
+"""Momentum carries a step no farther than a hundredfold."""
+
 
 def needs_received_losses(settings: LocalSettings, plan: Schedule) -> np.ndarray:
     """Return ``[clients]``: who must score all its data at the received model."""
@@ -29,6 +32,7 @@ def reply_metrics(
     scores: np.ndarray | None,
     other_present: np.ndarray | None,
     update_norm: np.ndarray,
+    lr_scale: np.ndarray,
     labels: np.ndarray | None = None,
     server_round: int = 1,
     noise_seed: int | None = None,
@@ -51,6 +55,8 @@ def reply_metrics(
         ``[clients, rows]`` which of these rows count.
     update_norm : np.ndarray
         ``[clients]`` L2 norm of the update.
+    lr_scale : np.ndarray
+        ``[clients]`` factor on the ordered learning rate.
     labels : np.ndarray, optional
         ``[clients, rows]`` classes of these rows, for losses by class.
     server_round, noise_seed : int
@@ -59,7 +65,8 @@ def reply_metrics(
     Returns
     -------
     dict
-        ``partition-id``, ``num-examples``, ``steps``, ``train-loss`` (mean loss over all
+        ``partition-id``, ``num-examples``, ``steps``, ``work`` (the sum of its learning rates
+        over its steps, as far as momentum carries them), ``train-loss`` (mean loss over all
         batches), ``update-norm``, the loss moments of the statistic (see
         :func:`fedrms.client.loss_moments.stacked_moments`) and ``statistic-fallback``,
         1 where the client had too little to score and reported ``incoming``. With labels
@@ -67,6 +74,9 @@ def reply_metrics(
         Where losses are private, :func:`fedrms.client.statistic_privacy.private_losses` in
         the place of all that is said of them.
     """
+    about = _about_the_client(plan, clients, sizes, update_norm, step_losses)
+    reach = settings.lr / max(1.0 - settings.momentum, LEAST_BRAKE)
+    about["work"] = plan.steps * reach * lr_scale
     if settings.statistic_epsilon and scores is not None and other_present is not None:
         told = private_losses(
             *(settings, server_round),
@@ -76,7 +86,7 @@ def reply_metrics(
             labels=labels,
             seed=noise_seed,
         )
-        return _about_the_client(plan, clients, sizes, update_norm, step_losses) | told
+        return about | told
     moments = {name: np.empty(len(clients)) for name in MOMENTS}
     prequential = np.arange(len(clients))
     if scores is not None and other_present is not None:
@@ -92,7 +102,7 @@ def reply_metrics(
     if labels is not None and scores is not None and other_present is not None:
         by_class = stacked_class_losses(settings.class_losses, scores, other_present, labels)
     return (
-        _about_the_client(plan, clients, sizes, update_norm, step_losses)
+        about
         | {"statistic-fallback": fallback.astype(np.int64)}
         | {metric_key(name): value for name, value in moments.items()}
         | by_class

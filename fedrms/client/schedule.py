@@ -130,13 +130,31 @@ def drops_out(settings: LocalSettings, server_round: int, clients: np.ndarray) -
 
 
 def work(settings: LocalSettings, server_round: int, clients: np.ndarray) -> np.ndarray:
-    """Return ``[clients]`` the share of its steps that each client does, in (0, 1]."""
+    """Return ``[clients]`` how many times the ordered steps each client does.
+
+    A factor of its own that lasts, in [1, ``most_work``], and in rounds in which it is slow a share
+    of that.
+    """
+    lasting = _lasting(settings.seed, "most-work", clients, settings.most_work)
     if not settings.straggler_fraction:
-        return np.ones(len(clients))
+        return lasting
     slow = counter_uniform(settings.seed, "straggler", clients, server_round)
     share = counter_uniform(settings.seed, "work", clients, server_round)
     partial = settings.min_work + (1 - settings.min_work) * share
-    return np.where(slow < settings.straggler_fraction, partial, 1.0)
+    return lasting * np.where(slow < settings.straggler_fraction, partial, 1.0)
+
+
+def own_lr(settings: LocalSettings, clients: np.ndarray) -> np.ndarray:
+    """Return ``[clients]`` the factor of each client's own on the ordered learning rate."""
+    spread = settings.lr_spread
+    return _lasting(settings.seed, "own-lr", clients, spread**2) / spread
+
+
+def _lasting(seed: int, purpose: str, clients: np.ndarray, most: float) -> np.ndarray:
+    """Return ``[clients]`` factors in [1, ``most``], log-uniform, the same in every round."""
+    if most == 1.0:
+        return np.ones(len(clients))
+    return np.asarray(most ** counter_uniform(seed, purpose, clients, 0))
 
 
 def _held_out(settings: LocalSettings, clients: np.ndarray, sizes: np.ndarray) -> np.ndarray:

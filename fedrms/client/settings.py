@@ -24,6 +24,8 @@ ELSEWHERE = {
     "dropout": "heterogeneity.dropout",
     "straggler_fraction": "heterogeneity.straggler_fraction",
     "min_work": "heterogeneity.min_work",
+    "most_work": "heterogeneity.most_work",
+    "lr_spread": "heterogeneity.lr_spread",
     "class_losses": "strategy.num_classes",
     "gradient_decay": "strategy.gradient_decay",
     "statistic_clip": "client.statistic_dp.clip",
@@ -68,6 +70,11 @@ class LocalSettings:
         Probability that a client is a straggler in a round (FedProx, section 5.2).
     min_work : float
         A straggler does a share of its steps drawn uniformly from [min_work, 1).
+    most_work : float
+        Clients differ for good: each does so many times the steps, log-uniform in [1, most_work].
+    lr_spread : float
+        Each has its own learning rate: the ordered one times a factor that lasts, log-uniform in
+        [1 / lr_spread, lr_spread].
     class_losses : int
         Report the losses of the received model by so many classes; 1 takes all examples as
         one class, 0 means none.
@@ -96,6 +103,8 @@ class LocalSettings:
     dropout: float = 0.0
     straggler_fraction: float = 0.0
     min_work: float = 0.1
+    most_work: float = 1.0
+    lr_spread: float = 1.0
     class_losses: int = 0
     gradient_decay: float = 0.0
     statistic_clip: float = 0.0
@@ -125,6 +134,8 @@ class LocalSettings:
             ("weight_decay", 0.0, False),
             ("clip_norm", 0.0, False),
             ("proximal_mu", 0.0, False),
+            ("most_work", 1.0, False),
+            ("lr_spread", 1.0, False),
             ("class_losses", 0, False),
             ("gradient_decay", 0.0, False),
             ("statistic_clip", 0.0, False),

@@ -12,7 +12,7 @@ from fedrms.client.draw_keys import at_step, draws, row_keys
 from fedrms.client.local_optimizer import LocalOptimizer
 from fedrms.client.local_update import LocalUpdate, State, Tree
 from fedrms.client.reply import needs_received_losses, reply_metrics
-from fedrms.client.schedule import Schedule, schedule
+from fedrms.client.schedule import Schedule, own_lr, schedule
 from fedrms.client.statistic_privacy import released
 from fedrms.data import Examples
 from fedrms.errors import RunError
@@ -61,6 +61,7 @@ def train_client(
     settings = update.settings
     who, sizes = np.array([client]), np.array([len(examples.y)])
     plan = schedule(settings, server_round, who, sizes)
+    lr_scale = lr_scale * float(own_lr(settings, who)[0])
     some = next(iter(received.values()))
     device = some.device
     data = {
@@ -106,6 +107,7 @@ def train_client(
         other_present=other_present,
         labels=np.asarray(examples.y)[None] if settings.class_losses else None,
         update_norm=np.sqrt([float(squared)]),
+        lr_scale=np.array([lr_scale]),
         server_round=server_round,
         noise_seed=noise_seed,
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedrms.client.draw_keys import at_step
 from fedrms.client.local_update import LocalUpdate, Tree
 from fedrms.client.reply import needs_received_losses, reply_metrics
-from fedrms.client.schedule import Schedule, schedule
+from fedrms.client.schedule import Schedule, own_lr, schedule
 from fedrms.engines.executor import Executor
 from fedrms.engines.products import FasterLinear
 from fedrms.engines.work import Work, own_parameters
@@ -101,6 +101,7 @@ def train_cohort(
     sizes = np.diff(data.offsets)[places]
     plan = schedule(settings, server_round, clients, sizes)
     starts = data.offsets[:-1][places]
+    lr_scale = lr_scale * own_lr(settings, clients)
     lr = settings.lr * lr_scale
     work = Work(update, received, data.columns, starts, plan, lr, server_round)
     stack, losses = executor.train(work)
@@ -127,6 +128,7 @@ def train_cohort(
         scores=scores,
         other_present=other_present,
         update_norm=update_norm,
+        lr_scale=lr_scale,
         labels=labels,
         server_round=server_round,
     )

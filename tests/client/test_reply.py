@@ -38,3 +38,21 @@ def test_losses_by_class_are_reported_only_where_they_are_asked_for() -> None:
         server_round=1,
     )
     assert not [name for name in metrics if "class" in name]
+
+
+def test_work_is_the_sum_of_the_steps_learning_rates_as_far_as_momentum_carries_them() -> None:
+    task, module = problem()
+
+    def work(**options: float) -> tuple[float, float]:
+        settings = LocalSettings(lr=0.5, batch_size=4, epochs=3, **options)
+        _, metrics = train_client(
+            *(update_of(task, module, settings), parameters(module), federation([13]).client(0)),
+            **{"client": 0, "server_round": 1, "lr_scale": 0.2},
+        )
+        return metrics["work"], metrics["steps"]
+
+    assert work() == (pytest.approx(12 * 0.5 * 0.2), 12)
+    assert work(momentum=0.75)[0] == pytest.approx(4 * 12 * 0.5 * 0.2)
+    more, steps = work(most_work=4.0, lr_spread=2.0)
+    assert 12 < steps <= 48
+    assert 0.5 <= more / (steps * 0.5 * 0.2) <= 2.0

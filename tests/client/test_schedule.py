@@ -11,6 +11,7 @@ from fedrms.client.schedule import (
     Schedule,
     drops_out,
     full_steps,
+    own_lr,
     schedule,
     training_examples,
     work,
@@ -250,3 +251,23 @@ def test_full_steps_are_those_of_a_schedule_without_stragglers(options):
     orders, sizes = LocalSettings(batch_size=8, **options), np.array([1, 8, 9, 30])
     steps = plan_of(orders, sizes.tolist()).steps
     assert full_steps(orders, training_examples(orders, sizes)).tolist() == steps.tolist()
+
+
+def test_clients_that_work_more_do_so_in_every_round_and_whoever_else_is_there() -> None:
+    orders, sizes = LocalSettings(seed=3, batch_size=10, most_work=10.0), np.full(50, 100)
+    who = np.arange(50)
+    steps = schedule(orders, 1, who, sizes).steps
+    assert steps.min() >= 10
+    assert steps.max() <= 100
+    assert np.median(np.log10(steps / 10)) == pytest.approx(0.5, abs=0.2)
+    assert schedule(orders, 7, who, sizes).steps.tolist() == steps.tolist()
+    assert schedule(orders, 1, who[20:25], sizes[:5]).steps.tolist() == steps[20:25].tolist()
+
+
+def test_learning_rates_of_clients_own_are_spread_evenly_in_the_logarithm() -> None:
+    who = np.arange(400)
+    factors = own_lr(LocalSettings(seed=3, lr_spread=3.0), who)
+    assert factors.min() >= 1 / 3
+    assert factors.max() <= 3.0
+    assert np.log(factors).mean() == pytest.approx(0.0, abs=0.1)
+    assert own_lr(LocalSettings(seed=3), who).tolist() == [1.0] * 400

@@ -32,6 +32,8 @@ amount = st.floats(0, 100)
         dropout=share,
         straggler_fraction=share,
         min_work=share,
+        most_work=st.floats(1, 100),
+        lr_spread=st.floats(1, 10),
         gradient_decay=st.floats(0, 0.999),
     )
 )
@@ -93,6 +95,8 @@ NAN = float("nan")
         ("dropout", "heterogeneity.dropout", [-0.1, 1.1, NAN, "often"]),
         ("straggler_fraction", "heterogeneity.straggler_fraction", [-0.1, 2, NAN]),
         ("min_work", "heterogeneity.min_work", [-1, 1.01, NAN]),
+        ("most_work", "heterogeneity.most_work", [0, 0.99, NAN]),
+        ("lr_spread", "heterogeneity.lr_spread", [0, 0.99, NAN]),
         ("gradient_decay", "strategy.gradient_decay", [-0.1, 1.0, NAN]),
         ("class_losses", "strategy.num_classes", [-1, 2.5]),
     ],

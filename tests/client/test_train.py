@@ -121,7 +121,7 @@ def test_a_client_reports_who_it_is_and_what_it_did(size):
 def test_the_metrics_are_numbers_that_a_metric_record_takes():
     metrics = Scene(16).metrics
     assert set(metrics) == {
-        *("partition-id", "num-examples", "steps", "train-loss", "update-norm"),
+        *("partition-id", "num-examples", "steps", "work", "train-loss", "update-norm"),
         *("loss-mean", "loss-variance", "loss-second-moment", "loss-mad", "statistic-fallback"),
     }
     assert all(type(value) in (int, float) for value in metrics.values())
