@@ -35,7 +35,7 @@ REPORTED = {
 }
 """Columns of the client table that clients report themselves, by their key in a reply."""
 
-DECIDED = ("statistic", "ema", "rms", "scale", "weight")
+DECIDED = ("statistic", "ema", "rms", "rms_error", "scale", "weight")
 """Columns that the strategy decides; NaN for strategies that do not say."""
 
 
@@ -295,7 +295,7 @@ class RoundLog:
         if diagnostics is not None:
             there, rows = _places(who, diagnostics.clients)
             for name, values in diagnostics.columns.items():
-                columns[name][rows] = values[there]
+                columns.setdefault(name, np.full(count, np.nan))[rows] = values[there]
             _mark_failed(columns, diagnostics.failures)
         return columns
 

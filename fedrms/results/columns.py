@@ -15,6 +15,7 @@ _FLOATS_BEFORE_METRIC: Final = (
     "statistic",
     "ema",
     "rms",
+    "rms_error",
     "scale",
     "weight",
     "objective_share",

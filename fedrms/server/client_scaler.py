@@ -42,11 +42,14 @@ class Scales:
         r_k, units of loss.
     scale : np.ndarray
         s_k, no unit; 1 leaves a client's update as it is.
+    error : np.ndarray or None
+        Standard error of r_k, in its units; None where the law knows none.
     """
 
     ema: np.ndarray
     rms: np.ndarray
     scale: np.ndarray
+    error: np.ndarray | None = None
 
 
 class ClientScaler:

@@ -7,41 +7,113 @@ start from one model, so
     q_k = ||Delta_k|| / sqrt(f_k)        f_k: mean loss at the received model
 
 is bounded alike, and measured it is much the same for all of them, however noisy their labels:
-within a factor of 1.5 where clients have the same number of examples. A client that claims a
-hundredth of its losses has a q_k ten times the usual, since it still has to send what it learned.
-So a claim is believed as long as the update is no more than X times as long as is usual for such
-a loss. Otherwise the client is taken to lose what is usual for such an update.
+within a factor of 1.5 where clients do the same work. A client that claims a hundredth of its
+losses has a q_k ten times the usual, since it still has to send what it learned. But whoever
+trains longer, or at a larger learning rate, goes farther too, and lies about nothing. So an update
+counts as long only if it is long in every sense that is known: as it is, by the examples behind
+it, and by the work that the client reports (the sum of its learning rates over its steps).
+
+A claim is contradicted by
+
+- an update more than X times as long as is usual for such a loss. Who does not report its work may
+  have done :data:`UNREPORTED` times as much as others, so that its limit is so much higher;
+- an update that is longer than usual for a claim far below what others lose on the same classes,
+  where the product of the two factors is above :data:`TOO_GOOD`. While a model underfits, noisy
+  clients' updates are the shorter ones and lengths alone tell little; but then nobody can lose a
+  tenth of what all others do, with the same model on the same classes.
+
+Otherwise the claim stands. A contradicted client is taken to lose what is usual for its update.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+UNREPORTED = 4.0
+"""Work beside that of others that a client may have done without reporting it."""
 
-def told_by_updates(claimed: np.ndarray, lengths: np.ndarray, work: np.ndarray) -> np.ndarray:
+MOST_WORK = 10.0
+"""Largest work that a client is believed, in multiples of the cohort's median."""
+
+TOO_GOOD = 5.0
+LONGER = 1.2
+"""A claim is too good if the update is this much longer, and the product above :data:`TOO_GOOD`."""
+
+MUCH_LESS = 3.0
+"""How far below others' losses a claim must be where the client does not report its work."""
+
+
+def ways_of_length(
+    lengths: np.ndarray, examples: np.ndarray, work: np.ndarray | None
+) -> Sequence[np.ndarray]:
+    """Return the updates' lengths as they are, by example, and by reported work.
+
+    Parameters
+    ----------
+    lengths : np.ndarray
+        ``[cohort]`` L2 norms of the updates.
+    examples : np.ndarray
+        ``[cohort]`` n_k, above 0.
+    work : np.ndarray, optional
+        ``[cohort]`` sum of the learning rates of a client's steps; NaN for who does not say.
+        No more than :data:`MOST_WORK` times the median is believed.
+    """
+    ways = [lengths, lengths / examples]
+    if work is not None and not np.isnan(work).all():
+        ways.append(lengths / np.minimum(work, MOST_WORK * np.nanmedian(work)))
+    return ways
+
+
+def told_by_updates(claimed: np.ndarray, ways: Sequence[np.ndarray]) -> np.ndarray:
     """Return ``[cohort]`` the mean loss that is usual for each client's update.
 
-    (||Delta_k|| / median(q))^2. A longer update of a client that did more work is no evidence:
-    the smaller one of the values by length, and by length per work, counts. 0 where most
+    (||Delta_k|| / median(q))^2, the smallest by any of the ways to measure a length. 0 where most
     clients claim to lose nothing, or send back what they received.
 
     Parameters
     ----------
     claimed : np.ndarray
         ``[cohort]`` mean losses at the received model, 0 or more.
-    lengths : np.ndarray
-        ``[cohort]`` L2 norms of the updates.
-    work : np.ndarray
-        ``[cohort]`` examples that a client trained on, above 0.
+    ways : sequence of np.ndarray
+        From :func:`ways_of_length`; NaN where a length is not known.
     """
     told = np.full(len(claimed), np.inf)
-    for length in (lengths, lengths / work):
+    for length in ways:
         usual = _usual(claimed, length)
         if not usual > 0.0:
             return np.zeros(len(claimed))
         with np.errstate(over="ignore"):
-            told = np.minimum(told, np.square(length / usual))
+            told = np.fmin(told, np.square(length / usual))
     return told
+
+
+def contradicted(
+    claimed: np.ndarray,
+    told: np.ndarray,
+    others: np.ndarray,
+    limit: float,
+    reports_work: np.ndarray,
+) -> np.ndarray:
+    """Return ``[cohort]`` boolean: whose claim the update contradicts.
+
+    Parameters
+    ----------
+    claimed, told : np.ndarray
+        ``[cohort]`` mean loss claimed, and usual for the update (:func:`told_by_updates`).
+    others : np.ndarray
+        ``[cohort]`` what others lose on the client's classes, over what it claims; 1 or more.
+    limit : float
+        X.
+    reports_work : np.ndarray
+        ``[cohort]`` boolean.
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        longer = np.where(told > 0.0, np.sqrt(told / claimed), 0.0)
+    too_long = longer > limit * np.where(reports_work, 1.0, UNREPORTED)
+    too_good = (longer > LONGER) & (longer * others > TOO_GOOD)
+    return np.asarray(too_long | (too_good & (reports_work | (others > MUCH_LESS))))
 
 
 def _usual(claimed: np.ndarray, lengths: np.ndarray) -> float:

@@ -22,7 +22,8 @@ class Diagnostics:
     columns : mapping
         ``statistic``, ``ema`` and ``rms`` (shares of the chance loss under the law ``excess``;
         loss squared, loss squared and loss under the others), ``scale`` and ``weight`` (the
-        share of the combined update), each ``[cohort]``.
+        share of the combined update), each ``[cohort]``. Under ``excess`` also ``rms_error``, the
+        standard error of ``rms``.
     failures : mapping
         Reason by client id of those left out.
     lr : float

@@ -20,7 +20,13 @@ import numpy as np
 
 from fedrms.server.class_losses import ClassLosses
 from fedrms.server.cohort import LARGEST
-from fedrms.server.corroboration import told_by_updates
+from fedrms.server.corroboration import contradicted, told_by_updates, ways_of_length
+
+CLAIM_FLOOR = 0.05
+"""Share of the chance loss below which losses of a class are too small to compare as a ratio."""
+
+CLEAN_VARIANCE = 0.1
+"""Which quantile over clients is the variance of a class's losses at a clean one."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,16 @@ class Evidence:
         rho_k = (O_k - E_k) / C_k: observed minus expected loss, in units of the chance loss;
         of the expected loss, where there is no chance loss.
     error : np.ndarray
-        Standard error of the share, from the spread of the client's losses within classes.
+        Standard error of the share of a clean client that holds such examples; without a chance
+        loss, of the client itself, from the spread of its own losses.
     misfit : np.ndarray
         E_k / C_k: how much of the way to chance the model leaves on clean data.
     hardness : np.ndarray
         E_k per example, over its mean in the cohort: above 1 for classes that the model has
         yet to learn.
+    spread : np.ndarray
+        Variance of the client's losses within classes above that of clean clients, in the
+        square of the unit (see :mod:`fedrms.server.mixture`).
     claims_noise : np.ndarray
         ``[cohort]`` boolean: False for those who claim to lose nothing at all, with an update
         that does not contradict it. They enter no reference, for nobody could be compared
@@ -53,6 +63,7 @@ class Evidence:
     error: np.ndarray
     misfit: np.ndarray
     hardness: np.ndarray
+    spread: np.ndarray
     claims_noise: np.ndarray
     chance: bool
     contradicted: np.ndarray
@@ -64,6 +75,7 @@ def measure(
     quantile: float,
     lengths: np.ndarray | None = None,
     corroboration: float = 0.0,
+    work: np.ndarray | None = None,
 ) -> Evidence:
     """Compare each client with what clean clients lose on the classes it holds.
 
@@ -83,34 +95,75 @@ def measure(
         taken as they are.
     corroboration : float
         X of :mod:`fedrms.server.corroboration`; 0 takes claims as they are.
+    work : np.ndarray, optional
+        ``[cohort]`` reported work, NaN for who reports none.
     """
     count = losses.count
     examples, observed = count.sum(axis=1), (count * losses.mean).sum(axis=1)
-    contradicted = np.zeros(len(count), bool)
+    lying = np.zeros(len(count), bool)
     weights = trust * (observed > 0.0)
     if lengths is not None and corroboration > 0.0 and losses.chance is not None:
-        told = told_by_updates(observed / examples, lengths, examples) * examples
-        contradicted = told > corroboration**2 * observed
-        observed = np.where(contradicted, np.minimum(told, LARGEST), observed)
+        claimed = observed / examples
+        told = told_by_updates(claimed, ways_of_length(lengths, examples, work))
+        reports = np.zeros(len(count), bool) if work is None else ~np.isnan(work)
+        lying = contradicted(claimed, told, _others(losses), corroboration, reports)
+        observed = np.where(lying, np.minimum(told * examples, LARGEST), observed)
     claims_noise = observed > 0.0
-    weights = (weights * ~contradicted)[:, None] * count
+    weights = (weights * ~lying)[:, None] * count
     reference = weighted_quantiles(losses.mean, weights, quantile)
     expected = count @ reference
     unit = expected
     if losses.chance is not None:
         unit = count @ weighted_quantiles(losses.chance, weights, 0.5)
     unit = np.maximum(unit, np.finfo(np.float64).tiny)
+    within = np.maximum(count - 1.0, 0.0)
+    variance = losses.variance * count / np.maximum(within, 1.0)
     with np.errstate(over="ignore"):
-        error = np.sqrt((count * losses.variance).sum(axis=1)) / unit
         share = np.clip((observed - expected) / unit, -LARGEST, LARGEST)
-    share = np.where(contradicted, np.maximum(share, 0.0), share)
+        own = (count * losses.variance).sum(axis=1)
+        if losses.chance is not None:
+            own = count @ _pooled(variance, weights * (within > 0))
+        error = np.sqrt(own) / unit
+        clean = weighted_quantiles(variance, weights * (within > 0), CLEAN_VARIANCE)
+        above = (within * (variance - clean)).sum(axis=1) / np.maximum(within.sum(axis=1), 1.0)
+        each_unit = np.maximum(np.square(unit / examples), np.finfo(np.float64).tiny)
+        spread = np.clip(above / each_unit, -LARGEST, LARGEST)
+    share = np.where(lying, np.maximum(share, 0.0), share)
     each = expected / examples
     level = float(expected.sum() / examples.sum())
-    hardness = each / level if level > 0.0 else np.ones_like(each)
-    known = losses.chance is not None
-    misfit = np.minimum(expected / unit, LARGEST)
-    error = np.minimum(error, LARGEST)
-    return Evidence(share, error, misfit, hardness, claims_noise, known, contradicted)
+    return Evidence(
+        share=share,
+        error=np.minimum(error, LARGEST),
+        misfit=np.minimum(expected / unit, LARGEST),
+        hardness=each / level if level > 0.0 else np.ones_like(each),
+        # Who is not believed gets no benefit of a doubt that rests on what it says.
+        spread=np.where(lying, 1.0, spread),
+        claims_noise=claims_noise,
+        chance=losses.chance is not None,
+        contradicted=lying,
+    )
+
+
+def _others(losses: ClassLosses) -> np.ndarray:
+    """Return ``[cohort]`` what others claim on a client's classes over what it claims: 1 or more.
+
+    Medians over clients, everyone believed. Losses that are small beside the chance loss say
+    little as a ratio, so a part of it is added to both.
+    """
+    assert losses.chance is not None
+    count = losses.count
+    floor = CLAIM_FLOOR * (count @ weighted_quantiles(losses.chance, count, 0.5))
+    usual = count @ weighted_quantiles(losses.mean, count, 0.5)
+    claimed = (count * losses.mean).sum(axis=1)
+    above = np.maximum(claimed + floor, np.finfo(np.float64).tiny)
+    return np.asarray(np.maximum((usual + floor) / above, 1.0))
+
+
+def _pooled(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return ``[classes]`` weighted means; 0 for a class without weight."""
+    total = weights.sum(axis=0)
+    summed = (weights * values).sum(axis=0)
+    return np.asarray(np.divide(summed, total, out=np.zeros_like(total), where=total > 0))
 
 
 def weighted_quantiles(values: np.ndarray, weights: np.ndarray, quantile: float) -> np.ndarray:

@@ -1,9 +1,12 @@
 """The law ``excess``: RMSProp's 1 / (r + eps) on the loss that only noise explains.
 
 rho_k   <- moving average of the excess share (see :mod:`fedrms.server.excess`)
-r_k     = max(0, rho_k - rho_0 - margin * error_k - doubt * max(0, rho_0))
-          rho_0: a low quantile of all rho
-s_k     = eps / (eps + r_k) * hardness_k ^ tilt
+G       = distribution of true shares over clients, and its posterior for each client
+          (see :mod:`fedrms.server.noise_prior`)
+rho_0   : a low quantile of G
+z_k(g)  = b_k max(0, g - rho_0)           b_k: how far the variance of k's losses bears it out
+          (see :mod:`fedrms.server.mixture`)
+s_k     = E[eps / (eps + z_k(g)) | rho_k] * hardness_k ^ tilt
 eps     = bias / (effective size of the cohort) + slack * misfit
 """
 
@@ -15,27 +18,34 @@ from typing import Any
 import numpy as np
 
 from fedrms.errors import ConfigError
+from fedrms.server import noise_prior
 from fedrms.server.class_losses import ClassLosses
 from fedrms.server.client_averages import ClientAverages
 from fedrms.server.client_index import ClientId
 from fedrms.server.client_scaler import Scales
 from fedrms.server.excess import Evidence, measure
 from fedrms.server.laws import check_options
+from fedrms.server.mixture import borne_out, reach_of
 
-SHARE, ERROR, MISFIT, HARDNESS = range(4)
+SHARE, ERROR, MISFIT, HARDNESS, SPREAD, EXAMPLES = range(6)
 """Columns of the averages."""
 
 OPTIONS: Mapping[str, float] = {
     "bias": 0.4,
     "slack": 0.03,
-    "clean_share": 0.2,
+    "clean_share": 0.1,
     "reference": 0.25,
-    "margin": 2.0,
-    "doubt": 1.0,
     "tilt": 0.15,
+    "mixture": 1.0,
     "corroboration": 2.0,
 }
 """Options of the law and their defaults."""
+
+MARGIN = 2.0
+"""Standard errors that are forgiven where there is no chance loss."""
+
+MOST_CLIENTS = 2000
+"""Above so many known clients the prior is fitted to those of the cohort."""
 
 
 class ExcessScaler:
@@ -54,24 +64,19 @@ class ExcessScaler:
         The part of eps that grows with the misfit: a model that has yet to learn cannot tell
         small amounts of noise.
     clean_share : float
-        Which quantile of all clients' excess counts as clean: the smallest excess that at least
-        this share of clients stay within. So this share of clients must be clean, four of
-        twenty, and fewer than this may claim losses that are too low.
+        Which quantile of the clients' true excess counts as clean: at least this share of
+        clients must be clean, two of twenty.
     reference : float
         The quantile over clients of a class's losses that a clean client is expected to have.
-    margin : float
-        Standard errors of a client's excess that are forgiven, so that small clients are not
-        punished for chance.
-    doubt : float
-        Multiples of rho_0 that are forgiven. Where clean clients exist rho_0 is about 0. If even
-        those who exceed the class references least exceed them by rho_0, differences of that
-        size come from how classes are mixed and not from noise; and to act on them would
-        confirm them, as a model memorises the wrong labels of those whom it is made of. Not in
-        regression.
     tilt : float
         Clients whose classes the model has yet to learn count more, by this power of their
         expected loss, as in q-FFL (Li et al. 2020, arXiv:1905.10497); of the expected loss and
         not of their own, so that noise earns nothing. 0 switches it off.
+    mixture : float
+        1: an excess is noise as far as the client's losses are a mixture of those of right and of
+        wrong labels (:mod:`fedrms.server.mixture`), so that clients with other inputs keep
+        their weight, and clients whose labels are wrong nearly all alike do too. 0: all of it is
+        noise, which is right where inputs may be spoiled and nobody's merely differ.
     corroboration : float
         How many times as long as is usual for the loss it claims a client's update may be; above
         that the loss that is usual for such an update takes the claim's place
@@ -81,7 +86,7 @@ class ExcessScaler:
     -----
     Without a chance loss (regression) shares are in units of the expected loss and eps is 1:
     the scale is expected over observed loss, for squared loss and Gaussian noise the
-    inverse-variance weight.
+    inverse-variance weight, and two standard errors of an excess are forgiven.
     """
 
     def __init__(
@@ -100,10 +105,11 @@ class ExcessScaler:
         self.options = {**OPTIONS, **options}
         self.warmup = warmup
         self.averages = ClientAverages(
-            *(4, decay), bias_correction=bias_correction, staleness=staleness, memory=memory
+            *(6, decay), bias_correction=bias_correction, staleness=staleness, memory=memory
         )
         self._eps = 1.0
-        self._doubt = self.options["doubt"]
+        self._chance = True
+        self._prior = np.zeros(0)
 
     @property
     def nbytes(self) -> int:
@@ -119,6 +125,7 @@ class ExcessScaler:
         clients: Sequence[ClientId],
         losses: ClassLosses,
         lengths: np.ndarray | None = None,
+        work: np.ndarray | None = None,
     ) -> Evidence:
         """Return what a round's losses say of a cohort; clients count as they did before.
 
@@ -130,10 +137,12 @@ class ExcessScaler:
             ``[cohort, classes]`` each.
         lengths : np.ndarray, optional
             ``[cohort]`` L2 norms of the updates, to check the losses by.
+        work : np.ndarray, optional
+            ``[cohort]`` the work behind them that clients report, NaN for who reports none.
         """
         return measure(
             *(losses, self._trust(clients), self.options["reference"]),
-            *(lengths, self.options["corroboration"]),
+            *(lengths, self.options["corroboration"], work),
         )
 
     def update(
@@ -169,23 +178,26 @@ class ExcessScaler:
         """
         told = np.flatnonzero(evidence.claims_noise)
         where = self.averages.place([clients[int(row)] for row in told])
-        columns = (evidence.share, evidence.error, evidence.misfit, evidence.hardness)
-        self.averages.add(server_round, where, np.stack(columns, axis=1)[told])
+        parts = (evidence.share, evidence.error, evidence.misfit, evidence.hardness)
+        columns = np.stack([*parts, evidence.spread, examples], axis=1)
+        self.averages.add(server_round, where, columns[told])
         mean = self.averages.mean(where)
-        self._eps = self._knee(evidence.chance, examples[told], mean[:, MISFIT])
-        self._doubt = self.options["doubt"] if evidence.chance else 0.0
-        ema, rms, scale = np.zeros(len(clients)), np.zeros(len(clients)), np.ones(len(clients))
+        self._chance = evidence.chance
+        self._eps = self._knee(examples[told], mean[:, MISFIT])
+        ema, scale = np.zeros(len(clients)), np.ones(len(clients))
+        rms, error = np.zeros(len(clients)), np.zeros(len(clients))
         if told.size:
-            least = self._least()
+            self._fit(mean)
             ema[told] = self.averages.raw(where)[:, SHARE]
-            rms[told] = np.maximum(mean[:, SHARE] - least, 0.0)
+            rms[told] = self._noise(mean)
+            error[told] = self._error(mean)
             if server_round > self.warmup:
-                scale[told] = self._tilted(mean, least)
-        return Scales(ema=ema, rms=rms, scale=scale)
+                scale[told] = self._tilted(mean)
+        return Scales(ema=ema, rms=rms, scale=scale, error=error)
 
-    def _knee(self, chance: bool, examples: np.ndarray, misfit: np.ndarray) -> float:
+    def _knee(self, examples: np.ndarray, misfit: np.ndarray) -> float:
         """Return eps, the excess at which a client counts half."""
-        if not chance or not len(examples):
+        if not self._chance or not len(examples):
             return 1.0
         weight = examples / examples.sum()
         slack = self.options["slack"] * float(weight @ misfit)
@@ -194,7 +206,7 @@ class ExcessScaler:
     def rms(self) -> dict[ClientId, float]:
         """Return the current noise estimate of every client ever seen: a share of chance loss."""
         mean = self.averages.everyone()
-        rms = np.maximum(mean[:, SHARE] - self._least(), 0.0) if len(mean) else np.zeros(0)
+        rms = self._noise(mean) if len(mean) else np.zeros(0)
         return dict(zip(self.averages.clients(), rms.tolist(), strict=True))
 
     def scale_of(self, clients: Sequence[ClientId]) -> np.ndarray:
@@ -203,38 +215,81 @@ class ExcessScaler:
         seen = where >= 0
         scale = np.ones(len(where))
         if seen.any() and self.averages.last_round >= self.warmup:
-            mean = self.averages.mean(where[seen])
-            scale[seen] = self._tilted(mean, self._least())
+            scale[seen] = self._tilted(self.averages.mean(where[seen]))
         return scale
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state, for a checkpoint."""
-        return self.averages.state_dict() | {"eps": self._eps, "doubt": self._doubt}
+        own = {"eps": self._eps, "chance": self._chance, "prior": self._prior}
+        return self.averages.state_dict() | own
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state from :meth:`state_dict` back."""
         self.averages.load_state_dict(state)
-        self._eps, self._doubt = float(state["eps"]), float(state["doubt"])
+        self._eps, self._chance = float(state["eps"]), bool(state["chance"])
+        self._prior = np.array(state["prior"], dtype=np.float64)
+
+    def _fit(self, cohort: np.ndarray) -> None:
+        """Estimate the distribution of true shares, from everyone's averages or the cohort's."""
+        if self._chance:
+            known = self.averages.everyone() if len(self.averages) <= MOST_CLIENTS else cohort
+            self._prior = noise_prior.fit(self._likelihood(known))
+
+    def _likelihood(self, mean: np.ndarray) -> np.ndarray:
+        reach = reach_of(mean[:, MISFIT])
+        return noise_prior.likelihood(mean[:, SHARE], mean[:, ERROR], reach, mean[:, EXAMPLES])
 
     def _least(self) -> float:
         """Return rho_0, the excess that counts as clean."""
+        if self._chance:
+            return noise_prior.quantile(self._prior, self.options["clean_share"])
         shares = self.averages.everyone()[:, SHARE]
         return float(np.quantile(shares, self.options["clean_share"], method="inverted_cdf"))
+
+    def _belief(self, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return noise ``[clients, grid]`` that a client may have, and how likely each is."""
+        above = np.maximum(noise_prior.GRID - self._least(), 0.0)
+        beyond = np.maximum(mean[:, SHARE] - noise_prior.GRID[-1], 0.0)
+        chances = noise_prior.posterior(self._likelihood(mean), self._prior)
+        return self._borne_out(mean)[:, None] * (above + beyond[:, None]), chances
+
+    def _borne_out(self, mean: np.ndarray) -> np.ndarray:
+        if not self.options["mixture"]:
+            return np.ones(len(mean))
+        share = mean[:, SHARE] - self._least()
+        return borne_out(share, mean[:, SPREAD], reach_of(mean[:, MISFIT]))
+
+    def _noise(self, mean: np.ndarray) -> np.ndarray:
+        """Return r_k, the noise expected of each client."""
+        if not self._chance:
+            return np.maximum(mean[:, SHARE] - self._least(), 0.0)
+        noise, chances = self._belief(mean)
+        return np.asarray((noise * chances).sum(axis=1))
+
+    def _error(self, mean: np.ndarray) -> np.ndarray:
+        """Return the standard error of r_k, from the examples that a client has."""
+        if not self._chance:
+            return mean[:, ERROR]
+        share, reach = np.maximum(mean[:, SHARE] - self._least(), 0.0), reach_of(mean[:, MISFIT])
+        flips = share * np.maximum(reach - share, 0.0) / mean[:, EXAMPLES]
+        return np.asarray(np.sqrt(np.square(mean[:, ERROR]) + flips))
 
     def _trust(self, clients: Sequence[ClientId]) -> np.ndarray:
         """Return ``[cohort]`` how much each counts for the reference: as it did before."""
         where = self.averages.find(clients)
         trust, seen = np.ones(len(where)), where >= 0
         if seen.any():
-            trust[seen] = self._scale(self.averages.mean(where[seen]), self._least())
+            trust[seen] = self._scale(self.averages.mean(where[seen]))
             trust[~seen] = trust[seen].mean()
         return trust
 
-    def _scale(self, mean: np.ndarray, least: float) -> np.ndarray:
-        """Return eps / (eps + r), given rho_0."""
-        forgiven = self.options["margin"] * mean[:, ERROR] + self._doubt * max(least, 0.0)
-        noise = np.maximum(mean[:, SHARE] - least - forgiven, 0.0)
-        return np.asarray(self._eps / (self._eps + noise))
+    def _scale(self, mean: np.ndarray) -> np.ndarray:
+        """Return eps / (eps + z), expected over what z may be."""
+        if not self._chance:
+            noise = mean[:, SHARE] - self._least() - MARGIN * mean[:, ERROR]
+            return np.asarray(self._eps / (self._eps + np.maximum(noise, 0.0)))
+        noise, chances = self._belief(mean)
+        return np.asarray((chances * (self._eps / (self._eps + noise))).sum(axis=1))
 
-    def _tilted(self, mean: np.ndarray, least: float) -> np.ndarray:
-        return self._scale(mean, least) * mean[:, HARDNESS] ** self.options["tilt"]
+    def _tilted(self, mean: np.ndarray) -> np.ndarray:
+        return self._scale(mean) * mean[:, HARDNESS] ** self.options["tilt"]

@@ -120,8 +120,8 @@ LAWS: Mapping[str, Law] = {
 
 DIVISORS = ("eps", "temperature", "bias", "reference")
 """Options that divide or pick the lowest of all, so that 0 would make no scale."""
-SHARES = ("quantile", "clean_share", "reference")
-"""Options that are a share of the clients."""
+SHARES = ("quantile", "clean_share", "reference", "mixture")
+"""Options that are a share, in [0, 1]."""
 
 
 def bind_law(law: str | Law, options: Mapping[str, Any] | None = None) -> Law:

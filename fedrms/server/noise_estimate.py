@@ -23,6 +23,9 @@ from fedrms.server.log import log
 NAMES = 5
 """Most clients named in a line of the log."""
 
+WORK = "work"
+"""Metric of a reply: the sum of the client's learning rates over its steps."""
+
 MOMENTS = ("variance", "second_moment", "mad")
 
 
@@ -118,7 +121,8 @@ class NoiseEstimate:
                 lengths = None
                 if received is not None and self.scaler.checks(losses):
                     lengths = update_norms(cohort.parameters, received)
-                self._evidence = self.scaler.measure(cohort.clients, losses, lengths)
+                work = _positive(cohort.metrics.get(WORK))
+                self._evidence = self.scaler.measure(cohort.clients, losses, lengths, work)
                 _tell(cohort, self._evidence.contradicted)
                 return cohort, self._evidence.share
             if len(self.scaler.averages):
@@ -158,6 +162,13 @@ class NoiseEstimate:
     def _fall_back(self) -> None:
         """Go on with the dead zone, for clients that report no losses by class."""
         self.scaler, self.law = self._dead_zone(), "deadzone"
+
+
+def _positive(reported: np.ndarray | None) -> np.ndarray | None:
+    """Return reported numbers, NaN for those that are not above 0."""
+    if reported is None:
+        return None
+    return np.where(np.isfinite(reported) & (reported > 0.0), reported, np.nan)
 
 
 def _tell(cohort: Cohort, contradicted: np.ndarray) -> None:

@@ -312,7 +312,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
                 "rms": scales.rms,
                 "scale": scales.scale,
                 "weight": weights,
-            },
+            }
+            | ({} if scales.error is None else {"rms_error": scales.error}),
             cohort.failures,
             self.server_optimizer.lr_used,
         )

@@ -23,6 +23,7 @@ CLIENT_TYPES = {
     "statistic": "double",
     "ema": "double",
     "rms": "double",
+    "rms_error": "double",
     "scale": "double",
     "weight": "double",
     "objective_share": "double",

@@ -47,9 +47,27 @@ def test_one_huge_claim_of_a_chance_loss_moves_no_unit() -> None:
 
 
 def test_the_error_is_that_of_a_sum_of_independent_losses() -> None:
-    # Variances of the sums: 10*4 + 20*8, 10*1, 10*1.
-    expected = np.sqrt([200, 10, 10]) / [240, 60, 150]
+    # Unbiased variances of class 0: 40/9, 10/9, 0 weigh 10 each; of 1: 160/19 and 10/9, 20 and 10.
+    pooled = np.array([50 / 9 / 3, (20 * 160 / 19 + 10 * 10 / 9) / 30])
+    expected = np.sqrt(np.array(COUNT) @ pooled) / [240, 60, 150]
     assert by_hand().error == pytest.approx(expected)
+
+
+def test_in_regression_the_error_is_that_of_the_clients_own_losses() -> None:
+    expected = np.sqrt([10 * 4 + 20 * 8, 10 * 1, 10 * 1]) / [80, 20, 50]
+    assert by_hand(chance=None).error == pytest.approx(expected)
+
+
+def test_the_spread_is_the_variance_within_classes_above_that_of_clean_clients() -> None:
+    """Clean variances are 0 and 10/9; of 30, 10 and 20 examples 28, 9 and 18 tell of a spread."""
+    above = [9 * 40 / 9 + 19 * (160 / 19 - 10 / 9), 9 * 10 / 9, 0.0]
+    expected = np.array(above) / [28, 9, 18] / np.square([240 / 30, 60 / 10, 150 / 20])
+    assert by_hand().spread == pytest.approx(expected)
+
+
+def test_a_class_of_one_example_tells_nothing_of_a_spread() -> None:
+    losses = losses_of([[1, 9], [1, 9], [1, 9]], [[1, 1]] * 3, [[0, 2]] * 3, chance=5)
+    assert measure(losses, EVERYONE, 0.5).spread == pytest.approx(np.zeros(3))
 
 
 def test_hardness_is_the_expected_loss_of_an_example_over_that_of_the_cohort() -> None:
