@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -39,6 +40,38 @@ class Examples:
         return Examples(self.x[:count], self.y[:count])
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What was made of the columns of a person's own data.
+
+    Parameters
+    ----------
+    label : str
+        The column that is predicted.
+    features : tuple of str
+        The columns that are learned from.
+    count : int
+        Numbers in one example.
+    aside : mapping
+        Why, by the name of a column that is not learned from.
+    imputed : mapping
+        Rows whose missing value was filled, by column.
+    owner, truth : str or None
+        The columns that say whose each row is, and what its label should be.
+    warnings : tuple of str
+        What a person should look at, a sentence each.
+    """
+
+    label: str
+    features: tuple[str, ...]
+    count: int
+    aside: Mapping[str, str] = field(default_factory=dict)
+    imputed: Mapping[str, int] = field(default_factory=dict)
+    owner: str | None = None
+    truth: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A training and a clean test set, with the scaling that is applied after any noise.
@@ -64,6 +97,12 @@ class Dataset:
         training standard deviation for tabular columns.
     pool : int
         Average-pooling factor that :meth:`raw` applies to stored pixels.
+    truth : array ``[n]`` or None
+        What each training label should be, where a person's data say so; -1 or NaN where a
+        row does not.
+    reading : Reading or None
+        What was made of a person's own data, whose labels nobody knows to be right; None for
+        built-in data.
     """
 
     train: Examples
@@ -78,6 +117,8 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
     noise_unit: Scale = 1.0
     pool: int = 1
+    truth: NDArray[Any] | None = None
+    reading: Reading | None = None
 
     def raw(self, examples: Examples, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Return fresh float32 features ``[rows, *shape]``, pixels in [0, 1] and pooled."""

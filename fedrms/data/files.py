@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,34 +21,48 @@ class Part:
     files: tuple[Path, ...] = ()
     table: Any = None
 
+    @property
+    def origin(self) -> str:
+        """What it is called in messages."""
+        if not self.files:
+            return "the hub data set"
+        return ", ".join(file.name for file in self.files[:3])
+
     def schema(self) -> Any:
-        """Return the arrow schema, without reading any row."""
+        """Return the arrow schema, without reading any row; refuse two columns of one name."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         if self.table is not None:
+            columns.refuse_twins(self.table.schema, self.origin)
             return self.table.schema
         try:
-            return pq.read_schema(self.files[0])
+            found = pq.read_schema(self.files[0])
         except (OSError, pa.ArrowInvalid) as fault:
             raise _unreadable(self.files[0], fault) from fault
+        columns.refuse_twins(found, self.origin)
+        return found
 
-    def read(self, names: list[str]) -> Any:
-        """Return an arrow table of the named columns."""
+    def read(self, names: Sequence[str], optional: Sequence[str] = ()) -> Any:
+        """Return an arrow table of the named columns, and of optional ones that are there."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if self.table is not None:
+        def present(schema: Any, key: str) -> list[str]:
             for name in names:
-                columns.require(self.table.schema, name, "data.hub")
-            return self.table.select(names)
+                columns.require(schema, name, key)
+            further = [name for name in optional if name in schema.names]
+            return [*dict.fromkeys([*names, *further])]
+
+        if self.table is not None:
+            return self.table.select(present(self.table.schema, "data.hub"))
         tables = []
         for file in self.files:
             try:
-                present = pq.read_schema(file)
-                for name in names:
-                    columns.require(present, name, f"data.path ({file.name})")
-                tables.append(pq.read_table(file, columns=names))
+                found = pq.read_schema(file)
+                columns.refuse_twins(found, file.name)
+                read = present(found, f"data.path ({file.name})")
+                tables.append(pq.read_table(file, columns=read))
             except (OSError, pa.ArrowInvalid) as fault:
                 raise _unreadable(file, fault) from fault
         try:
@@ -70,6 +85,16 @@ class Part:
         return parts[0] if len(parts) == 1 else stack(parts)
 
 
+def stamps(path: str | None) -> tuple[tuple[str, int, int], ...]:
+    """Return name, size and time of change of a file, or of those in a folder; none for None."""
+    if path is None:
+        return ()
+    place = Path(path).expanduser()
+    files = sorted(place.iterdir()) if place.is_dir() else [place] if place.is_file() else []
+    told = [(file.name, file.stat()) for file in files if file.is_file()]
+    return tuple((name, status.st_size, status.st_mtime_ns) for name, status in told)
+
+
 def pair(path: str | None) -> tuple[Part, Part]:
     """Return a folder's ``train.parquet`` and ``test.parquet``; both must exist."""
     remedy = "give data.path=FOLDER holding train.parquet and test.parquet"
@@ -84,6 +109,10 @@ def pair(path: str | None) -> tuple[Part, Part]:
 
 def from_folder(path: Path) -> tuple[Part, Part | None]:
     """Return the training and test files at a path; None where no file is named ``test*``."""
+    if not path.exists():
+        raise ConfigError(
+            "data.path", f"there is no file or folder {path}", "give a parquet file, or a folder"
+        )
     if path.is_file():
         return Part((path,)), None
     files = sorted(path.glob("*.parquet"))

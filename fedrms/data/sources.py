@@ -222,6 +222,13 @@ def load(seed: int, clients: int, data: Mapping[str, Any]) -> tuple[Dataset, int
     for part, examples in (("training", dataset.train), ("test", dataset.test)):
         if len(examples) == 0:
             raise ConfigError("data", f"the {part} set is empty", "point data at one with rows")
+    if dataset.reading is not None and dataset.num_classes == 1:
+        raise ConfigError(
+            "data.label_column",
+            f"all {len(dataset.train)} labels in {dataset.reading.label!r} are of one class, "
+            f"{(dataset.class_names or ('0',))[0]!r}",
+            "name a column with two or more, or data.classes if the others are elsewhere",
+        )
     if dataset.task == "classification" and dataset.class_names is None:
         names = tuple(str(c) for c in range(dataset.num_classes or 0))
         dataset = replace(dataset, class_names=names)

@@ -130,7 +130,7 @@ def test_a_table_is_standardised_by_its_training_rows(tmp_path: Path) -> None:
 
 def test_feature_noise_on_a_table_is_in_standard_deviations(tmp_path: Path) -> None:
     draws = np.random.default_rng(0).normal(0, [1.0, 1000.0], (4000, 2))
-    file = write(tmp_path / "a.parquet", a=draws[:, 0], b=draws[:, 1], y=draws[:, 0])
+    file = write(tmp_path / "a.parquet", a=draws[:, 0], b=draws[:, 1], y=2 * draws[:, 0])
     clean, noisy = (
         build(
             seed=0,
@@ -244,10 +244,10 @@ def test_first_rows_are_kept_when_fewer_are_asked(tmp_path: Path) -> None:
         ({"x": [1.0] * 4, "y": [0] * 4}, {"label_column": "z"}, "data.label_column", "'z'"),
         ({"s": ["a"] * 4, "y": [0] * 4}, {}, "data.feature_columns", "no numeric column"),
         (
-            {"s": ["a"] * 4, "y": [0] * 4},
+            {"s": [b"a"] * 4, "y": [0] * 4},
             {"feature_columns": ["s"]},
             "data.feature_columns",
-            "'s' is string",
+            "'s' is binary",
         ),
         ({"x": [1.0] * 4, "y": [0] * 4}, {"image_column": "x"}, "data.image_column", "is double"),
         (

@@ -1,0 +1,271 @@
+"""From parquet or CSV tables to a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrms.data import columns, labels
+from fedrms.data.dataset import Dataset, Examples, Reading, Scale, held_out, raw_features
+from fedrms.data.feature_columns import Chosen, choose_columns
+from fedrms.data.feature_values import Encoded, centred, encode
+from fedrms.data.files import Part, stack
+from fedrms.data.options import optional_whole, whole
+from fedrms.data.suspicious import USE_IT, set_aside
+from fedrms.data.true_noise import known_labels
+from fedrms.errors import ConfigError
+
+ROWS_FOR_PIXEL_SCALE = 10_000  # enough for three digits of a mean, and quick
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The option values of one source, as the person set them."""
+
+    label: str | None = None
+    features: list[str] | None = None
+    drop: list[str] = field(default_factory=list)
+    image: str | None = None
+    client: str | None = None
+    truth: str | None = None
+    task: str = "auto"
+    classes: tuple[str, ...] | None = None
+    categories: dict[str, list[str]] | None = None
+    impute: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """A training or a test set before scaling."""
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+    ids: NDArray[Any] | None
+    truth: NDArray[Any] | None
+
+    def pick(self, which: Any) -> _Rows:
+        ids, truth = (None if a is None else a[which] for a in (self.ids, self.truth))
+        return _Rows(self.x[which], self.y[which], ids, truth)
+
+    def judged(self) -> NDArray[Any]:
+        """Return the labels to be judged by: what is true, where that is known."""
+        return (
+            self.y if self.truth is None else np.where(known_labels(self.truth), self.truth, self.y)
+        )
+
+
+def assemble(
+    train: Part,
+    test: Part | None,
+    wanted: Wanted,
+    pool: int,
+    train_examples: int | None,
+    test_examples: int | None,
+    scale: tuple[Scale, Scale] | None = None,
+    split: tuple[float, int] = (0.0, 0),
+) -> Dataset:
+    """Read a training and a test set, or split one, and say what was made of the columns.
+
+    Parameters
+    ----------
+    train, test : Part
+        Where the tables are; None to hold out a part of the training rows.
+    wanted : Wanted
+        Which columns play which part.
+    pool : int
+        Average-pooling factor.
+    train_examples, test_examples : int, optional
+        Keep only the first so many rows.
+    scale : (mean, std), optional
+        By default that of the training rows.
+    split : (float, int)
+        Share that is held out where there is no test set, and the seed of the split.
+
+    Raises
+    ------
+    ConfigError
+        If columns are absent or of no use, or a value is missing.
+    """
+    most_train = optional_whole("data.train_examples", train_examples)
+    most_test = optional_whole("data.test_examples", test_examples)
+    schema = train.schema()
+    label = labels.find_label(schema, wanted.label)
+    roles = {label: "what is predicted"}
+    for name, key, role in (
+        (wanted.client, "data.client_column", "whose each row is"),
+        (wanted.truth, "data.true_label_column", "the true label"),
+    ):
+        if name is None:
+            continue
+        if columns.require(schema, name, key) in roles:
+            raise ConfigError(key, f"column {name!r} is {roles[name]}", "name another")
+        roles[name] = role
+    if wanted.features and wanted.image:
+        raise ConfigError(
+            "data.image_column", "data.feature_columns is set as well", "set one of the two"
+        )
+    image = None if wanted.features else columns.find_image(schema, wanted.image)
+    chosen = Chosen({}, True)
+    if not image:
+        chosen = choose_columns(schema, wanted.features, wanted.drop, roles)
+    parts = [train] if test is None else [train, test]
+    tables = [train.read([*roles, *chosen.names])]
+    if test is not None:  # a column that is left aside in the end need not be there
+        tables.append(test.read([label], optional=[*roles, *chosen.names]))
+    for table, part in zip(tables, parts, strict=True):
+        if not len(table):
+            raise ConfigError("data.path", f"{part.origin} has no rows", "give a file with some")
+
+    task = labels.resolve_task(schema.field(label).type, wanted.task)
+    y, truths, class_names = _labels(tables, label, task, wanted, schema)
+    if class_names is not None:
+        labels.refuse_ids(label, y[0])
+    warnings: list[str] = []
+    if image:
+        x: list[NDArray[Any]] = [part.pixels(image) for part in parts]
+        if x[0].shape[1:] != x[-1].shape[1:]:
+            stack(x)
+        encoded = Encoded(x, {}, {}, [])
+    else:
+        chosen, warnings = set_aside(chosen, tables[0], label, y[0], wanted.categories)
+        _refuse_none(chosen)
+        for part, table in zip(parts, tables, strict=True):
+            for name in chosen.names:
+                columns.require(table.schema, name, f"data.path ({part.origin})")
+        encoded = encode(chosen, tables, wanted.impute, wanted.categories or {})
+        x = list(centred(encoded.x))
+    rows = [
+        _Rows(x[i], y[i], _ids(table, wanted.client), truths[i]) for i, table in enumerate(tables)
+    ]
+    if test is None:
+        out = held_out(y[0], *split, stratify=task == "classification")
+        if split[0] and not out.any():
+            raise ConfigError(
+                "data.test_fraction",
+                f"{split[0]:g} of {len(out)} rows, class by class, is none to test on",
+                "raise it, or give a test file",
+            )
+        rows = [rows[0].pick(~out), rows[0].pick(out)]
+    tested, trained = rows[1].pick(slice(most_test)), rows[0].pick(slice(most_train))
+    warnings += encoded.warnings
+    if trained.truth is not None and tested.truth is None:
+        warnings.append(f"the test set has no column {wanted.truth!r}: it is judged by {label!r}")
+    warnings += labels.oddities(label, trained.y, tested.judged(), class_names)
+
+    pool = whole("data.pool", pool)
+    shape = _pooled(rows[0].x.shape[1:], pool)
+    mean, std = scale or _scale(trained.x, pool)
+    return Dataset(
+        train=Examples(trained.x if image else trained.x.astype(np.float32), trained.y),
+        test=Examples(tested.x if image else tested.x.astype(np.float32), tested.judged()),
+        task=task,
+        num_classes=None if class_names is None else len(class_names),
+        shape=shape,
+        mean=mean,
+        std=std,
+        natural_ids=trained.ids,
+        test_natural_ids=tested.ids,
+        class_names=class_names,
+        noise_unit=1.0 if image else std,
+        pool=pool,
+        truth=trained.truth,
+        reading=Reading(
+            label=label,
+            features=(f"pictures in {image}",) if image else _described(chosen, encoded),
+            count=int(np.prod(rows[0].x.shape[1:])),
+            aside=chosen.aside,
+            imputed=encoded.imputed,
+            owner=wanted.client,
+            truth=wanted.truth,
+            warnings=tuple(warnings),
+        ),
+    )
+
+
+def _labels(
+    tables: list[Any], label: str, task: str, wanted: Wanted, schema: Any
+) -> tuple[list[NDArray[Any]], list[NDArray[Any] | None], tuple[str, ...] | None]:
+    """Return the labels, the true ones where there is a column of them, and the classes."""
+    y = [labels.values_of(table, label) for table in tables]
+    told = [
+        labels.known_values(table, wanted.truth)
+        if wanted.truth is not None and wanted.truth in table.column_names
+        else None
+        for table in tables
+    ]
+    every = [*y, *(values for _, values in filter(None, told))]
+    class_names = None
+    coded: list[NDArray[Any]]
+    if task == "classification":
+        declared = labels.declared_classes(schema, label)
+        numbered, class_names = labels.classes_of(every, label, declared, wanted.classes)
+        coded = list(numbered)
+    else:
+        coded = list(labels.targets_of(every, label))
+    y, later = coded[: len(y)], iter(coded[len(y) :])
+    truths: list[NDArray[Any] | None] = []
+    for one in told:
+        if one is None:
+            truths.append(None)
+            continue
+        unknown = -1 if task == "classification" else np.nan
+        truth = np.full(len(one[0]), unknown, y[0].dtype)
+        truth[one[0]] = next(later)
+        truths.append(truth)
+    return y, truths, class_names
+
+
+def _ids(table: Any, name: str | None) -> NDArray[Any] | None:
+    if name is None or name not in table.column_names:
+        return None
+    return columns.as_ids(table, name)
+
+
+def _refuse_none(chosen: Chosen) -> None:
+    if chosen.kinds:
+        return
+    aside = "; ".join(f"{name!r} is {why}" for name, why in list(chosen.aside.items())[:5])
+    raise ConfigError(
+        "data.feature_columns",
+        "there is no numeric column to learn from" + (f": {aside}" if aside else ""),
+        f"name some; {USE_IT}" if aside else "name some",
+    )
+
+
+def _described(chosen: Chosen, encoded: Encoded) -> tuple[str, ...]:
+    words = []
+    for name, kind in chosen.kinds.items():
+        more = f" (one-hot, {encoded.one_hot[name]})" if kind == "category" else ""
+        words.append(name + more + (" (lists)" if kind == "list" else ""))
+    return tuple(words)
+
+
+def _scale(x: NDArray[Any], pool: int) -> tuple[Scale, Scale]:
+    """Return the training mean and standard deviation (1 where it is 0), by channel or column."""
+    axes: tuple[int, ...] = (0,)
+    if x.dtype == np.uint8:
+        x, axes = raw_features(x[:ROWS_FOR_PIXEL_SCALE], pool), (0, 2, 3)
+    if len(x) == 0:
+        return 0.0, 1.0
+    mean = x.mean(axis=axes, dtype=np.float64, keepdims=True)[0]
+    std = x.std(axis=axes, dtype=np.float64, keepdims=True)[0]
+    constant = std <= 1e-12 * np.abs(mean)
+    return mean.astype(np.float32), np.where(constant, 1, std).astype(np.float32)
+
+
+def _pooled(shape: tuple[int, ...], pool: int) -> tuple[int, ...]:
+    if pool == 1:
+        return shape
+    if len(shape) != 3:
+        raise ConfigError("data.pool", "a table cannot be pooled", "set data.pool=1")
+    channels, height, width = shape
+    if height % pool or width % pool:
+        raise ConfigError(
+            "data.pool",
+            f"{pool} does not divide pictures of {height}x{width}",
+            "choose a factor of both sides",
+        )
+    return (channels, height // pool, width // pool)

@@ -1,0 +1,69 @@
+"""How noisy clients' labels really are, where a person's own data say or leave it open."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrms.data.dataset import Dataset
+from fedrms.data.noise import KINDS, Noise
+from fedrms.errors import ConfigError
+
+Truth = Literal["simulated", "measured", "unknown"]
+"""Whence the true noise is known: it was added here; labels were compared; not at all."""
+
+
+def known_labels(truth: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where a true label is known: neither -1 nor NaN."""
+    return np.asarray(truth >= 0 if truth.dtype.kind == "i" else ~np.isnan(truth))
+
+
+def truth_of(dataset: Dataset, noise: Noise) -> Truth:
+    """Say whence the noise of a federation is known.
+
+    Noise that a person asks for is added to labels that then count as right.
+
+    Raises
+    ------
+    ConfigError
+        If labels have a truth and features get noise: a client has one level.
+    """
+    touches = KINDS[noise.name].touches
+    if dataset.truth is None:
+        return "unknown" if dataset.reading is not None and touches == "nothing" else "simulated"
+    if touches == "x":
+        raise ConfigError(
+            "noise",
+            f"{noise.name} spoils features, and data.true_label_column measures the labels",
+            "set noise=none, or leave the column unset and list it in data.drop_columns",
+        )
+    return "measured"
+
+
+def measured_noise(
+    y: NDArray[Any], truth: NDArray[Any], offsets: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Compare labels with the true ones, client by client.
+
+    Parameters
+    ----------
+    y, truth : arrays ``[total]``
+        As the clients have them, and as they should be; rows without a truth do not count.
+    offsets : array, int64 ``[clients + 1]``
+        Where each client's rows begin.
+
+    Returns
+    -------
+    array, float64 ``[clients]``
+        The share of wrong labels; for targets the root mean square difference. NaN for a
+        client without a known truth.
+    """
+    told = known_labels(truth)
+    wrong = y != truth if truth.dtype.kind == "i" else (y.astype(np.float64) - truth) ** 2
+    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[told]
+    counts = np.bincount(owner, minlength=len(offsets) - 1)
+    sums = np.bincount(owner, np.asarray(wrong, np.float64)[told], len(offsets) - 1)
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return means if truth.dtype.kind == "i" else np.sqrt(means)
