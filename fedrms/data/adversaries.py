@@ -116,5 +116,5 @@ def eligible(federation: AnyFederation, among: str, clients: Clients) -> Truth:
     """Return which of some clients are in `among`, bool ``[clients]``."""
     if among == "any":
         return np.ones(len(clients), np.bool_)
-    noisy = federation.true_noise_of(clients, 1) > 0
-    return noisy if among == "noisy" else ~noisy
+    level = federation.true_noise_of(clients, 1)
+    return level > 0 if among == "noisy" else level == 0

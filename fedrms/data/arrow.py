@@ -2,8 +2,9 @@
 
 A folder holds ``train.arrow`` and ``test.arrow`` (Arrow IPC files without compression), with
 the columns ``x`` (a fixed-size list of float32, normalised), ``y`` (int64 classes or float32
-targets) and, in training, ``client``: sorted, so that each client is one run of rows. The
-schema's metadata say what the examples are. :mod:`fedrms.data.to_arrow` writes such folders.
+targets) and, in training, ``client`` (numbers or names): sorted, so that each client is one run
+of rows. The schema's metadata say what the examples are, and whether their labels are known to
+be right. :mod:`fedrms.data.to_arrow` writes such folders.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from fedrms.errors import ConfigError
 
 TRAIN_FILE, TEST_FILE = "train.arrow", "test.arrow"
 METADATA = b"fedrms"
-"""Key of the schema's metadata: JSON with task, num_classes, shape and class_names."""
+"""Key of the schema's metadata: JSON with task, num_classes, shape, class_names and, where
+somebody knows, labels_are_right."""
 
 WRITE_IT = "write the folder with python -m fedrms.data.to_arrow, or its write_arrow"
 
@@ -77,7 +79,7 @@ class ArrowClients:
 
 
 def arrow(
-    seed: int, clients: int, *, path: str | None = None, test_examples: int | None = None
+    seed: int, clients: int | None, *, path: str | None = None, test_examples: int | None = None
 ) -> Population:
     """Open a folder with ``train.arrow`` and ``test.arrow``; nothing but ids is read.
 
@@ -85,8 +87,9 @@ def arrow(
     ----------
     seed : int
         Not used: the data are what they are.
-    clients : int
-        How many of the file's clients take part: the first, in the order of the file.
+    clients : int or None
+        How many of the file's clients take part: the first, in the order of the file; None
+        for all.
     path : str
         The folder.
     test_examples : int, optional
@@ -107,7 +110,7 @@ def arrow(
         batches = [train.get_batch(i) for i in range(train.num_record_batches)]
         batches = [batch for batch in batches if batch.num_rows]
         x, y = zip(*(_views(batch, shape) for batch in batches), strict=True)
-        offsets = _runs([batch.column("client") for batch in batches])
+        clients_there, offsets = _runs([batch.column("client") for batch in batches])
         held = [test.get_batch(i) for i in range(test.num_record_batches)]
         tests = [_views(batch, shape) for batch in held]
         test_x, test_y = (np.concatenate(part) for part in zip(*tests, strict=True))
@@ -115,14 +118,18 @@ def arrow(
         raise ConfigError(
             "data.path", f"{folder} is not laid out as data=arrow reads it: {fault}", WRITE_IT
         ) from fault
-    if clients > len(offsets) - 1:
+    count = len(clients_there)
+    clients = count if clients is None else clients
+    if clients > count:
         raise ConfigError(
             "clients",
-            f"{clients} clients, but the file has {len(offsets) - 1}",
-            f"set at most {len(offsets) - 1}",
+            f"{clients} clients, but the file has {count}",
+            f"set at most {count}",
         )
     limit = optional_whole("data.test_examples", test_examples)
     names = about["class_names"]
+    numbered = np.array_equal(clients_there, np.arange(count))
+    taken = "all" if clients == count else f"the first {clients:,} of"
     starts = np.concatenate([[0], np.cumsum([len(part) for part in y])])
     return Population(
         ArrowClients(list(x), list(y), starts, offsets[: clients + 1]),
@@ -132,6 +139,9 @@ def arrow(
         test_x=test_x[:limit],
         test_y=test_y[:limit],
         class_names=None if names is None else tuple(names),
+        names=None if numbered else clients_there[:clients],
+        truth="simulated" if about.get("labels_are_right") else "unknown",
+        account=f"examples of shape {list(shape)}, {taken} {count:,} clients in {folder}",
     )
 
 
@@ -158,8 +168,8 @@ def _views(batch: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDA
     return x.reshape(len(y), *shape), y
 
 
-def _runs(columns: list[Any]) -> NDArray[np.int64]:
-    """Return where each client's run of rows begins, and the number of rows at the end."""
+def _runs(columns: list[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the clients, and where each one's run of rows begins and the last one's ends."""
     import pyarrow.compute as pc
 
     begins, ids, total = [], [], 0
@@ -174,4 +184,4 @@ def _runs(columns: list[Any]) -> NDArray[np.int64]:
     names, starts = names[new], starts[new]
     if len(np.unique(names)) < len(names):
         raise ValueError("the rows of a client lie apart; the column client must be sorted")
-    return np.append(starts, total).astype(np.int64)
+    return names, np.append(starts, total).astype(np.int64)

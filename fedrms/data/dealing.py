@@ -11,6 +11,9 @@ from fedrms.randomness import generator
 
 Rows = NDArray[np.int64]
 
+DEFAULT_CLIENTS = 20
+"""How many clients a federation has where nobody says."""
+
 
 @dataclass(frozen=True, eq=False)
 class Partition:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrms.data.account import account_of
 from fedrms.data.client_mix import class_counts, group_means, mix_of
 from fedrms.data.dataset import Dataset, Examples, Task
-from fedrms.data.dealing import Partition
+from fedrms.data.dealing import DEFAULT_CLIENTS, Partition
 from fedrms.data.lazy_sources import LAZY_SOURCES, build_population
 from fedrms.data.noise import Noise, corrupt_x, corrupt_y, decide
 from fedrms.data.options import choose, whole
-from fedrms.data.partition import split
+from fedrms.data.partition import settled, split
 from fedrms.data.population import CohortRows, Population
 from fedrms.data.sources import SOURCES, load
+from fedrms.data.true_noise import Truth, known_labels, measured_noise, truth_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +37,7 @@ class Stage:
     y : array, int64 or float32 ``[total]``
         Labels or targets as the clients have them, noise included.
     true_noise : array, float64 ``[clients]``
-        Each client's noise level: a rate, or a standard deviation.
+        Each client's noise level: a rate, or a standard deviation; NaN where it is unknown.
     """
 
     start_round: int
@@ -73,6 +75,14 @@ class Federation:
         Clients that alone hold certain classes.
     class_names : tuple of str or None
         Names of the classes in label order.
+    names : array ``[clients]`` or None
+        What clients are called in tables and messages; None for their numbers.
+    truth : {"simulated", "measured", "unknown"}
+        Whence `true_noise` is known; NaN where it is not.
+    account : str
+        What was made of a person's own data, in a line; empty for built-in data.
+    warnings : tuple of str
+        What a person should look at, a sentence each.
     """
 
     task: Task
@@ -87,6 +97,10 @@ class Federation:
     client_mix: NDArray[np.float64]
     rare: NDArray[np.bool_]
     class_names: tuple[str, ...] | None
+    names: NDArray[Any] | None = None
+    truth: Truth = "simulated"
+    account: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def clients(self) -> int:
@@ -120,6 +134,10 @@ class Federation:
         """Return which of some clients alone hold certain classes."""
         return self.rare[clients]
 
+    def names_of(self, clients: NDArray[np.int64]) -> NDArray[Any]:
+        """Return what some clients are called: their names, or numbers where they have none."""
+        return clients if self.names is None else self.names[clients]
+
     def true_noise(self, round: int) -> NDArray[np.float64]:
         """Return everyone's noise level in a round, float64 ``[clients]``."""
         return self.stage(round).true_noise
@@ -129,12 +147,12 @@ class Federation:
         return self.true_noise(round)[clients]
 
     def clean_of(self, clients: NDArray[np.int64], rounds: int) -> NDArray[np.bool_]:
-        """Return which of some clients have no noise in any of the first `rounds` rounds."""
-        noisy = np.zeros(len(clients), np.bool_)
+        """Return which clients are known to have no noise in any of the first rounds."""
+        clean = np.ones(len(clients), np.bool_)
         for stage in self.stages:
             if stage.start_round <= rounds:
-                noisy |= stage.true_noise[clients] > 0
-        return ~noisy
+                clean &= stage.true_noise[clients] == 0
+        return clean
 
     def rows_of(self, clients: NDArray[np.int64], round: int = 1) -> CohortRows:
         """Return the training examples of some clients in one round, copied together."""
@@ -174,10 +192,11 @@ AnyFederation = Federation | Population
 def build(
     *,
     seed: int,
-    clients: int,
+    clients: int | str | None,
     data: Mapping[str, Any],
     partition: Mapping[str, Any],
     noise: Mapping[str, Any],
+    aside: int = 0,
 ) -> AnyFederation:
     """Load the examples, share them among clients, and add the noise.
 
@@ -188,25 +207,40 @@ def build(
     ----------
     seed : int
         The run's seed: it decides the partition and the noise, never the test set of real data.
-    clients : int
-        Number of clients.
+    clients : int or "auto"
+        Number of clients; auto is all of them where a person's own data say whose each row is,
+        and 20 otherwise.
     data, partition, noise : mapping
         ``name`` and the options of a source, a partition and a noise.
+
+    aside : int
+        Clients beyond `clients` that will be held out; with auto, some of the owners are.
 
     Raises
     ------
     ConfigError
         If a setting is unknown or out of range, or settings do not fit each other.
     """
-    seed, clients = whole("seed", seed, 0), whole("clients", clients)
+    seed = whole("seed", seed, 0)
+    wanted = None if clients in (None, "auto") else whole("clients", clients) + aside
+    usual = DEFAULT_CLIENTS + aside
     if choose("data", data, {**SOURCES, **LAZY_SOURCES}) in LAZY_SOURCES.values():
-        return build_population(seed, clients, data, partition, noise)
-    dataset, examples_per_client = load(seed, clients, data)
-    shared = split(seed, clients, dataset, examples_per_client, partition)
+        return build_population(seed, wanted, data, partition, noise)
+    dataset, examples_per_client = load(seed, wanted or usual, data)
+    partition = settled(partition, dataset)
+    natural = partition["name"] == "natural"
+    owners = dataset.natural_ids if natural and dataset.reading is not None else None
+    if wanted is None:
+        wanted = usual if owners is None else len(np.unique(owners))
+    shared = split(seed, wanted, dataset, examples_per_client, partition)
     sizes = np.array([len(rows) for rows in shared.rows])
     decided = decide(seed, dataset.task, dataset.num_classes, shared.rare, sizes, noise)
-    by_owner = partition["name"] == "natural" and dataset.test_natural_ids is not None
-    return lay_out(seed, dataset, shared, decided, by_owner)
+    by_owner = natural and dataset.test_natural_ids is not None
+    federation = lay_out(seed, dataset, shared, decided, by_owner)
+    if owners is not None:
+        federation = replace(federation, names=owners[[rows[0] for rows in shared.rows]])
+    line, warnings = account_of(dataset, federation, partition, decided.name)
+    return replace(federation, account=line, warnings=warnings)
 
 
 def lay_out(
@@ -219,7 +253,11 @@ def lay_out(
     """
     offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in shared.rows])])
     rows = np.concatenate(shared.rows)
-    clean_x, clean_y = dataset.raw(dataset.train, rows), dataset.train.y[rows]
+    clean_x, given_y = dataset.raw(dataset.train, rows), dataset.train.y[rows]
+    clean_y, truth = given_y, truth_of(dataset, noise)
+    if dataset.truth is not None:
+        true_y = dataset.truth[rows]
+        clean_y = np.where(known_labels(true_y), true_y, given_y)
     stages: list[Stage] = []
     normalised = None
     for start, levels in noise.schedule:
@@ -230,7 +268,11 @@ def lay_out(
             if normalised is None:
                 normalised = dataset.normalise(clean_x.copy())
             x = normalised
-        y = corrupt_y(seed, noise, levels, clean_y, offsets, dataset.num_classes)
+        y = corrupt_y(seed, noise, levels, given_y, offsets, dataset.num_classes)
+        if dataset.truth is not None:
+            levels = measured_noise(y, true_y, offsets)
+        elif truth == "unknown":
+            levels = np.full(len(levels), np.nan)
         stages.append(Stage(start, x, y, levels))
     if by_owner:
         groups, mix = _owners(dataset, rows[offsets[:-1]])
@@ -252,6 +294,7 @@ def lay_out(
         client_mix=mix,
         rare=shared.rare,
         class_names=dataset.class_names,
+        truth=truth,
     )
 
 

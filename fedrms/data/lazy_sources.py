@@ -8,6 +8,7 @@ from typing import Any
 
 from fedrms.data.addressed_noise import decide_by_address
 from fedrms.data.arrow import arrow
+from fedrms.data.dealing import DEFAULT_CLIENTS
 from fedrms.data.options import defaults_of, read
 from fedrms.data.population import Population
 from fedrms.data.synthetic import population
@@ -18,7 +19,7 @@ LAZY_SOURCES: dict[str, Callable[..., Population]] = {"population": population, 
 
 def build_population(
     seed: int,
-    clients: int,
+    clients: int | None,
     data: Mapping[str, Any],
     partition: Mapping[str, Any],
     noise: Mapping[str, Any],
@@ -40,5 +41,19 @@ def build_population(
         )
     read("partition", partition, {})
     source = LAZY_SOURCES[name]
+    if clients is None and name != "arrow":
+        clients = DEFAULT_CLIENTS
     made = source(seed, clients, **read("data", data, defaults_of(source)))
-    return replace(made, noise=decide_by_address(seed, name, made.num_classes, noise))
+    added = decide_by_address(seed, name, made.num_classes, noise)
+    truth = "simulated" if noise["name"] != "none" else made.truth
+    return replace(made, noise=added, truth=truth, account=_account(made, name, noise))
+
+
+def _account(made: Population, name: str, noise: Mapping[str, Any]) -> str:
+    """Say how many clients of a person's own file take part, and what is added to their labels."""
+    if name != "arrow":
+        return ""
+    told = "no noise added" if noise["name"] == "none" else f"noise={noise['name']} added"
+    if made.truth == "unknown" and noise["name"] == "none":
+        told += ", and how noisy the labels are is unknown"
+    return f"{made.account}; {told}"

@@ -59,6 +59,24 @@ def split(
     return shared
 
 
+AUTO = {"alpha": 0.5, "balanced": True, "min_examples": 10}
+"""Options of ``auto``: those of ``dirichlet``."""
+
+
+def settled(partition: Mapping[str, Any], dataset: Dataset) -> Mapping[str, Any]:
+    """Return the partition that ``auto`` means for a data set; any other as it is.
+
+    Where a person's data say whose each row is, their owners are the clients. Other rows are
+    divided at random: in unequal class mixes, or evenly where there are no classes.
+    """
+    if partition.get("name") != "auto":
+        return partition
+    options = read("partition", partition, AUTO)
+    if dataset.natural_ids is not None:
+        return {"name": "natural"}
+    return {"name": "iid"} if dataset.num_classes is None else {"name": "dirichlet", **options}
+
+
 def iid(seed: int, clients: int, dataset: Dataset, n: int | None) -> list[Rows]:
     """Shuffle and deal: sizes differ by at most 1, or are exactly `n`."""
     return deal(shuffled(seed, len(dataset.train)), clients, n)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fedrms.data.addressed_noise import AddressedNoise
 from fedrms.data.client_mix import class_counts, group_means, mix_of
 from fedrms.data.dataset import Examples, Task
+from fedrms.data.true_noise import Truth
 
 Clients = NDArray[np.int64]
 
@@ -77,6 +78,14 @@ class Population:
         Label noise, added as rows are asked for.
     class_names : tuple of str or None
         Names of the classes in label order.
+    names : array ``[clients]`` or None
+        What clients are called in tables and messages; None for their numbers.
+    truth : {"simulated", "unknown"}
+        Whether the labels are right but for `noise`, or nobody knows: levels are then NaN.
+    account : str
+        What was made of a person's own data, in a line; empty for built-in data.
+    warnings : tuple of str
+        What a person should look at, a sentence each.
     """
 
     source: ClientSource
@@ -87,6 +96,10 @@ class Population:
     test_y: NDArray[Any]
     noise: AddressedNoise = field(default_factory=AddressedNoise)
     class_names: tuple[str, ...] | None = None
+    names: NDArray[Any] | None = None
+    truth: Truth = "simulated"
+    account: str = ""
+    warnings: tuple[str, ...] = ()
     _latest: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     _levels: dict[int, NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
@@ -113,25 +126,32 @@ class Population:
         """Return which of some clients alone hold certain classes: none."""
         return np.zeros(len(clients), np.bool_)
 
+    def names_of(self, clients: Clients) -> NDArray[Any]:
+        """Return what some clients are called: their names, or numbers where they have none."""
+        return clients if self.names is None else self.names[clients]
+
     def true_noise(self, round: int) -> NDArray[np.float64]:
         """Return everyone's noise level in a round, float64 ``[clients]``; kept while it holds."""
         since = self.noise.since(round)
         if since not in self._levels:
             self._levels.clear()
-            self._levels[since] = self.noise.levels_of(np.arange(self.clients), round)
+            self._levels[since] = self.true_noise_of(np.arange(self.clients), round)
         return self._levels[since]
 
     def true_noise_of(self, clients: Clients, round: int) -> NDArray[np.float64]:
         """Return the noise level of some clients in a round."""
-        return self.noise.levels_of(self._checked(clients), round)
+        clients = self._checked(clients)
+        if self.truth == "unknown":
+            return np.full(len(clients), np.nan)
+        return self.noise.levels_of(clients, round)
 
     def clean_of(self, clients: Clients, rounds: int) -> NDArray[np.bool_]:
-        """Return which of some clients have no noise in any of the first `rounds` rounds."""
-        noisy = np.zeros(len(clients), np.bool_)
+        """Return which clients are known to have no noise in any of the first rounds."""
+        clean = np.ones(len(clients), np.bool_)
         for start in (1, *self.noise.redrawn):
             if start <= rounds:
-                noisy |= self.true_noise_of(clients, start) > 0
-        return ~noisy
+                clean &= self.true_noise_of(clients, start) == 0
+        return clean
 
     def rows_of(self, clients: Clients, round: int = 1) -> CohortRows:
         """Return the training examples of some clients in one round, made or read now."""

@@ -57,9 +57,9 @@ class Roster(Population):
         self.numbered[number] = str(client)
         return number
 
-    def names(self, numbers: Clients) -> NDArray[Any]:
+    def names_of(self, clients: Clients) -> NDArray[Any]:
         """Return clients' names by their numbers."""
-        return np.array([self.numbered[int(number)] for number in numbers], dtype=object)
+        return np.array([self.numbered[int(number)] for number in clients], dtype=object)
 
     def true_noise(self, round: int) -> NDArray[np.float64]:
         """Refuse: there is no list of all clients."""
@@ -98,4 +98,5 @@ def roster(
         test_x=test_x,
         test_y=test_y,
         class_names=class_names,
+        truth="unknown",
     )

@@ -18,11 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data.arrow import METADATA, TEST_FILE, TRAIN_FILE
-from fedrms.data.federation import AnyFederation, lay_out
-from fedrms.data.noise import decide
-from fedrms.data.partition import split
+from fedrms.data.federation import AnyFederation, build
 from fedrms.data.population import AT_ONCE
-from fedrms.data.sources import load
 from fedrms.errors import ConfigError
 
 
@@ -41,7 +38,7 @@ def write_arrow(federation: AnyFederation, folder: str | Path) -> Path:
     ValueError
         If clients' data carry noise, whose true levels the files could not tell.
     """
-    if np.any(federation.true_noise(1)):
+    if np.any(federation.true_noise(1) > 0):
         raise ValueError("build the federation with noise=none; data=arrow adds noise itself")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +46,8 @@ def write_arrow(federation: AnyFederation, folder: str | Path) -> Path:
         for start in range(0, federation.clients, AT_ONCE):
             clients = np.arange(start, min(start + AT_ONCE, federation.clients))
             rows = federation.rows_of(clients)
-            train.write(rows.x, rows.y, np.repeat(clients, np.diff(rows.offsets)))
+            owners = np.repeat(federation.names_of(clients), np.diff(rows.offsets))
+            train.write(rows.x, rows.y, owners)
     with _Writer(folder / TEST_FILE, federation) as test:
         test.write(federation.test_x, federation.test_y, None)
     return folder
@@ -68,11 +66,13 @@ class _Writer:
             "num_classes": federation.num_classes,
             "shape": list(federation.shape),
             "class_names": federation.class_names,
+            "labels_are_right": federation.truth != "unknown",
         }
         label = pa.float32() if federation.num_classes is None else pa.int64()
         columns = [("x", pa.list_(pa.float32(), self._width)), ("y", label)]
         if path.name == TRAIN_FILE:
-            columns.insert(0, ("client", pa.int64()))
+            named = federation.names is not None and federation.names.dtype.kind not in "iu"
+            columns.insert(0, ("client", pa.string() if named else pa.int64()))
         self._schema = pa.schema(columns, metadata={METADATA: json.dumps(about)})
 
     def __enter__(self) -> _Writer:
@@ -91,7 +91,7 @@ class _Writer:
         arrays = [pa.FixedSizeListArray.from_arrays(pa.array(flat), self._width)]
         arrays.append(pa.array(y, self._schema.field("y").type))
         if clients is not None:
-            arrays.insert(0, pa.array(clients, pa.int64()))
+            arrays.insert(0, pa.array(clients, self._schema.field("client").type))
         self._file.write_batch(pa.record_batch(arrays, schema=self._schema))
 
 
@@ -108,14 +108,19 @@ def main(arguments: list[str] | None = None) -> None:
     options = vars(parser.parse_args(arguments))
     folder = options.pop("folder")
     try:
-        dataset, _ = load(0, 1, {"name": "parquet", **options})
-        count = len(set(np.asarray(dataset.natural_ids).tolist()))
-        shared = split(0, count, dataset, None, {"name": "natural"})
-        sizes = np.array([len(rows) for rows in shared.rows])
-        clean = decide(0, dataset.task, dataset.num_classes, shared.rare, sizes, {"name": "none"})
-        write_arrow(lay_out(0, dataset, shared, clean), folder)
+        federation = build(
+            seed=0,
+            clients="auto",
+            data={"name": "parquet", **options},
+            partition={"name": "natural"},
+            noise={"name": "none"},
+        )
+        write_arrow(federation, folder)
     except ConfigError as error:
         parser.error(str(error))
+    for told in (federation.account, *federation.warnings):
+        print(told)
+    count = federation.clients
     print(f"{count} clients written to {folder}: fedrms data=arrow data.path={folder}")
 
 

@@ -52,5 +52,6 @@ def hold_out(federation: Federation, count: int) -> tuple[Federation, Validation
         clean_y=federation.clean_y[:cut],
         client_mix=federation.client_mix[:left],
         rare=federation.rare[:left],
+        names=None if federation.names is None else federation.names[:left],
     )
     return remaining, Validation(first.x[cut:], first.y[cut:])

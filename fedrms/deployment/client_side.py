@@ -55,8 +55,28 @@ def client_side(
             "choose data=parquet data.path=..., or client.partition=K for a trial",
         )
     seed = randomness.integer(config["seed"], "site", client=number_of(str(name)))
-    alone = dict(config) | {"clients": 1, "validation_clients": 0, "seed": seed % (1 << 31)}
+    alone = _all_its_own(config) | {"clients": 1, "validation_clients": 0, "seed": seed % (1 << 31)}
     settings, privacy = build_settings(config), None
     if settings.statistic_epsilon:
         privacy = StatisticPrivacy(settings.statistic_clip, settings.statistic_epsilon)
     return replace(build_side(alone, device), statistic_dp=privacy)
+
+
+def _all_its_own(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration with all rows of the data for the one client that is here."""
+    data = told_apart(config["data"])
+    owner = data.get("client_column")
+    if owner is not None and config["partition"].get("name") == "auto":
+        data |= {"client_column": None, "drop_columns": [*(data.get("drop_columns") or []), owner]}
+    return dict(config) | {"data": data}
+
+
+def told_apart(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of data where text columns are features only with named categories.
+
+    Categories that occur here need not be those that occur elsewhere.
+    """
+    told = dict(data)
+    if "categories" in told:
+        told["categories"] = told["categories"] or {}
+    return told

@@ -17,11 +17,13 @@ from fedrms.data.federation import AnyFederation
 from fedrms.data.options import one_of, read, sequence, whole
 from fedrms.data.roster import Roster, roster
 from fedrms.data.sources import load
+from fedrms.deployment.client_side import told_apart
 from fedrms.deployment.options import ServerOptions
 from fedrms.errors import ConfigError
 from fedrms.experiment.build import build_side, build_task, server_device, try_model
+from fedrms.experiment.config import AUTO_CLIENTS, with_clients
 from fedrms.experiment.engine import Engine
-from fedrms.experiment.parts import Parts, build_parts
+from fedrms.experiment.parts import Parts, build_parts, clients_of
 
 NO_DATA = {"task": "classification", "shape": None, "classes": None}
 
@@ -53,6 +55,8 @@ def deployed_parts(
     else:
         _check_real(values)
         side = served_side(values, device)
+    if values["clients"] == AUTO_CLIENTS:
+        values = with_clients(values, clients_of(side.federation))
     told = values | {"strategy": _for_real(values["strategy"], options, side.federation)}
 
     def serve(main: Any) -> None:
@@ -76,7 +80,7 @@ def served_side(config: Mapping[str, Any], device: str) -> ClientSide:
 
 def _tests(config: Mapping[str, Any]) -> Roster:
     """Keep the test examples of the configured data, and nothing else of it."""
-    data, all_of_it = _test_files(config["data"])
+    data, all_of_it = _test_files(told_apart(config["data"]))
     dataset, _ = load(config["seed"], 1, data)
     parts = (dataset.train, dataset.test) if all_of_it else (dataset.test,)
     return roster(

@@ -54,6 +54,8 @@ def take_part(config: Mapping[str, Any], folder: Path) -> None:
     rows = side.federation.client(options.partition or 0)
     name = options.id or f"share {options.partition} of a trial"
     log.info("%s: %d examples, none of which leave", name, len(rows))
+    for said in filter(None, (side.federation.account, *side.federation.warnings)):
+        log.info("data: %s", said)
     with private_home("fedrms-client") as home:
         named = home.folder / "client.json"
         named.touch(mode=0o600)

@@ -24,6 +24,7 @@ from fedrms.client.draw_keys import draws, test_keys
 from fedrms.client.local_optimizer import optimizer_order, try_optimizer
 from fedrms.data import AnyFederation
 from fedrms.data.adversaries import Adversaries
+from fedrms.data.files import stamps
 from fedrms.data.validation import hold_out
 from fedrms.errors import ConfigError
 from fedrms.server import ServerOptimizer
@@ -51,14 +52,19 @@ def build_side(config: Mapping[str, Any], device: str) -> ClientSide:
     return side_from_json(json.dumps({key: config.get(key) for key in SIDE_KEYS}), device)
 
 
-@functools.lru_cache(maxsize=1)
 def side_from_json(text: str, device: str) -> ClientSide:
-    """Build the client side from its configuration; a worker process does so once."""
+    """Build the client side from its configuration; a process does so once for the same files."""
+    return _side_of(text, device, stamps(json.loads(text)["data"].get("path")))
+
+
+@functools.lru_cache(maxsize=1)
+def _side_of(text: str, device: str, files: tuple[tuple[str, int, int], ...]) -> ClientSide:
     config = json.loads(text)
     aside = config["validation_clients"] or 0
     federation = data.build(
         seed=config["seed"],
-        clients=config["clients"] + aside,
+        clients=config["clients"],
+        aside=aside,
         data=config["data"],
         partition=config["partition"],
         noise=config["noise"],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -15,6 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
+
+Settings = TypeVar("Settings", bound=Mapping[str, Any] | DictConfig)
+
+AUTO_CLIENTS = "auto"
+"""``clients`` where the data say how many there are."""
 
 
 def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
@@ -72,6 +78,18 @@ def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         raise _unresolved(error) from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def with_clients(config: Settings, count: int) -> Settings:
+    """Return a configuration with a number of clients in place of ``auto``."""
+    settled: Any = copy.deepcopy(config)
+    if isinstance(settled, DictConfig):
+        OmegaConf.update(settled, "clients", count)
+    else:  # resolved already
+        settled["clients"] = count
+        strategy = settled["strategy"]
+        strategy |= {key: count for key, value in strategy.items() if value == AUTO_CLIENTS}
+    return cast(Settings, settled)
 
 
 def _unresolved(error: OmegaConfBaseException) -> ConfigError:

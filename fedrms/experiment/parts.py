@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Strategy
 from omegaconf import DictConfig
 
 from fedrms.client import ClientSide, LocalSettings
+from fedrms.data import AnyFederation
 from fedrms.data.adversaries import Adversaries
+from fedrms.data.dealing import DEFAULT_CLIENTS
+from fedrms.data.roster import Roster
 from fedrms.engines.misreports import Misreports
 from fedrms.errors import ConfigError
 from fedrms.experiment.adversary import build_misreports
@@ -26,10 +30,11 @@ from fedrms.experiment.build import (
     server_device,
 )
 from fedrms.experiment.checkpoint import options_of
-from fedrms.experiment.config import plain
+from fedrms.experiment.config import AUTO_CLIENTS, plain, with_clients
 from fedrms.experiment.engine import Engine, build_engine
 from fedrms.results.fairness import validate as validate_fairness
 from fedrms.server import FedRMS
+from fedrms.server.client_scaler import ClientId
 
 
 @dataclass(frozen=True)
@@ -104,14 +109,48 @@ def build_parts(
     device = choose_device(values)
     settings = build_settings(values)
     side = side or build_side(values, server_device(device))
+    if values["clients"] == AUTO_CLIENTS:
+        values = plain(with_clients(config, clients_of(side.federation)))
     misreports = build_misreports(values["seed"], values["adversary"], side.federation)
     adversaries = misreports.adversaries if misreports else None
     strategy = build_strategy(values, side.federation, adversaries)
+    _check_truth(values, strategy, side.federation)
     if isinstance(strategy, FedRMS):
+        strategy.name_clients(_names(side.federation))
         replace(settings, statistic=strategy.statistic)  # refused now if it cannot be private
     engine = engine or build_engine(values, side, device)
     orders = dict(further_orders or {})
     return Parts(values, device, settings, side, strategy, engine, misreports, orders)
+
+
+def clients_of(federation: AnyFederation) -> int:
+    """Return how many clients ``clients=auto`` means; a real server does not know."""
+    return DEFAULT_CLIENTS if isinstance(federation, Roster) else federation.clients
+
+
+def _names(federation: AnyFederation) -> Callable[[ClientId], str]:
+    """Return what clients are called in messages."""
+    if federation.names is None:
+        return str
+    names = federation.names
+    return lambda c: str(names[c]) if isinstance(c, int) and 0 <= c < len(names) else str(c)
+
+
+def _check_truth(config: Mapping[str, Any], strategy: Strategy, federation: AnyFederation) -> None:
+    """Refuse what needs to know who is noisy, where nobody does."""
+    if isinstance(federation, Roster) or federation.truth == "simulated":
+        return
+    if federation.truth == "measured" and not np.isnan(federation.true_noise(1)).any():
+        return
+    remedy = "name the right labels by data.true_label_column, or choose another"
+    who = "of some clients" if federation.truth == "measured" else "of any client"
+    for key, needs in (
+        ("strategy", hasattr(strategy, "reveal_truth")),
+        ("counterfactual", config.get("counterfactual", "none") == "clean"),
+        ("adversary.among", config["adversary"].get("among", "any") != "any"),
+    ):
+        if needs:
+            raise ConfigError(key, f"needs the true noise, which is not known {who}", remedy)
 
 
 def initial_arrays(side: ClientSide) -> ArrayRecord:
@@ -151,6 +190,8 @@ def _check_whole_numbers(config: Mapping[str, Any]) -> None:
     limits = {"seed": 0, "rounds": 1, "clients": 1, "evaluate_every": 1, "validation_clients": 0}
     for key, least in limits.items():
         value = config.get(key, least)
+        if key == "clients" and value == AUTO_CLIENTS:
+            continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ConfigError(key, f"is {value!r}", f"set a whole number, {least} or more")
     fraction = config["client"]["fraction"]

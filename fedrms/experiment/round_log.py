@@ -139,8 +139,7 @@ class RoundLog:
         now = time.perf_counter()
         row["seconds"] = now - self._started
         self._started = now
-        if isinstance(self._side.federation, Roster):
-            columns["client"] = self._side.federation.names(columns["client"])
+        columns["client"] = self._side.federation.names_of(columns["client"])
         self._recorder.add_clients(columns)
         self._recorder.add_round(row)
         self._on_round(server_round, row, columns)
@@ -172,7 +171,7 @@ class RoundLog:
         clean = (cohort["true_noise"] == 0) & ~cohort["adversary"]
         self._objective.add(cohort["client"], cohort["weight"], cohort["num_examples"], clean, lr)
         objective = self._objective.metrics()
-        if isinstance(self._side.federation, Roster):  # nobody knows who is clean
+        if self._side.federation.truth == "unknown" or np.isnan(cohort["true_noise"]).any():
             objective |= dict.fromkeys(("objective_clean", "objective_clean_examples"), np.nan)
         return row | {name: objective[name] for name in self._objective_metrics}
 

@@ -19,6 +19,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 from omegaconf import DictConfig, OmegaConf
 
+from fedrms.data import AnyFederation
 from fedrms.data.roster import Roster
 from fedrms.engines.garbage import settled_objects
 from fedrms.engines.observed import ObservedGrid
@@ -29,7 +30,7 @@ from fedrms.experiment.checkpoint import (
     Checkpoints,
     saying_how_to_resume,
 )
-from fedrms.experiment.config import compose_config
+from fedrms.experiment.config import AUTO_CLIENTS, compose_config, with_clients
 from fedrms.experiment.continued import Continued
 from fedrms.experiment.counterfactual import FOLDER as COUNTERFACTUALS
 from fedrms.experiment.counterfactual import Narrow, Reference, clean_reference
@@ -125,12 +126,16 @@ def run(
         shared = shared or _shared_by(stopped.folder)
     elif not isinstance(config, DictConfig | Mapping):
         config = compose_config(list(config))
+    assert isinstance(config, DictConfig | Mapping)
     parts = build(config)
+    if config.get("clients") == AUTO_CLIENTS:
+        config = with_clients(config, parts.config["clients"])
     where = Path(folder) if folder else Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S")
     rounds = parts.config["rounds"]
     quiet_flower()
     if stopped is None:
         prepare_folder(where, config)
+    _say_data(parts.side.federation)
     keep_partition(where, parts.side.federation)
     with alone_in(where), saying_how_to_resume(where, rounds, program):
         if stopped is None:
@@ -287,6 +292,8 @@ def _simulate(
                 summary |= {"status": status, "error": error, "device": parts.device} | provenance()
                 if not isinstance(side.federation, Roster):
                     summary["clients"] = side.federation.clients
+                if side.federation.truth != "simulated":
+                    summary["true_noise"] = side.federation.truth
                 summary |= _validated(recorder.rounds(), side.task.metric)
                 summary["wall_seconds"] = seconds()
                 if reference is not None:
@@ -341,6 +348,14 @@ def _validated(rounds: pd.DataFrame, metric: str) -> dict[str, float]:
         return {}
     evaluated = rounds[rounds[f"test_{metric}"].notna() | rounds[column].notna()]
     return {column: float(evaluated[column].tail(5).mean(skipna=False))}
+
+
+def _say_data(federation: AnyFederation) -> None:
+    """Say what was made of a person's own data, and what they should look at."""
+    if federation.account:
+        log.info("data: %s", federation.account)
+    for warning in federation.warnings:
+        log.warning("data: %s", warning)
 
 
 def _say_objective(summary: Mapping[str, Any], brief: bool) -> None:

@@ -84,4 +84,4 @@ def keep_partition(folder: Path, federation: AnyFederation) -> None:
     else:
         counts = class_counts(federation.clean_y, federation.offsets, federation.num_classes)
     with writing_to(folder):
-        write_partition(folder, counts, federation.rare, federation.class_names)
+        write_partition(folder, counts, federation.rare, federation.class_names, federation.names)

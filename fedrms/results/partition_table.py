@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fedrms.results.atomic import replace_file
+from fedrms.results.columns import client_ids
 
 PARTITION_FILE: Final = "partition.parquet"
 
@@ -21,6 +22,7 @@ def write_partition(
     counts: NDArray[Any],
     rare: NDArray[np.bool_],
     class_names: Sequence[str] | None = None,
+    names: NDArray[Any] | None = None,
 ) -> Path:
     """Write how many training examples of each class each client holds, before any noise.
 
@@ -34,6 +36,8 @@ def write_partition(
         Clients that alone hold certain classes.
     class_names : sequence of str, optional
         In the order of the columns; their numbers by default, nothing for a single one.
+    names : array ``[clients]``, optional
+        What the clients are called; their numbers by default.
 
     Returns
     -------
@@ -43,11 +47,11 @@ def write_partition(
     """
     client, kind = np.nonzero(counts)
     single = counts.shape[1] == 1
-    names = list(class_names or map(str, range(counts.shape[1])))
+    called = list(class_names or map(str, range(counts.shape[1])))
     table = pa.table(
         {
-            "client": pa.array(client, pa.int64()),
-            "class": pa.array([None if single else names[k] for k in kind], pa.string()),
+            "client": client_ids(client if names is None else names[client]),
+            "class": pa.array([None if single else called[k] for k in kind], pa.string()),
             "examples": pa.array(counts[client, kind], pa.int64()),
             "rare": pa.array(np.asarray(rare, bool)[client], pa.bool_()),
         }

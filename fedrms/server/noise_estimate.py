@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from logging import INFO
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedrms.errors import ConfigError
 from fedrms.server.class_losses import read_class_losses
-from fedrms.server.client_scaler import ClientScaler, Scales
+from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
 from fedrms.server.clip import update_norms
 from fedrms.server.cohort import Cohort, having
 from fedrms.server.excess import Evidence
@@ -87,6 +87,7 @@ class NoiseEstimate:
             self.scaler = ClientScaler(law=law, law_options=law_options, **memory)
         self._dead_zone = functools.partial(ClientScaler, law="deadzone", **memory)
         self._evidence: Evidence | None = None
+        self.client_name: Callable[[ClientId], str] = str
 
     @property
     def class_losses(self) -> int:
@@ -123,7 +124,7 @@ class NoiseEstimate:
                     lengths = update_norms(cohort.parameters, received)
                 work = _positive(cohort.metrics.get(WORK))
                 self._evidence = self.scaler.measure(cohort.clients, losses, lengths, work)
-                _tell(cohort, self._evidence.contradicted)
+                _tell(cohort, self._evidence.contradicted, self.client_name)
                 return cohort, self._evidence.share
             if len(self.scaler.averages):
                 return _nobody(cohort), np.zeros(0)
@@ -171,9 +172,9 @@ def _positive(reported: np.ndarray | None) -> np.ndarray | None:
     return np.where(np.isfinite(reported) & (reported > 0.0), reported, np.nan)
 
 
-def _tell(cohort: Cohort, contradicted: np.ndarray) -> None:
+def _tell(cohort: Cohort, contradicted: np.ndarray, client_name: Callable[[ClientId], str]) -> None:
     """Log whose claims are not believed; a few names say enough."""
-    names = [str(cohort.clients[int(row)]) for row in np.flatnonzero(contradicted)]
+    names = [client_name(cohort.clients[int(row)]) for row in np.flatnonzero(contradicted)]
     if names:
         more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
         told = ", ".join(names[:NAMES]) + more

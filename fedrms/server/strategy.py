@@ -24,7 +24,7 @@ from fedrms.errors import ConfigError
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.server.aggregation import Aggregation, choose
 from fedrms.server.claims import Addressees
-from fedrms.server.client_scaler import ClientScaler, Scales
+from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
 from fedrms.server.cohort import Cohort, Layout, having, identity_in
 from fedrms.server.columns import LEAST
 from fedrms.server.diagnostics import Diagnostics
@@ -235,6 +235,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         log(INFO, "\t\t├── Fraction: %.2f", self.fraction_train)
         log(INFO, "\t\t└── Minimum available nodes: %d", self.min_available_nodes)
 
+    def name_clients(self, client_name: Callable[[ClientId], str]) -> None:
+        """Take what clients are called in messages; the simulator calls this."""
+        self._noise.client_name = client_name
+
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
@@ -293,7 +297,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         received = None if self.apply_to == "local_lr" else current
         cohort, statistic = self._noise.read(cohort, self.weighted_by_key, received)
         for client, reason in cohort.failures.items():
-            log(WARNING, "Round %d: client %s left out: %s", server_round, client, reason)
+            name = self._noise.client_name(client)
+            log(WARNING, "Round %d: client %s left out: %s", server_round, name, reason)
         if not cohort.clients:
             self.diagnostics = Diagnostics(server_round, [], {}, cohort.failures)
             return None, None

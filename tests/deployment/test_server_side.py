@@ -199,3 +199,19 @@ def test_a_strategy_of_flowers_keeps_the_same_tables(folder, tmp_path):
 def test_a_number_of_a_name_never_changes():
     assert number_of("hospital-a") == 2089863724418778
     assert 0 <= number_of("") < 2**52
+
+
+def test_text_is_a_feature_of_a_site_only_where_its_categories_are_named(tmp_path):
+    x = np.random.default_rng(0).normal(size=40)
+    frame = pd.DataFrame({"a": x, "kind": ["p", "q"] * 20, "ward": ["e", "f"] * 20, "label": x > 0})
+    frame.to_parquet(tmp_path / "train.parquet")
+    words = ["data=parquet", f"data.path={tmp_path}", "model=softmax", "data.client_column=ward"]
+    alone = client_side(plain(compose_config(words)), partition=None, name="site")
+    assert alone.federation.shape == (1,)
+    assert alone.federation.clients == 1
+    assert alone.federation.sizes.tolist() == [32]  # of both wards
+    named = [*words, "data.categories={kind:[p,q,r]}"]
+    assert client_side(plain(compose_config(named)), partition=None, name="s").federation.shape == (
+        4,
+    )
+    assert served_side(plain(compose_config(named)), "cpu").federation.shape == (4,)

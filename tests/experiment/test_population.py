@@ -92,6 +92,7 @@ def test_the_arrow_folder_of_a_population_gives_the_populations_tables(tmp_path)
     )
     folder = write_arrow(held, tmp_path / "written")
     common = ["clients=30", "client.fraction=0.3", "rounds=2", "client.epochs=1", "model=softmax"]
+    common += ["noise=label"]  # to a person's own file nothing is added unless it is asked for
     made = ["data=population", "data.features=8", "data.classes=4", "data.test_examples=100"]
     one = fedrms.run([*common, *made], folder=tmp_path / "one")
     two = fedrms.run([*common, "data=arrow", f"data.path={folder}"], folder=tmp_path / "two")
