@@ -14,7 +14,7 @@ from fedrms.data.feature_columns import Chosen, choose_columns
 from fedrms.data.feature_values import Encoded, centred, encode
 from fedrms.data.files import Part, stack
 from fedrms.data.options import optional_whole, whole
-from fedrms.data.suspicious import USE_IT, set_aside
+from fedrms.data.suspicious import FEWEST_ROWS, USE_IT, set_aside
 from fedrms.data.true_noise import known_labels
 from fedrms.errors import ConfigError
 
@@ -35,6 +35,7 @@ class Wanted:
     classes: tuple[str, ...] | None = None
     categories: dict[str, list[str]] | None = None
     impute: str | None = None
+    standardise: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,10 +137,17 @@ def assemble(
             for name in chosen.names:
                 columns.require(table.schema, name, f"data.path ({part.origin})")
         encoded = encode(chosen, tables, wanted.impute, wanted.categories or {})
-        x = list(centred(encoded.x))
+        x = list(centred(encoded.x) if wanted.standardise else encoded.x)
     rows = [
         _Rows(x[i], y[i], _ids(table, wanted.client), truths[i]) for i, table in enumerate(tables)
     ]
+    ids = rows[0].ids
+    if ids is not None and len(ids) >= FEWEST_ROWS and len(np.unique(ids)) == len(ids):
+        raise ConfigError(
+            "data.client_column",
+            f"each of the {len(ids)} rows has another {wanted.client!r}: is it an id of rows?",
+            "name the column that says whose a row is",
+        )
     if test is None:
         out = held_out(y[0], *split, stratify=task == "classification")
         if split[0] and not out.any():
@@ -158,6 +166,9 @@ def assemble(
     pool = whole("data.pool", pool)
     shape = _pooled(rows[0].x.shape[1:], pool)
     mean, std = scale or _scale(trained.x, pool)
+    unit: Scale = 1.0 if image else std
+    if not (image or wanted.standardise):
+        mean, std = 0.0, 1.0
     return Dataset(
         train=Examples(trained.x if image else trained.x.astype(np.float32), trained.y),
         test=Examples(tested.x if image else tested.x.astype(np.float32), tested.judged()),
@@ -169,7 +180,7 @@ def assemble(
         natural_ids=trained.ids,
         test_natural_ids=tested.ids,
         class_names=class_names,
-        noise_unit=1.0 if image else std,
+        noise_unit=unit,
         pool=pool,
         truth=trained.truth,
         reading=Reading(

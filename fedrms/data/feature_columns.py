@@ -74,7 +74,7 @@ def choose_columns(
     for name in schema.names:
         if name in roles:
             continue
-        kind, why = kind_of(schema.field(name).type)
+        kind, why = _kind_in(schema, name)
         if name in left:
             aside[name] = "data.drop_columns"
         elif name in index:
@@ -96,7 +96,7 @@ def _asked_for(
     names = [n for n in _matching(schema.names, wanted, key) if n not in left and n not in roles]
     kinds: dict[str, Kind] = {}
     for name in names:
-        kind, why = kind_of(schema.field(name).type)
+        kind, why = _kind_in(schema, name)
         if kind is None:
             raise ConfigError(
                 key, f"column {name!r} is {why}", "turn it into numbers, or leave it out"
@@ -114,6 +114,17 @@ def index_columns(schema: Any) -> set[str]:
     except (KeyError, TypeError, ValueError):
         stored = set()
     return stored | {name for name in schema.names if STORED_INDEX.fullmatch(name)}
+
+
+def _kind_in(schema: Any, name: str) -> tuple[Kind | None, str]:
+    """Return how a column becomes numbers; what pandas held as categories are categories."""
+    try:
+        described = json.loads((schema.metadata or {})[b"pandas"])["columns"]
+        kinds = {column["name"]: column["pandas_type"] for column in described}
+    except (KeyError, TypeError, ValueError):
+        kinds = {}
+    kind, why = kind_of(schema.field(name).type)
+    return ("category" if kind == "number" and kinds.get(name) == "categorical" else kind), why
 
 
 def kind_of(kind: Any) -> tuple[Kind | None, str]:

@@ -235,6 +235,10 @@ def _numbers(name: str, kind: Kind, column: Any, where: str) -> NDArray[np.float
     values = column.combine_chunks()
     for _ in shape:
         values = values.flatten()
+    if values.null_count:
+        raise ConfigError(
+            "data", f"lists of column {name!r} hold {values.null_count} missing values", "fill them"
+        )
     numbers = _floats(name, values, where)
     if not np.all(np.isfinite(numbers)):
         raise ConfigError(

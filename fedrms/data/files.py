@@ -20,12 +20,13 @@ class Part:
 
     files: tuple[Path, ...] = ()
     table: Any = None
+    called: str = "the hub data set"
 
     @property
     def origin(self) -> str:
         """What it is called in messages."""
         if not self.files:
-            return "the hub data set"
+            return self.called
         return ", ".join(file.name for file in self.files[:3])
 
     def schema(self) -> Any:
@@ -55,7 +56,7 @@ class Part:
             return [*dict.fromkeys([*names, *further])]
 
         if self.table is not None:
-            return self.table.select(present(self.table.schema, "data.hub"))
+            return self.table.select(present(self.table.schema, f"data.path ({self.called})"))
         tables = []
         for file in self.files:
             try:
@@ -108,24 +109,39 @@ def pair(path: str | None) -> tuple[Part, Part]:
 
 
 def from_folder(path: Path) -> tuple[Part, Part | None]:
-    """Return the training and test files at a path; None where no file is named ``test*``."""
+    """Return the training and test parquet files at a path; None where none is ``test*``."""
+    if path.is_file() and path.name.lower().endswith(CSV):
+        raise ConfigError("data.path", f"{path.name} is a CSV file", "set data=csv")
+    train, test = named_parts(path, (".parquet",), "parquet")
+    return Part(train), Part(test) if test else None
+
+
+CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+"""How names of text tables end."""
+
+
+def named_parts(
+    path: Path, endings: tuple[str, ...], what: str
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Return the training files at a path, and those named ``test*``; the latter may be none."""
     if not path.exists():
         raise ConfigError(
-            "data.path", f"there is no file or folder {path}", "give a parquet file, or a folder"
+            "data.path", f"there is no file or folder {path}", f"give a {what} file, or a folder"
         )
     if path.is_file():
-        return Part((path,)), None
-    files = sorted(path.glob("*.parquet"))
+        return (path,), ()
+    files = sorted(file for file in path.iterdir() if file.name.lower().endswith(endings))
     test = tuple(file for file in files if file.name.startswith("test"))
     train = tuple(file for file in files if file.name.startswith("train"))
     train = train or tuple(file for file in files if file not in test)
     if not train:
         raise ConfigError(
             "data.path",
-            f"there is no training data (*.parquet) in {path}",
-            "give a parquet file, or a folder holding train.parquet and, if any, test.parquet",
+            f"there is no training data (*{endings[0]}) in {path}",
+            f"give a {what} file, or a folder holding train{endings[0]} and, if any, "
+            f"test{endings[0]}",
         )
-    return Part(train), Part(test) if test else None
+    return train, test
 
 
 def from_hub(name: str) -> tuple[Part, Part | None]:

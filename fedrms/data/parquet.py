@@ -12,7 +12,7 @@ import numpy as np
 from fedrms.data.assemble import Wanted, assemble
 from fedrms.data.dataset import Dataset
 from fedrms.data.files import from_folder, from_hub, pair
-from fedrms.data.options import number, one_of, sequence, whole
+from fedrms.data.options import number, one_of, sequence, switch, whole
 from fedrms.errors import ConfigError
 
 MNIST_SCALE = (0.1307, 0.3081)
@@ -64,6 +64,7 @@ def parquet(
     client_column: str | None = None,
     categories: Mapping[str, Sequence[Any]] | None = None,
     impute: str | None = None,
+    standardise: bool = True,
     classes: list[str] | None = None,
     task: str = "auto",
     pool: int = 1,
@@ -105,6 +106,8 @@ def parquet(
         other text columns are then left aside. By default those that training rows have.
     impute : {"median"}, optional
         Fill missing numbers with the training median; by default they are refused.
+    standardise : bool
+        Scale columns of numbers; false leaves them as they are.
     classes : list of str, optional
         Names of all classes in order, where a file may lack some of them; by default those that
         occur.
@@ -123,7 +126,47 @@ def parquet(
     ConfigError
         If files or columns are absent, a value is missing, or pictures differ in size.
     """
-    wanted = Wanted(
+    if (path is None) == (hub is None):
+        raise ConfigError(
+            "data.path",
+            "data=parquet needs either a path or a hub name",
+            "set data.path=FOLDER, or data.hub=NAME",
+        )
+    train, test = from_hub(hub) if hub is not None else from_folder(Path(str(path)).expanduser())
+    wanted = wanted_columns(
+        label_column=label_column,
+        true_label_column=true_label_column,
+        feature_columns=feature_columns,
+        drop_columns=drop_columns,
+        image_column=image_column,
+        client_column=client_column,
+        categories=categories,
+        impute=impute,
+        classes=classes,
+        task=task,
+        standardise=standardise,
+    )
+    fraction = number("data.test_fraction", test_fraction, 0, 1)
+    split = (fraction, whole("data.split_seed", split_seed, 0))
+    return assemble(train, test, wanted, pool, train_examples, test_examples, split=split)
+
+
+def wanted_columns(
+    *,
+    label_column: str | None,
+    true_label_column: str | None,
+    feature_columns: list[str] | None,
+    drop_columns: list[str] | None,
+    image_column: str | None,
+    client_column: str | None,
+    categories: Mapping[str, Sequence[Any]] | None,
+    impute: str | None,
+    classes: list[str] | None,
+    task: str,
+    standardise: bool,
+) -> Wanted:
+    """Check what a person wrote of their columns."""
+    return Wanted(
         label=label_column,
         features=(
             None if feature_columns is None else sequence("data.feature_columns", feature_columns)
@@ -136,17 +179,8 @@ def parquet(
         classes=None if classes is None else tuple(map(str, sequence("data.classes", classes))),
         categories=_categories(categories),
         impute=None if impute is None else one_of("data.impute", impute, ("median",)),
+        standardise=switch("data.standardise", standardise),
     )
-    if (path is None) == (hub is None):
-        raise ConfigError(
-            "data.path",
-            "data=parquet needs either a path or a hub name",
-            "set data.path=FOLDER, or data.hub=NAME",
-        )
-    train, test = from_hub(hub) if hub is not None else from_folder(Path(str(path)).expanduser())
-    fraction = number("data.test_fraction", test_fraction, 0, 1)
-    split = (fraction, whole("data.split_seed", split_seed, 0))
-    return assemble(train, test, wanted, pool, train_examples, test_examples, split=split)
 
 
 def _categories(given: Mapping[str, Sequence[Any]] | None) -> dict[str, list[str]] | None:

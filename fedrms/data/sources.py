@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrms.data.csv import csv
 from fedrms.data.dataset import Dataset, Examples, held_out
 from fedrms.data.options import choose, defaults_of, one_of, optional_whole, positive, read, whole
 from fedrms.data.parquet import cifar10, mnist, parquet
@@ -197,6 +198,7 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
     "mnist": mnist,
     "cifar10": cifar10,
     "parquet": parquet,
+    "csv": csv,
     "regression": regression,
     "synthetic": synthetic,
     "nothing": nothing,

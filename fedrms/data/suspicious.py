@@ -23,6 +23,7 @@ ROW_NUMBER = re.compile(
     r"(index|level_\d+|row|row_?(id|nr|no|num|number)|id|.*_id|.*I[dD])", re.ASCII
 )
 ID = re.compile(r"(id|uuid|guid|.*[_ ](id|uuid|key|nr)|.*[a-z]I[dD])")
+NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
 OF_A_TRUTH = {"true", "truth", "clean", "gold", "real", "right", "original", "correct", "noisy"}
 """What a column is called that holds another version of the label: true_label, label_clean."""
 
@@ -79,6 +80,12 @@ def set_aside(
             kinds[name] = kind
         else:
             aside[name] = why
+        strange = _among_numbers(column) if kind == "category" else None
+        if strange is not None:
+            warnings.append(
+                f"column {name!r} is text because of {strange!r} among its numbers: make that "
+                "missing (data=csv: data.null_values), or a number"
+            )
         if name in kinds and not chosen.asked and kind != "list" and ID.fullmatch(name):
             warnings.append(
                 f"column {name!r} is learned from, and its name is that of an id; "
@@ -107,6 +114,13 @@ def _no_feature(name: str, kind: Kind, column: Any) -> str | None:
             if consecutive or ROW_NUMBER.fullmatch(name):
                 return "another number in each row"
     return None
+
+
+def _among_numbers(column: Any) -> str | None:
+    """Return a value that is no number in a column of text where most are."""
+    values = categories_of(column)[:1000]
+    strange = [value for value in values if not NUMBER.fullmatch(value.strip())]
+    return strange[0] if strange and len(strange) < len(values) / 2 else None
 
 
 def _tells_the_label(

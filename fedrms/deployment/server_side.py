@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from fedrms import randomness
 from fedrms.client import ClientSide
 from fedrms.data.federation import AnyFederation
+from fedrms.data.files import CSV
 from fedrms.data.options import one_of, read, sequence, whole
 from fedrms.data.roster import Roster, roster
 from fedrms.data.sources import load
@@ -100,12 +101,13 @@ def _test_files(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
     former, so a file, or a folder without files named ``test*`` or with one file alone, is all
     test data.
     """
-    if data["name"] != "parquet" or not data.get("path"):
+    if data["name"] not in ("parquet", "csv") or not data.get("path"):
         return data, False
     path = Path(data["path"]).expanduser()
     if path.is_file():
         return data, True
-    files = sorted(path.glob("*.parquet"))
+    endings = CSV if data["name"] == "csv" else (".parquet",)
+    files = sorted(file for file in path.glob("*") if file.name.lower().endswith(endings))
     if len(files) == 1:
         return {**data, "path": str(files[0])}, True
     return data, not any(file.name.startswith("test") for file in files)

@@ -179,6 +179,11 @@ def test_categories_become_one_hot(read: Read, encoded: bool) -> None:
     assert np.all(dataset.train.x.sum(axis=1) == 1)
 
 
+def test_numbers_that_pandas_held_as_categories_are_categories(read: Read) -> None:
+    dataset = read(FRAME.assign(c=pd.Categorical([7, 3, 5, 3] * (N // 4))))
+    assert features(dataset) == ("a", "b", "c (one-hot, 3)")
+
+
 def test_a_category_that_only_the_test_set_has_belongs_to_none(read: Read) -> None:
     train = {"c": ["p", "q"] * (N // 2), "a": X, "label": LABEL}
     dataset = read(train, {"label": [0, 1], "a": [0.0, 1.0], "c": ["z", "q"]})
@@ -276,6 +281,8 @@ def test_missing_numbers_are_filled_with_the_training_median(read: Read) -> None
         ({"a": X, "label": LABEL}, {"client_column": "label"}, "'label' is what is predicted"),
         ({"a": X, "label": LABEL}, {"true_label_column": "z"}, "no column 'z'"),
         ({"a": X, "o": [None, *X[1:]], "label": LABEL}, {"client_column": "o"}, "1 of 40 rows"),
+        ({"a": X, "o": range(N), "label": LABEL}, {"client_column": "o"}, "an id of rows"),
+        ({"a": X, "w": [[1.0, None]] * N, "label": LABEL}, {}, "'w' hold 40 missing values"),
         ({"a": X[:0], "label": LABEL[:0]}, {}, r"train\.parquet has no rows"),
         ({"label": LABEL}, {}, "no numeric column to learn from"),
         ({"a": X, "label": LABEL}, {"impute": "mean"}, r"data\.impute: 'mean' is unknown"),

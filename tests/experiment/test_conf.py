@@ -58,6 +58,7 @@ def table(tmp_path_factory):
         label=(x[:, 0] > 0).astype(int), site=np.repeat(np.arange(20), 20)
     )
     frame.to_parquet(folder / "train.parquet")
+    frame.to_csv(folder / "train.csv", index=False)
     return folder
 
 
@@ -87,7 +88,7 @@ def test_every_choice_runs_two_rounds(group, choice, tmp_path, request):
         folder = request.getfixturevalue("real_data") / choice
         overrides += [f"data.path={folder}", "data.examples_per_client=20"]
         overrides += ["data.test_examples=200", "data.train_examples=2000"]
-    if choice == "parquet":
+    if choice in ("parquet", "csv"):
         folder = request.getfixturevalue("table")
         overrides += [f"data.path={folder}", "data.feature_columns=[a,b,c]"]
     if choice == "arrow":

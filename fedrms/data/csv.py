@@ -1,0 +1,126 @@
+"""Examples from CSV files, plain or gzipped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedrms.data.assemble import assemble
+from fedrms.data.columns import refuse_twins
+from fedrms.data.dataset import Dataset
+from fedrms.data.files import CSV, Part, named_parts
+from fedrms.data.options import number, sequence, whole
+from fedrms.data.parquet import wanted_columns
+from fedrms.errors import ConfigError
+
+SEEN_AT_ONCE = 1 << 30
+"""Bytes by which a column's type is decided; a larger file is decided by its beginning."""
+
+
+def csv(
+    seed: int,
+    clients: int,
+    *,
+    path: str | None = None,
+    delimiter: str | None = None,
+    null_values: Sequence[str] | None = None,
+    label_column: str | None = None,
+    true_label_column: str | None = None,
+    feature_columns: list[str] | None = None,
+    drop_columns: list[str] | None = None,
+    client_column: str | None = None,
+    categories: Mapping[str, Sequence[Any]] | None = None,
+    impute: str | None = None,
+    standardise: bool = True,
+    classes: list[str] | None = None,
+    task: str = "auto",
+    train_examples: int | None = None,
+    test_examples: int | None = None,
+    test_fraction: float = 0.2,
+    split_seed: int = 0,
+) -> Dataset:
+    """Load anyone's table from text; as :func:`fedrms.data.parquet.parquet` but for these.
+
+    Parameters
+    ----------
+    path : str
+        A file (``.csv``, ``.tsv``, both also ``.gz``), or a folder of them, as for parquet.
+    delimiter : str, optional
+        By default a comma; a tab in ``.tsv`` files.
+    null_values : list of str, optional
+        What stands for a missing value beside nothing, NA, NaN and null, such as ``?``.
+
+    Raises
+    ------
+    ConfigError
+        If a file is absent or is not such a table.
+    """
+    if path is None:
+        raise ConfigError("data.path", "data=csv needs a file or a folder", "set data.path=FILE")
+    train, test = named_parts(Path(path).expanduser(), CSV, "CSV")
+    nulls = [str(word) for word in sequence("data.null_values", null_values or [])]
+    wanted = wanted_columns(
+        label_column=label_column,
+        true_label_column=true_label_column,
+        feature_columns=feature_columns,
+        drop_columns=drop_columns,
+        image_column=None,
+        client_column=client_column,
+        categories=categories,
+        impute=impute,
+        classes=classes,
+        task=task,
+        standardise=standardise,
+    )
+    split = (
+        number("data.test_fraction", test_fraction, 0, 1),
+        whole("data.split_seed", split_seed, 0),
+    )
+    parts = [_read(files, delimiter, nulls) if files else None for files in (train, test)]
+    assert parts[0] is not None
+    return assemble(parts[0], parts[1], wanted, 1, train_examples, test_examples, split=split)
+
+
+def _read(files: tuple[Path, ...], delimiter: str | None, nulls: list[str]) -> Part:
+    import pyarrow as pa
+
+    tables = [_table(file, delimiter, nulls) for file in files]
+    try:
+        table = pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as fault:
+        raise ConfigError(
+            "data.path", f"the files do not go together ({fault})", "make their columns alike"
+        ) from fault
+    return Part(table=table, called=", ".join(file.name for file in files[:3]))
+
+
+def _table(file: Path, delimiter: str | None, nulls: list[str]) -> Any:
+    import pyarrow as pa
+    from pyarrow import csv as reader
+
+    tabs = ".tsv" in file.name.lower()
+    defaults = reader.ConvertOptions().null_values
+    try:
+        unpacked = file.stat().st_size * (20 if file.name.lower().endswith(".gz") else 1)
+        table = reader.read_csv(
+            file,
+            read_options=reader.ReadOptions(block_size=min(max(unpacked, 1 << 20), SEEN_AT_ONCE)),
+            parse_options=reader.ParseOptions(delimiter=delimiter or ("\t" if tabs else ",")),
+            convert_options=reader.ConvertOptions(
+                null_values=[*defaults, *nulls], strings_can_be_null=True
+            ),
+        )
+    except (OSError, ValueError, pa.ArrowInvalid) as fault:
+        raise ConfigError(
+            "data.path", f"cannot read {file} ({fault})", "give CSV files with a line of names"
+        ) from fault
+    refuse_twins(table.schema, file.name)
+    if not len(table):
+        raise ConfigError("data.path", f"{file.name} has no rows", "give a file with some")
+    names = table.column_names
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t|,"):
+        raise ConfigError(
+            "data.delimiter", f"{file.name} has one column, {names[0]!r}", "set what parts columns"
+        )
+    return table
