@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fedrms.client import class_losses, loss_moments
     from fedrms.data import Federation
     from fedrms.engines import VectorGrid
-    from fedrms.experiment import run
+    from fedrms.experiment import run, simulate
     from fedrms.results import compare, load_runs, plots
     from fedrms.server import ClientScaler, FedRMS
     from fedrms.tasks import Task
@@ -35,6 +35,7 @@ __all__ = [
     "loss_moments",
     "plots",
     "run",
+    "simulate",
 ]
 
 _HOME = {
@@ -49,6 +50,7 @@ _HOME = {
     "loss_moments": "fedrms.client",
     "plots": "fedrms.results",
     "run": "fedrms.experiment",
+    "simulate": "fedrms.experiment",
 }
 
 

@@ -16,6 +16,7 @@ from fedrms.data.dataset import Dataset, Examples, Task
 from fedrms.data.dealing import DEFAULT_CLIENTS, Partition
 from fedrms.data.lazy_sources import LAZY_SOURCES, build_population
 from fedrms.data.noise import Noise, corrupt_x, corrupt_y, decide
+from fedrms.data.open_federation import FromPython
 from fedrms.data.options import choose, whole
 from fedrms.data.partition import settled, split
 from fedrms.data.population import CohortRows, Population
@@ -47,7 +48,7 @@ class Stage:
 
 
 @dataclass(frozen=True, eq=False)
-class Federation:
+class Federation(FromPython):
     """Who holds what, over all rounds, and the clean test set everyone is judged on.
 
     Parameters

@@ -2,5 +2,6 @@
 
 from fedrms.experiment.config import compose_config
 from fedrms.experiment.run import Result, run
+from fedrms.experiment.simulate import Simulation, simulate
 
-__all__ = ["Result", "compose_config", "run"]
+__all__ = ["Result", "Simulation", "compose_config", "run", "simulate"]

@@ -27,6 +27,7 @@ from fedrms.data.adversaries import Adversaries
 from fedrms.data.files import stamps
 from fedrms.data.validation import hold_out
 from fedrms.errors import ConfigError
+from fedrms.experiment.given import GIVEN_LOSS, is_usual
 from fedrms.server import ServerOptimizer
 from fedrms.tasks import Classification, Regression, Task
 
@@ -113,6 +114,9 @@ def build_task(
         return module
 
     own = {key: value for key, value in (task or {}).items() if key != "name"}
+    if own.get("_target_") == GIVEN_LOSS:
+        own["classes"] = federation.num_classes
+        own = {} if is_usual(own["token"], federation.num_classes) else own
     if not own:
         supervised = Classification if federation.task == "classification" else Regression
         return supervised(build_model)

@@ -1,0 +1,204 @@
+"""A person's own data as Python holds them: frames, arrays, data sets; what `simulate` takes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedrms.errors import ConfigError
+
+CLIENT, X, LABEL, TRUE_LABEL = "client", "x", "label", "true_label"
+"""What columns are called that are made of arrays."""
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """Data that are read, divided and spoiled when a run begins, as the command line does it.
+
+    Attributes
+    ----------
+    data : mapping
+        The group ``data``: ``name``, ``path`` and options. Tables from memory are written to
+        the cache folder (``$FEDRMS_CACHE``, or ``~/.cache/fedrms``), under their content.
+    groups : mapping
+        Further configuration, such as ``{"clients": 20, "partition": "dirichlet"}``.
+    """
+
+    data: Mapping[str, Any]
+    groups: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_options(self, **options: Any) -> OwnData:
+        """Return the same data with further options of the group ``data``."""
+        return replace(self, data={**self.data, **options})
+
+
+def from_files(
+    name: str,
+    path: str | Path,
+    client: str | None,
+    label: str | None,
+    true_label: str | None,
+    options: Mapping[str, Any],
+) -> OwnData:
+    """Return data in files, read where they are; `options` are of any group."""
+    columns = {"client_column": client, "label_column": label, "true_label_column": true_label}
+    data, groups = _parted(options)
+    told = {key: column for key, column in columns.items() if column is not None}
+    return OwnData(
+        {"name": name, "path": str(Path(path).expanduser().resolve())} | told | data, groups
+    )
+
+
+def from_frame(
+    frame: Any,
+    test: Any,
+    client: str | None,
+    label: str | None,
+    true_label: str | None,
+    options: Mapping[str, Any],
+) -> OwnData:
+    """Keep frames (pandas, or anything pyarrow makes a table of) in the cache folder."""
+    tables = {"train": _table(frame)} | ({} if test is None else {"test": _table(test)})
+    return from_files("parquet", _kept(tables), client, label, true_label, options)
+
+
+def from_arrays(train: Any, test: Any, options: Mapping[str, Any]) -> OwnData:
+    """Keep arrays in the cache folder: (x, y), (x, y, true y), or one of them a client."""
+    owned = isinstance(train, Mapping)
+    tables = {"train": _of_arrays(train)}
+    if test is not None:
+        tables["test"] = _of_arrays(test)
+    names = tables["train"].column_names
+    own = {"standardise": False, "feature_columns": [X]}
+    data, groups = _parted(options)
+    columns = (CLIENT if owned else None, LABEL, TRUE_LABEL if TRUE_LABEL in names else None)
+    return from_files("parquet", _kept(tables), *columns, own | data | groups)
+
+
+def from_datasets(train: Any, test: Any, options: Mapping[str, Any]) -> OwnData:
+    """Keep data sets of pairs (x, y) in the cache folder: one, or one a client."""
+
+    def arrays(given: Any) -> Any:
+        if isinstance(given, Mapping):
+            return {name: arrays(one) for name, one in given.items()}
+        pairs = [given[i] for i in range(len(given))]
+        if not pairs or not all(isinstance(p, tuple | list) and len(p) >= 2 for p in pairs):
+            raise ConfigError(
+                "data", "a data set must give pairs (x, y)", "wrap it, or use from_frame"
+            )
+        return tuple(np.stack([_array(p[part]) for p in pairs]) for part in range(len(pairs[0])))
+
+    return from_arrays(arrays(train), None if test is None else arrays(test), options)
+
+
+def _parted(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part options of the group ``data`` from those of the run."""
+    groups = ("clients", "partition", "noise")
+    return (
+        {key: value for key, value in options.items() if key not in groups},
+        {key: value for key, value in options.items() if key in groups},
+    )
+
+
+def _array(values: Any) -> Any:
+    values = values.detach().cpu().numpy() if hasattr(values, "detach") else values
+    return np.asarray(values)
+
+
+def _of_arrays(given: Any) -> Any:
+    import pyarrow as pa
+
+    clients = given if isinstance(given, Mapping) else {None: given}
+    if not clients:
+        raise ConfigError("data", "there is no client", "give at least one")
+    tables = []
+    for client, arrays in clients.items():
+        whose = "" if client is None else f"client {client!r}: "
+        if not isinstance(arrays, tuple | list) or len(arrays) not in (2, 3):
+            raise ConfigError(
+                "data", f"{whose}not a pair (x, y)", "give arrays of inputs and labels"
+            )
+        x, *labels = (_array(part) for part in arrays)
+        if x.ndim < 2:
+            x = x.reshape(len(x), -1)
+        if any(len(y) != len(x) or y.ndim != 1 for y in labels):
+            shapes = ", ".join(str(y.shape) for y in labels)
+            raise ConfigError(
+                "data", f"{whose}x has shape {x.shape} and labels {shapes}", "give one label a row"
+            )
+        column: Any = pa.array(np.ascontiguousarray(x).reshape(-1))
+        for side in reversed(x.shape[1:]):
+            column = pa.FixedSizeListArray.from_arrays(column, side)
+        columns = {X: column} | dict(zip((LABEL, TRUE_LABEL), map(pa.array, labels), strict=False))
+        if client is not None:
+            owner = client if isinstance(client, int) else str(client)
+            columns[CLIENT] = pa.array([owner] * len(x))
+        tables.append(pa.table(columns))
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as fault:
+        raise ConfigError(
+            "data", f"clients' arrays do not go together ({fault})", "give them one shape and type"
+        ) from fault
+
+
+def _table(frame: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        if isinstance(frame, pa.Table):
+            return frame
+        if hasattr(frame, "with_format"):  # a Hugging Face data set
+            return frame.with_format("arrow")[:]
+        if hasattr(frame, "to_arrow"):
+            return frame.to_arrow()
+        return pa.Table.from_pandas(frame)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, TypeError, AttributeError) as fault:
+        raise ConfigError(
+            "data", f"the frame cannot be read as a table ({fault})", "give each column one type"
+        ) from fault
+
+
+def _kept(tables: Mapping[str, Any]) -> Path:
+    """Write tables into a folder that their content names, whole or not at all."""
+    import pyarrow.parquet as pq
+
+    home = os.environ.get("FEDRMS_CACHE") or Path.home() / ".cache" / "fedrms"
+    root = Path(home) / "tables"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=root) as aside:
+            made = Path(aside) / "made"
+            made.mkdir()
+            seen = hashlib.sha256()
+            for file in _written(tables, made, pq.write_table):
+                seen.update(file.name.encode() + file.read_bytes())
+            folder = root / seen.hexdigest()[:32]
+            if not folder.is_dir():
+                _move(made, folder)
+    except OSError as fault:
+        raise ConfigError(
+            "data", f"the tables cannot be kept in {root} ({fault})", "set FEDRMS_CACHE=FOLDER"
+        ) from fault
+    return folder
+
+
+def _written(tables: Mapping[str, Any], folder: Path, write: Any) -> Iterable[Path]:
+    for name, table in tables.items():
+        write(table, folder / f"{name}.parquet")
+        yield folder / f"{name}.parquet"
+
+
+def _move(made: Path, folder: Path) -> None:
+    try:
+        made.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was first, with the same tables
+            raise
