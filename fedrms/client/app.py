@@ -14,7 +14,7 @@ from flwr.clientapp.typing import Mod
 from torch import nn
 
 from fedrms.client.evaluate import evaluate_client
-from fedrms.client.local_update import SQUARES, LocalUpdate, Tree, as_function
+from fedrms.client.local_update import SQUARES, LocalUpdate, Tree, as_function, trainable
 from fedrms.client.schedule import drops_out
 from fedrms.client.settings import LocalSettings
 from fedrms.client.statistic_privacy import StatisticPrivacy, secret_seed
@@ -123,13 +123,13 @@ def client_app(
             reason = f"client {me.name or me.number} dropped out of round {server_round}"
             return Message(Error(CLIENT_RAISED, reason), reply_to=message)
         received = tensors(_only(message.content.array_records), side.device)
-        trainable, rest = split(side.module, received)
+        learned, rest = split(side.module, received)
         try:
             if side.statistic_dp is not None:
                 settings = side.statistic_dp.bind(settings)
             params, metrics = train_client(
                 LocalUpdate(side.task, as_function(side.module), settings),
-                trainable,
+                learned,
                 side.federation.client(me.row, server_round),
                 client=me.number,
                 server_round=server_round,
@@ -155,8 +155,8 @@ def client_app(
         if problem:
             return Message(Error(CLIENT_RAISED, problem), reply_to=message)
         received = tensors(_only(message.content.array_records), side.device)
-        trainable, _ = split(side.module, received)
-        metrics = evaluate_client(side.task, side.module, trainable, side.federation, me.row)
+        learned, _ = split(side.module, received)
+        metrics = evaluate_client(side.task, side.module, learned, side.federation, me.row)
         metrics["partition-id"] = me.number
         content = RecordDict({"metrics": MetricRecord(metrics)})
         return _named(Message(content, reply_to=message), me)
@@ -223,13 +223,16 @@ def tensors(record: ArrayRecord, device: str) -> Tree:
 
 
 def split(module: nn.Module, received: Tree) -> tuple[Tree, Tree]:
-    """Split received tensors into trainable parameters and the rest (buffers).
+    """Split received tensors into what is trained and the rest.
 
-    Parameters take the module's dtype: some strategies return float64.
+    Parameters take the module's dtype: some strategies return float64. The rest, buffers and
+    parameters that are frozen, is written into the module, which applies it.
     """
-    dtypes = {name: parameter.dtype for name, parameter in module.named_parameters()}
-    trainable = {name: received[name].to(dtype) for name, dtype in dtypes.items()}
-    return trainable, {name: value for name, value in received.items() if name not in dtypes}
+    learned = {n: received[n].to(p.dtype) for n, p in trainable(module).items()}
+    rest = {name: value for name, value in received.items() if name not in learned}
+    if rest:
+        module.load_state_dict(rest, strict=False)
+    return learned, rest
 
 
 def _only(records: Mapping[str, Record]) -> Record:

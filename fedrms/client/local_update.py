@@ -61,6 +61,11 @@ class ModuleFunction:
 PRECISIONS = ("float32", "bf16")
 
 
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that clients train, by name: those that ask for a gradient."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
 def as_function(module: nn.Module, precision: str = "float32") -> ModuleFunction:
     """Return the module as a pure function of its parameters; buffers stay as they are.
 

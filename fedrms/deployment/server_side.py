@@ -21,9 +21,10 @@ from fedrms.data.sources import load
 from fedrms.deployment.client_side import told_apart
 from fedrms.deployment.options import ServerOptions
 from fedrms.errors import ConfigError
-from fedrms.experiment.build import build_side, build_task, server_device, try_model
+from fedrms.experiment.build import build_side, build_task, server_device
 from fedrms.experiment.config import AUTO_CLIENTS, with_clients
 from fedrms.experiment.engine import Engine
+from fedrms.experiment.model import try_model
 from fedrms.experiment.parts import Parts, build_parts, clients_of
 
 NO_DATA = {"task": "classification", "shape": None, "classes": None}

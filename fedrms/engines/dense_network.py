@@ -54,6 +54,8 @@ def dense_network(update: LocalUpdate, shape: Sequence[int]) -> DenseNetwork | N
     if not isinstance(update.apply, ModuleFunction) or update.apply.precision != "float32":
         return None
     module = update.apply.module
+    if any(not parameter.requires_grad for parameter in module.parameters()):
+        return None
     layers = _layers(module, shape)
     names = [name for layer in layers for name in layer if name]
     if sorted(names) != sorted(name for name, _ in module.named_parameters()):

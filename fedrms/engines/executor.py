@@ -109,6 +109,10 @@ class Executor:
             return self._train(work)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
+                if self._choice == "stacked" and "vmap" in str(error):
+                    raise RunError(
+                        f"{UNSTACKABLE}: {_first_line(error)}; set engine.executor=loop or auto"
+                    ) from error
                 raise
             first = str(error).strip().splitlines()[:1]
         chunk, cohort = self._last_chunk, len(work.starts)
@@ -257,10 +261,10 @@ class Executor:
         chunk = order[: self._last_chunk]
         try:
             stacked = self._cost("stacked", work, chunk, flat)
-        except RuntimeError as error:
+        except Exception as error:  # any module may come, and meets tensors that are not ordinary
             if out_of_memory(error):
                 raise
-            return "loop", f"{UNSTACKABLE}: {str(error).strip().splitlines()[0]}"
+            return "loop", f"{UNSTACKABLE}: {_first_line(error)}"
         if not on_cpu or self._choice == "auto":
             limit = f", at most {STACKED_UP_TO:,}" if on_cpu else f" on {flat.device}"
             return "stacked", size + limit
@@ -290,3 +294,7 @@ class Executor:
 def _wide(parameters: Tensor) -> torch.dtype:
     """Return the dtype that losses of these parameters are kept in."""
     return torch.promote_types(parameters.dtype, torch.float32)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

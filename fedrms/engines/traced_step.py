@@ -93,8 +93,8 @@ class StepCache:
                     self._made[key] = trace_step(
                         update, state, batch, stacked=self._stacked, compiled=self._compiled
                     )
-                except RuntimeError as error:
-                    self.refused = str(error).strip().splitlines()[0]
+                except Exception as error:  # any module may come, and meets tensors of the tracer's
+                    self.refused = (str(error).strip().splitlines() or [type(error).__name__])[0]
                     log.debug("the step is not traced: %s", self.refused)
                     self._made[key] = self._untraced(update)
             return self._made.get(key) or self._untraced(update)

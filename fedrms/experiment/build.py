@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-import numpy as np
 import torch
 from flwr.serverapp.strategy import Strategy
 from hydra.errors import HydraException
@@ -19,8 +18,7 @@ from hydra.utils import get_class, instantiate
 from torch import nn
 
 from fedrms import data, randomness
-from fedrms.client import ClientSide, LocalSettings, as_function
-from fedrms.client.draw_keys import draws, test_keys
+from fedrms.client import ClientSide, LocalSettings
 from fedrms.client.local_optimizer import optimizer_order, try_optimizer
 from fedrms.data import AnyFederation
 from fedrms.data.adversaries import Adversaries
@@ -28,6 +26,7 @@ from fedrms.data.files import stamps
 from fedrms.data.validation import hold_out
 from fedrms.errors import ConfigError
 from fedrms.experiment.given import GIVEN_LOSS, is_usual
+from fedrms.experiment.model import make_model, try_model
 from fedrms.server import ServerOptimizer
 from fedrms.tasks import Classification, Regression, Task
 
@@ -96,22 +95,9 @@ def build_task(
     ConfigError
         If the task cannot be made.
     """
-    outputs = federation.num_classes or 1
-    options = {key: value for key, value in model.items() if key != "name"}
 
     def build_model() -> nn.Module:
-        try:
-            module = instantiate(options, shape=tuple(federation.shape), outputs=outputs)
-        except (HydraException, TypeError, ValueError) as error:
-            cause = error.__cause__ or error
-            raise ConfigError(
-                "model",
-                f"{model.get('_target_')} cannot be made for examples of shape "
-                f"{tuple(federation.shape)}: {cause}",
-                "choose another model, or mend its options",
-            ) from error
-        assert isinstance(module, nn.Module)
-        return module
+        return make_model(model, federation)
 
     own = {key: value for key, value in (task or {}).items() if key != "name"}
     if own.get("_target_") == GIVEN_LOSS:
@@ -292,39 +278,3 @@ def _workers_device(wanted: str, have_gpus: bool) -> str:
 def _expected(record: logging.LogRecord) -> bool:
     """Drop Flower's warning that clients do not evaluate: here the server does it."""
     return "fraction_evaluate is set to 0.0" not in record.getMessage()
-
-
-def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
-    """Pass two examples through the model, so that a misfit shows before training.
-
-    Zeros stand in for test examples where there are none.
-
-    Raises
-    ------
-    ConfigError
-        If they do not fit.
-    """
-    x, y = federation.test_x[:2], federation.test_y[:2]
-    if not len(y):
-        x, y = np.zeros((2, *federation.shape), np.float32), np.zeros(2, y.dtype)
-    batch = {"x": torch.from_numpy(x), "y": torch.from_numpy(y)}
-    if draws(task):
-        batch["key"] = torch.from_numpy(test_keys(0, len(batch["y"])))
-    params = {name: p.detach() for name, p in module.named_parameters()}
-    if not params:
-        raise ConfigError("model", "has no trainable parameter", "choose another model")
-    apply = as_function(module)
-    try:
-        losses = task.losses(apply, params, batch)
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise ConfigError(
-            "model",
-            f"does not fit examples of shape {tuple(federation.shape)}: {error}",
-            "choose a model for this data (model=mlp fits every shape)",
-        ) from error
-    if losses.shape != batch["y"].shape[:1]:
-        raise ConfigError(
-            "model",
-            f"gives losses of shape {tuple(losses.shape)} for 2 examples",
-            "a task needs one loss for each example",
-        )

@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, MetricRecord
 from flwr.serverapp.strategy import Strategy
 
 from fedrms.client import ClientSide
-from fedrms.client.app import tensors
+from fedrms.client.app import split, tensors
 from fedrms.client.evaluate import evaluate
 from fedrms.data import AnyFederation, Federation, Population
 from fedrms.data.adversaries import Adversaries
@@ -187,11 +187,8 @@ class RoundLog:
         elif not len(federation.test_y):
             return {}
         received = tensors(arrays, self._side.device)
-        trainable = {
-            name: received[name].to(parameter.dtype)
-            for name, parameter in self._side.module.named_parameters()
-        }
-        scores = evaluate(task, self._side.module, trainable, federation)
+        learned, _ = split(self._side.module, received)
+        scores = evaluate(task, self._side.module, learned, federation)
         per_client = federation.per_client_metric(scores[task.metric], columns["client"])
         if reported is None:
             columns[f"test_{task.metric}"] = per_client
@@ -199,7 +196,7 @@ class RoundLog:
             per_client = columns[f"test_{task.metric}"]
         row = {f"test_{name}": float(value.mean()) for name, value in scores.items()}
         if self._side.validation is not None:
-            held_out = evaluate(task, self._side.module, trainable, self._side.validation)
+            held_out = evaluate(task, self._side.module, learned, self._side.validation)
             row[f"validation_{task.metric}"] = float(held_out[task.metric].mean())
         if self._reference is not None:
             clients = columns["client"]

@@ -21,6 +21,7 @@ from flwr.serverapp import Grid
 
 from fedrms.client import LocalSettings, LocalUpdate, as_function
 from fedrms.client.draw_keys import draws, test_keys
+from fedrms.client.local_update import trainable
 from fedrms.client.schedule import full_steps, training_examples
 from fedrms.data import AnyFederation
 from fedrms.engines.choice import Decision
@@ -282,7 +283,7 @@ def _seconds_a_step(parts: Parts) -> tuple[float, float]:
     if draws(side.task):
         batch["key"] = torch.from_numpy(test_keys(0, len(rows))).to(side.device)
     update = LocalUpdate(side.task, as_function(side.module), settings)
-    params = {name: p.detach().clone() for name, p in side.module.named_parameters()}
+    params = {name: p.detach().clone() for name, p in trainable(side.module).items()}
     state = update.begin(params, torch.tensor(settings.lr, device=side.device))
     seconds: list[float] = []
     with one_thread_an_operation():

@@ -1,0 +1,291 @@
+"""Make the model that a configuration names, and try it before anyone trains."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from fedrms.client import LocalSettings, as_function
+from fedrms.client.draw_keys import draws, test_keys
+from fedrms.client.local_optimizer import optimizer_order
+from fedrms.client.local_update import LocalUpdate, trainable
+from fedrms.data import AnyFederation
+from fedrms.errors import ConfigError
+from fedrms.named_class import named_class
+from fedrms.tasks import Apply, Classification, Params, Regression, Task
+
+MODULE = "a torch module (a class derived from torch.nn.Module)"
+WIDTHS = ("outputs", "num_classes")
+"""What models call the number of their outputs: fedrms's own, torchvision's and timm's."""
+GRADIENT_ALONE = optimizer_order({"_target_": "torch.optim.SGD"})
+"""A step that ends at the gradient."""
+CHOOSE = "mend it, or choose a model for this data (model=mlp fits every shape)"
+
+
+def make_model(options: Mapping[str, Any], federation: AnyFederation) -> nn.Module:
+    """Make the model of ``model._target_`` for the examples of a federation.
+
+    ``shape`` (of an example) and ``outputs`` (classes, or 1) are passed where the class takes
+    them, ``num_classes`` where it takes that. Lazy layers get their shapes from two examples.
+
+    Parameters
+    ----------
+    options : mapping
+        ``_target_`` and the model's options.
+    federation : Federation or Population
+        What it is made for.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such model, or it cannot be made.
+    """
+    target = options.get("_target_")
+    maker = named_class("model._target_", target, nn.Module, MODULE)
+    given = {key: value for key, value in options.items() if key not in ("name", "_target_")}
+    shape = tuple(federation.shape)
+    try:
+        module = _called(maker, target, given, shape, federation.num_classes or 1)
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"it gives a {type(module).__name__}, not {MODULE}")
+        if any(is_lazy(value) for value in (*module.parameters(), *module.buffers())):
+            with torch.no_grad():
+                module.eval()(torch.from_numpy(_inputs(federation)))
+            module.train()
+    except ConfigError:
+        raise
+    except Exception as error:  # somebody's class may raise anything
+        raise ConfigError(
+            "model",
+            f"{target} cannot be made for examples of shape {shape}: {_said(error)}",
+            "choose another model, or mend its options",
+        ) from error
+    return module
+
+
+def _called(
+    maker: Callable[..., Any],
+    target: object,
+    options: Mapping[str, Any],
+    shape: tuple[int, ...],
+    outputs: int,
+) -> Any:
+    accepted = inspect.signature(maker).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    for key in options:
+        if key not in accepted and not takes_any:
+            takes = ", ".join(name for name in accepted if name != "self") or "none"
+            raise ConfigError(
+                f"model.{key}",
+                f"{target} has no such option",
+                f"leave it away with '~model.{key}'; its options are: {takes}",
+            )
+    offers: list[dict[str, Any]] = [
+        {"shape": shape, "outputs": outputs},
+        {"num_classes": outputs},
+        {},
+    ]
+    if not takes_any:
+        width = next((name for name in WIDTHS if name in accepted), None)
+        every = {"shape": shape} | ({width: outputs} if width else {})
+        offers = [{key: value for key, value in every.items() if key in accepted}]
+    started = torch.get_rng_state()
+    for left, offer in enumerate(offers, 1 - len(offers)):
+        torch.set_rng_state(started)
+        try:
+            return maker(**{**offer, **options})
+        except TypeError as error:
+            if not left or not _about_an_offer(error, offer):
+                raise
+    raise AssertionError("the last offer returns or raises")
+
+
+def _about_an_offer(error: TypeError, offer: Mapping[str, Any]) -> bool:
+    """Say whether something deeper down does not take what was offered to ``**kwargs``."""
+    return "unexpected keyword argument" in str(error) and any(
+        f"'{k}'" in str(error) for k in offer
+    )
+
+
+def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
+    """Take one training step on two examples and score them, so that a misfit shows now.
+
+    Zeros stand in for test examples where there are none.
+
+    Raises
+    ------
+    ConfigError
+        If they do not fit, or the model does what clients cannot do alike on every engine.
+    """
+    parameters = trainable(module)
+    if not parameters:
+        frozen = any(True for _ in module.parameters())
+        raise ConfigError(
+            "model",
+            "has no trainable parameter" + (", all have requires_grad=False" if frozen else ""),
+            "set requires_grad=True for what is to be learned" if frozen else CHOOSE,
+        )
+    examples = len(federation.test_y) > 0
+    y = federation.test_y[:2] if examples else np.zeros(2, federation.test_y.dtype)
+    batch = {"x": torch.from_numpy(_inputs(federation)[: len(y)]), "y": torch.from_numpy(y)}
+    if draws(task):
+        batch["key"] = torch.from_numpy(test_keys(0, len(y)))
+    params = {name: p.detach() for name, p in parameters.items()}
+    supervised = isinstance(task, Classification | Regression)
+    watched = _Watched(as_function(module), supervised, federation.num_classes or 1)
+    update = LocalUpdate(task, watched, LocalSettings(optimizer=GRADIENT_ALONE))
+    present = torch.ones(len(y))
+    with _unchanged(module), _explained(federation):
+        state = update.begin(params, torch.tensor(1.0))
+        after, losses = update.step(state, batch | {"present": present})
+        module.eval()
+        with torch.no_grad():
+            task.metrics(watched, params, batch)
+            scored = update.score(params, batch)[:, 0]
+    if scored.shape != batch["y"].shape[:1] or losses.shape != batch["y"].shape[:1]:
+        raise ConfigError(
+            "model",
+            f"gives losses of shape {tuple(scored.shape)} for {len(y)} examples",
+            "a task needs one loss for each example",
+        )
+    if examples and supervised:
+        _refuse_dead(losses, after["gradients"])
+
+
+class _Watched:
+    """The model as a function that says what is wrong with its outputs."""
+
+    def __init__(self, apply: Apply, supervised: bool, width: int) -> None:
+        self._apply, self._supervised, self._width = apply, supervised, width
+
+    def __call__(self, params: Params, x: Tensor) -> Tensor:
+        y: Any = self._apply(params, x)
+        if not self._supervised:
+            tensor: Tensor = y
+            return tensor
+        if not isinstance(y, Tensor):
+            raise ConfigError(
+                "model",
+                f"returns a {type(y).__name__}, where scores are needed",
+                "let forward return the scores alone, one tensor [examples, outputs]",
+            )
+        if tuple(y.shape) != (len(x), self._width):
+            raise ConfigError(
+                "model",
+                f"gives outputs of shape {tuple(y.shape)} for {len(x)} examples of shape "
+                f"{tuple(x.shape[1:])}",
+                f"let it give [examples, {self._width}]: one number for each class, or one where a "
+                "number is learned",
+            )
+        return y
+
+
+@contextmanager
+def _explained(federation: AnyFederation) -> Iterator[None]:
+    """Turn whatever a model raises into one message."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # somebody's module may raise anything
+        shape = tuple(federation.shape)
+        if "mutate a captured Tensor" in str(error):
+            raise ConfigError(
+                "model",
+                f"does not fit clients: for examples of shape {shape} it changes its input or one "
+                "of its buffers in place",
+                "let forward change nothing but values of its own, or choose a model that does not",
+            ) from error
+        raise ConfigError(
+            "model", f"does not fit examples of shape {shape}: {_said(error)}", CHOOSE
+        ) from error
+
+
+@contextmanager
+def _unchanged(module: nn.Module) -> Iterator[None]:
+    """Refuse a module that keeps something from one call to the next, or draws outside of torch.
+
+    Clients are trained in any order, and side by side: what one leaves in the module, or takes
+    from a generator that all share, would reach others. The module is left as it was.
+    """
+    buffers = {name: value.clone() for name, value in module.named_buffers()}
+    kept = dict(_plain_attributes(module))
+    generators = _other_generators()
+    training = module.training
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        module.train(training)
+    changed = [name for name, value in module.named_buffers() if not _same(value, buffers[name])]
+    changed += [name for name, value in _plain_attributes(module) if kept.get(name) != value]
+    if changed:
+        raise ConfigError(
+            "model",
+            f"changes {changed[0]!r} each time that it is called, so clients would depend on each "
+            "other",
+            "let forward keep nothing from one call to the next",
+        )
+    if _other_generators() != generators:
+        raise ConfigError(
+            "model",
+            "draws from Python's or NumPy's global generator, which the run's seed does not decide",
+            "draw with torch (torch.rand, nn.Dropout): fedrms then draws by seed, client and round",
+        )
+
+
+def _other_generators() -> tuple[object, ...]:
+    numpys = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    return random.getstate(), numpys["pos"], numpys["key"].tobytes()
+
+
+def _plain_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    for prefix, part in module.named_modules():
+        for name, value in vars(part).items():
+            if name != "training" and isinstance(value, int | float | str | tuple):
+                yield f"{prefix}.{name}".lstrip("."), value
+
+
+def _same(now: Tensor, before: Tensor) -> bool:
+    if type(now) is not type(before) or now.shape != before.shape:
+        return False
+    return torch.equal(now, before) or bool(torch.isnan(before).any())
+
+
+def _refuse_dead(losses: Tensor, gradients: Params) -> None:
+    if not all(torch.isfinite(value).all() for value in (losses, *gradients.values())):
+        raise ConfigError(
+            "model",
+            f"begins with losses of {[round(float(v), 4) for v in losses]}, or a gradient that is "
+            "not finite",
+            "mend how its weights begin, or look for bad values in the data",
+        )
+    if not any(value.any() for value in gradients.values()):
+        raise ConfigError(
+            "model",
+            "has a gradient of zero for every parameter, so it would never learn",
+            "let no detach() or no_grad() stand between its parameters and its outputs",
+        )
+
+
+def _inputs(federation: AnyFederation) -> np.ndarray:
+    """Return two examples, or two of zeros where there are none."""
+    x = federation.test_x[:2]
+    return x if len(x) else np.zeros((2, *federation.shape), np.float32)
+
+
+def _said(error: Exception) -> str:
+    first = (str(error).strip().splitlines() or [""])[0]
+    return (
+        first
+        if isinstance(error, RuntimeError | ValueError)
+        else f"{type(error).__name__}: {first}"
+    )

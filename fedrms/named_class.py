@@ -1,0 +1,170 @@
+"""Find the class that a configuration names, and nothing else than what belongs there.
+
+A configuration may come from somebody else, in the folder of a run. So a name is first looked at
+where it stands in the source: what is absent, or an ordinary function, is refused without running
+a line of its module. Only then is the module imported, and only a class derived from the expected
+one is given back.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.machinery
+import importlib.util
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fedrms.errors import ConfigError
+
+Kind = type | Callable[[type], bool]
+"""A base class, or a test of a class."""
+
+
+def named_class(key: str, target: object, kind: Kind, what: str) -> Callable[..., Any]:
+    """Return the class that ``target`` names.
+
+    A function that says that it returns such a class (``def resnet18(...) -> ResNet``) will do.
+
+    Parameters
+    ----------
+    key : str
+        The config key that names it, for messages.
+    target : object
+        ``"package.module.Class"``.
+    kind : type or callable (type) -> bool
+        What it must derive from, or fulfil.
+    what : str
+        That in words: ``"a torch module (torch.nn.Module)"``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such class, or it is of another kind, or its module cannot be imported.
+    """
+    remedy = f"name {what}, as package.module.Class"
+    if not isinstance(target, str) or not _is_dotted(target):
+        raise ConfigError(key, f"is {target!r}, which is no importable name", remedy)
+    parts = target.split(".")
+    if parts[0] in sys.stdlib_module_names:
+        raise ConfigError(key, f"{target} belongs to Python itself and is not {what}", remedy)
+    module_name, attributes = _split(key, parts, remedy)
+    if module_name not in sys.modules:
+        _look_before_importing(key, module_name, attributes[0], what, remedy)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:  # a module may raise anything while it is imported
+        raise ConfigError(
+            key,
+            f"{module_name} cannot be imported ({type(error).__name__}: {error})",
+            f"mend the module, or {remedy}",
+        ) from error
+    for attribute in attributes:
+        if not hasattr(found, attribute):
+            where = getattr(found, "__name__", module_name)
+            raise ConfigError(key, f"{where} has no attribute {attribute!r}", remedy)
+        found = getattr(found, attribute)
+    if not _belongs(found, kind):
+        raise ConfigError(key, f"{target} is not {what}", remedy)
+    made: Callable[..., Any] = found
+    return made
+
+
+def _is_dotted(target: str) -> bool:
+    parts = target.split(".")
+    return len(parts) > 1 and all(part.isidentifier() for part in parts)
+
+
+def _belongs(found: object, kind: Kind) -> bool:
+    if inspect.isfunction(found):
+        try:
+            found = typing.get_type_hints(found).get("return")
+        except Exception:  # annotations may name what is not there
+            return False
+    if not isinstance(found, type):
+        return False
+    return issubclass(found, kind) if isinstance(kind, type) else kind(found)
+
+
+def _split(key: str, parts: Sequence[str], remedy: str) -> tuple[str, list[str]]:
+    """Return the module and the attributes in it that a dotted name means; imports nothing."""
+    name, spec = parts[0], _spec(parts[0], None)
+    if spec is None and name not in sys.modules:
+        raise ConfigError(key, f"there is no module {name!r} (of {'.'.join(parts)})", remedy)
+    depth = 1
+    while depth < len(parts) - 1:
+        below = ".".join(parts[: depth + 1])
+        inner = None
+        if spec is not None and spec.submodule_search_locations is not None:
+            inner = _spec(below, list(spec.submodule_search_locations))
+        if inner is None and below not in sys.modules:
+            break
+        name, spec, depth = below, inner, depth + 1
+    return name, list(parts[depth:])
+
+
+def _spec(name: str, folders: list[str] | None) -> importlib.machinery.ModuleSpec | None:
+    try:
+        if folders is None:
+            return importlib.util.find_spec(name)
+        return importlib.machinery.PathFinder.find_spec(name, folders)
+    except (ImportError, ValueError, AttributeError):  # __main__ has no spec
+        return None
+
+
+def _look_before_importing(key: str, module: str, name: str, what: str, remedy: str) -> None:
+    """Refuse a name that the module's source shows to be absent, or to be an ordinary function."""
+    tree = _source(module)
+    if tree is None:
+        return
+    bound = _bound(tree)
+    if name in bound:
+        node = bound[name]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is None:
+            raise ConfigError(key, f"{module}.{name} is a function, not {what}", remedy)
+    elif not bound.keys() & {"*", "__getattr__"}:
+        raise ConfigError(key, f"{module} has no attribute {name!r}", remedy)
+
+
+def _source(module: str) -> ast.Module | None:
+    """Return the parsed source of a module that is not imported; None where there is none."""
+    parts, folders = module.split("."), None
+    spec = None
+    for depth in range(1, len(parts) + 1):
+        spec = _spec(".".join(parts[:depth]), folders)
+        if spec is None:
+            return None
+        folders = list(spec.submodule_search_locations or [])
+    get_source = getattr(spec.loader if spec else None, "get_source", None)
+    try:
+        text = get_source(module) if get_source else None
+        return None if text is None else ast.parse(text)
+    except (ImportError, SyntaxError, ValueError, OSError):
+        return None
+
+
+def _bound(tree: ast.Module) -> dict[str, ast.AST]:
+    """Return what a module's source binds at its top level, by name; ``*`` for a star import."""
+    bound: dict[str, ast.AST] = {}
+
+    def walk(nodes: Sequence[ast.stmt]) -> None:
+        for node in nodes:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                bound[node.name] = node
+                continue
+            for part in ast.walk(node) if not hasattr(node, "body") else [node]:
+                if isinstance(part, ast.Import | ast.ImportFrom):
+                    for alias in part.names:
+                        bound[(alias.asname or alias.name).split(".")[0]] = part
+                elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                    bound[part.id] = part
+            for block in ("body", "orelse", "finalbody"):
+                walk(getattr(node, block, []))
+            for handler in getattr(node, "handlers", []):
+                walk(handler.body)
+
+    walk(tree.body)
+    return bound
