@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fedrms.client.draw_keys import draws, test_keys
-from fedrms.client.local_update import Tree, as_function
+from fedrms.client.local_update import Tree, as_function, evaluating
 from fedrms.data import AnyFederation
 from fedrms.data.validation import Validation
 from fedrms.one_thread import one_thread_an_operation
@@ -40,11 +40,8 @@ def evaluate(
         ``loss`` and the task's metric, each ``[test examples]`` float64.
     """
     small = len(federation.test_y) * sum(value.numel() for value in params.values()) < WORTH_THREADS
-    training = module.training
-    module.eval()
-    with one_thread_an_operation() if small else nullcontext():
+    with evaluating(module), one_thread_an_operation() if small else nullcontext():
         parts = list(_scores(task, as_function(module), params, federation, batch_size))
-    module.train(training)
     return {
         name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]
     }

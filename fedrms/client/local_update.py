@@ -7,6 +7,8 @@ batches, so both give the same numbers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +61,18 @@ class ModuleFunction:
 
 
 PRECISIONS = ("float32", "bf16")
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode, and leave each of its parts in the mode that it had."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -205,8 +219,16 @@ class LocalUpdate:
         return np.asarray(1.0 - self.settings.gradient_decay ** np.asarray(steps))
 
     def losses(self, params: Tree, batch: Batch) -> Tensor:
-        """Return the losses ``[examples]`` at fixed parameters, for the other statistics."""
-        return self.task.losses(self.apply, params, batch)
+        """Return the losses ``[examples]`` at fixed parameters, for the other statistics.
+
+        The module is in evaluation mode, as in any measurement: no dropout.
+        """
+        with self._evaluating():
+            return self.task.losses(self.apply, params, batch)
+
+    def _evaluating(self) -> AbstractContextManager[None]:
+        module = getattr(self.apply, "module", None)
+        return nullcontext() if module is None else evaluating(module)
 
     @property
     def scores(self) -> int:
@@ -219,5 +241,6 @@ class LocalUpdate:
         The latter where the orders ask for losses by class and the task knows them.
         """
         if self.scores == 2 and isinstance(self.task, KnowsChance):
-            return torch.stack(self.task.chance_losses(self.apply, params, batch), dim=1)
+            with self._evaluating():
+                return torch.stack(self.task.chance_losses(self.apply, params, batch), dim=1)
         return self.losses(params, batch)[:, None]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedrms.client.draw_keys import at_step, draws, row_keys
+from fedrms.client.layer_draws import addressed_draws, layer_keys
 from fedrms.client.local_optimizer import LocalOptimizer
 from fedrms.client.local_update import LocalUpdate, State, Tree
 from fedrms.client.reply import needs_received_losses, reply_metrics
@@ -82,7 +83,10 @@ def train_client(
     state: State = {}
     step_losses: list[Tensor] = []
     for after, losses in local_steps(
-        update, received, data, plan, server_round=server_round, lr_scale=lr_scale
+        *(update, received, data, plan),
+        client=client,
+        server_round=server_round,
+        lr_scale=lr_scale,
     ):
         state = after
         step_losses.append(losses)
@@ -124,6 +128,7 @@ def local_steps(
     data: Tree,
     plan: Schedule,
     *,
+    client: int,
     server_round: int,
     lr_scale: float = 1.0,
 ) -> Iterator[tuple[State, Tensor]]:
@@ -131,7 +136,7 @@ def local_steps(
 
     Parameters
     ----------
-    update, received, server_round, lr_scale
+    update, received, client, server_round, lr_scale
         As in :func:`train_client`.
     data : dict of Tensor
         Columns of the client's examples.
@@ -150,6 +155,8 @@ def local_steps(
     rows = torch.as_tensor(plan.rows[:, 0], device=some.device)
     present = torch.as_tensor(plan.present[:, 0], device=some.device).to(torch.float32)
     lr = torch.tensor(settings.lr * lr_scale, dtype=some.dtype, device=some.device)
+    alone = layer_keys(settings.seed, np.array([client]), server_round, len(rows))[:, 0]
+    keys = torch.from_numpy(alone).to(some.device)
     state = update.begin(received, lr)
     optimizer = share = None
     if settings.optimizer:
@@ -159,7 +166,8 @@ def local_steps(
     for step in range(int(plan.steps[0])):
         batch = {name: column[rows[step]] for name, column in data.items()}
         batch = at_step(batch, server_round, step + 1) | {"present": present[step]}
-        state, losses = update.step(state, batch)
+        with addressed_draws(keys[step]):
+            state, losses = update.step(state, batch)
         if optimizer is not None:
             optimizer.step(state["gradients"], share)
         yield state, losses

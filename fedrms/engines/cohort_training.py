@@ -103,7 +103,7 @@ def train_cohort(
     starts = data.offsets[:-1][places]
     lr_scale = lr_scale * own_lr(settings, clients)
     lr = settings.lr * lr_scale
-    work = Work(update, received, data.columns, starts, plan, lr, server_round)
+    work = Work(update, received, data.columns, starts, plan, lr, server_round, clients)
     stack, losses = executor.train(work)
 
     flat = torch.cat([value.reshape(-1) for value in received.values()])

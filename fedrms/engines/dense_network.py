@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fedrms.client.layer_draws import addressed_draws
 from fedrms.client.local_update import LocalUpdate, ModuleFunction
 from fedrms.tasks import Classification, Regression
 
@@ -68,7 +69,8 @@ def dense_network(update: LocalUpdate, shape: Sequence[int]) -> DenseNetwork | N
 def _layers(module: nn.Module, shape: Sequence[int]) -> tuple[tuple[str, str | None], ...]:
     """Follow the module's graph of calls; return nothing where it is not such a stack."""
     try:
-        graph = torch.fx.symbolic_trace(module).graph
+        with addressed_draws(torch.tensor(0)):  # what forward draws moves no generator
+            graph = torch.fx.symbolic_trace(module).graph
     except Exception:  # any module may come: one that decides by value raises what it likes
         return ()
     given = torch.empty(2, *shape, device="meta")

@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor
 from torch.func import vmap
 from torch.fx import GraphModule, Node
 
+from fedrms.client.layer_draws import LAYER_KEY, addressed_draws
 from fedrms.client.local_update import LocalUpdate, State, Tree
 from fedrms.client.settings import LocalSettings
 from fedrms.engines.channels_last import CHANNELS_LAST, share_layouts
@@ -110,6 +112,18 @@ class StepCache:
         return run
 
 
+def _addressed(update: LocalUpdate, stacked: bool) -> Callable[[State, Tree], tuple[State, Tensor]]:
+    """Return the pure step, whose layers draw by the keys in the batch where there are any."""
+    one_step = vmap(update.step, randomness="different") if stacked else update.step
+
+    def run(state: State, batch: Tree) -> tuple[State, Tensor]:
+        columns = {name: column for name, column in batch.items() if name != LAYER_KEY}
+        with addressed_draws(batch[LAYER_KEY]) if LAYER_KEY in batch else nullcontext():
+            return one_step(state, columns)
+
+    return run
+
+
 @dataclass(frozen=True)
 class _Leaves:
     """The order in which a graph takes and gives tensors."""
@@ -122,7 +136,7 @@ class _Leaves:
 def untraced_step(update: LocalUpdate, *, stacked: bool) -> Step:
     """Return the pure step as it is, writing its result into the state it was given."""
     changed = UPDATED[1:] if update.settings.optimizer else UPDATED
-    one_step = vmap(update.step, randomness="different") if stacked else update.step
+    one_step = _addressed(update, stacked)
 
     def run(state: State, batch: Tree) -> Tensor:
         after, losses = one_step(state, batch)
@@ -160,7 +174,7 @@ def trace_step(
         columns=tuple(batch),
         updated=tuple((part, name) for part in changed if part in state for name in state[part]),
     )
-    one_step = vmap(update.step, randomness="different") if stacked else update.step
+    one_step = _addressed(update, stacked)
 
     def flat_step(*tensors: Tensor) -> list[Tensor]:
         given: State = {part: {} for part in state}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fedrms.client.draw_keys import at_step
+from fedrms.client.layer_draws import LAYER_KEY, layer_keys
 from fedrms.client.local_optimizer import LocalOptimizer
 from fedrms.client.local_update import State, Tree
 from fedrms.engines.traced_step import StepCache
@@ -32,7 +33,7 @@ def train_stacked(steps: StepCache, work: Work, batches: Batches) -> tuple[Tree,
     optimizer = _optimizer(work, params)
     share = batches.lr / work.update.settings.lr
     unlike = optimizer is not None and bool((share != 1).any())
-    width = clients
+    width, keys = clients, _layer_keys(work, batches)
     for t, active in enumerate(batches.active):
         if active < SHRINK * width and optimizer is None:  # which knows the whole stack
             width = active
@@ -46,7 +47,7 @@ def train_stacked(steps: StepCache, work: Work, batches: Batches) -> tuple[Tree,
             for name, column in work.columns.items()
         }
         batch = at_step(batch, work.server_round, t + 1)
-        batch["present"] = batches.present[t, :width]
+        batch |= {"present": batches.present[t, :width], LAYER_KEY: keys[t, :width]}
         losses[t, :width] = steps.step(work.update, state, batch)(state, batch)
         if optimizer is not None:
             optimizer.step(state["gradients"], share if unlike else None)
@@ -82,12 +83,13 @@ def train_alone(steps: StepCache, work: Work, row: Tensor, batches: Batches) -> 
     if optimizer is not None and batches.lr[0] != work.update.settings.lr:
         share = batches.lr[0] / work.update.settings.lr
     losses = batches.present.new_zeros(batches.rows.shape)[:, 0]
+    keys = _layer_keys(work, batches)[:, 0]
     for t, (index, present) in enumerate(
         zip(batches.rows[:, 0], batches.present[:, 0], strict=True)
     ):
         batch = {name: column.index_select(0, index) for name, column in work.columns.items()}
         batch = at_step(batch, work.server_round, t + 1)
-        batch["present"] = present
+        batch |= {"present": present, LAYER_KEY: keys[t]}
         losses[t] = steps.step(work.update, state, batch)(state, batch)
         if optimizer is not None:
             optimizer.step(state["gradients"], share)
@@ -99,6 +101,13 @@ def _begin(work: Work, params: dict[str, Tensor], lr: Tensor) -> State:
     if "anchor" in state:  # the parameters will be written over; what was received stays
         state["anchor"] = {n: work.received[n].expand_as(value) for n, value in params.items()}
     return state
+
+
+def _layer_keys(work: Work, batches: Batches) -> Tensor:
+    """Return the address of what layers draw, ``[steps, clients]``."""
+    seed, steps = work.update.settings.seed, len(batches.rows)
+    keys = layer_keys(seed, batches.clients, work.server_round, steps)
+    return torch.from_numpy(keys).to(batches.rows.device)
 
 
 def _optimizer(work: Work, params: dict[str, Tensor]) -> LocalOptimizer | None:

@@ -32,7 +32,9 @@ class Work:
     lr : np.ndarray
         ``[cohort]`` local learning rates.
     server_round : int
-        The round, from 1: part of the address of what losses draw.
+        The round, from 1: part of the address of what losses and layers draw.
+    clients : np.ndarray, optional
+        ``[cohort]`` client indices: the other part of it.
     """
 
     update: LocalUpdate
@@ -42,6 +44,12 @@ class Work:
     plan: Schedule
     lr: np.ndarray
     server_round: int = 1
+    clients: np.ndarray | None = None
+
+    @property
+    def who(self) -> np.ndarray:
+        """``[cohort]`` client indices; their places in the cohort where nobody said."""
+        return np.arange(len(self.starts)) if self.clients is None else self.clients
 
     def take(self, part: np.ndarray) -> Work:
         """Return the work of some of the clients, by their positions in the cohort."""
@@ -51,7 +59,8 @@ class Work:
             present=self.plan.present[:, part],
             steps=self.plan.steps[part],
         )
-        return replace(self, starts=self.starts[part], plan=plan, lr=self.lr[part])
+        who = self.who[part]
+        return replace(self, starts=self.starts[part], plan=plan, lr=self.lr[part], clients=who)
 
 
 @dataclass(frozen=True)
@@ -68,12 +77,15 @@ class Batches:
         ``[steps]`` how many clients are still at work.
     lr : Tensor
         ``[clients]`` learning rates.
+    clients : np.ndarray
+        ``[clients]`` client indices.
     """
 
     rows: Tensor
     present: Tensor
     active: Sequence[int]
     lr: Tensor
+    clients: np.ndarray
 
 
 def batches_of(
@@ -92,6 +104,7 @@ def batches_of(
         present=present.to(flat.device, wide, non_blocking=True),
         active=np.searchsorted(-counts, -np.arange(longest)).tolist(),
         lr=torch.from_numpy(work.lr[part]).to(flat),
+        clients=work.who[part],
     )
 
 

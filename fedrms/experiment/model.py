@@ -15,8 +15,9 @@ from torch.nn.parameter import is_lazy
 
 from fedrms.client import LocalSettings, as_function
 from fedrms.client.draw_keys import draws, test_keys
+from fedrms.client.layer_draws import addressed_draws
 from fedrms.client.local_optimizer import optimizer_order
-from fedrms.client.local_update import LocalUpdate, trainable
+from fedrms.client.local_update import LocalUpdate, evaluating, trainable
 from fedrms.data import AnyFederation
 from fedrms.errors import ConfigError
 from fedrms.named_class import named_class
@@ -57,9 +58,8 @@ def make_model(options: Mapping[str, Any], federation: AnyFederation) -> nn.Modu
         if not isinstance(module, nn.Module):
             raise TypeError(f"it gives a {type(module).__name__}, not {MODULE}")
         if any(is_lazy(value) for value in (*module.parameters(), *module.buffers())):
-            with torch.no_grad():
-                module.eval()(torch.from_numpy(_inputs(federation)))
-            module.train()
+            with torch.no_grad(), evaluating(module):
+                module(torch.from_numpy(_inputs(federation)))
     except ConfigError:
         raise
     except Exception as error:  # somebody's class may raise anything
@@ -143,13 +143,20 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
     watched = _Watched(as_function(module), supervised, federation.num_classes or 1)
     update = LocalUpdate(task, watched, LocalSettings(optimizer=GRADIENT_ALONE))
     present = torch.ones(len(y))
+    key = torch.tensor(0)
     with _unchanged(module), _explained(federation):
         state = update.begin(params, torch.tensor(1.0))
-        after, losses = update.step(state, batch | {"present": present})
-        module.eval()
-        with torch.no_grad():
+        with addressed_draws(key):
+            after, losses = update.step(state, batch | {"present": present})
+        with evaluating(module), torch.no_grad(), addressed_draws(key) as judged:
             task.metrics(watched, params, batch)
             scored = update.score(params, batch)[:, 0]
+    if judged.drawn:
+        raise ConfigError(
+            "model",
+            "draws at random when it is evaluated too, so no measurement would be certain",
+            "draw in training alone: nn.Dropout, or functional.dropout(x, p, self.training)",
+        )
     if scored.shape != batch["y"].shape[:1] or losses.shape != batch["y"].shape[:1]:
         raise ConfigError(
             "model",
@@ -219,12 +226,7 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
     buffers = {name: value.clone() for name, value in module.named_buffers()}
     kept = dict(_plain_attributes(module))
     generators = _other_generators()
-    training = module.training
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        module.train(training)
+    yield
     changed = [name for name, value in module.named_buffers() if not _same(value, buffers[name])]
     changed += [name for name, value in _plain_attributes(module) if kept.get(name) != value]
     if changed:

@@ -21,6 +21,7 @@ from flwr.serverapp import Grid
 
 from fedrms.client import LocalSettings, LocalUpdate, as_function
 from fedrms.client.draw_keys import draws, test_keys
+from fedrms.client.layer_draws import addressed_draws
 from fedrms.client.local_update import trainable
 from fedrms.client.schedule import full_steps, training_examples
 from fedrms.data import AnyFederation
@@ -289,7 +290,8 @@ def _seconds_a_step(parts: Parts) -> tuple[float, float]:
     with one_thread_an_operation():
         while len(seconds) < 2 or sum(seconds[1:]) < STEP_SECONDS:
             started = time.perf_counter()
-            _, losses = update.step(state, batch)
+            with addressed_draws(torch.tensor(0, device=side.device)):
+                _, losses = update.step(state, batch)
             losses.sum().item()  # waits for a GPU
             seconds.append(time.perf_counter() - started)
     step = median(seconds[1:])

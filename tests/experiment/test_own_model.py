@@ -336,3 +336,47 @@ def test_what_is_frozen_stays_as_it_began_and_the_rest_learns(executor, strategy
     after = trained("Partly", tmp_path, f"engine.executor={executor}", f"strategy={strategy}")
     torch.testing.assert_close(after["body.weight"], start["body.weight"])
     assert (after["head.weight"] - start["head.weight"]).abs().max() > 1e-3
+
+
+class WithDropout(nn.Sequential):
+    def __init__(self, shape, outputs):
+        inputs = math.prod(shape)
+        super().__init__(
+            *(nn.Flatten(), nn.Linear(inputs, 16), nn.ReLU()),
+            *(nn.Dropout(0.5), nn.Linear(16, outputs)),
+        )
+
+
+class AlwaysDrops(Flat):
+    def forward(self, x):
+        return functional.dropout(super().forward(x), 0.1)
+
+
+class Poisson(Flat):
+    def forward(self, x):
+        return super().forward(x) * torch.poisson(torch.ones(len(x), 1))
+
+
+@pytest.mark.parametrize(("model", "said"), [("AlwaysDrops", "evaluated"), ("Poisson", "poisson")])
+def test_draws_that_no_address_decides_are_refused(model, said, tmp_path):
+    with pytest.raises(ConfigError, match=said):
+        fedrms.run(named(model), folder=tmp_path)
+
+
+def test_dropout_is_the_same_again_after_a_resume_and_on_both_executors(tmp_path):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    whole = trained("WithDropout", tmp_path / "whole", "engine.executor=loop")
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(4)  # another state of the generator, as in another order of jobs
+    again = trained("WithDropout", tmp_path / "again", "engine.executor=loop")
+    trained("WithDropout", tmp_path / "parts", "rounds=1", "engine.executor=loop")
+    fedrms.run([f"resume={tmp_path / 'parts'}", "rounds=2"])
+    parts = load_file(tmp_path / "parts" / "model.safetensors")
+    stacked = trained("WithDropout", tmp_path / "stacked", "engine.executor=stacked")
+    other = trained("WithDropout", tmp_path / "other", "seed=1")
+    for name, value in whole.items():
+        assert torch.equal(again[name], value)
+        assert torch.equal(parts[name], value)
+        torch.testing.assert_close(stacked[name], value)
+        assert not torch.equal(other[name], value)
