@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from fedrms.cli.ending import STOPPED, STOPPING, interrupt_once, keep_flower_offline, stop
+from fedrms.cli.foreign_folder import foreign_folder_checked
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import FedRMSError
 
@@ -48,7 +49,7 @@ def launch(
     run = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(
         guarded
     )
-    with ending_well(program, words):
+    with ending_well(program, words), foreign_folder_checked(words):
         run()
 
 

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from fedrms.cli.ending import keep_flower_offline, stop
+from fedrms.cli.foreign_folder import foreign_folder_checked
 from fedrms.cli.lab import main as lab
 from fedrms.cli.lab import verdict_words
 from fedrms.cli.options import options_page
@@ -67,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     with _ending_well():
         try:
-            simulate()
+            with foreign_folder_checked(words):
+                simulate()
         except (HydraException, OmegaConfBaseException) as error:
             from fedrms.experiment.config import explain
 

@@ -8,7 +8,6 @@ An optimizer begins anew each round, as a client's momentum does.
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from fedrms.client.local_update import Tree
 from fedrms.client.settings import LocalSettings
 from fedrms.errors import ConfigError
+from fedrms.named_class import named_class
 
 ALLOWED = ("torch.optim.", "fedrms.client.")
 """Where optimizers may come from: a client makes what the server's orders name."""
@@ -114,6 +114,8 @@ def try_optimizer(settings: LocalSettings) -> None:
     try:
         together = _tried(settings, rows.clone(), slopes)
         alone = [_tried(settings, rows[k].clone(), slopes[:, k]) for k in range(TRIAL)]
+    except ConfigError:
+        raise
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(
             "optimizer", str(error), "see the options of the class that it names"
@@ -139,24 +141,21 @@ def _makers(
 ) -> tuple[Callable[..., Optimizer], Callable[[Optimizer], LRScheduler] | None]:
     options = json.loads(order)
     planned = options.pop("scheduler", None)
-    make = functools.partial(_named("optimizer", options.pop("_target_", "")), **options)
+    maker = _named("optimizer", options.pop("_target_", ""), Optimizer, "a torch optimizer")
+    make = functools.partial(maker, **options)
     if planned is None:
         return make, None
     planned = dict(planned)
-    scheduler = _named("optimizer.scheduler", planned.pop("_target_", ""))
+    target = planned.pop("_target_", "")
+    scheduler = _named("optimizer.scheduler", target, LRScheduler, "a torch LR scheduler")
     return make, functools.partial(scheduler, **planned)
 
 
-def _named(key: str, target: str) -> Callable[..., Any]:
-    module, _, name = target.rpartition(".")
-    if not target.startswith(ALLOWED):
+def _named(key: str, target: str, kind: type, what: str) -> Callable[..., Any]:
+    if not str(target).startswith(ALLOWED):
         raise ConfigError(
             f"{key}._target_",
             f"is {target!r}, and clients make nothing but classes of {' and '.join(ALLOWED)}",
             "name one of them",
         )
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{key}._target_", str(error), "name an importable class") from error
-    return found
+    return named_class(f"{key}._target_", target, kind, what)

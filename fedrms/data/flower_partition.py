@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -12,8 +11,13 @@ from numpy.typing import NDArray
 
 from fedrms.data.dataset import Dataset
 from fedrms.errors import ConfigError
+from fedrms.named_class import named_class
 from fedrms.randomness import generator, integer
 
+PARTITIONER = (
+    "a partitioner of flwr-datasets (pip install 'fedrms[hub]'), such as "
+    "flwr_datasets.partitioner.PathologicalPartitioner"
+)
 LABEL, CLIENT, ROW = "label", "client", "row"
 
 
@@ -47,7 +51,7 @@ def flower(
         If the class is not found, refuses its options, or makes another number of clients.
     """
     given = dict(options or {})
-    maker = _import(target)
+    maker = named_class("partition.target", target, _is_partitioner, PARTITIONER)
     accepted = inspect.signature(maker).parameters
     for name, value in (
         ("num_partitions", clients),
@@ -83,14 +87,7 @@ def flower(
     )
 
 
-def _import(target: str) -> Any:
-    module, _, name = str(target).rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as fault:
-        raise ConfigError(
-            "partition.target",
-            f"cannot import {target!r} ({fault})",
-            "pip install 'fedrms[hub]', and name a class such as "
-            "flwr_datasets.partitioner.PathologicalPartitioner",
-        ) from fault
+def _is_partitioner(kind: type) -> bool:
+    from flwr_datasets.partitioner import Partitioner
+
+    return issubclass(kind, Partitioner)

@@ -7,15 +7,14 @@ import inspect
 import json
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 import torch
 from flwr.serverapp.strategy import Strategy
-from hydra.errors import HydraException
-from hydra.utils import get_class, instantiate
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from fedrms import data, randomness
 from fedrms.client import ClientSide, LocalSettings
@@ -27,6 +26,7 @@ from fedrms.data.validation import hold_out
 from fedrms.errors import ConfigError
 from fedrms.experiment.given import GIVEN_LOSS, is_usual
 from fedrms.experiment.model import make_model, try_model
+from fedrms.named_class import named_class
 from fedrms.server import ServerOptimizer
 from fedrms.tasks import Classification, Regression, Task
 
@@ -35,6 +35,8 @@ ORDERED_ELSEWHERE = {"class_losses", "gradient_decay", "optimizer"}
 """Settings that a strategy sends, because it needs what clients then report, or another group."""
 UNDER_STATISTIC_DP = {"clip": "statistic_clip", "epsilon": "statistic_epsilon"}
 """Settings that are nested in the configuration."""
+TASK = "a task (a class with the members of fedrms.tasks.Task)"
+STRATEGY = "a Flower strategy (a class derived from flwr.serverapp.strategy.Strategy)"
 SIDE_KEYS = (
     *("seed", "clients", "validation_clients"),
     *("task", "data", "partition", "noise", "model"),
@@ -106,16 +108,19 @@ def build_task(
     if not own:
         supervised = Classification if federation.task == "classification" else Regression
         return supervised(build_model)
+    maker = named_class("task._target_", own.pop("_target_", None), _is_task, TASK)
     try:
-        made: Task = instantiate(own, build_model=build_model)
-    except (HydraException, TypeError, ValueError) as error:
+        made: Task = maker(build_model=build_model, **own)
+    except ConfigError:
+        raise
+    except Exception as error:  # somebody's class may raise anything
         raise ConfigError(
-            "task", str(error.__cause__ or error), "mend its options, or leave task=supervised"
+            "task", str(error), "mend its options, or leave task=supervised"
         ) from error
     if not isinstance(made, Task):
         raise ConfigError(
             "task",
-            f"{own.get('_target_')} is not a task",
+            f"{task['_target_'] if task else None} is not a task",
             "see fedrms.tasks.Task for the members that one has",
         )
     return made
@@ -170,13 +175,11 @@ def build_strategy(
     logging.getLogger("flwr").addFilter(_expected)
     random.seed(randomness.integer(config["seed"], "flower-sampling"))
     options = {key: value for key, value in config["strategy"].items() if key != "name"}
-    target = options.get("_target_")
+    target = options.pop("_target_", None)
     if target is None:
         raise ConfigError("strategy", "has no _target_", "name a Flower Strategy class")
-    try:
-        accepted = inspect.signature(get_class(target)).parameters
-    except (HydraException, ImportError, ValueError) as error:
-        raise ConfigError("strategy._target_", str(error), "name an importable class") from error
+    maker = named_class("strategy._target_", target, Strategy, STRATEGY)
+    accepted = inspect.signature(maker).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     offered: dict[str, Any] = {"seed": config["seed"], "identify": "query"}
     server_optimizer = build_server_optimizer(config["server_optimizer"])
@@ -191,7 +194,7 @@ def build_strategy(
     options |= {k: v for k, v in offered.items() if k in accepted or takes_any}
     if "num_classes" in accepted:
         options.setdefault("num_classes", federation.num_classes)
-    unknown = [k for k in options if k not in accepted and not k.startswith("_") and not takes_any]
+    unknown = [k for k in options if k not in accepted and not takes_any]
     if unknown:
         raise ConfigError(
             f"strategy.{unknown[0]}",
@@ -199,12 +202,11 @@ def build_strategy(
             f"it takes {', '.join(accepted)}",
         )
     try:
-        strategy = instantiate(options)
-    except HydraException as error:
-        cause = error.__cause__
-        if isinstance(cause, ConfigError):
-            raise cause from None
-        raise ConfigError("strategy", str(cause or error), "mend its options") from error
+        strategy: Strategy = maker(**options)
+    except ConfigError:
+        raise
+    except Exception as error:  # somebody's class may raise anything
+        raise ConfigError("strategy", str(error), "mend its options") from error
     if hasattr(strategy, "reveal_truth"):
         lie = adversaries.lie if adversaries else None
         strategy.reveal_truth(federation.true_noise, lie)
@@ -216,20 +218,30 @@ def build_server_optimizer(config: Mapping[str, Any]) -> ServerOptimizer:
     """Return the optimizer that steps the global model."""
     if config["name"] == "none":
         return ServerOptimizer()
-    options = {k: v for k, v in config.items() if k not in ("name", "scheduler")}
+    optimizer = _partial("server_optimizer", config, torch.optim.Optimizer, "a torch optimizer")
+    scheduler = None
+    if config.get("scheduler"):
+        key = "server_optimizer.scheduler"
+        scheduler = _partial(key, config["scheduler"], LRScheduler, "a torch LR scheduler")
     try:
-        optimizer: Callable[..., Any] = instantiate(options | {"_partial_": True})
-        scheduler = None
-        if config.get("scheduler"):
-            scheduler = instantiate(dict(config["scheduler"]) | {"_partial_": True})
         trial = optimizer([torch.zeros(1, requires_grad=True)])
         if scheduler is not None:
             scheduler(trial)
-    except (HydraException, TypeError, ValueError) as error:
+    except Exception as error:  # somebody's class may raise anything
         raise ConfigError(
-            "server_optimizer", str(error.__cause__ or error), "see torch.optim for its options"
+            "server_optimizer", str(error), "see torch.optim for its options"
         ) from error
     return ServerOptimizer(optimizer, scheduler)
+
+
+def _partial(key: str, config: Mapping[str, Any], kind: type, what: str) -> functools.partial[Any]:
+    options = {k: v for k, v in config.items() if k not in ("name", "scheduler", "_target_")}
+    maker = named_class(f"{key}._target_", config.get("_target_"), kind, what)
+    return functools.partial(maker, **options)
+
+
+def _is_task(kind: type) -> bool:
+    return all(callable(getattr(kind, name, None)) for name in ("init", "losses", "metrics"))
 
 
 def choose_device(config: Mapping[str, Any]) -> str:

@@ -32,6 +32,7 @@ from fedrms.experiment.build import (
 from fedrms.experiment.checkpoint import options_of
 from fedrms.experiment.config import AUTO_CLIENTS, plain, with_clients
 from fedrms.experiment.engine import Engine, build_engine
+from fedrms.experiment.foreign import refuse_strays
 from fedrms.results.fairness import validate as validate_fairness
 from fedrms.server import FedRMS
 from fedrms.server.client_scaler import ClientId
@@ -102,6 +103,7 @@ def build_parts(
     """
     values = plain(config)
     _check_keys(values)
+    refuse_strays(values)
     _check_whole_numbers(values)
     _check_counterfactual(values)
     options_of(values)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped,unused-ignore]
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -22,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fedrms.errors import ConfigError
 from fedrms.experiment.checkpoint import FOLDER, Checkpoint, latest
 from fedrms.experiment.config import compose_config, explain, plain
+from fedrms.experiment.foreign import refuse_foreign_addresses
 from fedrms.results.atomic import replace_file
 from fedrms.results.summary import SUMMARY_FILE
 
@@ -83,6 +85,7 @@ def read_stopped(overrides: Sequence[str]) -> Stopped:
     kept = _kept(folder)
     rest = [word for word in overrides if not word.startswith("resume=")]
     config = _overridden(kept, rest)
+    refuse_foreign_addresses(plain(kept), {word.split("=", 1)[0] for word in rest})
     values = plain(config)
     checkpoint = latest(folder, values)
     done = checkpoint.round if checkpoint else 0
@@ -179,7 +182,7 @@ def _kept(folder: Path) -> DictConfig:
         raise ConfigError("resume", f"there is no run in {folder}", remedy)
     try:
         kept = OmegaConf.load(path)
-    except (OSError, ValueError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError("resume", f"{path} cannot be read: {error}", "start anew") from error
     if not isinstance(kept, DictConfig) or not isinstance(kept.get("rounds"), int):
         raise ConfigError("resume", f"{path} is no configuration of a run", "start anew")
