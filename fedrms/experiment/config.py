@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, cast
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar, cast
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
+from hydra.types import RunMode
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from packaging.version import Version
 
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
@@ -21,6 +28,10 @@ Settings = TypeVar("Settings", bound=Mapping[str, Any] | DictConfig)
 
 AUTO_CLIENTS = "auto"
 """``clients`` where the data say how many there are."""
+HYDRA: Final = Version("1.3")
+"""The behaviour of Hydra that the tree is written for."""
+
+_composing = threading.Lock()
 
 
 def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
@@ -36,12 +47,30 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
     ConfigError
         If an override names something that does not exist.
     """
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        try:
-            return compose("config", list(overrides), return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise explain(error, overrides) from error
+    try:
+        with _composing, _hydra_as_the_tree_expects():
+            loader = ConfigLoaderImpl(create_config_search_path(str(conf_folder())))
+            words = list(overrides)
+            return loader.load_configuration("config", words, RunMode.RUN, from_shell=False)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error, overrides) from error
+
+
+@contextmanager
+def _hydra_as_the_tree_expects() -> Iterator[None]:
+    """Compose beside the Hydra that the caller, or another thread of it, may have initialised.
+
+    ``hydra.compose`` goes through that one, of which there is one a process.
+    """
+    if not OmegaConf.has_resolver("now"):
+        setup_globals()  # type: ignore[no-untyped-call,unused-ignore]
+    base = VersionBase.instance()
+    before = base.version_base
+    base.version_base = HYDRA
+    try:
+        yield
+    finally:
+        base.version_base = before
 
 
 def explain(error: BaseException, overrides: Sequence[str]) -> ConfigError:
@@ -105,6 +134,7 @@ def _unresolved(error: OmegaConfBaseException) -> ConfigError:
     return ConfigError(key, f"the environment variable {name} is not set", remedy)
 
 
+@functools.cache
 def _all_keys() -> list[str]:
     """List every group and dotted key of the default configuration, for suggestions."""
     keys = [path.name for path in conf_folder().iterdir() if path.is_dir()]
@@ -115,7 +145,5 @@ def _all_keys() -> list[str]:
             if isinstance(value, Mapping):
                 walk(value, f"{prefix}{key}.")
 
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        walk(plain(compose("config")), "")
+    walk(plain(compose_config()), "")
     return keys

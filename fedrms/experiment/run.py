@@ -24,6 +24,7 @@ from fedrms.data.roster import Roster
 from fedrms.engines.garbage import settled_objects
 from fedrms.engines.observed import ObservedGrid
 from fedrms.errors import ConfigError, FedRMSError, RunError
+from fedrms.experiment.as_found import left_as_found
 from fedrms.experiment.checkpoint import (
     FOLDER,
     Checkpoint,
@@ -79,6 +80,7 @@ class Result:
     clients: pd.DataFrame
 
 
+@left_as_found()
 def run(
     config: DictConfig | Mapping[str, Any] | Sequence[str] = (),
     *,
@@ -89,6 +91,9 @@ def run(
     program: str = "fedrms",
 ) -> Result:
     """Simulate federated learning from a configuration.
+
+    Runs of one process take turns, as its random generators and its number of threads are one a
+    process; afterwards these, its loggers and its signal handlers are as they were.
 
     Parameters
     ----------
