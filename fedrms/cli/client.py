@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fedrms.cli.ending import stop
+from fedrms.cli.folders import taken, with_hydra
 from fedrms.cli.launch import launch, names
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
@@ -68,8 +67,11 @@ def run_job(config: DictConfig) -> None:
     """Take part until the server is gone."""
     from fedrms.deployment.supernode import take_part
     from fedrms.experiment.config import plain
+    from fedrms.experiment.run_folder import prepare_folder
 
-    take_part(plain(config), Path(HydraConfig.get().runtime.output_dir))
+    with taken() as own:
+        prepare_folder(own.path, with_hydra(config))
+        take_part(plain(config), own.path)
 
 
 if __name__ == "__main__":

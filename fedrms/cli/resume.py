@@ -50,10 +50,12 @@ def resume(words: Sequence[str], folder: str) -> Result:
         if word.startswith("-"):
             raise ConfigError(word, "has no meaning beside resume", "leave it away")
     from fedrms.experiment import run
+    from fedrms.experiment.own_folder import take
 
-    if (Path(folder) / ".hydra").is_dir():
-        log_into(Path(folder))
-    return run(list(words))
+    with take(Path(folder), "resume") as own:
+        if (own.path / ".hydra").is_dir():
+            log_into(own.path)
+        return run(list(words), folder=own)
 
 
 def log_into(folder: Path) -> None:

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from fedrms.cli.folders import taken, with_hydra
 from fedrms.cli.launch import ending_well, launch
 from fedrms.cli.resume import log_into, resumed
 from fedrms.cli.simulate import show_outcome
@@ -55,19 +55,23 @@ def run_job(config: DictConfig) -> None:
     """Serve one run and show its summary."""
     from fedrms.deployment.serve import serve
     from fedrms.experiment.config import plain
+    from fedrms.experiment.run_folder import prepare_folder
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    show_outcome(serve(plain(config), folder), folder)
+    with taken() as own:
+        prepare_folder(own.path, with_hydra(config))
+        show_outcome(serve(plain(config), own.path), own.path)
 
 
 def go_on(words: Sequence[str]) -> None:
     """Serve the rest of a run that was stopped; Hydra is not asked, for it would make a new one."""
     from fedrms.deployment.resume import stopped_server
     from fedrms.deployment.serve import serve
+    from fedrms.experiment.own_folder import take
 
-    config, folder, resume = stopped_server(words)
-    log_into(folder)
-    show_outcome(serve(config, folder, resume), folder)
+    with take(Path(resumed(words) or ""), "resume"):
+        config, folder, resume = stopped_server(words)
+        log_into(folder)
+        show_outcome(serve(config, folder, resume), folder)
 
 
 if __name__ == "__main__":

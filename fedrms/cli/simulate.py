@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from fedrms.cli.ending import keep_flower_offline, stop
+from fedrms.cli.folders import taken, with_hydra
 from fedrms.cli.foreign_folder import foreign_folder_checked
 from fedrms.cli.lab import main as lab
 from fedrms.cli.lab import verdict_words
@@ -89,12 +90,14 @@ def run_job(config: DictConfig) -> float:
     The score of the validation clients, where there are any, else the final test metric.
     """
     from fedrms.experiment import run
+    from fedrms.experiment.own_folder import take
 
     job = HydraConfig.get()
     multirun = job.mode != RunMode.RUN
     shared = job.sweep.dir if multirun else None
     try:
-        result = run(config, folder=job.runtime.output_dir, brief=multirun, shared=shared)
+        folder = take(Path(job.runtime.output_dir)) if multirun else taken()
+        result = run(with_hydra(config), folder=folder, brief=multirun, shared=shared)
     except FedRMSError as error:
         stop("fedrms", error)
     if not multirun:

@@ -27,6 +27,7 @@ from fedrms.deployment.server_side import deployed_parts
 from fedrms.errors import ConfigError, FedRMSError
 from fedrms.experiment import run
 from fedrms.experiment.config import plain
+from fedrms.experiment.own_folder import OwnFolder, take_free
 from fedrms.experiment.parts import Parts
 
 app = ServerApp()
@@ -45,7 +46,13 @@ class Stopped(BaseException):
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment that the app's configuration describes."""
-    order = Order.read() or _by_itself(context.run_config)
+    ordered = Order.read()
+    with OwnFolder(Path(ordered.folder)) if ordered else _folder_of(context.run_config) as own:
+        _obey(ordered or _by_itself(context.run_config, own.path), own, grid, context)
+
+
+def _obey(order: Order, own: OwnFolder, grid: Grid, context: Context) -> None:
+    """Run as ordered, in a folder that this process or ``fedrms-server`` has taken."""
     outcome = Path(order.result)
     Outcome(os.getpid(), "running").write(outcome)
     _log_to(logging.FileHandler(order.log) if order.log else None)
@@ -54,7 +61,7 @@ def main(grid: Grid, context: Context) -> None:
             signal.signal(number, _stop)
     status, error = "failed", ""
     try:
-        _run(json.loads(str(context.run_config["config"])), order, grid)
+        _run(json.loads(str(context.run_config["config"])), order, own, grid)
         status = "finished"
     except ConfigError as problem:
         status, error = "refused", str(problem)
@@ -71,7 +78,7 @@ def main(grid: Grid, context: Context) -> None:
         Outcome(os.getpid(), status, error).write(outcome)
 
 
-def _run(config: Mapping[str, Any], order: Order, grid: Grid) -> None:
+def _run(config: Mapping[str, Any], order: Order, own: OwnFolder, grid: Grid) -> None:
     options = ServerOptions.read(order.server)
     fast = FastGrid(
         grid,
@@ -86,13 +93,17 @@ def _run(config: Mapping[str, Any], order: Order, grid: Grid) -> None:
         return deployed_parts(plain(values), options, fast)
 
     begun = order.resume or {**config, "tracker": order.tracker}
-    run(begun, folder=order.folder, build=build, program="fedrms-server")
+    run(begun, folder=own, build=build, program="fedrms-server")
 
 
-def _by_itself(told: Mapping[str, Any]) -> Order:
+def _folder_of(told: Mapping[str, Any]) -> OwnFolder:
+    """Take a folder for a run that ``flwr run`` started."""
+    outputs = Path(told.get("outputs", "outputs")).absolute()
+    return take_free(outputs / time.strftime("%Y-%m-%d/%H-%M-%S"))
+
+
+def _by_itself(told: Mapping[str, Any], folder: Path) -> Order:
     """Return the order of a run that ``flwr run`` started, from the app's own configuration."""
-    folder = Path(told.get("outputs", "outputs")).absolute() / time.strftime("%Y-%m-%d/%H-%M-%S")
-    folder.mkdir(parents=True, exist_ok=True)
     return Order(
         str(folder),
         "",

@@ -176,6 +176,16 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     return _flat(told) | {"engine.precision": engine.get("precision", "float32")}
 
 
+def difference(here: Mapping[str, Any], there: Mapping[str, Any]) -> str | None:
+    """Say by which settings two runs differ; None if by none."""
+    differing = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
+    if not differing:
+        return None
+    first, others = differing[0], len(differing) - 1
+    more = f" and {others} other setting{'s' * (others > 1)}" if others else ""
+    return f"{first} is {there.get(first)!r} there and {here.get(first)!r} here{more}"
+
+
 def latest(folder: Path, config: Mapping[str, Any]) -> Checkpoint | None:
     """Return the newest checkpoint of a run that can be used; None if there never was one.
 
@@ -263,15 +273,9 @@ def _read(path: Path, config: Mapping[str, Any]) -> Checkpoint:
         raise BrokenStateError(
             f"it has format {tree.get('format')!r}, and this version of fedrms reads {FORMAT}"
         )
-    here, there = identity(config), tree["config"]
-    differing = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
-    if differing:
-        first = differing[0]
-        more = f" and {len(differing) - 1} other settings" if len(differing) > 1 else ""
-        raise BrokenStateError(
-            f"it is of another run: {first} is {there.get(first)!r} there and "
-            f"{here.get(first)!r} here{more}"
-        )
+    told = difference(identity(config), tree["config"])
+    if told is not None:
+        raise BrokenStateError(f"it is of another run: {told}")
     _compare_versions(tree["versions"])
     return Checkpoint(tree["round"], tree["state"])
 

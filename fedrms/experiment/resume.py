@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import json
 import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped,unused-ignore]
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped,unused-ignore]
 
 from fedrms.errors import ConfigError
-from fedrms.experiment.checkpoint import FOLDER, Checkpoint, latest
+from fedrms.experiment.checkpoint import (
+    FOLDER,
+    Checkpoint,
+    difference,
+    identity,
+    latest,
+    rounds_in,
+)
 from fedrms.experiment.config import compose_config, explain, plain
 from fedrms.experiment.foreign import refuse_foreign_addresses
+from fedrms.experiment.own_folder import RUN_KEY
 from fedrms.results.atomic import replace_file
+from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
 from fedrms.results.summary import SUMMARY_FILE
 
 log = logging.getLogger("fedrms")
@@ -34,6 +40,11 @@ FREE_GROUPS = ("engine", "tracker")
 FREE_KEYS = ("rounds", "device", "checkpoint.every", "checkpoint.keep")
 FIXED = ("engine.precision",)
 """What changes results although its group does not."""
+
+SWEEP_FILE = "multirun.yaml"
+"""What Hydra writes into the folder of a multirun."""
+RESULTS = (SUMMARY_FILE, ROUNDS_FILE, CLIENTS_FILE, "model.safetensors")
+"""What says that a run has come to a round in a folder."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +116,122 @@ def read_stopped(overrides: Sequence[str]) -> Stopped:
     return Stopped(folder, config, checkpoint, _finished(folder, values["rounds"]))
 
 
-def begin_anew(folder: Path) -> None:
-    """Remove what an earlier run in a folder would leave to one that begins there."""
-    (folder / SUMMARY_FILE).unlink(missing_ok=True)
-    for path in (folder / FOLDER).glob("round-*"):
-        path.unlink()
+def found_in(folder: Path, config: DictConfig | Mapping[str, Any]) -> Stopped | None:
+    """Return the run that a new one of this configuration finds in the folder that it takes.
+
+    The same command given again goes on with what it finds.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    config : mapping
+        Of the run that is to begin.
+
+    Returns
+    -------
+    Stopped or None
+        The run of the same configuration and as many rounds; None where there is none.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds another run, or files of a run that are nobody's.
+    RunError
+        If there are checkpoints and none can be used.
+    """
+    refuse_others(folder, config)
+    if not _results_in(folder) or not isinstance(config, DictConfig):
+        return None
+    values = plain(config)
+    return Stopped(folder, config, latest(folder, values), _finished(folder, values["rounds"]))
+
+
+def refuse_others(folder: Path, config: DictConfig | Mapping[str, Any]) -> None:
+    """Refuse to begin a run in a folder that holds something else.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`found_in`.
+    """
+    remedy = "choose another folder"
+    if (folder / SWEEP_FILE).exists():
+        raise ConfigError(RUN_KEY, f"{folder} is a multirun's", remedy)
+    path, results = folder / ".hydra" / "config.yaml", _results_in(folder)
+    if not path.exists() and not results:
+        return
+    try:
+        kept = _kept(folder)
+    except ConfigError as error:
+        held = results[0] if results else path.relative_to(folder)
+        raise ConfigError(
+            RUN_KEY, f"{folder} holds {held}, of no run that can be read", remedy
+        ) from error
+    if not results:
+        return  # it never came to a round
+    here, there = (_deciding(plain(each)) for each in (config, kept))
+    told = difference(here, there)
+    if told is not None:
+        raise ConfigError(
+            RUN_KEY,
+            f"{folder} holds another run: {told}",
+            f"{remedy}, or go on with that run: resume={folder}",
+        )
+
+
+def refuse_other_sweeps(folder: Path, words: Sequence[str]) -> None:
+    """Refuse to begin a multirun in a folder that holds something else.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the multirun.
+    words : sequence of str
+        Its overrides; those of the multirun that is there must be the same.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds a run or another multirun.
+    """
+    key, remedy = "hydra.sweep.dir", "choose another folder"
+    results = _results_in(folder)
+    if results:
+        raise ConfigError(key, f"{folder} is a run's: it holds {results[0]}", remedy)
+    path = folder / SWEEP_FILE
+    if not path.exists():
+        jobs = _jobs_in(folder)
+        if jobs:
+            raise ConfigError(key, f"{folder} holds the run {jobs[0]}, of no multirun", remedy)
+        return
+    try:
+        there = OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task")
+        former = list(there)
+    except (OSError, ValueError, TypeError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(key, f"{path} cannot be read: {_line(error)}", remedy) from error
+    if former != list(words):
+        raise ConfigError(
+            key, f"{folder} holds another multirun: {' '.join(map(str, former))}", remedy
+        )
+
+
+def _jobs_in(folder: Path) -> list[str]:
+    return sorted(job.parent.parent.name for job in folder.glob("*/.hydra/config.yaml"))
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _deciding(values: Mapping[str, Any]) -> dict[str, Any]:
+    return identity(values) | {"rounds": values.get("rounds")}
+
+
+def _results_in(folder: Path) -> list[str]:
+    """Return the names of a run's results in a folder."""
+    found = [name for name in RESULTS if (folder / name).exists()]
+    return [*found, *([FOLDER] if rounds_in(folder / FOLDER) else [])]
 
 
 def go_on(stopped: Stopped) -> None:
@@ -141,49 +263,20 @@ def _keep_rounds(stopped: Stopped) -> None:
         _write(path, notes)
 
 
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a run's folder, so that no second process writes into it.
-
-    The system lets go of it when the process ends, however it ends.
-
-    Raises
-    ------
-    ConfigError
-        If another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not on this system
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno == errno.EWOULDBLOCK:
-                raise ConfigError(
-                    "resume", f"a run is under way in {folder}", "wait for it, or stop it first"
-                ) from error
-            # Some network file systems cannot hold folders: go on without.
-        yield
-    finally:
-        os.close(handle)
-
-
 def _kept(folder: Path) -> DictConfig:
     path = folder / ".hydra" / "config.yaml"
     if not path.is_file():
-        jobs = sorted(job.parent.parent.name for job in folder.glob("*/.hydra/config.yaml"))
+        jobs = _jobs_in(folder)
         remedy = "give the folder of one run, such as outputs/2026-01-01/12-00-00"
         if jobs:
             remedy = f"it is a multirun's; resume one of its jobs: resume={folder / jobs[0]}"
         raise ConfigError("resume", f"there is no run in {folder}", remedy)
     try:
         kept = OmegaConf.load(path)
-    except (OSError, ValueError, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ConfigError("resume", f"{path} cannot be read: {error}", "start anew") from error
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(
+            "resume", f"{path} cannot be read: {_line(error)}", "start anew"
+        ) from error
     if not isinstance(kept, DictConfig) or not isinstance(kept.get("rounds"), int):
         raise ConfigError("resume", f"{path} is no configuration of a run", "start anew")
     return kept

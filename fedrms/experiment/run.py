@@ -35,17 +35,11 @@ from fedrms.experiment.config import AUTO_CLIENTS, compose_config, with_clients
 from fedrms.experiment.continued import Continued
 from fedrms.experiment.counterfactual import FOLDER as COUNTERFACTUALS
 from fedrms.experiment.counterfactual import Narrow, Reference, clean_reference
+from fedrms.experiment.own_folder import RUN_KEY, OwnFolder, take, take_free, take_named
 from fedrms.experiment.parts import Parts, build_parts, initial_arrays
 from fedrms.experiment.progress import show_progress
 from fedrms.experiment.provenance import provenance
-from fedrms.experiment.resume import (
-    Stopped,
-    alone_in,
-    begin_anew,
-    go_on,
-    read_stopped,
-    resume_in,
-)
+from fedrms.experiment.resume import found_in, go_on, read_stopped, resume_in
 from fedrms.experiment.round_log import RoundLog
 from fedrms.experiment.run_folder import keep_partition, prepare_folder, save_model
 from fedrms.experiment.run_state import RunState
@@ -84,7 +78,7 @@ class Result:
 def run(
     config: DictConfig | Mapping[str, Any] | Sequence[str] = (),
     *,
-    folder: str | Path | None = None,
+    folder: str | Path | OwnFolder | None = None,
     brief: bool = False,
     shared: str | Path | None = None,
     build: Callable[[DictConfig | Mapping[str, Any]], Parts] = build_parts,
@@ -102,7 +96,8 @@ def run(
         configuration that Hydra has composed. ``["resume=FOLDER"]`` goes on with a stopped run
         in its own folder (see :func:`fedrms.experiment.resume.read_stopped`).
     folder : path, optional
-        Where to write; by default ``outputs/<date>/<time>`` under the current folder.
+        Where to write; by default ``outputs/<date>/<time>`` under the current folder, or the
+        next free name. A folder that holds this run already is gone on with.
     brief : bool
         Log the last round only, where there is no terminal to show a bar on.
     shared : path, optional
@@ -121,52 +116,56 @@ def run(
     Raises
     ------
     ConfigError
-        Before any training, naming the key and the remedy.
+        Before any training, naming the key and the remedy; also where another run has the
+        folder, or has left its results there.
     RunError
         If the run cannot go on; what was computed until then is on disk.
     """
-    stopped = _stopped_run(config)
-    if stopped is not None:
-        config, folder = stopped.config, stopped.folder
-        shared = shared or _shared_by(stopped.folder)
-    elif not isinstance(config, DictConfig | Mapping):
-        config = compose_config(list(config))
-    assert isinstance(config, DictConfig | Mapping)
-    parts = build(config)
-    if config.get("clients") == AUTO_CLIENTS:
-        config = with_clients(config, parts.config["clients"])
-    where = Path(folder) if folder else Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S")
-    rounds = parts.config["rounds"]
-    quiet_flower()
-    if stopped is None:
-        prepare_folder(where, config)
-    _say_data(parts.side.federation)
-    keep_partition(where, parts.side.federation)
-    with alone_in(where), saying_how_to_resume(where, rounds, program):
-        if stopped is None:
-            begin_anew(where)
-        elif stopped.finished:
+    words = _words_that_resume(config)
+    if not isinstance(config, DictConfig | Mapping):
+        config = compose_config(list(config)) if words is None else {}
+    with _own_folder(config, words, folder) as own:
+        where = own.path
+        stopped = found_in(where, config) if words is None else read_stopped(words)
+        if stopped is not None:
+            config = stopped.config
+            shared = shared or _shared_by(where)
+        parts = build(config)
+        if config.get("clients") == AUTO_CLIENTS:
+            config = with_clients(config, parts.config["clients"])
+        rounds = parts.config["rounds"]
+        quiet_flower()
+        if stopped is not None and stopped.finished:
+            if words is None:
+                log.warning("%s holds this run, finished; delete it to run it again", where)
             log.info("%s is finished after %d rounds; rounds=N prolongs it", where, rounds)
             return _read_result(where, parts)
-        else:
-            go_on(stopped)
-        reference = None
-        if parts.config.get("counterfactual", "none") == "clean":
-            reference = clean_reference(parts, Path(shared) if shared else where, _simulate_aside)
-        return _simulate(
-            *(parts, where),
-            brief=brief,
-            reference=reference,
-            checkpoints=Checkpoints(where, parts.config),
-            done=None if stopped is None else stopped.checkpoint,
-        )
+        if words is None:
+            prepare_folder(where, config)
+        _say_data(parts.side.federation)
+        keep_partition(where, parts.side.federation)
+        with saying_how_to_resume(where, rounds, program):
+            if stopped is not None:
+                go_on(stopped)
+            reference = None
+            if parts.config.get("counterfactual", "none") == "clean":
+                reference = clean_reference(
+                    parts, Path(shared) if shared else where, _simulate_aside
+                )
+            return _simulate(
+                *(parts, where),
+                brief=brief,
+                reference=reference,
+                checkpoints=Checkpoints(where, parts.config),
+                done=None if stopped is None else stopped.checkpoint,
+            )
 
 
-def _stopped_run(config: DictConfig | Mapping[str, Any] | Sequence[str]) -> Stopped | None:
-    """Return the run that ``resume`` names; None where a run begins."""
+def _words_that_resume(config: DictConfig | Mapping[str, Any] | Sequence[str]) -> list[str] | None:
+    """Return overrides with ``resume=FOLDER``; None where a run begins."""
     if not isinstance(config, DictConfig | Mapping):
         words = list(config)
-        return None if resume_in(words) is None else read_stopped(words)
+        return None if resume_in(words) is None else words
     if config.get("resume") is None:
         return None
     task = None
@@ -176,7 +175,39 @@ def _stopped_run(config: DictConfig | Mapping[str, Any] | Sequence[str]) -> Stop
         raise ConfigError(
             "resume", "stands in a composed configuration", 'run(["resume=FOLDER"]) instead'
         )
-    return read_stopped(list(task))
+    return list(task)
+
+
+def _own_folder(
+    config: DictConfig | Mapping[str, Any],
+    words: Sequence[str] | None,
+    folder: str | Path | OwnFolder | None,
+) -> OwnFolder:
+    """Take the folder that a run is to write to."""
+    if isinstance(folder, OwnFolder):
+        return folder
+    if words is not None:
+        return take(Path(resume_in(words) or ""), "resume")
+    if folder is not None:
+        _refuse_hydras_words(config, but=())
+        return take(Path(folder))
+    if isinstance(config, DictConfig) and "hydra" in config:
+        _refuse_hydras_words(config, but=(RUN_KEY,))
+        run = OmegaConf.to_container(config.hydra.run, resolve=False)
+        assert isinstance(run, dict)
+        return take_named(run["dir"], Path(config.hydra.run.dir))
+    return take_free(Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S"))
+
+
+def _refuse_hydras_words(config: DictConfig | Mapping[str, Any], but: Sequence[str]) -> None:
+    """Refuse what only the command line reads."""
+    if not isinstance(config, DictConfig) or "hydra" not in config:
+        return
+    for word in config.hydra.overrides.hydra:
+        key = word.lstrip("+~").split("=")[0]
+        if key not in but:
+            remedy = "leave it away; run(..., folder=PATH) says where to write"
+            raise ConfigError(key, "has no meaning in fedrms.run", remedy)
 
 
 def _shared_by(folder: Path) -> Path | None:

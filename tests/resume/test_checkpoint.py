@@ -12,7 +12,7 @@ from fedrms.errors import ConfigError, RunError
 from fedrms.experiment import checkpoint, compose_config
 from fedrms.experiment.checkpoint import Checkpoints, latest, name_of, rounds_in
 from fedrms.experiment.config import plain
-from fedrms.experiment.resume import alone_in
+from fedrms.experiment.own_folder import take
 
 from .conftest import assert_identical
 
@@ -162,15 +162,8 @@ def test_of_a_multirun_the_jobs_are_resumed(made):
 
 
 def test_a_run_that_is_under_way_is_not_joined(three):
-    with alone_in(three), pytest.raises(ConfigError, match="a run is under way in"):
+    with take(three), pytest.raises(ConfigError, match="a run is under way in"):
         go_on(three)
-
-
-def test_a_run_that_begins_in_a_used_folder_takes_nothing_from_it(made, three):
-    options = [*SMALL, "rounds=2", "seed=1", "checkpoint.every=0"]
-    fedrms.run(options, folder=three)
-    assert rounds_in(three / "checkpoint") == []
-    assert fedrms.load_runs(three).summary["seed"].tolist() == [1]
 
 
 def test_a_comparison_with_the_clean_clients_cannot_be_prolonged(three):

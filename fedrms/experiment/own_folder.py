@@ -1,0 +1,169 @@
+"""A folder that one run takes for itself before the first byte is written to it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from fedrms.errors import ConfigError
+
+RUN_KEY: Final = "hydra.run.dir"
+
+BUSY: Final = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+
+
+class OwnFolder:
+    """A folder, and the lock by which no second run writes into it.
+
+    The system lets go of the lock when the process ends, however it ends.
+
+    Parameters
+    ----------
+    path : Path
+        The folder, which must exist.
+    handle : int, optional
+        A descriptor that holds the lock; without one somebody else holds it for this process.
+    made : sequence of Path
+        Folders that were made for it; those that are empty in the end are removed.
+    """
+
+    def __init__(self, path: Path, handle: int | None = None, made: tuple[Path, ...] = ()) -> None:
+        self.path = path
+        self._handle = handle
+        self._made = made
+
+    def release(self) -> None:
+        """Let others have the folder; what was made for it and stayed empty is removed."""
+        for path in self._made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        self._made = ()
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def take_named(pattern: str, path: Path, key: str = RUN_KEY) -> OwnFolder:
+    """Take the folder that a configuration names: if the clock names it, the next free one.
+
+    Parameters
+    ----------
+    pattern : str
+        The folder as it is written, such as ``outputs/${now:%H-%M-%S}``.
+    path : Path
+        The folder.
+    key : str
+        The config key, for the error.
+    """
+    return take_free(path, key) if "${now:" in pattern else take(path, key)
+
+
+def take(path: Path, key: str = RUN_KEY) -> OwnFolder:
+    """Take a folder, made if it is not there.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    key : str
+        The config key that names it, for the error. ``resume`` names one that must be there.
+
+    Raises
+    ------
+    ConfigError
+        If another run, of this process or another one, has it, or it cannot be written to.
+    """
+    if key == "resume" and not path.is_dir():
+        raise ConfigError(
+            key,
+            f"there is no run in {path}",
+            "give the folder of one run, such as outputs/DATE/TIME",
+        )
+    own = _try(path, key)
+    if own is None:
+        raise ConfigError(
+            key, f"a run is under way in {path}", "wait for it or stop it, or choose another folder"
+        )
+    return own
+
+
+def take_free(path: Path, key: str = RUN_KEY) -> OwnFolder:
+    """Take a folder that is nobody's: `path`, or if that is taken or used ``path-2``, ``path-3``.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be written to.
+    """
+    for number in itertools.count(1):
+        own = _try(path if number == 1 else path.with_name(f"{path.name}-{number}"), key)
+        if own is None:
+            continue
+        if not any(own.path.iterdir()):
+            return own
+        own.release()
+    raise AssertionError("there is always a next number")
+
+
+def _try(path: Path, key: str) -> OwnFolder | None:
+    """Take a folder; None if it is taken."""
+    try:
+        while True:
+            made = tuple(itertools.takewhile(lambda each: not each.exists(), (path, *path.parents)))
+            path.mkdir(parents=True, exist_ok=True)
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+            handle = _lock(path)
+            if handle is None or _is_still(path, handle):
+                return OwnFolder(path, handle, made)
+            os.close(handle)  # whoever had made it removed it in the meantime
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        raise ConfigError(key, f"cannot be written to: {error}", "choose another") from error
+
+
+def _lock(path: Path) -> int | None:
+    """Return a descriptor that holds the folder; None where the system has no such locks.
+
+    Raises
+    ------
+    BlockingIOError
+        If it is held.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on this system
+        return None
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in BUSY:
+            os.close(handle)
+            raise BlockingIOError from error
+        # Some network file systems cannot hold folders: go on without.
+    return handle
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
