@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from fedrms.cli.ending import STOPPED, keep_flower_offline, stop
+from fedrms.cli.ending import keep_flower_offline, stop, stop_by_signals, stopped_code
 from fedrms.errors import ConfigError, FedRMSError
 
 HELP = """\
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(HELP, end="")
         return
     keep_flower_offline()
+    stop_by_signals()
     try:
         overrides = [word for word in words if word != "--json"]
         _refuse_flags(overrides)
@@ -45,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report = examine(overrides)
     except FedRMSError as error:
         stop("fedrms-doctor", error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("fedrms-doctor: stopped", file=sys.stderr)
-        sys.exit(STOPPED)
+        sys.exit(stopped_code(error))
     if "--json" in words:
         print(json.dumps(asdict(report), indent=2))
     else:

@@ -10,11 +10,13 @@ from typing import NoReturn
 
 from fedrms.errors import ConfigError, FedRMSError
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 """What asks a program to end."""
 
-BAD_INPUT, FAILED, STOPPED = 2, 1, 130
-"""Exit codes: a configuration that cannot run, a run that broke, a run that was stopped."""
+BAD_INPUT, FAILED = 2, 1
+"""Exit codes: a configuration that cannot run, a run that broke."""
 
 
 def keep_flower_offline() -> None:
@@ -29,8 +31,43 @@ def stop(program: str, error: FedRMSError) -> NoReturn:
     sys.exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)
 
 
-def interrupt_once(number: int, frame: FrameType | None) -> NoReturn:
-    """Handle a signal as Ctrl-C, once: a second one does not break off what is ended and saved."""
-    for again in STOPPING:
-        signal.signal(again, signal.SIG_IGN)
-    raise KeyboardInterrupt
+class StoppedError(KeyboardInterrupt):
+    """A signal has come that asks the program to end; what is right at Ctrl-C is right then."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+class Stopping:
+    """Handle signals that ask a program to end: the first interrupts, and results are saved.
+
+    The second does not break that off; the third ends the program at once.
+    """
+
+    def __init__(self) -> None:
+        self._came = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        self._came += 1
+        if self._came == 1:
+            raise StoppedError(number)
+        if self._came == 2:
+            os.write(2, b"saving what was computed; once more ends it at once\n")
+            return
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+def stop_by_signals() -> None:
+    """Have signals end this program as `Stopping` says, but for those that it is to ignore."""
+    stopping = Stopping()
+    for number in STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, stopping)
+
+
+def stopped_code(error: KeyboardInterrupt) -> int:
+    """Return the exit code of a program that a signal has stopped: 130, 143 or 129."""
+    return 128 + (error.number if isinstance(error, StoppedError) else signal.SIGINT)

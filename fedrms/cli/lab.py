@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedrms.cli.ending import STOPPED, keep_flower_offline, stop
+from fedrms.cli.ending import keep_flower_offline, stop, stop_by_signals, stopped_code
 from fedrms.errors import ConfigError, FedRMSError
 
 
@@ -22,13 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
     keep_flower_offline()
+    stop_by_signals()
     try:
         _run(options)
     except FedRMSError as error:
         stop("fedrms-lab", error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("fedrms-lab: stopped", file=sys.stderr)
-        sys.exit(STOPPED)
+        sys.exit(stopped_code(error))
 
 
 def verdict_words(words: Sequence[str]) -> list[str] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from fedrms.cli.ending import STOPPED, STOPPING, interrupt_once, keep_flower_offline, stop
+from fedrms.cli.ending import keep_flower_offline, stop, stop_by_signals, stopped_code
 from fedrms.cli.foreign_folder import foreign_folder_checked
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import FedRMSError
@@ -59,8 +58,7 @@ def ending_well(program: str, words: Sequence[str]) -> Iterator[None]:
     keep_flower_offline()
     # Hydra would print its errors and exit with 1; asked for the full error, it raises.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    for number in STOPPING:
-        signal.signal(number, interrupt_once)
+    stop_by_signals()
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
@@ -69,9 +67,9 @@ def ending_well(program: str, words: Sequence[str]) -> Iterator[None]:
         stop(program, explain(error, [word for word in words if not word.startswith("-")]))
     except FedRMSError as error:
         stop(program, error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(f"{program}: stopped; what was computed is kept", file=sys.stderr)
-        sys.exit(STOPPED)
+        sys.exit(stopped_code(error))
 
 
 def names(words: Sequence[str], key: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedrms.cli.ending import FAILED, STOPPED, interrupt_once, keep_flower_offline, stop
+from fedrms.cli.ending import FAILED, keep_flower_offline, stop, stop_by_signals, stopped_code
 from fedrms.errors import ConfigError, FedRMSError, RunError
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the ``fedrms-reproduce`` command.
 
     Exits with 2 where the table cannot be run, with 1 where some of its runs broke, and with
-    130 where it was stopped; finished runs are kept, and the same command goes on from there.
+    130, 143 or 129 where a signal stopped it; finished runs are kept, and the same command goes on.
 
     Parameters
     ----------
@@ -34,16 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
     keep_flower_offline()
-    signal.signal(signal.SIGTERM, interrupt_once)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as by nohup
-        signal.signal(signal.SIGINT, interrupt_once)
+    stop_by_signals()
     try:
         sys.exit(_reproduce(options))
     except FedRMSError as error:
         stop("fedrms-reproduce", error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("fedrms-reproduce: stopped; start it again to go on", file=sys.stderr)
-        sys.exit(STOPPED)
+        sys.exit(stopped_code(error))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from fedrms.cli.ending import keep_flower_offline, stop
+from fedrms.cli.ending import keep_flower_offline, stop, stop_by_signals, stopped_code
 from fedrms.cli.folders import taken, with_hydra
 from fedrms.cli.foreign_folder import foreign_folder_checked
 from fedrms.cli.lab import main as lab
@@ -51,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Hydra would print its errors and exit with 1; asked for the full error, it raises.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     logging.raiseExceptions = False  # a full disk ends in one message, not one for each log line
-    signal.signal(signal.SIGTERM, _terminate)
+    stop_by_signals()
     folder = resumed(words)
     with _ending_well():
         verdict = verdict_words(words)
@@ -127,14 +125,6 @@ def show_outcome(summary: Mapping[str, Any], folder: Path) -> None:
     print(f"results: {os.path.relpath(folder)}")
 
 
-class TerminatedError(KeyboardInterrupt):
-    """SIGTERM has come; what a run does at Ctrl-C is right then too."""
-
-
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    raise TerminatedError
-
-
 @contextmanager
 def _ending_well() -> Iterator[None]:
     """Exit with a message where a person is meant to read one, and by the signal's code."""
@@ -144,5 +134,4 @@ def _ending_well() -> Iterator[None]:
         stop("fedrms", error)
     except KeyboardInterrupt as error:
         print("fedrms: stopped; what was computed is kept", file=sys.stderr)
-        number = signal.SIGTERM if isinstance(error, TerminatedError) else signal.SIGINT
-        sys.exit(128 + number)
+        sys.exit(stopped_code(error))

@@ -26,6 +26,7 @@ from fedrms.deployment.order import Order, Outcome
 from fedrms.deployment.server_side import deployed_parts
 from fedrms.errors import ConfigError, FedRMSError
 from fedrms.experiment import run
+from fedrms.experiment.as_found import SIGNALS
 from fedrms.experiment.config import plain
 from fedrms.experiment.own_folder import OwnFolder, take_free
 from fedrms.experiment.parts import Parts
@@ -57,7 +58,7 @@ def _obey(order: Order, own: OwnFolder, grid: Grid, context: Context) -> None:
     Outcome(os.getpid(), "running").write(outcome)
     _log_to(logging.FileHandler(order.log) if order.log else None)
     if threading.current_thread() is threading.main_thread():  # it is not in a simulation
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             signal.signal(number, _stop)
     status, error = "failed", ""
     try:
@@ -115,7 +116,7 @@ def _by_itself(told: Mapping[str, Any], folder: Path) -> Order:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     """Leave the run by the way that saves what there is; a second signal changes nothing."""
-    for again in (signal.SIGINT, signal.SIGTERM):
+    for again in SIGNALS:
         signal.signal(again, signal.SIG_IGN)
     raise Stopped
 

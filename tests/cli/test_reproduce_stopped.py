@@ -57,7 +57,7 @@ def left_of(processes: list[int]) -> list[int]:
 
 @pytest.mark.parametrize(
     ("sent", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)],
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
 )
 def test_a_signal_to_the_command_alone_ends_its_workers(started, sent, code):
     workers = children(started.pid)

@@ -25,7 +25,9 @@ def whole(tmp_path_factory):
     return fedrms.run(options, folder=tmp_path_factory.mktemp("whole") / "run").folder
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_stops_a_run_which_says_how_to_go_on(number, code, command, tmp_path, whole):
     run = command(*LONG)
     run.wait_for(3)

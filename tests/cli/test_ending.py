@@ -1,0 +1,81 @@
+"""Signals that ask a command to end: saved once, told twice, ended at the third."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
+
+CODE = """
+import sys, time
+from fedrms.cli.ending import stop_by_signals, stopped_code
+stop_by_signals()
+try:
+    print("begun", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt as error:
+    print("saving", flush=True)
+    for _ in range(int(sys.argv[1])):
+        time.sleep(0.1)
+    print("saved", flush=True)
+    sys.exit(stopped_code(error))
+"""
+
+
+@pytest.fixture
+def start():
+    def run(tenths):
+        process = subprocess.Popen(
+            [sys.executable, "-c", CODE, str(tenths)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        assert process.stdout.readline() == "begun\n"
+        return process
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [
+        (signal.SIGINT, signal.SIGINT, 130),
+        (signal.SIGTERM, signal.SIGINT, 143),
+        (signal.SIGHUP, signal.SIGTERM, 129),
+    ],
+)
+def test_a_second_signal_does_not_break_off_the_saving(first, second, code, start):
+    process = start(5)
+    process.send_signal(first)
+    assert process.stdout.readline() == "saving\n"
+    process.send_signal(second)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "saved\n")
+    assert "once more ends it at once" in err
+
+
+def test_a_third_signal_ends_the_program_at_once(start):
+    process = start(600)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "saving\n"
+    process.send_signal(signal.SIGTERM)
+    assert "once more" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (-signal.SIGTERM, "")
+
+
+def test_a_signal_that_is_to_be_ignored_is_ignored(start):
+    code = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN){CODE}"
+    process = subprocess.Popen([sys.executable, "-c", code, "0"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.5)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
