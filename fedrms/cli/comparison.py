@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+
+from fedrms.cli.sweep import tell_failures
 
 
 class ComparisonTable(Callback):
@@ -15,17 +18,26 @@ class ComparisonTable(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table; Hydra calls this when the last job has ended."""
-        from fedrms.results import compare, load_runs
-        from fedrms.results.table import comparison_notes, comparison_table, show, to_markdown
+        compare_jobs(Path(config.hydra.sweep.dir))
 
-        folder = Path(config.hydra.sweep.dir)
-        try:
-            runs = load_runs(folder)
-        except FileNotFoundError:
-            return
+
+def compare_jobs(folder: Path) -> None:
+    """Compare what a multirun has finished, and name the jobs that failed."""
+    from fedrms.results import compare, load_runs
+    from fedrms.results.table import comparison_notes, comparison_table, show, to_markdown
+
+    failed = tell_failures()
+    try:
+        runs = load_runs(folder)
+    except FileNotFoundError:
+        runs = None
+    if runs is not None and (runs.summary["status"] == "finished").any():
         table = compare(runs)
         show(comparison_table(table))
         print(comparison_notes(table))
-        (folder / "comparison.md").write_text(to_markdown(table) + "\n")
+        text = "\n".join([to_markdown(table), *(f"\n{line}" for line in failed)])
+        (folder / "comparison.md").write_text(text + "\n")
         table.to_csv(folder / "comparison.csv")
-        print(f"results: {os.path.relpath(folder)}")
+    print(f"results: {os.path.relpath(folder)}", flush=True)
+    for line in failed:
+        print(f"fedrms: {line}", file=sys.stderr)

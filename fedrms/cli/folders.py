@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,11 +57,23 @@ class TakeFolder(Callback):
             _end(error)
         _set(config.hydra.sweep, "dir", str(own.path))
         _set(config.hydra, "output_subdir", None)
+        if "max_failure_rate" in config.hydra.sweeper:  # Optuna's: failures are told in the end
+            _set(config.hydra.sweeper, "max_failure_rate", 1.0)
 
 
 def taken() -> Any:
     """Return the folder of the run that this program is for."""
     return _taken[-1]
+
+
+@contextmanager
+def hold(own: Any) -> Iterator[None]:
+    """Have a job run in a folder that was taken for it."""
+    _taken.append(own)
+    try:
+        yield
+    finally:
+        _taken.remove(own)
 
 
 def with_hydra(config: DictConfig) -> DictConfig:

@@ -58,8 +58,8 @@ def resume(words: Sequence[str], folder: str) -> Result:
         return run(list(words), folder=own)
 
 
-def log_into(folder: Path) -> None:
-    """Log as Hydra would, to the terminal and behind what is in the run's log."""
+def log_into(folder: Path, *, terminal: bool = True) -> None:
+    """Log as Hydra would, to the terminal and behind what is in the run's log, or there alone."""
     import yaml  # type: ignore[import-untyped,unused-ignore]
 
     text = (conf_folder() / "hydra" / "job_logging" / "fedrms.yaml").read_text()
@@ -67,6 +67,9 @@ def log_into(folder: Path) -> None:
     for handler in settings["handlers"].values():
         if "filename" in handler:
             handler["filename"] = handler["filename"].replace(OUTPUT_DIR, os.fspath(folder))
+    if not terminal:
+        for logger in (settings["root"], *settings["loggers"].values()):
+            logger["handlers"] = ["file"]
     try:
         logging.config.dictConfig(settings)
     except (OSError, ValueError) as error:

@@ -24,6 +24,7 @@ from fedrms.cli.lab import main as lab
 from fedrms.cli.lab import verdict_words
 from fedrms.cli.options import options_page
 from fedrms.cli.resume import resume, resumed
+from fedrms.cli.sweep import exit_code
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError, FedRMSError
 
@@ -69,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             with foreign_folder_checked(words):
                 simulate()
+            code = exit_code()
+            if code:
+                sys.exit(code)
         except (HydraException, OmegaConfBaseException) as error:
             from fedrms.experiment.config import explain
 
@@ -88,16 +92,16 @@ def run_job(config: DictConfig) -> float:
     The score of the validation clients, where there are any, else the final test metric.
     """
     from fedrms.experiment import run
-    from fedrms.experiment.own_folder import take
 
     job = HydraConfig.get()
     multirun = job.mode != RunMode.RUN
     shared = job.sweep.dir if multirun else None
     try:
-        folder = take(Path(job.runtime.output_dir)) if multirun else taken()
-        result = run(with_hydra(config), folder=folder, brief=multirun, shared=shared)
+        result = run(with_hydra(config), folder=taken(), brief=multirun, shared=shared)
     except FedRMSError as error:
-        stop("fedrms", error)
+        if multirun:
+            raise  # the launcher names it, and goes on with other jobs
+        stop("fedrms", error)  # Hydra would print a line of its own
     if not multirun:
         show_outcome(result.summary, result.folder)
         experiment = str(job.runtime.choices.get("experiment"))

@@ -23,6 +23,7 @@ from packaging.version import Version
 
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
+from fedrms.experiment.cached_loader import CachedLoader
 
 Settings = TypeVar("Settings", bound=Mapping[str, Any] | DictConfig)
 
@@ -49,11 +50,15 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
     """
     try:
         with _composing, _hydra_as_the_tree_expects():
-            loader = ConfigLoaderImpl(create_config_search_path(str(conf_folder())))
             words = list(overrides)
-            return loader.load_configuration("config", words, RunMode.RUN, from_shell=False)
+            return _loader().load_configuration("config", words, RunMode.RUN, from_shell=False)
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error, overrides) from error
+
+
+@functools.cache
+def _loader() -> CachedLoader:
+    return CachedLoader(ConfigLoaderImpl(create_config_search_path(str(conf_folder()))))
 
 
 @contextmanager

@@ -1,0 +1,211 @@
+"""The jobs of a multirun, in worker processes: a job that fails costs no other."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from fedrms.cli.ending import BAD_INPUT, FAILED
+from fedrms.cli.workers import Job, Outcome, Workers
+from fedrms.errors import ConfigError, FedRMSError
+
+log = logging.getLogger("fedrms")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that gave no result, and why."""
+
+    job: int
+    words: str
+    reason: str
+    bad_input: bool
+
+
+failures: list[Failure] = []
+"""Of the multirun of this program."""
+
+
+def run_batch(
+    context: HydraContext,
+    task: TaskFunction,
+    config: DictConfig,
+    *,
+    jobs: Sequence[list[str]],
+    first: int,
+    workers: Any,
+) -> list[JobReturn]:
+    """Run jobs side by side, and return what each gave; NaN for one that failed.
+
+    Parameters
+    ----------
+    context, task, config
+        What Hydra hands to a launcher.
+    jobs : sequence of list of str
+        The overrides of each.
+    first : int
+        The number of the first one.
+    workers : int or "auto"
+        How many at a time.
+
+    Raises
+    ------
+    ConfigError
+        If `workers` is neither.
+    KeyboardInterrupt
+        If a signal asks this process to stop: its workers have saved what they had.
+    """
+    setup_globals()  # type: ignore[no-untyped-call,unused-ignore]
+    from fedrms.experiment.machine import usable_cores
+
+    cores = usable_cores()
+    side_by_side = _side_by_side(workers, config, cores)
+    log.info("%d jobs, up to %d at a time", len(jobs), min(side_by_side, len(jobs)))
+    values: dict[int, float] = {}
+    began = time.monotonic()
+    # By the number of jobs and not of workers: the last bits of a sum may depend on it.
+    pool = Workers(task, context, side_by_side, threads=max(1, cores // len(jobs)))
+    try:
+        with pool, _Told(len(jobs)) as told:
+            for outcome in pool.run(_composed(context, config, jobs, first)):
+                values[outcome.job] = outcome.value
+                if outcome.reason is not None:
+                    failures.append(
+                        Failure(outcome.job, outcome.words, outcome.reason, outcome.bad_input)
+                    )
+                told.end(outcome)
+    except KeyboardInterrupt:
+        from fedrms.cli.comparison import compare_jobs
+
+        folder = Path(config.hydra.sweep.dir)
+        compare_jobs(folder)
+        print(f"fedrms: {len(values)} of {len(jobs)} jobs have ended; {_go_on(folder)}")
+        raise
+    log.info("%d jobs took %s", len(jobs), _duration(time.monotonic() - began))
+    return [
+        JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=values[first + at])
+        for at, words in enumerate(jobs)
+    ]
+
+
+def exit_code() -> int:
+    """Return the exit code of a multirun that has come to its end."""
+    if not failures:
+        return 0
+    return BAD_INPUT if all(failure.bad_input for failure in failures) else FAILED
+
+
+def tell_failures() -> list[str]:
+    """Return a line for each job that failed."""
+    return [
+        f"job {failure.job} failed ({failure.words}): {' '.join(failure.reason.split())}"
+        for failure in sorted(failures, key=lambda each: each.job)
+    ]
+
+
+def _go_on(folder: Path) -> str:
+    words = [word for word in sys.argv[1:] if not word.startswith("hydra.sweep.dir=")]
+    named = f"hydra.sweep.dir={os.path.relpath(folder)}"
+    return f"go on with: {shlex.join(['fedrms', *words, named])}"
+
+
+def _side_by_side(workers: Any, config: DictConfig, cores: int) -> int:
+    if workers != "auto":
+        if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+            raise ConfigError(
+                "hydra.launcher.workers", f"is {workers!r}", "set auto, or a number of processes"
+            )
+        return workers
+    return cores
+
+
+def _composed(
+    context: HydraContext, config: DictConfig, jobs: Sequence[list[str]], first: int
+) -> Any:
+    """Compose the jobs one by one, as workers ask for them."""
+    from fedrms.experiment.config import explain
+
+    shared = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+    for at, words in enumerate(jobs):
+        number = first + at
+        shown = " ".join(word for word in words if word not in shared)
+        try:
+            composed = context.config_loader.load_sweep_config(config, list(words))
+        except Exception as error:  # whatever Hydra finds wrong with this job's words
+            problem = error if isinstance(error, FedRMSError) else explain(error, words)
+            yield Outcome(number, shown, math.nan, str(problem), bad_input=True)
+            continue
+        with open_dict(composed):
+            composed.hydra.job.id = number
+            composed.hydra.job.num = number
+            composed.hydra.output_subdir = None
+        yield Job(number, shown, composed)
+
+
+class _Told:
+    """Tell of jobs as they end: a bar on a terminal, a line each anywhere else."""
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+        self._done = 0
+        self._began = time.monotonic()
+        self._bar: Any = None
+
+    def __enter__(self) -> _Told:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+            # Without a thread of its own, which a worker that is forked later would lack.
+            self._bar = Progress(
+                *(TextColumn("jobs"), BarColumn(), MofNCompleteColumn()),
+                TextColumn("{task.fields[left]}"),
+                console=Console(stderr=True),
+                auto_refresh=False,
+            )
+            self._task = self._bar.add_task("jobs", total=self._jobs, left="")
+            self._bar.start()
+            self._bar.refresh()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def end(self, outcome: Outcome) -> None:
+        self._done += 1
+        passed = time.monotonic() - self._began
+        left = _duration(passed / self._done * (self._jobs - self._done))
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, left=f"{left} to go")
+            self._bar.refresh()
+        if outcome.reason is not None:
+            said = f"failed: {' '.join(outcome.reason.split())}"
+        else:
+            said = outcome.said
+        level = logging.WARNING if outcome.reason is not None else logging.INFO
+        if self._bar is None or outcome.reason is not None:
+            log.log(
+                level,
+                "[%d/%d] #%d %s: %s; %s to go",
+                *(self._done, self._jobs, outcome.job, outcome.words, said, left),
+            )
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole / 3600:.1f} h"

@@ -1,0 +1,136 @@
+"""``fedrms -m``: jobs side by side, failures that cost no other job, and sweeps that go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import fedrms
+
+SMALL = ("rounds=2", "clients=4", "client.epochs=1")
+POSIX = pytest.mark.skipif(os.name != "posix", reason="sends signals")
+
+
+@pytest.fixture
+def start(tmp_path, repository):
+    """Start ``fedrms -m`` in a folder of its own, with the sweep in ``sweep``."""
+
+    def run(*words):
+        return subprocess.Popen(
+            [sys.executable, "-m", "fedrms.cli", "-m", *SMALL, "hydra.sweep.dir=sweep", *words],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(repository)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+    return run
+
+
+def end(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def test_jobs_that_fail_are_named_in_the_end_and_the_others_are_compared(start, tmp_path):
+    code, _, err = end(start("client.batch_size=16,0,32", "client.lr=0.1,1e30", "noise=none"))
+    assert code == 1
+    statuses = [
+        json.loads((tmp_path / f"sweep/{job}/summary.json").read_text())["status"]
+        if (tmp_path / f"sweep/{job}/summary.json").exists()
+        else None
+        for job in range(6)
+    ]
+    assert statuses == ["finished", "interrupted", None, None, "finished", "interrupted"]
+    assert len(fedrms.compare(fedrms.load_runs(tmp_path / "sweep"))) == 2
+    told = [line for line in err.splitlines() if line.startswith("fedrms: job")]
+    assert [line.split()[2] for line in told] == ["1", "2", "3", "5"]
+    assert "no client finished any round" in told[0]
+    assert "client.batch_size: is 0" in told[1]
+    written = (tmp_path / "sweep/comparison.md").read_text()
+    assert "job 3 failed (client.batch_size=0 client.lr=1e+30)" in written
+    assert "Traceback" not in err
+
+
+def test_jobs_are_to_the_bit_what_they_are_one_by_one_and_are_not_run_again(start, tmp_path):
+    code, _, err = end(start("seed=0,1", "strategy=fedavg,fedrms"))
+    assert code == 0, err
+    for job, words in enumerate(
+        (["seed=0", "strategy=fedavg"], ["seed=0"], ["seed=1", "strategy=fedavg"], ["seed=1"])
+    ):
+        alone = fedrms.run([*SMALL, *words], folder=tmp_path / f"alone{job}").folder
+        for name in ("model.safetensors", "clients.parquet", "partition.parquet"):
+            assert (tmp_path / f"sweep/{job}" / name).read_bytes() == (alone / name).read_bytes()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/*.parquet")}
+    (tmp_path / "sweep/2/summary.json").unlink()
+    code, out, err = end(start("seed=0,1", "strategy=fedavg,fedrms"))
+    assert code == 0, err
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/*.parquet")}
+    assert {path.parent.name for path in before if after[path] != before[path]} == {"2"}
+    assert "undecided" in out
+    code, _, err = end(start("seed=0,2", "strategy=fedavg,fedrms"))
+    assert code == 2
+    assert "hydra.sweep.dir: sweep holds another multirun" in err
+
+
+@POSIX
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_what_there_is_and_the_same_command_goes_on(number, code, start, tmp_path):
+    words = ("rounds=3000", "checkpoint.every=5", "seed=0,1,2", "evaluate_every=1000")
+    sweep = start(*words)
+    began = time.monotonic()
+    while len(list(tmp_path.glob("sweep/*/checkpoint/round-*"))) < 2:
+        assert time.monotonic() - began < 120
+        assert sweep.poll() is None, sweep.communicate()
+        time.sleep(0.05)
+    workers = psutil.Process(sweep.pid).children(recursive=True)
+    assert workers
+    sweep.send_signal(number)
+    returned, out, err = end(sweep)
+    assert returned == code
+    assert "0 of 3 jobs have ended; go on with: fedrms -m" in out
+    assert "Traceback" not in err
+    assert not any(worker.is_running() for worker in workers)
+    summary = json.loads((tmp_path / "sweep/0/summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert summary["rounds"] >= 5
+
+
+@POSIX
+def test_a_worker_that_is_killed_costs_its_own_job_alone(start, tmp_path):
+    sweep = start("rounds=400,2,3", "checkpoint.every=1")
+    began = time.monotonic()
+    while not list(tmp_path.glob("sweep/0/checkpoint/round-*")):
+        assert time.monotonic() - began < 120
+        time.sleep(0.01)
+    for worker in psutil.Process(sweep.pid).children():
+        opened = list(Path(f"/proc/{worker.pid}/fd").iterdir())
+        if any(each.exists() and each.samefile(tmp_path / "sweep/0") for each in opened):
+            worker.kill()
+    code, _, err = end(sweep)
+    assert code == 1
+    assert "job 0 failed (rounds=400): its process was ended by SIGKILL" in err
+    assert (tmp_path / "sweep/1/summary.json").exists()
+    assert (tmp_path / "sweep/2/summary.json").exists()
+
+
+@POSIX
+def test_workers_end_with_a_parent_that_is_killed(start, tmp_path):
+    sweep = start("rounds=100000", "seed=0,1", "checkpoint.every=1")
+    began = time.monotonic()
+    while not list(tmp_path.glob("sweep/*/checkpoint/round-*")):
+        assert time.monotonic() - began < 120
+        time.sleep(0.05)
+    workers = psutil.Process(sweep.pid).children(recursive=True)
+    sweep.kill()
+    sweep.communicate()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive
