@@ -116,7 +116,7 @@ def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a summary that a person wants on the terminal."""
     hidden = {
         *("versions", "git_revision", "error", "device", "metric", "higher_is_better"),
-        *("wall_seconds", "counterfactual_run"),
+        *("wall_seconds", "counterfactual_run", "files"),
     }
     return {key: value for key, value in summary.items() if key not in hidden}
 

@@ -23,6 +23,7 @@ from fedrms.deployment.server_side import deployed_parts
 from fedrms.deployment.superlink import SuperLink
 from fedrms.errors import ConfigError, RunError
 from fedrms.experiment.checkpoint import how_to_resume
+from fedrms.results.seal import read_json
 from fedrms.results.summary import SUMMARY_FILE
 
 log = logging.getLogger("fedrms")
@@ -92,9 +93,7 @@ def serve(config: Mapping[str, Any], folder: Path, resume: Sequence[str] = ()) -
         _say(options)
         run_id = link.submit(app)
         _watch(link, run_id, order, config["rounds"])
-    summary = json.loads((folder / SUMMARY_FILE).read_text())
-    assert isinstance(summary, dict)
-    return summary
+    return read_json(folder / SUMMARY_FILE)
 
 
 def _say(options: ServerOptions) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import random
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from fedrms.experiment.adversary import clean_throughout
 from fedrms.experiment.parts import Parts
 from fedrms.experiment.provenance import provenance
 from fedrms.results.protection import CleanFederation
+from fedrms.results.seal import AlteredError
 from fedrms.server.membership import Membership, directory_of
 from fedrms.server.orders import Orders
 
@@ -88,9 +90,19 @@ def clean_reference(parts: Parts, shared: Path, simulate: Simulate) -> Reference
     folder = shared / FOLDER / _key(parts.config)
     if not folder.is_dir():
         _train(parts, folder, simulate)
-    task = parts.side.task
-    federation = CleanFederation.read(folder, task.metric, higher_is_better=task.higher_is_better)
+    try:
+        federation = _read(parts, folder)
+    except (AlteredError, KeyError) as error:
+        log.warning("the clean clients are trained again: %s", error)
+        shutil.rmtree(folder)
+        _train(parts, folder, simulate)
+        federation = _read(parts, folder)
     return Reference(folder, federation)
+
+
+def _read(parts: Parts, folder: Path) -> CleanFederation:
+    task = parts.side.task
+    return CleanFederation.read(folder, task.metric, higher_is_better=task.higher_is_better)
 
 
 def _train(parts: Parts, folder: Path, simulate: Simulate) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from fedrms.experiment.foreign import refuse_foreign_addresses
 from fedrms.experiment.own_folder import RUN_KEY
 from fedrms.results.atomic import replace_file
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
+from fedrms.results.seal import AlteredError, file_digests, read_json, read_text, sealed_text
 from fedrms.results.summary import SUMMARY_FILE
 
 log = logging.getLogger("fedrms")
@@ -247,7 +247,7 @@ def go_on(stopped: Stopped) -> None:
 
 def _keep_rounds(stopped: Stopped) -> None:
     path = stopped.folder / ".hydra" / "config.yaml"
-    kept = OmegaConf.load(path)
+    kept = OmegaConf.create(read_text(path))
     assert isinstance(kept, DictConfig)
     rounds = stopped.config.rounds
     if kept.rounds == rounds:
@@ -256,7 +256,7 @@ def _keep_rounds(stopped: Stopped) -> None:
     _write(path, kept)
     path = stopped.folder / ".hydra" / "hydra.yaml"
     if path.exists():
-        notes = OmegaConf.load(path)
+        notes = OmegaConf.create(read_text(path))
         words = OmegaConf.select(notes, "hydra.overrides.task") or []
         words = [word for word in words if not word.startswith("rounds=")]
         OmegaConf.update(notes, "hydra.overrides.task", [*words, f"rounds={rounds}"])
@@ -272,7 +272,13 @@ def _kept(folder: Path) -> DictConfig:
             remedy = f"it is a multirun's; resume one of its jobs: resume={folder / jobs[0]}"
         raise ConfigError("resume", f"there is no run in {folder}", remedy)
     try:
-        kept = OmegaConf.load(path)
+        kept = OmegaConf.create(read_text(path, required=True))
+        notes = path.with_name("hydra.yaml")
+        if notes.exists():
+            read_text(notes, required=True)
+    except AlteredError as error:
+        remedy = "put back what was there, or start a run of its own"
+        raise ConfigError("resume", _line(error), remedy) from error
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(
             "resume", f"{path} cannot be read: {_line(error)}", "start anew"
@@ -329,12 +335,14 @@ def _as_precise(chosen: DictConfig, kept: DictConfig | None) -> DictConfig:
 
 def _finished(folder: Path, rounds: int) -> bool:
     try:
-        summary: Mapping[str, Any] = json.loads((folder / SUMMARY_FILE).read_text())
-    except (OSError, ValueError):
+        summary = read_json(folder / SUMMARY_FILE)
+        files = summary.get("files", {})
+        intact = file_digests(folder, files) == files
+    except (OSError, AlteredError):
         return False
-    return summary.get("status") == "finished" and summary.get("rounds") == rounds
+    return intact and summary.get("status") == "finished" and summary.get("rounds") == rounds
 
 
 def _write(path: Path, config: Any) -> None:
-    text = OmegaConf.to_yaml(config)
+    text = sealed_text(OmegaConf.to_yaml(config))
     replace_file(path, lambda file: file.write(text.encode()))

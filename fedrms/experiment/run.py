@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import time
@@ -46,9 +45,15 @@ from fedrms.experiment.run_state import RunState
 from fedrms.experiment.tracker import open_tracker
 from fedrms.results import Recorder, summarise, write_summary
 from fedrms.results.objective import objective_line
+from fedrms.results.partition_table import PARTITION_FILE
+from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
+from fedrms.results.seal import file_digests, read_json
 from fedrms.results.summary import SUMMARY_FILE
 
 log = logging.getLogger("fedrms")
+
+VOUCHED = (ROUNDS_FILE, CLIENTS_FILE, PARTITION_FILE, "model.safetensors")
+"""Files whose digests the summary of a run holds."""
 
 TIMEOUT = 24 * 3600.0
 """Longest wait for a round's replies, in seconds."""
@@ -139,7 +144,7 @@ def run(
             if words is None:
                 log.warning("%s holds this run, finished; delete it to run it again", where)
             log.info("%s is finished after %d rounds; rounds=N prolongs it", where, rounds)
-            return _read_result(where, parts)
+            return _read_result(where, parts, stopped.checkpoint)
         if words is None:
             prepare_folder(where, config)
         _say_data(parts.side.federation)
@@ -241,7 +246,7 @@ def _simulate(
     title = f"{values['strategy'].get('name', 'strategy')}, seed {values['seed']}"
     with (
         open_tracker(values if narrow is None else {}, where, first) as track,
-        _recorder(where, side.task.metric, first) as recorder,
+        _recorder(where, side.task.metric, done) as recorder,
         show_progress(title, values["rounds"], side.task.metric, brief=brief) as show,
     ):
 
@@ -272,7 +277,8 @@ def _simulate(
 
         def collect(arrays: ArrayRecord) -> dict[str, Any]:
             recorder.flush()  # a checkpoint has no tables of its own
-            return {"wall_seconds": seconds(), **state.collect(arrays)}
+            told = {"wall_seconds": seconds(), "tables": recorder.digest()}
+            return {**told, **state.collect(arrays)}
 
         def finish_round(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
             metrics = rounds_log.finish_round(server_round, arrays)
@@ -336,6 +342,7 @@ def _simulate(
                     summary["counterfactual_run"] = os.path.relpath(reference.folder, where)
                 if rounds_log.arrays is not None:
                     save_model(where / "model.safetensors", rounds_log.arrays)
+                summary["files"] = file_digests(where, VOUCHED)
                 write_summary(where, summary)  # last: who reads "finished" finds everything there
                 _say_objective(summary, brief)
     return Result(where, summary, recorder.rounds(), recorder.clients())
@@ -353,15 +360,19 @@ def telling_of_full_disks(where: Path) -> Iterator[None]:
         ) from error
 
 
-def _recorder(where: Path, metric: str, first: int) -> Recorder:
+def _recorder(where: Path, metric: str, done: Checkpoint | None) -> Recorder:
     """Return the recorder of a run that has some rounds behind it, which its tables must hold."""
-    problem = None
+    if done is None:
+        return Recorder(where, metric=metric)
+    problem, first = None, done.round
     try:
-        recorder = Recorder(where, metric=metric, resume_round=first or None)
+        recorder = Recorder(where, metric=metric, resume_round=first)
         held = recorder.rounds()["round"].tolist()
         if held != list(range(1, first + 1)):
-            problem = f"they hold {len(held)} of {first} rounds"
-    except (pa.ArrowInvalid, KeyError) as error:
+            problem = f"{where / ROUNDS_FILE} holds {len(held)} of {first} rounds"
+        elif recorder.digest() != done.state["tables"]:
+            problem = f"{where / ROUNDS_FILE} or {where / CLIENTS_FILE} is not what it knows"
+    except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
         problem = str(error)
     if problem is not None:
         raise RunError(
@@ -371,10 +382,14 @@ def _recorder(where: Path, metric: str, first: int) -> Recorder:
     return recorder
 
 
-def _read_result(where: Path, parts: Parts) -> Result:
-    recorder = Recorder(where, metric=parts.side.task.metric, resume_round=parts.config["rounds"])
-    summary = json.loads((where / SUMMARY_FILE).read_text())
-    return Result(where, summary, recorder.rounds(), recorder.clients())
+def _read_result(where: Path, parts: Parts, done: Checkpoint | None) -> Result:
+    """Return what a finished run has left; without a checkpoint its tables vouch for themselves."""
+    metric, rounds = parts.side.task.metric, parts.config["rounds"]
+    if done is not None:
+        recorder = _recorder(where, metric, done)
+    else:
+        recorder = Recorder(where, metric=metric, resume_round=rounds)
+    return Result(where, read_json(where / SUMMARY_FILE), recorder.rounds(), recorder.clients())
 
 
 def _validated(rounds: pd.DataFrame, metric: str) -> dict[str, float]:

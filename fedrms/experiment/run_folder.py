@@ -18,6 +18,7 @@ from fedrms.errors import ConfigError
 from fedrms.experiment.config import plain
 from fedrms.results.atomic import replace_file
 from fedrms.results.partition_table import write_partition
+from fedrms.results.seal import sealed_text
 
 
 def save_model(path: Path, arrays: ArrayRecord) -> None:
@@ -54,15 +55,8 @@ def writing_to(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _read_config(path: Path) -> DictConfig:
-    config = OmegaConf.load(path)
-    return config if isinstance(config, DictConfig) else OmegaConf.create({})
-
-
 def _keep_config(folder: Path, config: DictConfig) -> None:
     path, resolved = folder / "config.yaml", plain(config)
-    if path.exists() and plain(_read_config(path)) == resolved:
-        return  # Hydra's own, or an earlier run's of the same
     if "hydra" in config:
         choices = OmegaConf.to_container(config.hydra.runtime.choices)
         overrides = OmegaConf.to_container(config.hydra.overrides)
@@ -72,7 +66,7 @@ def _keep_config(folder: Path, config: DictConfig) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    replace_file(path, lambda file: file.write(text.encode()))
+    replace_file(path, lambda file: file.write(sealed_text(text).encode()))
 
 
 def keep_partition(folder: Path, federation: AnyFederation) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import math
 import os
@@ -15,6 +14,7 @@ from typing import Any
 
 from fedrms.errors import ConfigError
 from fedrms.results.config_columns import flatten
+from fedrms.results.seal import AlteredError, read_json, sealed_json
 
 log = logging.getLogger("fedrms")
 
@@ -173,13 +173,13 @@ _TRACKERS: dict[str, Any] = {
 def _known_as(folder: Path, tracker: str) -> str | None:
     """Return the name that a tracker gave this run before it was stopped."""
     try:
-        return str(json.loads((folder / TRACKED_FILE).read_text())[tracker])
-    except (OSError, ValueError, KeyError):
+        return str(read_json(folder / TRACKED_FILE)[tracker])
+    except (OSError, AlteredError, KeyError):
         return None
 
 
 def _note(folder: Path, tracker: str, run: str) -> None:
-    (folder / TRACKED_FILE).write_text(json.dumps({tracker: run}) + "\n")
+    (folder / TRACKED_FILE).write_text(sealed_json({tracker: run}) + "\n")
 
 
 @contextmanager

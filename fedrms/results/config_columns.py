@@ -8,6 +8,8 @@ import shlex
 from pathlib import Path
 from typing import Any, Final
 
+from fedrms.results.seal import read_text
+
 _CHOICES: Final = re.compile(
     r"^    choices:(?: {})?\n((?:      .*\n)*)(?= {0,4}\S|\Z)", re.MULTILINE
 )
@@ -34,7 +36,7 @@ def read_choices(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
-    text = path.read_text()
+    text = read_text(path)
     block = _CHOICES.search(text)  # the whole file is ten times as long, and slow to parse
     if block is None:
         raise ValueError("no complete list of hydra.runtime.choices")
@@ -51,7 +53,7 @@ def read_command(path: Path) -> str | None:
 
     None if the file is absent or does not hold the overrides.
     """
-    block = _OVERRIDES.search(path.read_text()) if path.exists() else None
+    block = _OVERRIDES.search(read_text(path)) if path.exists() else None
     if block is None:
         return None
     return shlex.join(["fedrms", *map(str, _load(block.group(1)) or [])])
@@ -75,7 +77,7 @@ def read_config(path: Path, choices: dict[str, Any]) -> tuple[dict[str, Any], di
     config : dict
         The other settings, flat, with references such as ``${seed}`` resolved.
     """
-    tree = (_load(path.read_text()) or {}) if path.exists() else {}
+    tree = (_load(read_text(path)) or {}) if path.exists() else {}
     if not isinstance(tree, dict):
         raise ValueError("the config is not a mapping")
     choices = choices or {

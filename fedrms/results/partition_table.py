@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedrms.results.atomic import replace_file
 from fedrms.results.columns import client_ids
+from fedrms.results.seal import sealed_schema
 
 PARTITION_FILE: Final = "partition.parquet"
 
@@ -57,5 +58,6 @@ def write_partition(
         }
     )
     path = folder / PARTITION_FILE
-    replace_file(path, lambda file: pq.write_table(table, file))
+    sealed = table.cast(sealed_schema(table))
+    replace_file(path, lambda file: pq.write_table(sealed, file))
     return path

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fedrms.results.attribution import NAN, Array, Floats
 from fedrms.results.fairness import share_size
 from fedrms.results.recorder import CLIENTS_FILE
+from fedrms.results.seal import read_table
 
 PROTECTION: Final = ("clean_protection", "rare_protection")
 """Names of the numbers that `CleanFederation.protection` returns."""
@@ -41,7 +41,7 @@ class CleanFederation:
     def read(cls, folder: Path, metric: str, *, higher_is_better: bool) -> CleanFederation:
         """Read it from the folder of a run; ``clients.parquet`` tells all."""
         names = ["round", "client", f"test_{metric}"]
-        table = pq.read_table(folder / CLIENTS_FILE, columns=names)
+        table = read_table(folder / CLIENTS_FILE)
         rounds, clients, values = (table[name].to_numpy() for name in names)
         present, starts = np.unique(rounds, return_index=True)
         parts = zip(*(np.split(column, starts[1:]) for column in (clients, values)), strict=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fedrms.results.atomic import replace_file
@@ -22,6 +23,7 @@ from fedrms.results.columns import (
     round_table,
 )
 from fedrms.results.fairness import AVAILABLE
+from fedrms.results.seal import AlteredError, read_table, sealed_schema, table_digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +58,11 @@ class Recorder:
     resume_round : int, optional
         If given, the rows of the tables already in `folder` up to and including this
         round are kept and continued, and later ones dropped. Otherwise tables start empty.
+
+    Raises
+    ------
+    AlteredError
+        If the tables in `folder` are not as they were written.
 
     Examples
     --------
@@ -177,6 +184,10 @@ class Recorder:
         frame: pd.DataFrame = self._client_table().to_pandas()
         return frame
 
+    def digest(self) -> str:
+        """Return a digest of all rows so far, by which a checkpoint knows its tables."""
+        return f"{table_digest(self._round_table())} {table_digest(self._client_table())}"
+
     def _round_table(self) -> pa.Table:
         given = dict.fromkeys(name for row in self._rows for name in row)
         base = round_schema(self.metric, ()).names
@@ -206,12 +217,18 @@ class Recorder:
     def _resume(self, last: int) -> None:
         path = self.folder / ROUNDS_FILE
         if path.exists():
-            kept = pq.read_table(path, filters=[("round", "<=", last)])
-            self._rows = [round_row(row) for row in kept.to_pylist()]
+            self._rows = [round_row(row) for row in _until(path, last).to_pylist()]
         path = self.folder / CLIENTS_FILE
         if path.exists():
-            kept = pq.read_table(path, filters=[("round", "<=", last)])
+            kept = _until(path, last)
             self._chunks = [kept] if kept.num_rows else []
+
+
+def _until(path: Path, last: int) -> pa.Table:
+    table = read_table(path)
+    if "round" not in table.column_names:
+        raise AlteredError(f"{path} has no column 'round'")
+    return table.filter(pc.less_equal(table["round"], last))
 
 
 def _complete(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -229,9 +246,11 @@ def _in_groups(table: pa.Table) -> list[pa.Table]:
 
 
 def _write(path: Path, groups: list[pa.Table]) -> None:
+    schema = sealed_schema(pa.concat_tables(groups))
+
     def write(file: BinaryIO) -> None:
-        with pq.ParquetWriter(file, groups[0].schema, compression="zstd") as writer:
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for group in groups:
-                writer.write_table(group, row_group_size=_ROWS_PER_GROUP)
+                writer.write_table(group.cast(schema), row_group_size=_ROWS_PER_GROUP)
 
     replace_file(path, write)

@@ -14,11 +14,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fedrms.results.config_columns import read_choices, read_command, read_config
 from fedrms.results.partition_table import PARTITION_FILE
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
+from fedrms.results.seal import read_json, read_table
 from fedrms.results.summary import SUMMARY_FILE, higher_is_better, summarise
 
 _THREADS: Final = 8
@@ -170,15 +170,13 @@ def _load(folder: Path, name: str) -> _Run | _UnreadableError:
 def _read_table(path: Path) -> pa.Table | None:
     if not path.exists():
         return None
-    with pq.ParquetFile(path) as file:
-        return file.read(use_threads=False)
+    return read_table(path)
 
 
 def _read_summary(path: Path, rounds: pa.Table | None, clients: pa.Table | None) -> dict[str, Any]:
     if path.exists():
-        told = json.loads(path.read_text())
-        if not isinstance(told, dict):
-            raise ValueError("not a JSON object")
+        told = read_json(path)
+        told.pop("files", None)  # their digests
         return {"status": "finished", **told}
     if rounds is None or clients is None or not rounds.num_rows:
         return {"status": "interrupted"}

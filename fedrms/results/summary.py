@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from fedrms.results.atomic import replace_file
 from fedrms.results.objective import OBJECTIVE
 from fedrms.results.protection import PROTECTION
+from fedrms.results.seal import sealed_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +95,7 @@ def write_summary(folder: Path, mapping: Mapping[str, Any]) -> Path:
     """
     path = Path(folder) / SUMMARY_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_plain(mapping), indent=2, sort_keys=True, allow_nan=False) + "\n"
+    text = sealed_json(_plain(mapping)) + "\n"
     replace_file(path, lambda file: file.write(text.encode()))
     return path
 

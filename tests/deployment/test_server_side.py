@@ -22,6 +22,7 @@ from fedrms.errors import RunError
 from fedrms.experiment import run
 from fedrms.experiment.config import compose_config, plain
 from fedrms.results.report import write_report
+from fedrms.results.seal import sealed_text
 
 NAMES = ("north", "south", "west")
 MODEL = ("model=softmax", "data.classes=[no,yes]")
@@ -164,7 +165,7 @@ def test_a_report_is_written_of_a_run_whose_clients_nobody_can_score(folder, tmp
     serve(Sites(apps), tmp_path, *words)
     (tmp_path / ".hydra").mkdir(exist_ok=True)
     config = OmegaConf.create(plain(compose_config([*words, "+server=superlink"])))
-    OmegaConf.save(config, tmp_path / ".hydra" / "config.yaml")
+    (tmp_path / ".hydra" / "config.yaml").write_text(sealed_text(OmegaConf.to_yaml(config)))
     pytest.importorskip("plotly")
     write_report([tmp_path], static=False)
     clients = pd.read_csv(tmp_path / "tables" / "clients.csv")

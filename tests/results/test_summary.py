@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedrms.results import Recorder, summarise, write_summary
+from fedrms.results.seal import read_json
 
 
 def tables(tmp_path, accuracies, *, client_rows=True, **columns):
@@ -108,8 +109,8 @@ def test_the_summary_file_is_stable_json_with_null_for_unknown(tmp_path):
     write_summary(tmp_path / "run", dict(reversed(values.items())))
     assert path.read_text() == text
     assert [p.name for p in path.parent.iterdir()] == ["summary.json"]
-    assert list(json.loads(text)) == ["a", "b", "c", "list", "nested"]
-    assert json.loads(text) == {
+    assert list(json.loads(text)) == ["a", "b", "c", "list", "nested", "sha256"]
+    assert read_json(path) == {
         "a": None,
         "b": 0.1,
         "c": 3,

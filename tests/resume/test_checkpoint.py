@@ -13,6 +13,7 @@ from fedrms.experiment import checkpoint, compose_config
 from fedrms.experiment.checkpoint import Checkpoints, latest, name_of, rounds_in
 from fedrms.experiment.config import plain
 from fedrms.experiment.own_folder import take
+from fedrms.results.seal import read_text, sealed_text
 
 from .conftest import assert_identical
 
@@ -64,8 +65,8 @@ def test_a_checkpoint_of_another_run_is_refused_and_the_one_before_it_used(made,
 
 
 def test_a_checkpoint_of_another_format_is_refused(made, three, caplog, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
-    with pytest.raises(RunError, match="it has format 1, and this version of fedrms reads 2"):
+    monkeypatch.setattr(checkpoint, "FORMAT", 3)
+    with pytest.raises(RunError, match="it has format 2, and this version of fedrms reads 3"):
         go_on(three)
 
 
@@ -85,7 +86,7 @@ def test_where_none_is_whole_the_run_does_not_begin_again_unasked(made, three):
 def test_tables_that_do_not_go_with_the_checkpoint_are_refused(three):
     rounds = pd.read_parquet(three / "rounds.parquet")
     rounds.iloc[:2].to_parquet(three / "rounds.parquet")
-    with pytest.raises(RunError, match="they hold 2 of 3 rounds"):
+    with pytest.raises(RunError, match="holds 2 of 3 rounds"):
         go_on(three)
 
 
@@ -168,7 +169,8 @@ def test_a_run_that_is_under_way_is_not_joined(three):
 
 def test_a_comparison_with_the_clean_clients_cannot_be_prolonged(three):
     path = three / ".hydra" / "config.yaml"
-    path.write_text(path.read_text().replace("counterfactual: none", "counterfactual: clean"))
+    text = read_text(path).replace("counterfactual: none", "counterfactual: clean")
+    path.write_text(sealed_text(text))
     shutil.rmtree(three / "checkpoint")
     with pytest.raises(ConfigError, match="cannot be raised with counterfactual=clean"):
         go_on(three)

@@ -1,0 +1,68 @@
+"""An altered file is known by the digest that it carries."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fedrms.results.seal import (
+    AlteredError,
+    read_json,
+    read_table,
+    read_text,
+    sealed_json,
+    sealed_schema,
+    sealed_text,
+    table_digest,
+)
+
+TABLE = pa.table({"round": [1, 2], "loss": [0.5, np.nan], "why": ["x", None], "ok": [True, False]})
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("round", [1, 3]), ("loss", [0.5, 0.5]), ("why", ["x", "None"]), ("ok", [True, True])],
+)
+def test_a_digest_is_of_every_value(column, value):
+    other = TABLE.set_column(TABLE.column_names.index(column), column, pa.array(value))
+    assert table_digest(other) != table_digest(TABLE)
+
+
+def test_a_digest_is_of_names_and_rows_and_not_of_chunks_or_unknown_columns():
+    assert table_digest(TABLE.rename_columns(["round", "lass", "why", "ok"])) != table_digest(TABLE)
+    assert table_digest(TABLE.slice(0, 1)) != table_digest(TABLE)
+    parts = pa.concat_tables([TABLE.slice(0, 1), TABLE.slice(1)])
+    assert table_digest(parts) == table_digest(TABLE)
+    more = TABLE.append_column("later", pa.array([np.nan, np.nan]))
+    assert table_digest(more) == table_digest(TABLE)
+
+
+def test_a_table_that_was_written_anew_with_other_values_is_refused(tmp_path):
+    sealed = TABLE.cast(sealed_schema(TABLE))
+    pq.write_table(sealed, tmp_path / "t.parquet")
+    read = read_table(tmp_path / "t.parquet")
+    assert table_digest(read) == table_digest(TABLE)
+    assert read.schema.equals(TABLE.schema, check_metadata=True)
+    pq.write_table(sealed.slice(0, 1), tmp_path / "t.parquet")
+    with pytest.raises(AlteredError, match=r"t\.parquet is not as it was written"):
+        read_table(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_no_flipped_bit_of_a_text_gives_another_content(kind, tmp_path):
+    content = {"seed": 3, "name": "é"}
+    text = sealed_text("seed: 3\nrounds: 25\n") if kind == "text" else sealed_json(content)
+    read = read_text if kind == "text" else read_json
+    path = tmp_path / "file"
+    path.write_text(text)
+    right = read(path)
+    for bit in range(8 * len(text.encode())):
+        altered = bytearray(text.encode())
+        altered[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(altered)
+        try:
+            told = read(path)
+        except AlteredError:
+            continue
+        # The key of the digest itself may be hit: what it is of is as it was.
+        assert told == right or {k: v for k, v in told.items() if k in right} == right
