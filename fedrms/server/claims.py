@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from flwr.app import Message
 
 from fedrms.server.client_index import ClientId
 from fedrms.server.cohort import identity_in
+from fedrms.server.membership import Membership
 
 
 @dataclass(frozen=True)
@@ -17,18 +19,65 @@ class Addressees:
 
     Attributes
     ----------
-    clients : mapping
-        By message id, the client; the node's id while nobody knows who is behind it.
-    named : collection of str
-        Ids of the messages whose addressee has said who it is before.
+    sent : mapping
+        By message id, the node, of the messages that went out.
+    nodes : collection of int
+        All nodes that were to be asked, whoever made the messages that went out in the end;
+        empty where nobody knows, and every sender is then taken at its node's word.
+    members : Membership
+        Who is behind which node.
+    server_round : int, optional
+        The round. A reply whose ``ConfigRecord`` names another, as one that sends its orders
+        back would, is left out; a metric of that name is a metric.
     """
 
-    clients: Mapping[str, ClientId] = field(default_factory=dict)
-    named: Collection[str] = ()
+    sent: Mapping[str, int] = field(default_factory=dict)
+    nodes: Collection[int] = ()
+    members: Membership = field(default_factory=lambda: Membership(0, ask=False, timeout=0.0))
+    server_round: int | None = None
+
+    @classmethod
+    def of(
+        cls, messages: Sequence[Message], members: Membership, server_round: int | None = None
+    ) -> Addressees:
+        """Read them from a round's messages; only a transport numbers a message, when it goes."""
+        to = [(message.metadata.message_id, message.metadata.dst_node_id) for message in messages]
+        sent = {number: node for number, node in to if number}
+        return cls(sent, frozenset(node for _, node in to), members, server_round)
+
+    @cached_property
+    def _reached(self) -> frozenset[int]:
+        return frozenset(self.sent.values())
+
+    def sender(self, reply: Message) -> tuple[int, str | None]:
+        """Return the node that a reply is from, and why it is none of this round's, or None.
+
+        The id of the answered message tells the node. Messages that others made in place of
+        the known ones have ids that nobody noted: there the node that signs tells, if it was
+        asked and no known message went to it.
+        """
+        signed = int(reply.metadata.src_node_id)
+        asked = self.sent.get(reply.metadata.reply_to_message_id)
+        if asked is not None:
+            foreign = signed != asked and not reply.has_error()  # Flower signs errors itself
+            return asked, "another node signed the reply" if foreign else None
+        if signed in self._reached:
+            return signed, "it answers no message of this round"
+        if self.nodes and signed not in self.nodes:
+            return signed, "it was not asked in this round"
+        return signed, None
+
+    def other_round(self, reply: Message) -> str | None:
+        """Return the reason if a reply says that it answers another round, or None."""
+        for record in reply.content.config_records.values():
+            named = record.get("server-round", self.server_round)
+            if self.server_round is not None and named != self.server_round:
+                return f"it answers round {named!r}, and this is round {self.server_round}"
+        return None
 
 
 def assign(
-    replies: Iterable[Message], addressees: Addressees, server_round: int | None
+    replies: Iterable[Message], addressees: Addressees
 ) -> tuple[dict[ClientId, Message], dict[ClientId, str]]:
     """Return the reply of each client, and the reason by client of those that count for nobody.
 
@@ -44,49 +93,32 @@ def assign(
         Answers and errors, in any order.
     addressees : Addressees
         Without any, every reply is taken for an answer to this round.
-    server_round : int, optional
-        The round. A reply that carries another ``server-round`` is left out.
     """
-    claims: dict[ClientId, list[Message]] = {}
+    members = addressees.members
+    claims: dict[ClientId, list[tuple[int, Message]]] = {}
     failures: dict[ClientId, str] = {}
     for reply in replies:
-        answered = reply.metadata.reply_to_message_id
-        to = addressees.clients.get(answered, reply.metadata.src_node_id)
+        node, problem = addressees.sender(reply)
+        itself = members.client_of(node)
         if reply.has_error():
-            failures[to] = reply.error.reason or f"error code {reply.error.code}"
+            failures[itself] = reply.error.reason or f"error code {reply.error.code}"
             continue
         claimed = identity_in(reply)
-        problem = _out_of_place(reply, addressees, server_round)
-        if problem is None and answered in addressees.named and claimed not in (None, to):
+        problem = problem or addressees.other_round(reply)
+        if problem is None and members.knows(node) and claimed not in (None, itself):
             problem = f"it claims to be client {claimed}"
         if problem is not None:
-            failures[to] = problem
+            failures[itself] = problem
             continue
-        claims.setdefault(to if claimed is None else claimed, []).append(reply)
+        claims.setdefault(itself if claimed is None else claimed, []).append((node, reply))
     senders: dict[ClientId, Message] = {}
     for client, rivals in claims.items():
-        known = [r for r in rivals if r.metadata.reply_to_message_id in addressees.named]
+        known = [rival for rival in rivals if members.knows(rival[0])]
         if len(rivals) == 1 or len(known) == 1:
-            senders[client] = (known or rivals)[0]
-            for reply in rivals:
+            _, senders[client] = (known or rivals)[0]
+            for node, reply in rivals:
                 if reply is not senders[client]:
-                    failures[reply.metadata.src_node_id] = f"it claims to be client {client}"
+                    failures[members.client_of(node)] = f"it claims to be client {client}"
         else:
             failures[client] = "two replies carry this client id in one round"
     return senders, failures
-
-
-def _out_of_place(reply: Message, addressees: Addressees, server_round: int | None) -> str | None:
-    """Say why a reply is none of this round's, or return None."""
-    if addressees.clients and reply.metadata.reply_to_message_id not in addressees.clients:
-        return "it answers no message of this round"
-    content = reply.content
-    records: list[Mapping[str, object]] = [
-        *content.config_records.values(),
-        *content.metric_records.values(),
-    ]
-    for record in records:
-        named = record.get("server-round", server_round)
-        if server_round is not None and named != server_round:
-            return f"it answers round {named}, and this is round {server_round}"
-    return None

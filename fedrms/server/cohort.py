@@ -67,7 +67,8 @@ class Layout:
                 record[name].numpy().astype(np.promote_types(dtype, np.float32), copy=False)
                 for name, dtype in zip(self.names, self.dtypes, strict=True)
             ]
-        return torch.cat([torch.from_numpy(part).reshape(-1) for part in parts])
+        flat = [torch.from_numpy(part).reshape(-1) for part in parts]
+        return torch.cat(flat) if flat else torch.zeros(0)
 
     def unflatten(self, flat: Tensor, template: ArrayRecord) -> ArrayRecord:
         """Return a record like ``template`` with its floating arrays taken from ``flat``."""

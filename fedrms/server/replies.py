@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, Message
+from flwr.app import Array, ArrayRecord, Message
 from torch import Tensor
 
 from fedrms.server.claims import Addressees, assign
@@ -18,13 +19,16 @@ from fedrms.server.row_blocks import Stack, blocks_of, take_rows
 SPREADS = ("loss-variance", "loss-second-moment", "loss-mad")
 """Metrics that are means of squares, whoever reads them."""
 
+NAMED = 5
+"""Most records that a reason names."""
+
 
 def read_replies(
     replies: Iterable[Message],
     layout: Layout,
     addressees: Addressees | None = None,
     *,
-    server_round: int | None = None,
+    arrays: str = "arrays",
     weighted_by: str = "num-examples",
     examples_limit: float | None = None,
     squares: bool = False,
@@ -32,9 +36,9 @@ def read_replies(
     """Check a round's replies and stack the good ones, sorted by client id.
 
     Sorting makes sums independent of arrival order. A reply that is an error, speaks for
-    another client or round, lacks an array, or carries wrong shapes or numbers that cannot
-    be, is a failure with a reason and is left out; nothing is raised for it. Arrays and
-    metrics beside those that are read are ignored.
+    another client, answers another round, lacks an array, or carries wrong shapes or numbers
+    that cannot be, is a failure with a reason and is left out; nothing is raised for it.
+    Arrays and metrics beside those that are read are ignored.
 
     Parameters
     ----------
@@ -45,8 +49,8 @@ def read_replies(
         Of the record that was sent.
     addressees : Addressees, optional
         Whom the messages of the round were sent to.
-    server_round : int, optional
-        The round.
+    arrays : str
+        Key of the ``ArrayRecord`` that is the model, where a reply holds several.
     weighted_by : str
         Metric that holds the number of examples.
     examples_limit : float, optional
@@ -61,8 +65,8 @@ def read_replies(
             list(stacked.clients), stacked.parameters, dict(stacked.metrics), dict(stacked.failures)
         )
     else:
-        senders, failures = assign(replies, addressees or Addressees(), server_round)
-        cohort = _stack_messages(senders, failures, layout, squares)
+        senders, failures = assign(replies, addressees or Addressees())
+        cohort = _stack_messages(senders, failures, layout, arrays, squares)
     cohort = _check_parameters(cohort, sum(layout.sizes) if squares else None)
     return _check_metrics(cohort, weighted_by, examples_limit)
 
@@ -71,13 +75,15 @@ def _stack_messages(
     senders: Mapping[ClientId, Message],
     failures: dict[ClientId, str],
     layout: Layout,
+    arrays: str,
     squares: bool,
 ) -> Cohort:
     rows: dict[ClientId, Tensor] = {}
     metrics: dict[ClientId, dict[str, float]] = {}
     for client, reply in senders.items():
-        records = _array_records(reply, squares)
-        problem = _structure_problem(records, layout)
+        model, problem = model_of(reply, arrays)
+        records = [model, reply.content.array_records.get(GRADIENT_SQUARES)][: 1 + squares]
+        problem = problem or _structure_problem(records, layout)
         if problem:
             failures[client] = problem
             continue
@@ -109,17 +115,41 @@ def numbers_in(reply: Message) -> dict[str, float]:
     return found
 
 
-def _array_records(reply: Message, squares: bool) -> list[ArrayRecord | None]:
-    """Return a reply's model, and its squared gradients if they were asked for."""
-    records = reply.content.array_records
-    model = next((record for key, record in records.items() if key != GRADIENT_SQUARES), None)
-    return [model, records.get(GRADIENT_SQUARES)] if squares else [model]
+def model_of(reply: Message, key: str) -> tuple[ArrayRecord | None, str | None]:
+    """Return the ``ArrayRecord`` of a reply that is the model, or the reason why none is.
+
+    The one under ``key``, or the only one: Flower's ``FedAvg`` asks for no name either.
+    """
+    records = {k: r for k, r in reply.content.array_records.items() if k != GRADIENT_SQUARES}
+    if key in records or len(records) == 1:
+        return records.get(key, next(iter(records.values()))), None
+    if not records:
+        return None, "the reply holds no ArrayRecord"
+    names = ", ".join(repr(name) for name in sorted(records)[:NAMED])
+    return None, (
+        f"the reply holds {len(records)} ArrayRecords ({names}) and none under {key!r}, which "
+        "arrayrecord_key says is the model"
+    )
+
+
+def zeros_like_most(replies: Iterable[Message], key: str) -> ArrayRecord:
+    """Return zeros in the layout that most replies' models have; the first of two alike."""
+    counts: Counter[Layout] = Counter()
+    for reply in replies:
+        record = None if reply.has_error() else model_of(reply, key)[0]
+        if record is not None:
+            counts[Layout.of(record)] += 1
+    zeros = ArrayRecord()
+    for layout, _ in counts.most_common(1):
+        for name, shape, dtype in zip(layout.names, layout.shapes, layout.dtypes, strict=True):
+            zeros[name] = Array(np.zeros(shape, dtype))
+    return zeros
 
 
 def _structure_problem(records: Sequence[ArrayRecord | None], layout: Layout) -> str | None:
-    for record, what in zip(records, ("ArrayRecord", repr(GRADIENT_SQUARES)), strict=False):
+    for record in records:
         if record is None:
-            return f"the reply holds no {what}"
+            return f"the reply holds no {GRADIENT_SQUARES!r}"
         problem = _record_problem(record, layout)
         if problem:
             return problem

@@ -29,6 +29,8 @@ class ServerOptimizer:
 
     Attributes
     ----------
+    plain : bool
+        Whether the update is taken as it is.
     lr_used : float
         The learning rate of the latest step; 1 before the first.
 
@@ -43,7 +45,7 @@ class ServerOptimizer:
         optimizer: Callable[[list[Tensor]], Optimizer] | None = None,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
-        self._plain = optimizer is None and scheduler is None
+        self.plain = optimizer is None and scheduler is None
         self._make_optimizer = optimizer or (lambda params: SGD(params, lr=1.0))
         self._make_scheduler = scheduler
         self._flat: Tensor | None = None
@@ -60,7 +62,7 @@ class ServerOptimizer:
         current, update : Tensor
             ``[parameters]`` the model and the combined client update.
         """
-        if self._plain:
+        if self.plain:
             return current + update
         if self._flat is None:
             self._start(current)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from logging import INFO, WARNING
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -20,9 +20,10 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
 from torch import Tensor
 
-from fedrms.errors import ConfigError
+from fedrms.errors import ConfigError, RunError
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.server.aggregation import Aggregation, choose
+from fedrms.server.asked import Asked, NotesWhatIsAsked
 from fedrms.server.claims import Addressees
 from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
 from fedrms.server.cohort import Cohort, Layout, having, identity_in
@@ -34,14 +35,14 @@ from fedrms.server.log import log
 from fedrms.server.membership import Membership
 from fedrms.server.noise_estimate import NoiseEstimate
 from fedrms.server.orders import Orders
-from fedrms.server.replies import read_replies
+from fedrms.server.replies import read_replies, zeros_like_most
 from fedrms.server.round_metrics import averaged
 from fedrms.server.server_optimizer import ServerOptimizer
 
 APPLY_TO = ("update", "local_lr")
 
 
-class FedRMS(Strategy):
+class FedRMS(NotesWhatIsAsked, Strategy):
     """Scale each client's update by the inverse root of an average of its loss noise.
 
     Drop-in for Flower's ``FedAvg`` where clients add ``class_losses(scores, labels)`` of the
@@ -204,7 +205,6 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         )
         ask = identify == "query" or apply_to == "local_lr"
         self._members = Membership(seed, ask=ask, timeout=wait_timeout)
-        self._sent: Sequence[Message] = []
         self._received: ArrayRecord = ArrayRecord()
         self.diagnostics: Diagnostics | None = None
 
@@ -243,10 +243,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Choose the cohort by client id and address it; see Flower's ``Strategy``."""
-        self._received = arrays
-        self._sent = []
         if self.fraction_train == 0:
-            return self._sent
+            return []
         nodes = self._members.sample(
             grid,
             "participation",
@@ -262,28 +260,30 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         scales = None
         if self.apply_to == "local_lr":
             scales = self.scaler.scale_of([self._members.client_of(node) for node in nodes])
-        self._sent = self._orders(nodes, MessageType.TRAIN, arrays, config, scales)
-        return self._sent
+        return self._orders(nodes, MessageType.TRAIN, arrays, config, scales)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Clip, scale and combine the round's replies, and step the server optimizer."""
-        layout = Layout.of(self._received)
-        cells = len(self._sent) * sum(layout.sizes)
-        with nullcontext() if cells >= LEAST else one_thread_an_operation():
-            return self._aggregate(server_round, replies, layout)
-
-    def _aggregate(
-        self, server_round: int, replies: Iterable[Message], layout: Layout
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        addressees = None
+        asked = self.asked("configure_train", server_round)
         if not _stacked(replies):
             replies = list(replies)  # an engine in this process numbers messages as they are made
-            addressees = self._addressees()
+        self._received = asked.arrays if asked else self._blank(replies)
+        layout = Layout.of(self._received)
+        cells = (len(asked.messages) if asked else len(replies)) * sum(layout.sizes)
+        with nullcontext() if cells >= LEAST else one_thread_an_operation():
+            return self._aggregate(server_round, replies, layout, asked)
+
+    def _aggregate(
+        self, server_round: int, replies: Sequence[Message], layout: Layout, asked: Asked | None
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        addressees = Addressees(members=self._members)
+        if asked and not _stacked(replies):
+            addressees = Addressees.of(asked.messages, self._members, server_round)
         cohort = read_replies(
             *(replies, layout, addressees),
-            server_round=server_round,
+            arrays=self.arrayrecord_key,
             weighted_by=self.weighted_by_key,
             examples_limit=self.examples_limit,
             squares=self.reads_gradient_squares,
@@ -294,7 +294,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             cohort = having(cohort, required, type(self).__name__, "strategy")
         current = layout.flatten(self._received)
         # Where clients' learning rates are scaled, lengths tell of the scales.
-        received = None if self.apply_to == "local_lr" else current
+        received = None if asked is None or self.apply_to == "local_lr" else current
         cohort, statistic = self._noise.read(cohort, self.weighted_by_key, received)
         for client, reason in cohort.failures.items():
             name = self._noise.client_name(client)
@@ -400,14 +400,21 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         model, orders = (self.arrayrecord_key, arrays), (self.configrecord_key, config)
         return Orders(nodes, message_type, model, orders, lr_scale)
 
-    def _addressees(self) -> Addressees:
-        nodes = {m.metadata.message_id: m.metadata.dst_node_id for m in self._sent}
-        return Addressees(
-            {sent: self._members.client_of(node) for sent, node in nodes.items()},
-            {sent for sent, node in nodes.items() if self._members.knows(node)},
-        )
+    def _blank(self, replies: Iterable[Message]) -> ArrayRecord:
+        """Return a model of zeros for replies to messages that were made elsewhere.
 
-    def _metrics(self, cohort: Cohort, scales: Scales, replies: Iterable[Message]) -> MetricRecord:
+        A plain average does not depend on the model that clients were given.
+        """
+        moved = self.aggregation.normalize != "sum" or not self.server_optimizer.plain
+        if moved or self.aggregation.clip_norm or self.aggregation.clip_median:
+            raise RunError(
+                "steps from the model that clients were given need to know it, and "
+                "configure_train was not called for this round; call it, or leave "
+                "server_optimizer, normalize, clip_norm and clip_median at their defaults"
+            )
+        return zeros_like_most(replies, self.arrayrecord_key)
+
+    def _metrics(self, cohort: Cohort, scales: Scales, replies: Sequence[Message]) -> MetricRecord:
         if self.train_metrics_aggr_fn is None:
             return averaged(cohort.metrics, self.weighted_by_key, scales.scale)
         if _stacked(replies):  # messages are made for it, an error for who is not among the valid
@@ -419,6 +426,6 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         return self.train_metrics_aggr_fn(contents, self.weighted_by_key)
 
 
-def _stacked(replies: Iterable[Message]) -> bool:
+def _stacked(replies: Iterable[Message]) -> TypeGuard[Sequence[Message]]:
     """Say whether an engine in this process put a stack beside its messages."""
     return getattr(replies, "stacked", None) is not None

@@ -10,6 +10,7 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from fedrms.engines.flower_border import become_server, number
 from fedrms.server.claims import Addressees
 from fedrms.server.cohort import Layout
+from fedrms.server.membership import Membership
 from fedrms.server.replies import read_replies
 
 
@@ -47,7 +48,7 @@ def test_an_array_that_is_a_pickle_is_refused_and_never_loaded(stype, data):
     )
     reply = Message(content, reply_to=message)
     number(reply)
-    addressees = Addressees({message.metadata.message_id: "a"})
+    addressees = Addressees.of([message], Membership(0, ask=False, timeout=1.0))
     cohort = read_replies([reply], Layout.of(sent), addressees)
     assert cohort.clients == []
     (reason,) = cohort.failures.values()

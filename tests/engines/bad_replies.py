@@ -118,7 +118,7 @@ FAULTS: Mapping[str, tuple[Fault, str]] = {
     "another's name": (metrics(partition__id=VICTIM), "it claims to be client 0"),
     "an unknown name": (says(client__id="mallory"), "it claims to be client mallory"),
     "an unknown number": (metrics(partition__id=10**6), "it claims to be client 1000000"),
-    "an earlier round": (metrics(server__round=0), "it answers round 0, and this is round"),
+    "an earlier round": (says(server__round=0), "it answers round 0, and this is round"),
     "an impossible round": (says(server__round=-3), "it answers round -3"),
     "no message": (of_no_message, "no reply in time"),
 }

@@ -67,7 +67,7 @@ def test_every_bad_reply_is_left_out_with_its_reason_and_changes_nothing(name: s
 
 
 EXTRAS = {
-    0: metrics(more=3.0, many=[1.0, 2.0], huge=10**400),
+    0: metrics(more=3.0, many=[1.0, 2.0], huge=10**400, server__round=0),
     1: says(note="hello", client__id="x" * 1000),
     2: metrics(**{class_key("count", 99).replace("-", "__"): 0.0}),
     3: metrics(partition__id=float("nan")),

@@ -1,13 +1,15 @@
 """Who may speak for whom, and how many examples a client may claim."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
 from fedrms.server import FedRMS
 from fedrms.server.claims import Addressees, assign
+from fedrms.server.membership import Membership
 from fedrms.server.replies import implausible
 
 from .by_hand import HandClient, HandGrid, grid_of, numbers, order, record, train_round
@@ -23,26 +25,23 @@ def said(to: Message, client: int | None, **metrics: Any) -> Message:
 def asked(*names: int | None) -> tuple[list[Message], Addressees]:
     """Orders to nodes 100, 101 ...; None stands for a node that never said who it is."""
     sent = [order(100 + place) for place in range(len(names))]
-    ids = [message.metadata.message_id for message in sent]
-    clients = {
-        i: 100 + k if name is None else name
-        for k, (i, name) in enumerate(zip(ids, names, strict=True))
-    }
-    return sent, Addressees(
-        clients, {i for i, name in zip(ids, names, strict=True) if name is not None}
-    )
+    members = Membership(0, ask=False, timeout=1.0)
+    for place, name in enumerate(names):
+        if name is not None:
+            members.learn(100 + place, name)
+    return sent, Addressees.of(sent, members)
 
 
 def test_a_known_node_that_claims_another_name_fails_alone_under_its_own() -> None:
     sent, addressees = asked(0, 1)
-    senders, failures = assign([said(sent[0], 0), said(sent[1], 0)], addressees, 1)
+    senders, failures = assign([said(sent[0], 0), said(sent[1], 0)], addressees)
     assert list(senders) == [0]
     assert failures == {1: "it claims to be client 0"}
 
 
 def test_of_two_nodes_with_one_name_the_one_known_by_it_keeps_it() -> None:
     sent, addressees = asked(None, 0)
-    senders, failures = assign([said(sent[0], 0), said(sent[1], 0)], addressees, 1)
+    senders, failures = assign([said(sent[0], 0), said(sent[1], 0)], addressees)
     assert senders[0].metadata.reply_to_message_id == sent[1].metadata.message_id
     assert failures == {100: "it claims to be client 0"}
 
@@ -50,35 +49,78 @@ def test_of_two_nodes_with_one_name_the_one_known_by_it_keeps_it() -> None:
 @pytest.mark.parametrize("names", [(None, None), (0, 0)])
 def test_of_two_nodes_alike_nobody_can_tell_who_is_right(names: Any) -> None:
     sent, addressees = asked(*names)
-    senders, failures = assign([said(to, 0) for to in sent], addressees, 1)
+    senders, failures = assign([said(to, 0) for to in sent], addressees)
     assert senders == {}
     assert failures == {0: "two replies carry this client id in one round"}
 
 
 def test_a_new_node_that_brings_a_known_name_is_that_client_started_anew() -> None:
     sent, addressees = asked(None)
-    senders, failures = assign([said(sent[0], 7)], addressees, 1)
+    senders, failures = assign([said(sent[0], 7)], addressees)
     assert list(senders) == [7]
     assert failures == {}
 
 
 def test_a_node_that_names_nobody_is_whom_it_is_known_as() -> None:
     sent, addressees = asked(4)
-    assert list(assign([said(sent[0], None)], addressees, 1)[0]) == [4]
+    assert list(assign([said(sent[0], None)], addressees)[0]) == [4]
 
 
 def test_a_reply_to_an_earlier_message_is_none_of_this_rounds() -> None:
-    sent, addressees = asked(0)
-    senders, failures = assign([said(order(55), 3), said(sent[0], 0)], addressees, 2)
+    sent, addressees = asked(0, 1)
+    replies = [said(order(55), 3), said(order(101), 1), said(sent[0], 0)]
+    senders, failures = assign(replies, addressees)
     assert list(senders) == [0]
-    assert failures == {55: "it answers no message of this round"}
+    assert failures == {
+        55: "it was not asked in this round",
+        1: "it answers no message of this round",
+    }
 
 
-@pytest.mark.parametrize(("told", "fails"), [(2, False), (2.0, False), (1, True), (-1, True)])
-def test_a_reply_that_names_its_round_must_name_this_one(told: float, fails: bool) -> None:
+def test_a_metric_called_server_round_is_a_metric() -> None:
     sent, addressees = asked(0)
-    _, failures = assign([said(sent[0], 0, **{"server-round": told})], addressees, 2)
-    assert bool(failures) is fails
+    assert assign([said(sent[0], 0, **{"server-round": 7})], addressees)[1] == {}
+
+
+@pytest.mark.parametrize(("told", "fails"), [(2, False), (1, True), (-1, True)])
+def test_a_reply_that_says_which_round_it_answers_must_say_this_one(told: int, fails: bool) -> None:
+    sent, addressees = asked(0)
+    this = replace(addressees, server_round=2)
+    reply = said(sent[0], 0)
+    reply.content["said"] = ConfigRecord({"server-round": told})
+    assert bool(assign([reply], this)[1]) is fails
+
+
+def test_a_reply_that_another_node_signs_stands_for_nobody() -> None:
+    sent, addressees = asked(0, 1)
+    forged = said(sent[0], None)
+    forged.metadata.__dict__["_src_node_id"] = 101
+    senders, failures = assign([forged, said(sent[1], 1)], addressees)
+    assert list(senders) == [1]
+    assert failures == {0: "another node signed the reply"}
+
+
+def unsent(*nodes: int) -> list[Message]:
+    content = RecordDict({"metrics": MetricRecord({"x": 1.0})})
+    return [Message(content, dst_node_id=node, message_type="train") for node in nodes]
+
+
+def test_where_others_made_the_messages_that_went_the_nodes_that_were_asked_may_answer() -> None:
+    _, addressees = asked()
+    addressees.members.learn(100, 4)
+    made_anew = Addressees.of(unsent(100, 101), addressees.members)
+    replies = [said(order(100), None), said(order(101), 6), said(order(102), 7)]
+    senders, failures = assign(replies, made_anew)
+    assert list(senders) == [4, 6]
+    assert failures == {102: "it was not asked in this round"}
+
+
+def test_who_is_known_keeps_its_name_where_nobody_knows_who_was_asked() -> None:
+    _, addressees = asked()
+    addressees.members.learn(100, 4)
+    senders, failures = assign([said(order(100), 5), said(order(101), 4)], addressees)
+    assert senders[4].metadata.src_node_id == 101
+    assert failures == {4: "it claims to be client 5"}
 
 
 def test_who_claims_anothers_name_in_a_later_round_does_not_put_it_out() -> None:

@@ -16,6 +16,7 @@ from fedrms.server.cohort import (
     identity_in,
     order_key,
 )
+from fedrms.server.membership import Membership
 from fedrms.server.replies import read_replies
 
 from .by_hand import numbers, order, quickly, record
@@ -43,8 +44,13 @@ def reply(
     return Message(content, reply_to=order(100 + client) if to is None else to)
 
 
-def read(*replies: Message, known: dict[str, Any] | None = None) -> Cohort:
-    return read_replies(list(replies), LAYOUT, Addressees(known or {}))
+def read(*replies: Message, known: dict[Any, Message] | None = None) -> Cohort:
+    """Read replies; ``known`` has the message that went to each client by its name."""
+    members = Membership(0, ask=False, timeout=1.0)
+    for name, message in (known or {}).items():
+        members.learn(message.metadata.dst_node_id, name)
+    sent = list((known or {}).values())
+    return read_replies(list(replies), LAYOUT, Addressees.of(sent, members))
 
 
 def assert_only_client_1_is_left(cohort: Cohort, reason: str) -> None:
@@ -91,7 +97,7 @@ def test_a_reply_without_identity_belongs_to_whom_the_message_was_sent_to() -> N
     sent = order(77)
     nameless = reply(0, to=sent, **{"partition-id": None})
     assert identity_in(nameless) is None
-    assert read(nameless, known={sent.metadata.message_id: "lab"}).clients == ["lab"]
+    assert read(nameless, known={"lab": sent}).clients == ["lab"]
     assert read(nameless).clients == [77]
 
 
@@ -99,7 +105,7 @@ def test_a_reply_without_identity_belongs_to_whom_the_message_was_sent_to() -> N
 def test_a_partition_id_that_is_no_whole_number_names_nobody(nonsense: Any) -> None:
     sent = order(77)
     confused = reply(0, to=sent, **{"partition-id": nonsense})
-    assert read(confused, known={sent.metadata.message_id: 4}).clients == [4]
+    assert read(confused, known={4: sent}).clients == [4]
 
 
 def test_a_whole_partition_id_may_be_written_as_a_float() -> None:
@@ -139,7 +145,7 @@ def test_an_error_is_mapped_by_the_message_that_it_answers() -> None:
     gone.metadata.__dict__["_src_node_id"] = 1
     assert gone.metadata.src_node_id == 1
     first = order(101)
-    known = {first.metadata.message_id: 1, sent.metadata.message_id: 2}
+    known = {1: first, 2: sent}
     cohort = read(reply(1, to=first), gone, known=known)
     assert_only_client_1_is_left(cohort, "node unavailable")
 
@@ -148,7 +154,7 @@ def test_an_error_without_a_reason_is_told_by_its_code() -> None:
     sent = order(555)
     silent = Message(Error(8), reply_to=sent)
     first = order(101)
-    known = {first.metadata.message_id: 1, sent.metadata.message_id: 2}
+    known = {1: first, 2: sent}
     assert_only_client_1_is_left(read(reply(1, to=first), silent, known=known), "error code 8")
 
 
