@@ -66,7 +66,7 @@ def read_replies(
         )
     else:
         senders, failures = assign(replies, addressees or Addressees())
-        cohort = _stack_messages(senders, failures, layout, arrays, squares)
+        cohort = _stack_messages(senders, failures, layout, arrays, squares, weighted_by)
     cohort = _check_parameters(cohort, sum(layout.sizes) if squares else None)
     return _check_metrics(cohort, weighted_by, examples_limit)
 
@@ -77,13 +77,14 @@ def _stack_messages(
     layout: Layout,
     arrays: str,
     squares: bool,
+    weighted_by: str,
 ) -> Cohort:
     rows: dict[ClientId, Tensor] = {}
     metrics: dict[ClientId, dict[str, float]] = {}
     for client, reply in senders.items():
         model, problem = model_of(reply, arrays)
         records = [model, reply.content.array_records.get(GRADIENT_SQUARES)][: 1 + squares]
-        problem = problem or _structure_problem(records, layout)
+        problem = problem or _structure_problem(records, layout) or two_counts(reply, weighted_by)
         if problem:
             failures[client] = problem
             continue
@@ -102,12 +103,25 @@ def _stack_messages(
     return cohort
 
 
+def two_counts(reply: Message, weighted_by: str) -> str | None:
+    """Say that records of a reply disagree on its number of examples, or return None."""
+    records = reply.content.metric_records
+    told = {key: record[weighted_by] for key, record in records.items() if weighted_by in record}
+    first, *others = told.values() or [None]
+    if all(value == first for value in others):
+        return None
+    return f"{weighted_by!r} differs between the MetricRecords {', '.join(map(repr, told))}"
+
+
 def numbers_in(reply: Message) -> dict[str, float]:
-    """Return the metrics of a reply that are single numbers; inf where one is too large."""
-    found = {}
+    """Return the metrics of a reply that are single numbers; inf where one is too large.
+
+    Of a metric in several records the first counts.
+    """
+    found: dict[str, float] = {}
     for record in reply.content.metric_records.values():
         for key, value in record.items():
-            if isinstance(value, int | float):
+            if isinstance(value, int | float) and key not in found:
                 try:
                     found[key] = float(value)
                 except OverflowError:

@@ -228,6 +228,46 @@ def test_a_reply_without_any_model_is_left_out_with_a_reason() -> None:
     assert_only_client_1_is_left(read(empty, reply(1)), "the reply holds no ArrayRecord")
 
 
+def beside(model: ArrayRecord, /, **further: Any) -> RecordDict:
+    """A reply's content with further records before the model, which is under ``arrays``."""
+    records = {name.replace("__", "-"): value for name, value in further.items()}
+    metrics = MetricRecord({"partition-id": 2, "num-examples": 10})
+    return RecordDict({**records, "arrays": model, "metrics": metrics})
+
+
+def test_the_model_is_the_record_under_its_key_whatever_travels_beside() -> None:
+    content = beside(record(w=[2.0, 1.0]), a__control=record(w=[99.0, 99.0]), z=record(c=[1.0]))
+    cohort = read(Message(content, reply_to=order(102)))
+    assert cohort.parameters.tolist() == [[2.0, 1.0]]
+
+
+def test_the_key_of_the_model_can_be_another() -> None:
+    content = beside(record(w=[99.0, 99.0]), model=record(w=[2.0, 1.0]))
+    cohort = read_replies([Message(content, reply_to=order(102))], LAYOUT, arrays="model")
+    assert cohort.parameters.tolist() == [[2.0, 1.0]]
+
+
+def test_a_lone_model_needs_no_name_and_of_several_none_is_guessed() -> None:
+    lone = Message(beside(record(w=[2.0, 1.0])), reply_to=order(102))
+    assert read_replies([lone], LAYOUT, arrays="model").clients == [2]
+    content = beside(record(w=[2.0, 1.0]), control=record(w=[9.0, 9.0]))
+    cohort = read_replies([Message(content, reply_to=order(102)), reply(1)], LAYOUT, arrays="model")
+    reason = "2 ArrayRecords ('arrays', 'control') and none under 'model', which arrayrecord_key"
+    assert_only_client_1_is_left(cohort, reason)
+
+
+@pytest.mark.parametrize(("further", "fails"), [(10, False), (10.0, False), (10**6, True)])
+def test_metrics_beside_may_not_contradict_the_number_of_examples(
+    further: float, fails: bool
+) -> None:
+    more = MetricRecord({"num-examples": further, "train-loss": 0.5})
+    cohort = read(Message(beside(record(w=[2.0, 1.0]), more=more), reply_to=order(102)), reply(1))
+    if fails:
+        assert_only_client_1_is_left(cohort, "differs between the MetricRecords 'more', 'metrics'")
+    else:
+        assert cohort.metrics["train-loss"].tolist()[1] == 0.5
+
+
 @pytest.mark.parametrize("examples", [0, -5, float("nan"), float("inf"), None, [10, 20]])
 def test_a_number_of_examples_that_is_none_is_left_out_with_a_reason(examples: Any) -> None:
     cohort = read(reply(2, **{"num-examples": examples}), reply(1))
