@@ -13,7 +13,14 @@ from torch import Tensor
 
 from fedrms.server.claims import Addressees, assign
 from fedrms.server.client_index import ClientId
-from fedrms.server.cohort import GRADIENT_SQUARES, Cohort, Layout, StackedReplies, order_key
+from fedrms.server.cohort import (
+    GRADIENT_SQUARES,
+    LARGEST,
+    Cohort,
+    Layout,
+    StackedReplies,
+    order_key,
+)
 from fedrms.server.row_blocks import Stack, blocks_of, take_rows
 
 SPREADS = ("loss-variance", "loss-second-moment", "loss-mad")
@@ -232,7 +239,7 @@ def _check_metrics(cohort: Cohort, weighted_by: str, examples_limit: float | Non
         return cohort
     nothing = np.full(len(cohort.clients), np.nan)
     examples = cohort.metrics.get(weighted_by, nothing)
-    counted = np.isfinite(examples) & (examples > 0)
+    counted = (examples > 0) & (examples <= LARGEST)
     excessive = implausible(examples, counted, examples_limit)
     reasons = {}
     for row, client in enumerate(cohort.clients):

@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, Strategy
+from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from fedrms.errors import ConfigError, RunError
@@ -25,14 +25,17 @@ from fedrms.one_thread import one_thread_an_operation
 from fedrms.server.aggregation import Aggregation, choose
 from fedrms.server.asked import Asked, NotesWhatIsAsked
 from fedrms.server.claims import Addressees
-from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
+from fedrms.server.client_index import ClientId
+from fedrms.server.client_scaler import ClientScaler, Scales
 from fedrms.server.cohort import Cohort, Layout, having, identity_in
 from fedrms.server.columns import LEAST
 from fedrms.server.diagnostics import Diagnostics
+from fedrms.server.evaluation import aggregate_evaluations
 from fedrms.server.excess_scaler import ExcessScaler
 from fedrms.server.laws import Law
 from fedrms.server.log import log
 from fedrms.server.membership import Membership
+from fedrms.server.metric_ranges import Range
 from fedrms.server.noise_estimate import NoiseEstimate
 from fedrms.server.orders import Orders
 from fedrms.server.replies import read_replies, zeros_like_most
@@ -83,6 +86,10 @@ class FedRMS(NotesWhatIsAsked, Strategy):
         Largest number of examples a client may claim, in multiples of the cohort's median
         (:func:`fedrms.server.replies.implausible`); who claims more is left out. The default
         stops nonsense alone. Set it to the largest ratio that your clients can honestly have.
+    metric_ranges : mapping, optional
+        Least and largest value that clients may report of a metric when they evaluate, such as
+        ``{"loss": (0, 100)}``; None for no limit. Accuracies, shares and errors have their own
+        (:mod:`fedrms.server.metric_ranges`).
     server_optimizer : ServerOptimizer, optional
         Defaults to SGD with learning rate 1.
     fraction_train, fraction_evaluate, min_train_nodes, min_evaluate_nodes, \
@@ -102,6 +109,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
     ----------
     diagnostics : Diagnostics or None
         What was done with each client in the latest round.
+    evaluation_failures : mapping
+        Reason by client id of those left out of the latest evaluation.
     required_metrics : tuple of str
         Metrics besides the statistic that a subclass makes weights of: clients that do not
         report one, as a number of 0 or more, are left out.
@@ -139,6 +148,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         clip_median: float | None = None,
         noise_multiplier: float = 0.0,
         examples_limit: float | None = 1e6,
+        metric_ranges: Mapping[str, Range | None] | None = None,
         server_optimizer: ServerOptimizer | None = None,
         fraction_train: float = 1.0,
         fraction_evaluate: float = 1.0,
@@ -199,10 +209,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self.configrecord_key = configrecord_key
         self.train_metrics_aggr_fn = train_metrics_aggr_fn
         self.fraction_evaluate = fraction_evaluate
-        self._federated_evaluation = FedAvg(
-            weighted_by_key=weighted_by_key,
-            evaluate_metrics_aggr_fn=evaluate_metrics_aggr_fn,
-        )
+        self.evaluate_metrics_aggr_fn = evaluate_metrics_aggr_fn
+        self.metric_ranges = dict(metric_ranges or {})
+        self.evaluation_failures: Mapping[ClientId, str] = {}
         ask = identify == "query" or apply_to == "local_lr"
         self._members = Membership(seed, ask=ask, timeout=wait_timeout)
         self._received: ArrayRecord = ArrayRecord()
@@ -344,8 +353,21 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Average the clients' evaluation metrics as Flower's ``FedAvg`` does."""
-        return self._federated_evaluation.aggregate_evaluate(server_round, replies)
+        """Average the evaluations that can be, as Flower's ``FedAvg`` does."""
+        replies = list(replies)
+        if not replies:
+            return None
+        asked = self.asked("configure_evaluate", server_round)
+        metrics, self.evaluation_failures = aggregate_evaluations(
+            server_round,
+            replies,
+            Addressees.of(asked.messages, self._members, server_round) if asked else None,
+            weighted_by=self.weighted_by_key,
+            examples_limit=self.examples_limit,
+            ranges=self.metric_ranges,
+            aggregate=self.evaluate_metrics_aggr_fn,
+        )
+        return metrics
 
     def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
         """Return the cohort's scales; what a subclass changes to weigh clients its own way."""

@@ -1,0 +1,214 @@
+"""From the replies to an evaluation to the federation's metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from logging import INFO, WARNING
+from typing import cast
+
+import numpy as np
+from flwr.app import Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
+
+from fedrms.server.claims import Addressees, assign
+from fedrms.server.client_index import ClientId
+from fedrms.server.cohort import identity_in, order_key
+from fedrms.server.evaluation_reports import Reports, Value, check_reports
+from fedrms.server.log import log
+from fedrms.server.metric_ranges import Range
+from fedrms.server.replies import two_counts
+
+Aggregate = Callable[[list[RecordDict], str], MetricRecord]
+
+
+def aggregate_evaluations(
+    server_round: int,
+    replies: Iterable[Message],
+    addressees: Addressees | None,
+    *,
+    weighted_by: str,
+    examples_limit: float | None,
+    ranges: Mapping[str, Range | None],
+    aggregate: Aggregate | None,
+) -> tuple[MetricRecord | None, dict[ClientId, str]]:
+    """Average the replies that can be, and return the reason by client of those left out.
+
+    Each metric is averaged, by examples, over those who report it. Nothing is raised for what
+    clients send.
+
+    Parameters
+    ----------
+    server_round : int
+        The round, for the log.
+    replies : iterable of Message
+        Answers and errors.
+    addressees : Addressees, optional
+        Whom the messages were sent to; without them each reply counts for itself.
+    weighted_by : str
+        The metric that holds the number of examples.
+    examples_limit : float, optional
+        In multiples of the cohort's median.
+    ranges : mapping
+        Least and largest value by metric, beyond those that go by its name.
+    aggregate : callable, optional
+        In place of the average. It gets what Flower's ``FedAvg`` would give it: contents whose
+        metrics are the same, so who lacks one that most report is left out.
+
+    Returns
+    -------
+    metrics : MetricRecord or None
+        None where no reply can be used.
+    failures : dict
+        Reason by client id.
+    """
+    replies = list(replies)
+    answers, failures = _answers(replies, addressees)
+    contents = []
+    good: list[ClientId] = []
+    for client, reply in answers:
+        problem = _structure_problem(reply, weighted_by)
+        if problem:
+            failures.append((client, problem))
+        else:
+            good.append(client)
+            contents.append(reply.content)
+    reports = Reports(good, [_merged(content) for content in contents], weighted_by)
+    check_reports(reports, examples_limit, ranges)
+    own = aggregate not in (None, aggregate_metricrecords)
+    if own:
+        _leave_out_incomplete(reports)
+    failures += reports.failures
+    _tell(server_round, reports, failures, asked=len(replies))
+    why = dict(failures)
+    if not reports.clients or (reports.dropped and not reports.names()):
+        return None, why
+    if own and aggregate is not None:
+        beside = reports.dropped
+        chosen = [_without(contents[place], beside, weighted_by) for place in reports.places]
+        return aggregate(chosen, weighted_by), why
+    return averaged_over_reporters(reports), why
+
+
+def averaged_over_reporters(reports: Reports) -> MetricRecord:
+    """Return each metric's mean over those who report it, weighted by examples."""
+    record = MetricRecord()
+    for name in reports.names():
+        rows = [metrics for metrics in reports.metrics if name in metrics]
+        weights = [float(cast(float, metrics[reports.weighted_by])) for metrics in rows]
+        total = sum(weights)
+        values = [metrics[name] for metrics in rows]
+        shares = [weight / total for weight in weights]
+        if isinstance(values[0], list):
+            lists = [np.asarray(value, np.float64) for value in values]
+            mean = sum(v * share for v, share in zip(lists, shares, strict=True))
+            record[name] = np.asarray(mean).tolist()
+        else:
+            numbers = cast(list[float], values)
+            record[name] = sum(float(v) * share for v, share in zip(numbers, shares, strict=True))
+    return record
+
+
+def median_metrics(contents: list[RecordDict], weighted_by: str) -> MetricRecord:
+    """Return each metric's median over clients, and its quartiles beside it.
+
+    For ``FedRMS(evaluate_metrics_aggr_fn=median_metrics)``: fewer than half of the clients cannot
+    move it beyond what the others report, whatever they claim. Numbers of examples, which are
+    claims too, do not count.
+
+    Parameters
+    ----------
+    contents : list of RecordDict
+        Replies to an evaluation.
+    weighted_by : str
+        The metric that holds the number of examples; it is left out.
+
+    Returns
+    -------
+    MetricRecord
+        ``accuracy``, ``accuracy-low`` and ``accuracy-high`` (the quartiles), and so on; of lists
+        the median of each place.
+    """
+    reports = Reports(
+        [place for place, _ in enumerate(contents)], list(map(_merged, contents)), weighted_by
+    )
+    record = MetricRecord()
+    for name in reports.names():
+        values = np.array([metrics[name] for metrics in reports.metrics if name in metrics])
+        low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+        record[name] = middle.tolist()
+        record[f"{name}-low"], record[f"{name}-high"] = low.tolist(), high.tolist()
+    return record
+
+
+def _answers(
+    replies: list[Message], addressees: Addressees | None
+) -> tuple[list[tuple[ClientId, Message]], list[tuple[ClientId, str]]]:
+    """Return who sent what, sorted, and who is left out before it is looked at."""
+    if addressees is not None and addressees.nodes:
+        senders, failures = assign(replies, addressees)
+        return sorted(senders.items(), key=lambda it: order_key(it[0])), list(failures.items())
+    answers: list[tuple[ClientId, Message]] = []
+    errors: list[tuple[ClientId, str]] = []
+    for reply in replies:
+        node = int(reply.metadata.src_node_id)
+        if reply.has_error():
+            errors.append((node, reply.error.reason or f"error code {reply.error.code}"))
+            continue
+        claimed = identity_in(reply)
+        answers.append((node if claimed is None else claimed, reply))
+    return answers, errors
+
+
+def _structure_problem(reply: Message, weighted_by: str) -> str | None:
+    records = reply.content.metric_records
+    if not records:
+        return "the reply holds no MetricRecord"
+    return two_counts(reply, weighted_by)
+
+
+def _merged(content: RecordDict) -> dict[str, Value]:
+    """Return the metrics of all of a reply's records; of one in several the first counts."""
+    merged: dict[str, Value] = {}
+    for record in content.metric_records.values():
+        merged = {**record, **merged}
+    return merged
+
+
+def _leave_out_incomplete(reports: Reports) -> None:
+    reasons: dict[int, str] = {}
+    for name in reports.names():
+        for row, metrics in enumerate(reports.metrics):
+            if name not in metrics:
+                reasons.setdefault(row, f"it reports no {name!r}, which most do")
+    reports.leave_out(reasons)
+
+
+def _without(content: RecordDict, dropped: Mapping[str, str], weighted_by: str) -> RecordDict:
+    """Return a content without dropped metrics; the record with the weight comes first."""
+    records = {
+        key: MetricRecord({k: v for k, v in record.items() if k not in dropped})
+        for key, record in content.metric_records.items()
+    }
+    records = dict(sorted(records.items(), key=lambda item: weighted_by not in item[1]))
+    return RecordDict({**records, **{k: v for k, v in content.items() if k not in records}})
+
+
+def _tell(
+    server_round: int,
+    reports: Reports,
+    failures: list[tuple[ClientId, str]],
+    *,
+    asked: int,
+) -> None:
+    for client, reason in failures:
+        log(WARNING, "Round %d: evaluation of client %s left out: %s", server_round, client, reason)
+    for name, reason in reports.dropped.items():
+        log(WARNING, "Round %d: evaluation metric %r left out: %s", server_round, name, reason)
+    if asked and (not reports.clients or (reports.dropped and not reports.names())):
+        log(WARNING, "Round %d: no evaluation can be used, so there are no metrics", server_round)
+    for name in reports.names():
+        told = [metrics[name] for metrics in reports.metrics if name in metrics]
+        if len(told) > 1 and not isinstance(told[0], list):
+            low, middle, high = np.quantile(np.array(told, np.float64), [0.0, 0.5, 1.0])
+            text = "\t> %s: median %.4g, from %.4g to %.4g over %d clients"
+            log(INFO, text, name, middle, low, high, len(told))

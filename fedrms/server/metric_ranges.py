@@ -1,0 +1,86 @@
+"""What values a metric can have, by its name and by what most clients report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from fedrms.server.cohort import LARGEST
+
+Range = tuple[float, float]
+
+ANY: Range = (-LARGEST, LARGEST)
+
+SHARES = frozenset(
+    [
+        "acc",
+        "accuracy",
+        "auc",
+        "auroc",
+        "auprc",
+        "dice",
+        "f1",
+        "fscore",
+        "iou",
+        "jaccard",
+        "precision",
+        "recall",
+        "sensitivity",
+        "specificity",
+        "top1",
+        "top5",
+    ]
+)
+CORRELATIONS = frozenset(["kappa", "mcc", "pearson", "spearman"])
+ERRORS = frozenset(["brier", "mae", "mape", "mse", "perplexity", "ppl", "rmse"])
+OTHER_THINGS = frozenset(["correct", "count", "loss", "n", "num", "number", "std", "sum", "total"])
+"""Words by which a name means another thing: ``dice-loss`` need not lie in [0, 1]."""
+
+
+def ranges_of(name: str) -> tuple[Range, ...]:
+    """Return the ranges that a metric of this name may have, narrowest first.
+
+    Shares are often told in per cent.
+    """
+    words = set(re.split(r"[^a-z0-9]+", name.lower()))
+    if words & OTHER_THINGS:
+        return (ANY,)
+    if words & SHARES:
+        return ((0.0, 1.0), (0.0, 100.0), ANY)
+    if words & CORRELATIONS:
+        return ((-1.0, 1.0), (-100.0, 100.0), ANY)
+    return ((0.0, LARGEST), ANY) if words & ERRORS else (ANY,)
+
+
+def range_in(name: str, values: np.ndarray, told: Mapping[str, Range | None]) -> Range:
+    """Return the range that a cohort's values of a metric are held to.
+
+    One that the strategy was told counts as it is. Otherwise it is the narrowest of
+    :func:`ranges_of` that at least half of the clients keep to: where most do not, the name
+    means another thing here.
+
+    Parameters
+    ----------
+    name : str
+        The metric.
+    values : np.ndarray
+        ``[clients, 2]`` the least and the largest value of each.
+    told : mapping
+        By metric; None for no limit.
+    """
+    if name in told:
+        return told[name] or ANY
+    for low, high in ranges_of(name):
+        if 2 * inside(values, (low, high)).sum() >= len(values):
+            return low, high
+    return ANY
+
+
+def inside(values: np.ndarray, limits: Range) -> np.ndarray:
+    """Return ``[clients]`` whose values ``[clients, 2]`` lie within limits, to rounding."""
+    low, high = limits
+    slack = 1e-6 * max(1.0, abs(high)) if high < LARGEST else 0.0
+    with np.errstate(invalid="ignore"):
+        return np.asarray((values[:, 0] >= low - slack) & (values[:, 1] <= high + slack))
