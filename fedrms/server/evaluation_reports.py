@@ -15,9 +15,6 @@ from fedrms.server.replies import implausible
 
 Value = int | float | list[int] | list[float]
 
-NOT_METRICS = ("partition-id", "server-round")
-"""Numbers beside the metrics that say who and when."""
-
 
 @dataclass
 class Reports:
@@ -52,7 +49,7 @@ class Reports:
     def names(self) -> list[str]:
         """Return the metrics that are averaged, in the order in which they were first told."""
         told = dict.fromkeys(name for metrics in self.metrics for name in metrics)
-        beside = (*NOT_METRICS, self.weighted_by, *self.dropped)
+        beside = (self.weighted_by, *self.dropped)
         return [name for name in told if name not in beside]
 
     def leave_out(self, reasons: Mapping[int, str]) -> None:

@@ -130,10 +130,11 @@ def test_one_more_metric_is_none_of_the_federations(caplog: pytest.LogCaptureFix
     assert "'f1' left out: 1 of 10 clients report it (client 7)" in caplog.text
 
 
-def test_records_beside_and_ids_are_no_trouble() -> None:
-    replies = honest(partition_id=3, server_round=8)
+def test_records_beside_and_a_metric_called_server_round_are_no_trouble() -> None:
+    replies = honest(server_round=8)
     replies[0].content["more"] = MetricRecord({"seconds": 1.0})
-    assert FedRMS().aggregate_evaluate(1, replies) == pytest.approx({"accuracy": 0.5})
+    metrics = FedRMS().aggregate_evaluate(1, replies)
+    assert metrics == pytest.approx({"accuracy": 0.5, "server-round": 8.0})
 
 
 @pytest.mark.parametrize(
