@@ -25,7 +25,7 @@ def by_class(metric: str) -> bool:
 
 @dataclass(frozen=True)
 class ClassLosses:
-    """Losses of the received model on each client's data, by class: all ``[cohort, classes]``.
+    """Losses of the received model on clients' data, by class: all ``[reporting, classes]``.
 
     A task without classes has one class.
 
@@ -51,13 +51,14 @@ class ClassLosses:
 def read_class_losses(
     cohort: Cohort, weighted_by: str = "num-examples", *, asked: int | None = None
 ) -> tuple[Cohort, ClassLosses | None]:
-    """Return the losses by class of those who report them, or None if no majority does.
+    """Return the losses by class of those who report them, or None if nobody does.
 
-    Clients whose numbers cannot be true (not finite, negative counts, variances or chance losses,
-    no example at all, losses above the square of any number in single precision, examples of a
-    class that does not exist) are left out of the cohort, with the reason. A class whose count a
-    client does not name is one that it does not hold, so that no client can make others look wrong
-    by naming more classes. Where only some know a chance loss, the majority decides: the others
+    Who reports none at all stays in the cohort; :func:`silent_of` tells who. Clients whose
+    numbers cannot be true (not finite, negative counts, variances or chance losses, no example at
+    all, losses above the square of any number in single precision, examples of a class that does
+    not exist) are left out of the cohort, with the reason. A class whose count a client does not
+    name is one that it does not hold, so that no client can make others look wrong by naming more
+    classes. Where only some know a chance loss, the majority decides: the others
     are left out, or theirs is not read. Counts that add up to more than a client's number of
     examples are brought down to it.
 
@@ -72,16 +73,12 @@ def read_class_losses(
         can hold a client would be its own reference, so that its noise would go unseen.
     """
     cohort = _without_made_up_classes(cohort, asked)
-    classes = 0
-    while class_key("count", classes) in cohort.metrics and classes != asked:
-        classes += 1
-    if not classes or not cohort.clients:
+    table = _table(cohort, asked)
+    silent = _silent(table)
+    if silent.all():
         return cohort, None
-    table = {column: _column(cohort.metrics, column, classes) for column in COLUMNS}
     count = np.where(np.isnan(table["count"]), 0.0, table["count"])
     held = count > 0
-    if 2 * held.any(axis=1).sum() <= len(held):
-        return cohort, None
     with np.errstate(invalid="ignore"):
         wrong = ~np.isfinite(count) | (count < 0)
         for column in ("mean", "variance"):
@@ -96,14 +93,44 @@ def read_class_losses(
     reasons = {
         client: "its losses by class are missing, not finite or negative, or too large"
         for row, client in enumerate(cohort.clients)
-        if not valid[row]
+        if not (valid[row] or silent[row])
     }
-    cohort = cohort.keep(valid, reasons)
+    examples = cohort.metrics.get(weighted_by, np.full(len(cohort.clients), np.inf))[valid]
+    cohort = cohort.keep(valid | silent, reasons)
     count, held = count[valid], held[valid]
-    examples = cohort.metrics.get(weighted_by, np.full(len(count), np.inf))
     count = count * np.minimum(1.0, examples / count.sum(axis=1))[:, None]
     mean, variance, chance = (np.where(held, table[c][valid], 0.0) for c in COLUMNS[1:])
     return cohort, ClassLosses(count, mean, variance, chance if by_chance else None)
+
+
+def silent_of(cohort: Cohort, asked: int | None = None) -> np.ndarray:
+    """Return ``[cohort]`` who reports nothing by class; ``asked`` as in the above."""
+    return _silent(_table(cohort, asked))
+
+
+def _silent(table: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.asarray(np.isnan(np.concatenate(list(table.values()), axis=1)).all(axis=1))
+
+
+def _table(cohort: Cohort, asked: int | None) -> dict[str, np.ndarray]:
+    """Return each of :data:`COLUMNS` ``[cohort, classes]``, NaN where a client tells none."""
+    classes = 0
+    while class_key("count", classes) in cohort.metrics and classes != asked:
+        classes += 1
+    nothing = np.full(len(cohort.clients), np.nan)
+    return {
+        column: np.stack(
+            [
+                nothing,
+                *(
+                    np.asarray(cohort.metrics.get(class_key(column, label), nothing), np.float64)
+                    for label in range(classes)
+                ),
+            ],
+            axis=1,
+        )[:, 1:]
+        for column in COLUMNS
+    }
 
 
 def _without_made_up_classes(cohort: Cohort, asked: int | None) -> Cohort:
@@ -116,9 +143,3 @@ def _without_made_up_classes(cohort: Cohort, asked: int | None) -> Cohort:
         for row in np.flatnonzero(cohort.metrics[key] > 0):
             reasons[cohort.clients[row]] = f"it claims examples of class {label} of {asked}"
     return cohort.keep(np.array([client not in reasons for client in cohort.clients]), reasons)
-
-
-def _column(metrics: Mapping[str, np.ndarray], column: str, classes: int) -> np.ndarray:
-    nothing = np.full(len(metrics[class_key("count", 0)]), np.nan)
-    keys = [class_key(column, label) for label in range(classes)]
-    return np.stack([np.asarray(metrics.get(key, nothing), np.float64) for key in keys], axis=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from logging import INFO
 from typing import Any
@@ -11,14 +10,15 @@ import numpy as np
 from torch import Tensor
 
 from fedrms.errors import ConfigError
-from fedrms.server.class_losses import read_class_losses
+from fedrms.server.class_losses import read_class_losses, silent_of
 from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
 from fedrms.server.clip import update_norms
-from fedrms.server.cohort import Cohort, having
+from fedrms.server.cohort import Cohort
 from fedrms.server.excess import Evidence
 from fedrms.server.excess_scaler import ExcessScaler
 from fedrms.server.laws import LAWS, Law
 from fedrms.server.log import log
+from fedrms.server.missing_evidence import Missing, known_moments
 
 NAMES = 5
 """Most clients named in a line of the log."""
@@ -32,8 +32,9 @@ MOMENTS = ("variance", "second_moment", "mad")
 class NoiseEstimate:
     """Read a cohort's losses, and scale clients by them.
 
-    Under the law ``excess`` losses by class are read. Where no client reports any, the dead
-    zone takes over, on one moment a client; once they were there, they must stay.
+    Under the law ``excess`` losses by class are read. Clients that report a moment of their
+    losses alone are scaled by the dead zone, among each other; those that report nothing have
+    scale 1. Who is which is seen anew each round.
 
     Parameters
     ----------
@@ -41,13 +42,15 @@ class NoiseEstimate:
         As in :class:`~fedrms.server.strategy.FedRMS`.
     memory : mapping
         Options of the averages that both scalers share.
+    require : bool
+        Leave out clients that report nothing that the law reads.
 
     Attributes
     ----------
     scaler : ExcessScaler or ClientScaler
         The estimates of every client.
     law : str
-        The law's name; it changes where the dead zone takes over.
+        The law's name.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class NoiseEstimate:
         law_options: Mapping[str, Any] | None,
         num_classes: int | None,
         memory: Mapping[str, Any],
+        require: bool = False,
     ) -> None:
         if moment not in MOMENTS:
             raise ConfigError(
@@ -81,13 +85,18 @@ class NoiseEstimate:
         self._num_classes = num_classes
         self._needed = law != "uniform"
         self.scaler: ClientScaler | ExcessScaler
+        self._moments: ClientScaler | ExcessScaler
         if law == "excess":
             self.scaler = ExcessScaler(**memory, **dict(law_options or {}))
         else:
             self.scaler = ClientScaler(law=law, law_options=law_options, **memory)
-        self._dead_zone = functools.partial(ClientScaler, law="deadzone", **memory)
+        self._moments = self.scaler
+        if isinstance(self.scaler, ExcessScaler):
+            self._moments = ClientScaler(law="deadzone", **memory)
+        self._missing = Missing(self._key, by_class=law == "excess", require=require)
         self._evidence: Evidence | None = None
         self.client_name: Callable[[ClientId], str] = str
+        self._by_class = self._by_moment = np.zeros(0, np.int64)
 
     @property
     def class_losses(self) -> int:
@@ -112,40 +121,72 @@ class NoiseEstimate:
         Raises
         ------
         ConfigError
-            If nobody reports the moment that the law reads.
+            If nobody ever reported what the law reads, and it is required.
         """
+        count = len(cohort.clients)
+        if not self._needed or not count:
+            return cohort, cohort.metrics.get(self._key, np.full(count, np.nan))
+        by_class = np.zeros(count, bool)
+        if isinstance(self.scaler, ExcessScaler):
+            by_class = ~silent_of(cohort, self._num_classes)
+        ever = len(self.scaler.averages) + len(self._moments.averages) > 0
+        cohort = self._missing.check(cohort, by_class, ever=ever)
+        losses = None
         if isinstance(self.scaler, ExcessScaler) and cohort.clients:
             cohort, losses = read_class_losses(cohort, weighted_by, asked=self._num_classes)
-            if losses is not None and not cohort.clients:
-                return cohort, np.zeros(0)
-            if losses is not None:
-                lengths = None
-                if received is not None and self.scaler.checks(losses):
-                    lengths = update_norms(cohort.parameters, received)
-                work = _positive(cohort.metrics.get(WORK))
-                self._evidence = self.scaler.measure(cohort.clients, losses, lengths, work)
-                _tell(cohort, self._evidence.contradicted, self.client_name)
-                return cohort, self._evidence.share
-            if len(self.scaler.averages):
-                return _nobody(cohort), np.zeros(0)
-            log(INFO, "No client reports losses by class: law 'deadzone' instead of 'excess'")
-            self._fall_back()
-        key = f"loss-{self.moment.replace('_', '-')}"
-        if not cohort.clients:
-            return cohort, np.zeros(0)
-        if self._needed:
-            cohort = having(cohort, key, f"the law {self.law!r}", "strategy.moment")
-        return cohort, cohort.metrics.get(key, np.full(len(cohort.clients), np.nan))
+        count = len(cohort.clients)
+        statistic = np.full(count, np.nan)
+        self._by_class = np.zeros(0, np.int64)
+        if isinstance(self.scaler, ExcessScaler) and losses is not None and len(losses.count):
+            self._by_class = np.flatnonzero(~silent_of(cohort, self._num_classes))
+            lengths = None
+            if received is not None and self.scaler.checks(losses):
+                lengths = update_norms(cohort.parameters, received)[self._by_class]
+            clients = [cohort.clients[row] for row in self._by_class]
+            work = _positive(cohort.metrics.get(WORK))
+            work = None if work is None else work[self._by_class]
+            self._evidence = self.scaler.measure(clients, losses, lengths, work)
+            _tell(clients, self._evidence.contradicted, self.client_name)
+            statistic[self._by_class] = self._evidence.share
+        others = np.setdiff1d(np.arange(count), self._by_class)
+        told = known_moments(cohort, self._key)[others]
+        self._by_moment = others[np.isfinite(told)]
+        statistic[others] = told
+        return cohort, statistic
 
     def scale(
         self, server_round: int, cohort: Cohort, statistic: np.ndarray, weighted_by: str
     ) -> Scales:
         """Return the scales of a cohort that was just :meth:`read`."""
-        if isinstance(self.scaler, ClientScaler):
+        if not self._needed and isinstance(self.scaler, ClientScaler):
             return self.scaler.update(server_round, cohort.clients, statistic)
-        assert self._evidence is not None
-        examples = cohort.metrics[weighted_by]
-        return self.scaler.update(server_round, cohort.clients, self._evidence, examples)
+        count = len(cohort.clients)
+        unknown = np.full(count, np.nan)
+        known = unknown.copy() if isinstance(self.scaler, ExcessScaler) else None
+        scales = Scales(unknown, unknown.copy(), np.ones(count), known)
+        if isinstance(self.scaler, ExcessScaler) and len(self._by_class):
+            assert self._evidence is not None
+            clients = [cohort.clients[row] for row in self._by_class]
+            examples = cohort.metrics[weighted_by][self._by_class]
+            found = self.scaler.update(server_round, clients, self._evidence, examples)
+            _enter(scales, self._by_class, found)
+        if isinstance(self._moments, ClientScaler) and len(self._by_moment):
+            clients = [cohort.clients[row] for row in self._by_moment]
+            found = self._moments.update(server_round, clients, statistic[self._by_moment])
+            _enter(scales, self._by_moment, found)
+        return scales
+
+    def scale_of(self, clients: Sequence[ClientId]) -> np.ndarray:
+        """Return the scales that the current estimates give the next round; 1 for the unseen."""
+        scale = self.scaler.scale_of(clients)
+        if self._moments is not self.scaler and len(self._moments.averages):
+            unseen = self.scaler.averages.find(clients) < 0
+            scale[unseen] = self._moments.scale_of(clients)[unseen]
+        return scale
+
+    @property
+    def _key(self) -> str:
+        return f"loss-{self.moment.replace('_', '-')}"
 
     def settings(self) -> Sequence[str]:
         """Return what is read and by which law, a line each."""
@@ -154,15 +195,27 @@ class NoiseEstimate:
         kept = f"decay: {averages.decay}" if averages.memory == "ema" else "memory: cumulative"
         return f"Statistic: {what} of {self.statistic} losses", f"Law: {self.law} | {kept}"
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take a scaler's state back, whichever scaler it was."""
-        if isinstance(self.scaler, ExcessScaler) and "eps" not in state:
-            self._fall_back()
-        self.scaler.load_state_dict(state)
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that lives across rounds, for a checkpoint."""
+        beside = {} if self._moments is self.scaler else {"moments": self._moments.state_dict()}
+        return {"scaler": self.scaler.state_dict(), **beside}
 
-    def _fall_back(self) -> None:
-        """Go on with the dead zone, for clients that report no losses by class."""
-        self.scaler, self.law = self._dead_zone(), "deadzone"
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take a state from :meth:`state_dict` back."""
+        if isinstance(self.scaler, ExcessScaler) and "eps" not in state["scaler"]:
+            self._moments.load_state_dict(state["scaler"])  # of a run that went by moments alone
+            return
+        self.scaler.load_state_dict(state["scaler"])
+        if "moments" in state:
+            self._moments.load_state_dict(state["moments"])
+
+
+def _enter(scales: Scales, rows: np.ndarray, found: Scales) -> None:
+    """Write the scales of some rows of a cohort into those of all."""
+    for name in ("ema", "rms", "scale"):
+        getattr(scales, name)[rows] = getattr(found, name)
+    if scales.error is not None and found.error is not None:
+        scales.error[rows] = found.error
 
 
 def _positive(reported: np.ndarray | None) -> np.ndarray | None:
@@ -172,17 +225,12 @@ def _positive(reported: np.ndarray | None) -> np.ndarray | None:
     return np.where(np.isfinite(reported) & (reported > 0.0), reported, np.nan)
 
 
-def _tell(cohort: Cohort, contradicted: np.ndarray, client_name: Callable[[ClientId], str]) -> None:
+def _tell(
+    clients: Sequence[ClientId], contradicted: np.ndarray, client_name: Callable[[ClientId], str]
+) -> None:
     """Log whose claims are not believed; a few names say enough."""
-    names = [client_name(cohort.clients[int(row)]) for row in np.flatnonzero(contradicted)]
+    names = [client_name(clients[int(row)]) for row in np.flatnonzero(contradicted)]
     if names:
         more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
         told = ", ".join(names[:NAMES]) + more
         log(INFO, "Not believed, for updates too long for the losses claimed: %s", told)
-
-
-def _nobody(cohort: Cohort) -> Cohort:
-    """Leave out a whole cohort that stopped to report losses by class."""
-    reason = "it reports no losses by class, as others did before"
-    nobody = np.zeros(len(cohort.clients), dtype=bool)
-    return cohort.keep(nobody, dict.fromkeys(cohort.clients, reason))

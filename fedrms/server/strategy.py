@@ -64,9 +64,9 @@ class FedRMS(NotesWhatIsAsked, Strategy):
         tails).
     law : str or callable (default: "excess")
         From noise to scale. ``excess`` compares each client's losses with those of clean
-        clients on the same classes (:mod:`fedrms.server.excess_scaler`); where clients do not
-        report losses by class it gives way to ``deadzone``. The others read one moment a
-        client (:mod:`fedrms.server.laws`); ``uniform`` is FedAvg.
+        clients on the same classes (:mod:`fedrms.server.excess_scaler`); clients that report
+        one moment of their losses alone are scaled by ``deadzone`` among each other. The others
+        read one moment a client (:mod:`fedrms.server.laws`); ``uniform`` is FedAvg.
     law_options : mapping, optional
         The law's parameters, such as ``{"tilt": 0.0}``.
     num_classes : int, optional
@@ -82,6 +82,10 @@ class FedRMS(NotesWhatIsAsked, Strategy):
         which multiplies its learning rate by it (measured worse; the idea names it).
     normalize, combine, combine_options, clip_norm, clip_median, noise_multiplier
         See :class:`fedrms.server.aggregation.Aggregation`.
+    require_evidence : bool (default: False)
+        Leave out clients that report nothing that the law reads. Otherwise they weigh as in
+        FedAvg, with scale 1, which is what a clean client has; so set it where clients may be
+        silent to hide their noise.
     examples_limit : float or None (default: 1e6)
         Largest number of examples a client may claim, in multiples of the cohort's median
         (:func:`fedrms.server.replies.implausible`); who claims more is left out. The default
@@ -121,7 +125,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
     ------
     ConfigError
         For an option that does not exist, when the strategy is made; and in the first
-        round if no client reports the statistic that the law needs.
+        round if evidence is required and no client reports any.
     """
 
     required_metrics: tuple[str, ...] = ()
@@ -147,6 +151,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         clip_norm: float | None = None,
         clip_median: float | None = None,
         noise_multiplier: float = 0.0,
+        require_evidence: bool = False,
         examples_limit: float | None = 1e6,
         metric_ranges: Mapping[str, Range | None] | None = None,
         server_optimizer: ServerOptimizer | None = None,
@@ -187,6 +192,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             law_options=law_options,
             num_classes=num_classes,
             memory=memory_options,
+            require=require_evidence,
         )
         self.aggregation = Aggregation(
             normalize=normalize,
@@ -268,7 +274,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             config["class-losses"] = self._noise.class_losses
         scales = None
         if self.apply_to == "local_lr":
-            scales = self.scaler.scale_of([self._members.client_of(node) for node in nodes])
+            scales = self._noise.scale_of([self._members.client_of(node) for node in nodes])
         return self._orders(nodes, MessageType.TRAIN, arrays, config, scales)
 
     def aggregate_train(
@@ -401,14 +407,13 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that lives across rounds, for a checkpoint."""
-        return {
-            "scaler": self.scaler.state_dict(),
+        return self._noise.state_dict() | {
             "server_optimizer": self.server_optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state from :meth:`state_dict` back."""
-        self._noise.load_state_dict(state["scaler"])
+        self._noise.load_state_dict(state)
         self.server_optimizer.load_state_dict(state["server_optimizer"])
 
     def _orders(

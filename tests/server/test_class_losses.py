@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedrms.server.class_losses import by_class, class_key, read_class_losses
+from fedrms.server.class_losses import by_class, class_key, read_class_losses, silent_of
 from fedrms.server.cohort import Cohort
 
 NAN = float("nan")
@@ -111,14 +111,18 @@ def test_a_task_without_chance_losses_has_none() -> None:
     assert losses.chance is None
 
 
-def test_where_the_fewer_report_losses_by_class_there_are_none() -> None:
+@pytest.mark.parametrize("silent", [[0], [1, 2]])
+def test_who_reports_nothing_by_class_stays_and_the_others_losses_are_read(silent) -> None:
     cohort = cohort_of(**GOOD)
     for column in ("count", "mean", "variance", "chance"):
         for label in (0, 1):
-            cohort.metrics[class_key(column, label)][1:] = NAN
+            cohort.metrics[class_key(column, label)][silent] = NAN
+    assert silent_of(cohort).nonzero()[0].tolist() == silent
     kept, losses = read_class_losses(cohort)
-    assert losses is None
     assert kept.clients == [0, 1, 2]
+    told = [row for row in range(3) if row not in silent]
+    assert losses is not None
+    assert losses.count.tolist() == [GOOD["count"][row] for row in told]
 
 
 def test_counts_beyond_a_clients_examples_are_brought_down_to_them() -> None:

@@ -10,10 +10,9 @@ from flwr.app import Message
 from fedrms.errors import ConfigError
 from fedrms.server import FedRMS
 from fedrms.server.class_losses import class_key
-from fedrms.server.client_scaler import ClientScaler
 from fedrms.server.excess_scaler import ExcessScaler
 
-from .by_hand import HandClient, column, grid_of, numbers, record, train_round
+from .by_hand import HandClient, HandGrid, column, grid_of, numbers, record, train_round
 
 ZERO = record(w=[0.0])
 CHANCE = 5.0
@@ -104,8 +103,7 @@ def test_clients_that_report_moments_alone_are_scaled_by_the_dead_zone() -> None
         here, _ = train_round(ours, grid_of(clients), ZERO, server_round)
         there, _ = train_round(theirs, grid_of(clients), ZERO, server_round)
         assert numbers(here)["w"].tobytes() == numbers(there)["w"].tobytes()
-    assert isinstance(ours.scaler, ClientScaler)
-    assert ours.class_losses == 0
+    assert ours.class_losses == 1  # they are asked again each round
     assert column(ours, "scale") == pytest.approx([1, 1, 1, 1, (1.5 / 6) ** 2])
 
 
@@ -114,41 +112,120 @@ def test_options_of_averaging_go_along_to_the_dead_zone() -> None:
     train_round(strategy, grid_of([silent(0, 2.0), silent(1, 2.0)]), ZERO)
     assert column(strategy, "ema") == [2.0, 2.0]
     assert column(strategy, "rms") == pytest.approx([2**0.5] * 2)
-    assert isinstance(strategy.scaler, ClientScaler)
-    assert strategy.scaler.warmup == 3
+    for server_round, scale in ((2, 1.0), (3, 1.0), (4, 1.5 / 6.0)):
+        clients = [silent(0), silent(1), silent(2), silent(3, 24.0)]
+        train_round(strategy, grid_of(clients), ZERO, server_round)
+        assert (column(strategy, "scale")[3] == 1.0) is (scale == 1.0)
 
 
-def test_without_any_losses_one_is_told_what_to_report() -> None:
-    bare = [HandClient(k, losses={"train-loss": 1.0}) for k in range(2)]
+def bare(name: int, model: float = 0.0) -> HandClient:
+    """A client that says nothing of its losses."""
+    return HandClient(name, record(w=[model]), losses={"train-loss": 1.0})
+
+
+def mixed() -> list[HandClient]:
+    """One noisy client of four that report by class, one of four by moments, and two of none."""
+    told = [client(k, [loss]) for k, loss in enumerate([1.0, 1.0, 1.0, 3.0])]
+    moments = [silent(4 + k, rms) for k, rms in enumerate([1.0, 1.0, 1.0, 6.0])]
+    return [*told, *moments, bare(8), bare(9)]
+
+
+def test_without_any_losses_all_weigh_as_in_fedavg_and_it_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clients = [bare(k, float(k)) for k in range(2)]
+    strategy = FedRMS()
+    for server_round in (1, 2, 3):
+        arrays, _ = train_round(strategy, grid_of(clients), ZERO, server_round)
+        assert numbers(arrays)["w"] == pytest.approx([0.5])
+    assert caplog.text.count("0 of 2 clients report class losses; missing: 0, 1.") == 1
+    assert "fedrms.class_losses(scores, labels)" in caplog.text
+    assert "deadzone" not in caplog.text
+
+
+@pytest.mark.parametrize("law", ["excess", "deadzone"])
+def test_where_evidence_is_required_and_nobody_has_any_one_is_told_what_to_report(
+    law: str,
+) -> None:
     with pytest.raises(ConfigError, match="no client reports") as caught:
-        train_round(FedRMS(), grid_of(bare), ZERO)
-    assert "loss_moments" in caught.value.remedy
+        train_round(FedRMS(law=law, require_evidence=True), grid_of([bare(0), bare(1)]), ZERO)
+    assert caught.value.key == "strategy.require_evidence"
+    assert ("class_losses" if law == "excess" else "loss_moments") in caught.value.remedy
 
 
-def test_a_client_without_losses_by_class_is_left_out_with_the_reason() -> None:
-    clients = [client(0, [1.0], 1.0), client(1, [1.0], 3.0), silent(2, 1.0, 99.0)]
-    strategy = FedRMS(num_classes=1)
-    arrays, _ = train_round(strategy, grid_of(clients), ZERO)
-    assert numbers(arrays)["w"] == pytest.approx([2.0])
+def test_clients_with_any_kind_of_evidence_or_none_train_together(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    strategy = FedRMS(num_classes=1, law_options=OPTIONS)
+    train_round(strategy, grid_of(mixed()), ZERO)
     assert strategy.diagnostics is not None
-    assert set(strategy.diagnostics.failures) == {2}
-    assert "losses by class are missing" in strategy.diagnostics.failures[2]
+    assert strategy.diagnostics.failures == {}
+    told = FedRMS(num_classes=1, law_options=OPTIONS)
+    train_round(told, grid_of(mixed()[:4]), ZERO)
+    moments = FedRMS(law="deadzone")
+    train_round(moments, grid_of(mixed()[4:8]), ZERO)
+    assert column(strategy, "scale") == [*column(told, "scale"), *column(moments, "scale"), 1, 1]
+    assert column(strategy, "scale")[3] < 1
+    assert column(strategy, "scale")[7] == pytest.approx((1.5 / 6) ** 2)
+    assert column(strategy, "statistic")[4:8] == [1.0, 1.0, 1.0, 36.0]
+    assert all(math.isnan(value) for value in column(strategy, "statistic")[8:])
+    expected = "4 of 10 clients report class losses; missing: 4, 5, 6, 7, 8, 9. 4 of them are"
+    assert expected in caplog.text
 
 
-def test_a_cohort_that_stops_to_report_is_left_out_and_the_estimates_stay() -> None:
+def test_an_unlucky_first_cohort_decides_nothing() -> None:
+    clients = mixed()
+    strategy = FedRMS(num_classes=1, law_options=OPTIONS)
+    for server_round, cohort in enumerate([clients[8:], clients[4:8], clients[:4]], start=1):
+        nodes = {100 + int(one.name or 0): one for one in cohort}
+        train_round(strategy, HandGrid(nodes), ZERO, server_round)
+    fresh = FedRMS(num_classes=1, law_options=OPTIONS)
+    train_round(fresh, grid_of(clients[:4]), ZERO, 1)
+    assert column(strategy, "scale") == column(fresh, "scale")
+
+
+def test_where_evidence_is_required_the_silent_are_left_out_by_name() -> None:
+    strategy = FedRMS(num_classes=1, require_evidence=True)
+    train_round(strategy, grid_of(mixed()), ZERO)
+    assert strategy.diagnostics is not None
+    reason = "it reports no class losses"
+    assert strategy.diagnostics.failures == {8: reason, 9: reason}
+
+
+@pytest.mark.parametrize("claim", [-1.0, float("inf"), 1e300])
+def test_a_moment_that_cannot_be_is_left_out_beside_losses_by_class(claim: float) -> None:
+    clients = mixed()
+    clients[5].losses = {"loss-second-moment": claim}
+    strategy = FedRMS(num_classes=1)
+    train_round(strategy, grid_of(clients), ZERO)
+    assert strategy.diagnostics is not None
+    assert set(strategy.diagnostics.failures) == {5}
+    assert "'loss-second-moment' is" in strategy.diagnostics.failures[5]
+
+
+def test_a_cohort_that_stops_to_report_weighs_as_in_fedavg_and_the_estimates_stay() -> None:
     clients = [client(k, [loss]) for k, loss in enumerate([1.0, 1.0, 1.0, 3.0])]
     strategy = FedRMS(num_classes=1)
     train_round(strategy, grid_of(clients), ZERO, 1)
     before = strategy.scaler.rms()
-    got = train_round(strategy, grid_of([silent(k) for k in range(4)]), ZERO, 2)
-    assert got == (None, None)
-    assert strategy.diagnostics is not None
-    assert strategy.diagnostics.clients == []
-    assert "as others did before" in strategy.diagnostics.failures[0]
-    assert set(strategy.diagnostics.failures) == {0, 1, 2, 3}
+    quiet = [bare(k, float(k)) for k in range(4)]
+    arrays, _ = train_round(strategy, grid_of(quiet), ZERO, 2)
+    assert numbers(arrays)["w"] == pytest.approx([1.5])
     assert strategy.scaler.rms() == before
-    train_round(strategy, grid_of(clients), ZERO, 3)
-    assert strategy.diagnostics.clients == [0, 1, 2, 3]
+    required = FedRMS(num_classes=1, require_evidence=True)
+    train_round(required, grid_of(clients), ZERO, 1)
+    assert train_round(required, grid_of(quiet), ZERO, 2) == (None, None)
+
+
+def test_local_lr_sends_scales_by_whichever_evidence_there_is() -> None:
+    strategy = FedRMS(apply_to="local_lr", law_options=OPTIONS, num_classes=1)
+    grid = grid_of(mixed())
+    for server_round in (1, 2):
+        train_round(strategy, grid, ZERO, server_round)
+    sent = [message.content["config"]["lr-scale"] for message in grid.sent[-1]]
+    assert sent[3] < 1
+    assert sent[7] == pytest.approx((1.5 / 6) ** 2)
+    assert sent[:3] + sent[4:7] + sent[8:] == pytest.approx([1.0] * 8)
 
 
 def test_a_round_in_which_every_report_is_impossible_moves_nothing() -> None:
@@ -193,13 +270,16 @@ def test_local_lr_sends_each_client_the_scale_of_its_excess() -> None:
     assert sent[1] == pytest.approx([1.0, 1.0, 1.0, 0.1 / (0.1 + 0.4)], rel=0.01)
 
 
-@pytest.mark.parametrize("by_class", [True, False], ids=["excess", "fallen back"])
-def test_a_restored_strategy_goes_on_to_the_bit(by_class: bool) -> None:
+@pytest.mark.parametrize("by_class", [[0, 1, 2, 3, 4], [], [0, 3]])
+def test_a_restored_strategy_goes_on_to_the_bit(by_class: list[int]) -> None:
     def cohort(seed: int) -> list[HandClient]:
         draw = np.random.default_rng(seed)
-        if by_class:
-            return [client(k, draw.random(3).tolist(), draw.random()) for k in range(5)]
-        return [silent(k, draw.random(), draw.random()) for k in range(5)]
+        return [
+            client(k, draw.random(3).tolist(), draw.random())
+            if k in by_class
+            else silent(k, draw.random(), draw.random())
+            for k in range(5)
+        ]
 
     def go_on(strategy: FedRMS) -> tuple[Any, list[float]]:
         arrays, _ = train_round(strategy, grid_of(cohort(2)), ZERO, 2)

@@ -139,14 +139,6 @@ def test_with_fraction_zero_nobody_trains_and_no_model_comes_out() -> None:
 # The statistic
 
 
-def test_a_cohort_that_reports_no_statistic_is_told_which_setting_needs_it() -> None:
-    silent = [HandClient(k, losses={"train-loss": 1.0}) for k in range(2)]
-    with pytest.raises(ConfigError, match="'loss-second-moment' and no client reports") as caught:
-        train_round(FedRMS(), grid_of(silent), ZERO)
-    assert caught.value.key == "strategy.moment"
-    assert "loss_moments" in caught.value.remedy
-
-
 def test_the_uniform_law_needs_no_statistic() -> None:
     silent = [HandClient(k, record(w=[float(k)]), losses={}) for k in range(3)]
     strategy = FedRMS(law="uniform")
@@ -174,19 +166,34 @@ def test_each_moment_is_read_under_its_key(moment: str, key: str) -> None:
     assert column(strategy, "statistic") == [clients[0].losses[key]] * 2
 
 
-@pytest.mark.parametrize("claim", [None, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("claim", [-1.0, float("inf"), 1e300])
 def test_a_client_whose_statistic_is_no_noise_is_left_out_with_a_reason(
-    claim: float | None,
+    claim: float,
 ) -> None:
     clients = [noisy(0, 1.0, 1.0), noisy(1, 1.0, 3.0), noisy(2, 1.0, 99.0)]
-    clients[2].losses = {} if claim is None else {"loss-second-moment": claim}
-    strategy = FedRMS()
+    clients[2].losses = {"loss-second-moment": claim}
+    strategy = FedRMS(law="deadzone")
     arrays, _ = train_round(strategy, grid_of(clients), ZERO)
     assert numbers(arrays)["w"] == pytest.approx([2.0])
     assert strategy.diagnostics is not None
     assert strategy.diagnostics.clients == [0, 1]
     assert "'loss-second-moment' is" in strategy.diagnostics.failures[2]
     assert 2 not in strategy.scaler.rms()
+
+
+@pytest.mark.parametrize("claim", [None, float("nan")])
+def test_a_client_without_a_statistic_weighs_as_in_fedavg_or_is_left_out(
+    claim: float | None,
+) -> None:
+    clients = [noisy(0, 1.0, 1.0), noisy(1, 1.0, 3.0), noisy(2, 1.0, 8.0)]
+    clients[2].losses = {} if claim is None else {"loss-second-moment": claim}
+    for required, expected in ((False, 4.0), (True, 2.0)):
+        strategy = FedRMS(law="deadzone", require_evidence=required)
+        arrays, _ = train_round(strategy, grid_of(clients), ZERO)
+        assert numbers(arrays)["w"] == pytest.approx([expected])
+        assert 2 not in strategy.scaler.rms()
+        assert strategy.diagnostics is not None
+        assert bool(strategy.diagnostics.failures) is required
 
 
 # Weights
@@ -390,7 +397,7 @@ def test_a_round_in_which_all_fail_changes_nothing() -> None:
 
 
 def test_a_client_that_missed_rounds_keeps_its_estimate() -> None:
-    strategy = FedRMS(decay=0.5)
+    strategy = FedRMS(law="deadzone", decay=0.5)
     train_round(strategy, grid_of([noisy(0, 1.0), noisy(1, 1.0), noisy(2, 4.0)]), ZERO)
     train_round(strategy, grid_of([noisy(0, 2.0), noisy(1, 1.0)]), ZERO, 2)
     # Client 0: v = .5 * .5 * 1 + .5 * 4 = 2.25 over 1 - .25.
