@@ -69,6 +69,11 @@ class Membership:
         Flower's random node ids.
     timeout : float
         Longest wait for nodes and answers, in seconds.
+
+    Attributes
+    ----------
+    available : int
+        Nodes that the latest sample was drawn from.
     """
 
     def __init__(self, seed: int, *, ask: bool, timeout: float) -> None:
@@ -77,6 +82,7 @@ class Membership:
         self._timeout = timeout
         self._client_of: dict[int, ClientId] = {}
         self._directory: Directory | None = None
+        self.available = 0
 
     def client_of(self, node: int) -> ClientId:
         """Return the client id behind a node, or the node id while it is unknown."""
@@ -112,11 +118,12 @@ class Membership:
         needed = max(available, least, 1)
         self._directory = directory_of(grid)
         if self._directory is not None and self._directory.clients >= needed:
-            count = self._directory.clients
+            self.available = count = self._directory.clients
             return self._directory.nodes_of(
                 self._draw(purpose, server_round, count, fraction, least)
             )
         nodes = self._wait(grid, needed)
+        self.available = len(nodes)
         if self._ask:
             self.ask_names(grid, [node for node in nodes if node not in self._client_of])
         nodes = sorted(nodes, key=lambda node: order_key(self.client_of(node)))

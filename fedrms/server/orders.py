@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -23,11 +23,14 @@ class Orders(LazyMessages):
         ``[cohort]`` whom they go to.
     message_type : str
         ``train`` or ``evaluate``.
-    arrays : tuple of (str, ArrayRecord)
-        The global model and its key.
-    config : tuple of (str, ConfigRecord)
-        The orders and their key.
-    lr_scale : np.ndarray, optional
+    arrays_key, config_key : str
+        Where the global model and the orders are in the content.
+    content : RecordDict
+        What they say.
+
+    Attributes
+    ----------
+    lr_scale : np.ndarray or None
         ``[cohort]`` each client's factor on its learning rate, sent as ``lr-scale``.
     """
 
@@ -35,18 +38,19 @@ class Orders(LazyMessages):
         self,
         nodes: Sequence[int],
         message_type: str,
-        arrays: tuple[str, ArrayRecord],
-        config: tuple[str, ConfigRecord],
+        arrays_key: str,
+        config_key: str,
+        content: RecordDict,
         lr_scale: np.ndarray | None = None,
     ) -> None:
         super().__init__(len(nodes))
         self.nodes = nodes
         self.message_type = message_type
-        self.arrays = arrays[1]
-        self.config = config[1]
+        self.arrays: ArrayRecord = content.array_records[arrays_key]
+        self.config: ConfigRecord = content.config_records[config_key]
         self.lr_scale = lr_scale
-        self._keys = arrays[0], config[0]
-        self._shared = RecordDict({arrays[0]: arrays[1], config[0]: config[1]})
+        self._config_key = config_key
+        self._shared = content
 
     def _make(self, position: int) -> Message:
         return Message(
@@ -58,6 +62,28 @@ class Orders(LazyMessages):
     def _content(self, position: int) -> RecordDict:
         if self.lr_scale is None:
             return self._shared
-        arrays, config = self._keys
         own = ConfigRecord({**self.config, "lr-scale": float(self.lr_scale[position])})
-        return RecordDict({arrays: self.arrays, config: own})
+        return RecordDict({**self._shared, self._config_key: own})
+
+
+def scaled(messages: Iterable[Message], config_key: str, lr_scale: np.ndarray) -> Sequence[Message]:
+    """Tell each client its factor on the learning rate, whoever made the messages.
+
+    Parameters
+    ----------
+    messages : iterable of Message
+        ``[cohort]`` in the order of the scales.
+    config_key : str
+        Where the orders are in a message's content.
+    lr_scale : np.ndarray
+        ``[cohort]``.
+    """
+    if isinstance(messages, Orders):
+        messages.lr_scale = lr_scale
+        return messages
+    told = list(messages)
+    for message, scale in zip(told, lr_scale, strict=True):
+        orders = message.content.config_records.get(config_key, ConfigRecord())
+        own = ConfigRecord({**orders, "lr-scale": float(scale)})
+        message.content = RecordDict({**message.content, config_key: own})
+    return told

@@ -26,6 +26,11 @@ from fedrms.server.row_blocks import Stack, blocks_of, take_rows
 SPREADS = ("loss-variance", "loss-second-moment", "loss-mad")
 """Metrics that are means of squares, whoever reads them."""
 
+NOT_FINITE = "the parameters are not finite"
+TOO_LARGE = "the parameters are too large to be measured"
+NOT_STRUCTURAL = (NOT_FINITE, TOO_LARGE)
+"""Reasons that training itself may bring about, in all clients alike."""
+
 NAMED = 5
 """Most records that a reason names."""
 
@@ -223,11 +228,7 @@ def bad_rows(parameters: Stack, squares_from: int | None = None) -> dict[int, st
         norms = torch.linalg.vector_norm(block, dim=1)
         for row in (~(norms <= longest)).nonzero()[:, 0].tolist():
             finite = bool(torch.isfinite(block[row]).all())
-            problems[int(rows[row])] = (
-                "the parameters are too large to be measured"
-                if finite
-                else "the parameters are not finite"
-            )
+            problems[int(rows[row])] = TOO_LARGE if finite else NOT_FINITE
         if squares_from is not None:
             for row in (block[:, squares_from:] < 0).any(1).nonzero()[:, 0].tolist():
                 problems[int(rows[row])] = f"{GRADIENT_SQUARES!r} are below 0"

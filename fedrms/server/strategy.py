@@ -17,7 +17,8 @@ from typing import Any, TypeGuard
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from torch import Tensor
 
 from fedrms.errors import ConfigError, RunError
@@ -27,7 +28,7 @@ from fedrms.server.asked import Asked, NotesWhatIsAsked
 from fedrms.server.claims import Addressees
 from fedrms.server.client_index import ClientId
 from fedrms.server.client_scaler import ClientScaler, Scales
-from fedrms.server.cohort import Cohort, Layout, having, identity_in
+from fedrms.server.cohort import Cohort, Layout, StackedReplies, having, identity_in
 from fedrms.server.columns import LEAST
 from fedrms.server.diagnostics import Diagnostics
 from fedrms.server.evaluation import aggregate_evaluations
@@ -37,15 +38,15 @@ from fedrms.server.log import log
 from fedrms.server.membership import Membership
 from fedrms.server.metric_ranges import Range
 from fedrms.server.noise_estimate import NoiseEstimate
-from fedrms.server.orders import Orders
-from fedrms.server.replies import read_replies, zeros_like_most
+from fedrms.server.orders import Orders, scaled
+from fedrms.server.replies import NOT_STRUCTURAL, read_replies, zeros_like_most
 from fedrms.server.round_metrics import averaged
 from fedrms.server.server_optimizer import ServerOptimizer
 
 APPLY_TO = ("update", "local_lr")
 
 
-class FedRMS(NotesWhatIsAsked, Strategy):
+class FedRMS(NotesWhatIsAsked, FedAvg):
     """Scale each client's update by the inverse root of an average of its loss noise.
 
     Drop-in for Flower's ``FedAvg`` where clients add ``class_losses(scores, labels)`` of the
@@ -133,6 +134,16 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     def __init__(
         self,
+        fraction_train: float = 1.0,
+        fraction_evaluate: float = 1.0,
+        min_train_nodes: int = 2,
+        min_evaluate_nodes: int = 2,
+        min_available_nodes: int = 2,
+        weighted_by_key: str = "num-examples",
+        arrayrecord_key: str = "arrays",
+        configrecord_key: str = "config",
+        train_metrics_aggr_fn: Callable[[list[RecordDict], str], MetricRecord] | None = None,
+        evaluate_metrics_aggr_fn: Callable[[list[RecordDict], str], MetricRecord] | None = None,
         *,
         statistic: str | None = None,
         moment: str = "second_moment",
@@ -155,20 +166,16 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         examples_limit: float | None = 1e6,
         metric_ranges: Mapping[str, Range | None] | None = None,
         server_optimizer: ServerOptimizer | None = None,
-        fraction_train: float = 1.0,
-        fraction_evaluate: float = 1.0,
-        min_train_nodes: int = 2,
-        min_evaluate_nodes: int = 2,
-        min_available_nodes: int = 2,
-        weighted_by_key: str = "num-examples",
-        arrayrecord_key: str = "arrays",
-        configrecord_key: str = "config",
-        train_metrics_aggr_fn: Callable[[list[RecordDict], str], MetricRecord] | None = None,
-        evaluate_metrics_aggr_fn: Callable[[list[RecordDict], str], MetricRecord] | None = None,
         seed: int = 0,
         identify: str = "replies",
         wait_timeout: float = 600.0,
     ) -> None:
+        super().__init__(
+            *(fraction_train, fraction_evaluate),
+            *(min_train_nodes, min_evaluate_nodes, min_available_nodes),
+            *(weighted_by_key, arrayrecord_key, configrecord_key),
+            *(train_metrics_aggr_fn, evaluate_metrics_aggr_fn),
+        )
         choose("strategy.apply_to", apply_to, APPLY_TO)
         choose("strategy.identify", identify, ("replies", "query"))
         if not 0 <= fraction_train <= 1:
@@ -206,22 +213,13 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self._seed = seed
         self.apply_to = apply_to
         self.server_optimizer = server_optimizer or ServerOptimizer()
-        self.fraction_train = fraction_train
-        self.min_train_nodes = min_train_nodes
-        self.min_evaluate_nodes = min_evaluate_nodes
-        self.min_available_nodes = min_available_nodes
-        self.weighted_by_key = weighted_by_key
-        self.arrayrecord_key = arrayrecord_key
-        self.configrecord_key = configrecord_key
-        self.train_metrics_aggr_fn = train_metrics_aggr_fn
-        self.fraction_evaluate = fraction_evaluate
-        self.evaluate_metrics_aggr_fn = evaluate_metrics_aggr_fn
         self.metric_ranges = dict(metric_ranges or {})
         self.evaluation_failures: Mapping[ClientId, str] = {}
         ask = identify == "query" or apply_to == "local_lr"
         self._members = Membership(seed, ask=ask, timeout=wait_timeout)
         self._received: ArrayRecord = ArrayRecord()
         self.diagnostics: Diagnostics | None = None
+        self._trained = False
 
     @property
     def scaler(self) -> ClientScaler | ExcessScaler:
@@ -239,16 +237,14 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         return self._noise.class_losses
 
     def summary(self) -> None:
-        """Log the strategy's settings."""
+        """Log the strategy's settings, and FedAvg's below them."""
         log(INFO, "\t├──> Client scaling:")
         for line in self._noise.settings():
             log(INFO, "\t│\t├── %s", line)
         log(INFO, "\t│\t└── Applied to: %s", self.apply_to)
         log(INFO, "\t├──> Normalize: %s", self.aggregation.normalize)
         log(INFO, "\t├──> Combine: %s", self.aggregation.combine)
-        log(INFO, "\t└──> Sampling:")
-        log(INFO, "\t\t├── Fraction: %.2f", self.fraction_train)
-        log(INFO, "\t\t└── Minimum available nodes: %d", self.min_available_nodes)
+        super().summary()
 
     def name_clients(self, client_name: Callable[[ClientId], str]) -> None:
         """Take what clients are called in messages; the simulator calls this."""
@@ -275,15 +271,23 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         scales = None
         if self.apply_to == "local_lr":
             scales = self._noise.scale_of([self._members.client_of(node) for node in nodes])
-        return self._orders(nodes, MessageType.TRAIN, arrays, config, scales)
+        record = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
+        self._tell_sample("configure_train", nodes)
+        messages = self._construct_messages(record, nodes, MessageType.TRAIN)
+        if scales is not None:
+            messages = scaled(messages, self.configrecord_key, scales)
+        return messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Clip, scale and combine the round's replies, and step the server optimizer."""
         asked = self.asked("configure_train", server_round)
-        if not _stacked(replies):
-            replies = list(replies)  # an engine in this process numbers messages as they are made
+        if _stacked(replies):
+            self._tell_received(replies)
+        else:  # an engine in this process numbers messages as they are made
+            parts = self._check_and_log_replies(list(replies), is_train=True, validate=False)
+            replies = [reply for part in parts for reply in part]
         self._received = asked.arrays if asked else self._blank(replies)
         layout = Layout.of(self._received)
         cells = (len(asked.messages) if asked else len(replies)) * sum(layout.sizes)
@@ -303,6 +307,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             examples_limit=self.examples_limit,
             squares=self.reads_gradient_squares,
         )
+        if not cohort.clients:
+            self._refuse_nonsense(server_round, cohort, replies)
         for client, reply in cohort.replies.items():
             self._members.learn(reply.metadata.src_node_id, client)
         for required in self.required_metrics:
@@ -317,6 +323,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         if not cohort.clients:
             self.diagnostics = Diagnostics(server_round, [], {}, cohort.failures)
             return None, None
+        self._trained = True
 
         scales = self.scale(server_round, cohort, statistic)
         applied = np.ones_like(scales.scale) if self.apply_to == "local_lr" else scales.scale
@@ -354,13 +361,16 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             available=self.min_available_nodes,
         )
         config["server-round"] = server_round
-        return self._orders(nodes, MessageType.EVALUATE, arrays, config)
+        record = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
+        self._tell_sample("configure_evaluate", nodes)
+        return self._construct_messages(record, nodes, MessageType.EVALUATE)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Average the evaluations that can be, as Flower's ``FedAvg`` does."""
-        replies = list(replies)
+        parts = self._check_and_log_replies(list(replies), is_train=False, validate=False)
+        replies = [reply for part in parts for reply in part]
         if not replies:
             return None
         asked = self.asked("configure_evaluate", server_round)
@@ -416,16 +426,35 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self._noise.load_state_dict(state)
         self.server_optimizer.load_state_dict(state["server_optimizer"])
 
-    def _orders(
-        self,
-        nodes: Sequence[int],
-        message_type: str,
-        arrays: ArrayRecord,
-        config: ConfigRecord,
-        lr_scale: np.ndarray | None = None,
-    ) -> Orders:
-        model, orders = (self.arrayrecord_key, arrays), (self.configrecord_key, config)
-        return Orders(nodes, message_type, model, orders, lr_scale)
+    def _construct_messages(
+        self, record: RecordDict, node_ids: list[int], message_type: str
+    ) -> Iterable[Message]:
+        """Return one message a node; FedAvg's hook for subclasses."""
+        return Orders(node_ids, message_type, self.arrayrecord_key, self.configrecord_key, record)
+
+    def _refuse_nonsense(
+        self, server_round: int, cohort: Cohort, replies: Sequence[Message]
+    ) -> None:
+        """Raise where no reply was ever good and all of these fail for one structural reason."""
+        reasons = set(cohort.failures.values())
+        if _stacked(replies) or self._trained or len(reasons) != 1:
+            return
+        reason = reasons.pop()
+        if reason in NOT_STRUCTURAL or any(reply.has_error() for reply in replies):
+            return
+        raise RunError(
+            f"no reply to round {server_round} can be used, and no earlier one could: {reason}; "
+            "mend the client or the strategy's keys (arrayrecord_key, weighted_by_key)"
+        )
+
+    def _tell_received(self, replies: Sequence[Message]) -> None:
+        stacked: StackedReplies = replies.stacked  # type: ignore[attr-defined]
+        told = len(stacked.clients), len(stacked.failures)
+        log(INFO, "aggregate_train: Received %s results and %s failures", *told)
+
+    def _tell_sample(self, what: str, nodes: Sequence[int]) -> None:
+        among = self._members.available
+        log(INFO, "%s: Sampled %s nodes (out of %s)", what, len(nodes), among)
 
     def _blank(self, replies: Iterable[Message]) -> ArrayRecord:
         """Return a model of zeros for replies to messages that were made elsewhere.
@@ -442,7 +471,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         return zeros_like_most(replies, self.arrayrecord_key)
 
     def _metrics(self, cohort: Cohort, scales: Scales, replies: Sequence[Message]) -> MetricRecord:
-        if self.train_metrics_aggr_fn is None:
+        if self.train_metrics_aggr_fn is aggregate_metricrecords:  # FedAvg's default
             return averaged(cohort.metrics, self.weighted_by_key, scales.scale)
         if _stacked(replies):  # messages are made for it, an error for who is not among the valid
             valid = set(cohort.clients)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from fedrms.engines.flower_border import become_server
 from fedrms.server.orders import Orders
@@ -13,7 +13,8 @@ ARRAYS = ArrayRecord({"w": torch.zeros(2)})
 def orders(**more):
     become_server(1)
     config = ConfigRecord({"server-round": 3})
-    return Orders([7, 5, 9], "train", ("arrays", ARRAYS), ("config", config), **more)
+    content = RecordDict({"arrays": ARRAYS, "config": config})
+    return Orders([7, 5, 9], "train", "arrays", "config", content, **more)
 
 
 def test_messages_go_to_the_nodes_in_order():
