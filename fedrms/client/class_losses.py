@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
+from fedrms.client.model_scores import model_scores
+from fedrms.client.scored_examples import ScoredExamples, scored_examples
 from fedrms.server.class_losses import class_key
-from fedrms.tasks.classification import chance_cross_entropy
 
 
 def stacked_class_losses(
@@ -59,50 +61,121 @@ def stacked_class_losses(
     }
 
 
-def class_losses(
-    scores: torch.Tensor | np.ndarray, labels: torch.Tensor | np.ndarray | Sequence[int]
-) -> dict[str, float]:
-    """Return one client's losses by class, under the keys that :class:`fedrms.FedRMS` reads.
+class ClassLossesOf:
+    """One client's losses by class, under the keys that :class:`fedrms.FedRMS` reads.
 
-    What an existing Flower ``ClientApp`` for classification adds, before it trains::
+    What an existing Flower ``ClientApp`` adds, before it trains, of the model as it was received::
 
-        with torch.no_grad():                                 # the model as it was received
-            batches = [(model(x), y) for x, y in train_loader]
-        scores, labels = (torch.cat(part) for part in zip(*batches))
         metrics.update(class_losses(scores, labels))
-
-    Parameters
-    ----------
-    scores : tensor or array
-        ``[examples, classes]`` outputs (logits) of the received model on the local training data.
-        Logarithms of probabilities are such: ``np.log(np.clip(model.predict_proba(x), 1e-6, 1))``
-        of a model of scikit-learn.
-    labels : tensor, array or sequence of int
-        ``[examples]`` the local labels.
-
-    Returns
-    -------
-    dict
-        ``loss-count-class-0``, ``loss-mean-class-0``, ``loss-variance-class-0``,
-        ``loss-chance-class-0`` and so on: counts, and cross-entropy in nats. The server learns
-        how many examples of each class a client labels as such, and no single example.
-
-    Raises
-    ------
-    ValueError
-        If there is no example, or the shapes do not fit.
+        metrics.update(class_losses.of(model, train_loader, device=device))
     """
-    logits = torch.as_tensor(scores).detach().to("cpu", torch.float64)
-    target = torch.as_tensor(labels).detach().to("cpu", torch.int64)
-    if logits.dim() != 2 or target.shape != logits.shape[:1] or not len(target):
-        raise ValueError(
-            f"class_losses needs scores [examples, classes] and labels [examples], not "
-            f"{tuple(logits.shape)} and {tuple(target.shape)}"
+
+    def __call__(
+        self,
+        scores: Any,
+        labels: Any,
+        *,
+        ignore_index: int = -100,
+        probabilities: bool | None = None,
+    ) -> dict[str, float]:
+        """Return the losses by class of scores and labels.
+
+        Parameters
+        ----------
+        scores : tensor, array or sequence
+            Outputs (logits) of the received model on the local training data: ``[examples,
+            classes]``; one output a yes or no, ``[examples]`` or ``[examples, 1]``; several of
+            them (multi-label), ``[examples, outputs]``; of tokens or pixels ``[examples, ...,
+            classes]`` or, as PyTorch has it, ``[examples, classes, ...]``. Of any library: NumPy,
+            PyTorch, JAX, scikit-learn.
+        labels : tensor, array or sequence
+            ``[examples]``, ``[examples, outputs]`` or ``[examples, ...]``: whole numbers of any
+            type. Of multi-label outputs 0 or 1 each; a one-hot label of one class is
+            ``labels.argmax(1)``.
+        ignore_index : int (default: -100)
+            Labels that do not count, as in ``torch.nn.functional.cross_entropy``.
+        probabilities : bool, optional
+            Whether scores are probabilities, as of ``predict_proba`` or a softmax. By default they
+            are taken for such, with a warning, if they sum to 1 or, of a yes or no, lie in [0, 1].
+
+        Returns
+        -------
+        dict
+            ``loss-count-class-0``, ``loss-mean-class-0``, ``loss-variance-class-0``,
+            ``loss-chance-class-0`` and so on: counts, and cross-entropy in nats. The server
+            learns how many examples of each class a client labels as such, and no single example.
+            Each multi-label output has two classes; with more than 1,000 classes, as of a
+            vocabulary, all examples are of one.
+
+        Raises
+        ------
+        ValueError
+            If there is no example, the shapes do not fit, or a label is none of the classes.
+        """
+        found = scored_examples(
+            scores, labels, ignore_index=ignore_index, probabilities=probabilities
         )
+        return _reported([found])
+
+    def of(
+        self,
+        model: torch.nn.Module,
+        loader: Iterable[Any],
+        *,
+        device: torch.device | str | None = None,
+        ignore_index: int = -100,
+        probabilities: bool | None = None,
+    ) -> dict[str, float]:
+        """Return the losses by class of a torch model on the batches of a loader.
+
+        Parameters
+        ----------
+        model : nn.Module
+            As it was received; scored in evaluation mode, without gradients. An output with
+            ``logits``, as of Hugging Face's models, or a tuple whose first part is the scores,
+            does as well.
+        loader : iterable
+            Batches: tuples of inputs and labels, or mappings with labels under one of
+            :data:`fedrms.client.model_scores.LABELS`. A lone other tensor is the input; several
+            are given by name.
+        device : optional
+            Where to score; by default where the model is.
+        ignore_index, probabilities
+            As in the call.
+
+        Raises
+        ------
+        ValueError
+            As in the call, and for batches of another kind.
+        """
+        parts: list[ScoredExamples] = []
+        whole: list[tuple[torch.Tensor, torch.Tensor]] = []
+        how: dict[str, Any] = {"ignore_index": ignore_index, "probabilities": probabilities}
+        for scores, labels in model_scores(model, loader, device):
+            if scores.dim() > 2:  # of tokens or pixels only the losses are kept
+                parts.append(scored_examples(scores, labels, **how))
+            else:
+                whole.append((scores, labels))
+        if whole:
+            scores, labels = (torch.cat(part) for part in zip(*whole, strict=True))
+            parts.append(scored_examples(scores, labels, **how))
+        if not parts:
+            raise ValueError("class_losses.of needs at least one batch, and the loader has none")
+        return _reported(parts)
+
+
+class_losses = ClassLossesOf()
+"""See :class:`ClassLossesOf`."""
+
+
+def _reported(parts: Sequence[ScoredExamples]) -> dict[str, float]:
+    label, loss, chance = (
+        torch.cat([getattr(part, name) for part in parts]) for name in ("label", "loss", "chance")
+    )
     stacked = stacked_class_losses(
-        logits.shape[1],
-        torch.stack(chance_cross_entropy(logits, target), dim=1).numpy()[None],
-        np.ones((1, len(target)), dtype=bool),
-        target.numpy()[None],
+        parts[0].classes,
+        torch.stack([loss, chance], dim=1).numpy()[None],
+        np.ones((1, len(label)), dtype=bool),
+        label.numpy()[None],
     )
     return {key: float(value[0]) for key, value in stacked.items()}

@@ -1,5 +1,8 @@
 """Losses by class as clients report them, beside plain PyTorch."""
 
+import warnings
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -59,13 +62,169 @@ def test_log_probabilities_are_scores() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scores", "labels"),
-    [(SCORES[:0], LABELS[:0]), (SCORES, LABELS[:3]), (SCORES[:, 0], LABELS)],
-    ids=["no example", "too few labels", "no classes"],
+    ("scores", "labels", "why"),
+    [
+        (SCORES[:0], LABELS[:0], "at least one example"),
+        (SCORES, torch.full((40,), -100), "at least one example"),
+        (SCORES, LABELS[:3], "needs scores"),
+        (SCORES[:, 0], LABELS, "got the label 2, and scores of 2 classes"),
+        (SCORES, LABELS + 2, "got the label 4, and scores of 4 classes"),
+        (SCORES, LABELS - 1, "got the label -1"),
+        (SCORES, LABELS + 0.5, "whole numbers"),
+        (SCORES, torch.full((40,), torch.nan), "whole numbers"),
+    ],
 )
-def test_what_does_not_fit_is_refused(scores, labels) -> None:
-    with pytest.raises(ValueError, match="class_losses needs scores"):
+def test_what_does_not_fit_is_refused(scores, labels, why) -> None:
+    with pytest.raises(ValueError, match=why):
         class_losses(scores, labels)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "uint64", "float32", "bool"])
+def test_labels_may_be_whole_numbers_of_any_type(dtype) -> None:
+    labels = (LABELS % 2).numpy()
+    expected = pytest.approx(class_losses(SCORES, labels), nan_ok=True)
+    assert class_losses(SCORES, labels.astype(dtype)) == expected
+
+
+def test_arrays_that_cannot_be_written_are_no_trouble() -> None:
+    scores, labels = SCORES.numpy().copy(), LABELS.numpy().copy()
+    scores.flags.writeable = labels.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = class_losses(scores, labels)
+    assert told == pytest.approx(class_losses(SCORES, LABELS), nan_ok=True)
+
+
+@pytest.mark.parametrize("shape", [(40,), (40, 1)])
+def test_one_output_a_yes_or_no_is_torchs_binary_cross_entropy(shape) -> None:
+    logits, labels = SCORES[:, 0], (torch.arange(40) % 2).double()
+    told = class_losses(logits.reshape(shape), labels.reshape(shape))
+    losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    flipped = functional.binary_cross_entropy_with_logits(logits, 1 - labels, reduction="none")
+    assert len(told) == 2 * 4
+    for label in (0, 1):
+        own = labels == label
+        assert told[f"loss-count-class-{label}"] == 20
+        assert told[f"loss-mean-class-{label}"] == pytest.approx(float(losses[own].mean()))
+        assert told[f"loss-chance-class-{label}"] == pytest.approx(float(flipped[own].mean()))
+
+
+def test_multi_label_outputs_are_classes_of_their_own() -> None:
+    labels = (SCORES.roll(1, 0) > 0).long()
+    labels[3, 2] = -100
+    told = class_losses(SCORES, labels)
+    assert len(told) == 4 * 8
+    for output in range(4):
+        there = labels[:, output] != -100
+        alone = class_losses(SCORES[there, output], labels[there, output])
+        for key, value in alone.items():
+            name, label = key.rsplit("-", 1)
+            assert told[f"{name}-{2 * output + int(label)}"] == pytest.approx(value)
+
+
+@pytest.mark.parametrize("second", [False, True], ids=["classes last", "classes second"])
+def test_tokens_and_pixels_count_one_by_one_and_ignored_ones_do_not(second: bool) -> None:
+    scores, labels = SCORES.reshape(8, 5, 4), LABELS.reshape(8, 5).clone()
+    labels[:, -1] = -100
+    there = (labels != -100).reshape(-1)
+    told = class_losses(scores.movedim(-1, 1) if second else scores, labels)
+    expected = class_losses(SCORES[there], LABELS[there])
+    assert told == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_vocabulary_is_one_class() -> None:
+    scores = torch.randn(6, 1500, generator=torch.Generator().manual_seed(1))
+    told = class_losses(scores, torch.arange(6))
+    assert set(told) == {f"loss-{n}-class-0" for n in ("count", "mean", "variance", "chance")}
+    assert told["loss-mean-class-0"] == pytest.approx(
+        functional.cross_entropy(scores, torch.arange(6)).item(), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_probabilities_are_noticed(dtype) -> None:
+    with pytest.warns(UserWarning, match="takes these scores for probabilities"):
+        told = class_losses(SCORES.softmax(1).to(dtype), LABELS)
+    expected = class_losses(SCORES, LABELS)
+    tolerance = 1e-6 if dtype is torch.float64 else 3e-2
+    assert told["loss-mean-class-0"] == pytest.approx(expected["loss-mean-class-0"], rel=tolerance)
+    with pytest.warns(UserWarning, match=r"lie in \[0, 1\]"):
+        binary = class_losses(SCORES[:, 0].sigmoid(), LABELS % 2)
+    assert binary == pytest.approx(class_losses(SCORES[:, 0], LABELS % 2), rel=1e-4)
+
+
+def test_one_may_say_what_scores_are() -> None:
+    shares = SCORES.softmax(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        as_logits = class_losses(shares, LABELS, probabilities=False)
+        as_shares = class_losses(shares, LABELS, probabilities=True)
+    assert as_logits["loss-mean-class-0"] == pytest.approx(
+        functional.cross_entropy(shares[LABELS == 0], LABELS[LABELS == 0]).item()
+    )
+    assert as_shares == pytest.approx(class_losses(SCORES, LABELS), rel=1e-6, nan_ok=True)
+
+
+class Dropping(torch.nn.Module):
+    """Zeroes its input while training; takes what batches name, and answers as asked."""
+
+    def __init__(self, answer=lambda scores: scores) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.answer = answer
+
+    def forward(self, x=None, *, input_ids=None, attention_mask=None):
+        x = input_ids if x is None else x
+        return self.answer(x * self.weight * (0 if self.training else 1))
+
+
+ROWS = SCORES.float()
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "answer"),
+    [
+        ("tuples", lambda x, y: (x, y), lambda s: s),
+        ("lists with more", lambda x, y: [x, y, "name"], lambda s: s),
+        ("flower's quick start", lambda x, y: {"img": x, "label": y}, lambda s: s),
+        (
+            "hugging face",
+            lambda x, y: {"input_ids": x, "attention_mask": x, "labels": y},
+            lambda s: {"loss": None, "logits": s},
+        ),
+        ("an object", lambda x, y: (x, y), lambda s: SimpleNamespace(logits=s)),
+        ("two outputs", lambda x, y: (x, y), lambda s: (s, s)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_of_a_loader_they_are_those_of_all_batches_in_evaluation(name, batch, answer) -> None:
+    model = Dropping(answer)
+    loader = [batch(ROWS[start : start + 16], LABELS[start : start + 16]) for start in (0, 16, 32)]
+    told = class_losses.of(model, loader, device="cpu")
+    assert told == pytest.approx(class_losses(ROWS, LABELS), nan_ok=True)
+    assert model.training
+    assert model.weight.grad is None
+
+
+def test_of_tokens_and_of_one_output_a_loader_is_scored_as_well() -> None:
+    batches = [(ROWS.reshape(8, 5, 4), LABELS.reshape(8, 5))] * 2
+    told = class_losses.of(Dropping(), batches)
+    assert told == pytest.approx(class_losses(ROWS.repeat(2, 1), LABELS.repeat(2)), nan_ok=True)
+    binary = [(ROWS[:20, :1], LABELS[:20] % 2), (ROWS[20:, :1], LABELS[20:] % 2)]
+    assert class_losses.of(Dropping(), binary) == class_losses(ROWS[:, 0], LABELS % 2)
+
+
+@pytest.mark.parametrize(
+    ("loader", "why"),
+    [
+        ([], "at least one batch"),
+        ([ROWS], "not a tuple of inputs and labels"),
+        ([{"img": ROWS}], "no labels under one of label, labels"),
+    ],
+)
+def test_a_loader_that_does_not_fit_is_refused(loader, why) -> None:
+    with pytest.raises(ValueError, match=why):
+        class_losses.of(Dropping(), loader)
 
 
 def test_the_package_exports_it() -> None:
