@@ -125,7 +125,7 @@ def bare(name: int, model: float = 0.0) -> HandClient:
 
 def mixed() -> list[HandClient]:
     """One noisy client of four that report by class, one of four by moments, and two of none."""
-    told = [client(k, [loss]) for k, loss in enumerate([1.0, 1.0, 1.0, 3.0])]
+    told = [client(k, [1.0]) for k in range(3)] + [client(3, [3.0], spread=4.0)]
     moments = [silent(4 + k, rms) for k, rms in enumerate([1.0, 1.0, 1.0, 6.0])]
     return [*told, *moments, bare(8), bare(9)]
 
