@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from logging import INFO
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,7 @@ from fedrms.server.cohort import Cohort
 from fedrms.server.excess import Evidence
 from fedrms.server.excess_scaler import ExcessScaler
 from fedrms.server.laws import LAWS, Law
-from fedrms.server.log import log
 from fedrms.server.missing_evidence import Missing, known_moments
-
-NAMES = 5
-"""Most clients named in a line of the log."""
 
 WORK = "work"
 """Metric of a reply: the sum of the client's learning rates over its steps."""
@@ -51,6 +46,8 @@ class NoiseEstimate:
         The estimates of every client.
     law : str
         The law's name.
+    not_believed : list
+        Clients whose updates contradict the losses that they claim, in the latest round.
     """
 
     def __init__(
@@ -96,6 +93,7 @@ class NoiseEstimate:
         self._missing = Missing(self._key, by_class=law == "excess", require=require)
         self._evidence: Evidence | None = None
         self.client_name: Callable[[ClientId], str] = str
+        self.not_believed: list[ClientId] = []
         self._by_class = self._by_moment = np.zeros(0, np.int64)
 
     @property
@@ -136,7 +134,7 @@ class NoiseEstimate:
             cohort, losses = read_class_losses(cohort, weighted_by, asked=self._num_classes)
         count = len(cohort.clients)
         statistic = np.full(count, np.nan)
-        self._by_class = np.zeros(0, np.int64)
+        self._by_class, self.not_believed = np.zeros(0, np.int64), []
         if isinstance(self.scaler, ExcessScaler) and losses is not None and len(losses.count):
             self._by_class = np.flatnonzero(~silent_of(cohort, self._num_classes))
             lengths = None
@@ -146,7 +144,8 @@ class NoiseEstimate:
             work = _positive(cohort.metrics.get(WORK))
             work = None if work is None else work[self._by_class]
             self._evidence = self.scaler.measure(clients, losses, lengths, work)
-            _tell(clients, self._evidence.contradicted, self.client_name)
+            contradicted = np.flatnonzero(self._evidence.contradicted)
+            self.not_believed = [clients[row] for row in contradicted]
             statistic[self._by_class] = self._evidence.share
         others = np.setdiff1d(np.arange(count), self._by_class)
         told = known_moments(cohort, self._key)[others]
@@ -223,14 +222,3 @@ def _positive(reported: np.ndarray | None) -> np.ndarray | None:
     if reported is None:
         return None
     return np.where(np.isfinite(reported) & (reported > 0.0), reported, np.nan)
-
-
-def _tell(
-    clients: Sequence[ClientId], contradicted: np.ndarray, client_name: Callable[[ClientId], str]
-) -> None:
-    """Log whose claims are not believed; a few names say enough."""
-    names = [client_name(clients[int(row)]) for row in np.flatnonzero(contradicted)]
-    if names:
-        more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
-        told = ", ".join(names[:NAMES]) + more
-        log(INFO, "Not believed, for updates too long for the losses claimed: %s", told)

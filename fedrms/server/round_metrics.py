@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from flwr.app import MetricRecord
+from flwr.app import MetricRecord, RecordDict
 
 from fedrms.server.class_losses import by_class
+from fedrms.server.client_index import ClientId
+
+NAMED = 10
+"""Most clients named in a line."""
+
+HALF = 0.5
 
 
 def averaged(
     metrics: Mapping[str, np.ndarray], weighted_by: str, scale: np.ndarray
 ) -> MetricRecord:
     """Return the means of a cohort's metrics, weighted by examples, and the smallest scale.
+
+    Of a metric that some do not report, which is NaN there, over the others.
 
     Parameters
     ----------
@@ -27,8 +36,65 @@ def averaged(
     share = metrics[weighted_by]
     names = [k for k in metrics if k not in (weighted_by, "partition-id") and not by_class(k)]
     columns = np.array([metrics[name] for name in names], dtype=np.float64)
-    means = columns.reshape(len(names), len(share)) @ (share / share.sum())
+    columns = columns.reshape(len(names), len(share))
+    means = columns @ (share / share.sum())
+    for row in np.flatnonzero(np.isnan(means)):
+        told = ~np.isnan(columns[row])
+        if told.any():
+            means[row] = np.average(columns[row][told], weights=share[told])
     record: dict[str, int | float | list[int] | list[float]] = dict(
         zip(names, means.tolist(), strict=True)
     )
     return MetricRecord(record | {"scale-min": float(scale.min())})
+
+
+def averaged_lists(contents: Sequence[RecordDict], examples: np.ndarray) -> dict[str, list[float]]:
+    """Return the means of metrics that are lists, place by place, weighted by examples.
+
+    Over those who report a list of the length that most have.
+
+    Parameters
+    ----------
+    contents : sequence of RecordDict
+        ``[cohort]`` replies.
+    examples : np.ndarray
+        ``[cohort]``.
+    """
+    told: dict[str, list[tuple[list[int] | list[float], float]]] = {}
+    for content, weight in zip(contents, examples, strict=True):
+        for record in content.metric_records.values():
+            for name, value in record.items():
+                if isinstance(value, list):
+                    told.setdefault(name, []).append((value, float(weight)))
+    means = {}
+    for name, pairs in told.items():
+        (length, _), *_ = Counter(len(values) for values, _ in pairs).most_common(1)
+        kept = [(values, weight) for values, weight in pairs if len(values) == length]
+        total = sum(weight for _, weight in kept)
+        rows = np.array([values for values, _ in kept], np.float64).reshape(len(kept), length)
+        means[name] = (np.array([weight for _, weight in kept]) @ rows / total).tolist()
+    return means
+
+
+def weighed_down(
+    clients: Sequence[ClientId], scale: np.ndarray, not_believed: Sequence[ClientId]
+) -> str:
+    """Say in a line who counts less than half as much as in FedAvg, and whom the law disbelieves.
+
+    Parameters
+    ----------
+    clients : sequence of int or str
+        ``[cohort]``.
+    scale : np.ndarray
+        ``[cohort]``.
+    not_believed : sequence of int or str
+        Whose updates contradict what they claim.
+    """
+    order = np.argsort(scale, kind="stable")
+    low = [f"{clients[row]} ({scale[row]:.2g}x)" for row in order if scale[row] < HALF]
+    return f"weighed down: {_few(low)}; not believed: {_few([str(c) for c in not_believed])}"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return (", ".join(names[:NAMED]) or "none") + more

@@ -40,7 +40,7 @@ from fedrms.server.metric_ranges import Range
 from fedrms.server.noise_estimate import NoiseEstimate
 from fedrms.server.orders import Orders, scaled
 from fedrms.server.replies import NOT_STRUCTURAL, read_replies, zeros_like_most
-from fedrms.server.round_metrics import averaged
+from fedrms.server.round_metrics import averaged, averaged_lists, weighed_down
 from fedrms.server.server_optimizer import ServerOptimizer
 
 APPLY_TO = ("update", "local_lr")
@@ -344,6 +344,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             cohort.failures,
             self.server_optimizer.lr_used,
         )
+        name = self._noise.client_name
+        disbelieved = [name(client) for client in self._noise.not_believed]
+        line = weighed_down([name(c) for c in cohort.clients], scales.scale, disbelieved)
+        log(INFO, "\t> %s", line)
         return layout.unflatten(following, self._received), self._metrics(cohort, scales, replies)
 
     def configure_evaluate(
@@ -472,7 +476,12 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     def _metrics(self, cohort: Cohort, scales: Scales, replies: Sequence[Message]) -> MetricRecord:
         if self.train_metrics_aggr_fn is aggregate_metricrecords:  # FedAvg's default
-            return averaged(cohort.metrics, self.weighted_by_key, scales.scale)
+            record = averaged(cohort.metrics, self.weighted_by_key, scales.scale)
+            told = [cohort.replies[c].content for c in cohort.clients if c in cohort.replies]
+            if told:
+                lists = averaged_lists(told, cohort.metrics[self.weighted_by_key])
+                record.update(lists)
+            return record
         if _stacked(replies):  # messages are made for it, an error for who is not among the valid
             valid = set(cohort.clients)
             answers = [reply for reply in replies if not reply.has_error()]

@@ -174,5 +174,5 @@ def test_the_log_names_whom_it_does_not_believe(caplog) -> None:
     models += [HandClient(k, record(w=[1.0]), losses=losses_told(0.001)) for k in range(7, 13)]
     with caplog.at_level("INFO", logger="flwr"):
         train_round(FedRMS(), grid_of(models), record(w=[0.0]))
-    (line,) = [text for text in caplog.messages if text.startswith("Not believed")]
-    assert line.endswith(": 7, 8, 9, 10, 11 and 1 more")
+    (line,) = [text for text in caplog.messages if "not believed" in text]
+    assert line.endswith("not believed: 7, 8, 9, 10, 11, 12")
