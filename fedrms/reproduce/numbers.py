@@ -48,7 +48,9 @@ def numbers_of(plan: Plan, tidy: Tidy) -> tuple[list[Numbers], list[str]]:
     """
     there = set(tidy.table["strategy"])
     oracles = [name for name in plan.oracles if name in there]
-    whole = compare(tidy.runs, baseline=plan.baseline, by="row", oracle=oracles, test=plan.test)
+    ran = plan.baseline in set(tidy.runs.summary["row"])
+    baseline = plan.baseline if ran else None
+    whole = compare(tidy.runs, baseline=baseline, by="row", oracle=oracles, test=plan.test)
     attrs = {str(key): value for key, value in whole.attrs.items()}
     if whole.index.nlevels == 1:
         (only,) = tidy.table["scenario"].unique()

@@ -12,6 +12,9 @@ COLUMNS: Final = ("run", "client", "round", "factor", "before", "after")
 SMALL_SHARE: Final = 0.05
 """A share of the chance loss that is no news."""
 
+LEARNED: Final = 0.75
+"""Share of a run's whole fall of the losses after which its estimates have warmed up."""
+
 
 def noise_alarms(clients: pd.DataFrame, *, factor: float = 2.0, window: int = 3) -> pd.DataFrame:
     """Find clients whose data became noisier, and when. Needs no true noise.
@@ -21,7 +24,12 @@ def noise_alarms(clients: pd.DataFrame, *, factor: float = 2.0, window: int = 3)
     `window` rounds from it, `factor` times noisier than the median of all of the client's
     rounds before, of which there are at least `window`. That must hold for the noise itself and
     for the noise over the median of the round's cohort: a model that learns lowers the losses
-    on clean data, one that diverges raises everyone's, and neither is news of a client.
+    on clean data, one that diverges raises everyone's, and neither is news of a client. And it
+    must be a jump, the root of `factor` times above each of the `window` rounds just before.
+
+    Wrong labels cost little until a model has learned the right ones, so every noisy client's
+    estimate rises at first. Rounds do not count until the cohort's median loss, where it is
+    known, has made :data:`LEARNED` of its way down.
 
     Parameters
     ----------
@@ -39,7 +47,7 @@ def noise_alarms(clients: pd.DataFrame, *, factor: float = 2.0, window: int = 3)
         ``client``, ``round``, ``factor``, and the median noise ``before`` and ``after``: in
         units of loss, or under the law ``excess`` with :data:`SMALL_SHARE` added to each share.
     """
-    noise = _noise(clients)
+    noise = _noise(clients).where(~_warming_up(clients))
     rows = clients.loc[noise > 0, ["run", "round", "client"]].assign(noise=noise[noise > 0])
     middle = rows.groupby(["run", "round"], observed=True)["noise"].transform("median")
     rows["relative"] = rows["noise"] / middle
@@ -49,7 +57,9 @@ def noise_alarms(clients: pd.DataFrame, *, factor: float = 2.0, window: int = 3)
     before = both.expanding(window).median().groupby(keys, observed=True, sort=False).shift(1)
     ahead = both.rolling(window).median().groupby(keys, observed=True, sort=False).shift(1 - window)
     now = np.minimum(rows[["noise", "relative"]].to_numpy(), ahead.to_numpy())
-    risen = (now >= factor * before.to_numpy()).all(axis=1)
+    latest = both.rolling(window).max().groupby(keys, observed=True, sort=False).shift(1)
+    risen = (now >= factor * before.to_numpy()) & (now >= factor**0.5 * latest.to_numpy())
+    risen = risen.all(axis=1)
     first = rows[risen].drop_duplicates(keys)
     found = []
     for run, client, at in zip(first["run"], first["client"], first["round"], strict=True):
@@ -60,6 +70,20 @@ def noise_alarms(clients: pd.DataFrame, *, factor: float = 2.0, window: int = 3)
     table = pd.DataFrame(found, columns=list(COLUMNS))
     table = table[table["factor"] >= factor]  # a short spell is no new level
     return table.sort_values("factor", ascending=False, kind="stable", ignore_index=True)
+
+
+def _warming_up(clients: pd.DataFrame) -> pd.Series[bool]:
+    """Mark the rounds before a run's losses have made most of their way down."""
+    if "loss_mean" not in clients:
+        return pd.Series(False, index=clients.index)
+    where = ["run", "round"]
+    middle = clients.groupby(where, observed=True)["loss_mean"].median().dropna()
+    runs = middle.groupby("run", observed=True)
+    lowest = runs.transform("min")
+    learned = middle <= lowest + (1.0 - LEARNED) * (runs.transform("first") - lowest)
+    settled = learned[learned].reset_index().groupby("run", observed=True)["round"].min()
+    since = clients["run"].map(settled).astype(float)
+    return (clients["round"] < since).fillna(False)
 
 
 def _noise(clients: pd.DataFrame) -> pd.Series[float]:

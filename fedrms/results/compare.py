@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import warnings
 from collections.abc import Sequence
@@ -28,6 +29,9 @@ COLUMNS: Final = (
     *("noise_auroc", "seconds"),
 )
 
+BASELINE: Final = "fedavg"
+"""The strategy that `compare` subtracts, where it ran and nothing else is said."""
+
 ORACLE: Final = "oracle"
 """The strategy that `compare` takes for the oracle, where it ran."""
 
@@ -37,7 +41,7 @@ _UNFINISHED: Final = ("interrupted", "failed")
 def compare(
     runs: Runs,
     *,
-    baseline: str = "fedavg",
+    baseline: str | None = None,
     by: str = "strategy",
     metric: str | None = None,
     higher_is_better: bool | None = None,
@@ -60,9 +64,10 @@ def compare(
     ----------
     runs : Runs
         What `load_runs` returned.
-    baseline : str
-        The strategy to subtract; if it is absent, the columns that need it are NaN, and so
-        are they, with a warning, if it has several variants and none of them is named.
+    baseline : str, optional
+        The strategy to subtract, by default ``"fedavg"``; if that did not run, the columns that
+        need it are NaN. So are they, with a warning, if it has several variants and none of
+        them is named.
     by : str
         The config column whose values are compared.
     metric : str, optional
@@ -100,8 +105,8 @@ def compare(
           else ``"undecided"``; ``"baseline"``, and ``"-"`` without a pair;
         - ``gap``: share of the distance from baseline to oracle that the strategy closes, a
           ratio of means over the seeds that all three have (1 is all of it; more is
-          possible); ``gap_low``, ``gap_high``: its 95 % interval, infinite where the
-          oracle's own lead is not certain. NaN if the oracle is no better;
+          possible); ``gap_low``, ``gap_high``: its 95 % interval by the same test, infinite
+          where that cannot tell the oracle's lead from 0. NaN if the oracle is no better;
         - ``rounds_to_baseline``: median over the pairs of the first round whose metric
           reaches the baseline's final one; NaN if it is never;
         - ``worst_client``, ``worst_client_difference``; ``client_worst``, ``client_best``
@@ -118,7 +123,7 @@ def compare(
     ------
     ConfigError
         If there is no column `by`, no finished run, several metrics to choose from, no such
-        oracle or test, or a metric whose direction is not known.
+        baseline, oracle or test, or a metric whose direction is not known.
     """
     if by not in runs.summary:
         raise ConfigError(
@@ -133,9 +138,14 @@ def compare(
     levels, placed = place_runs(summary, runs.config, by=by, own=own)
     oracles = [oracle] if isinstance(oracle, str) else list(oracle)
     strategies = {name for p in placed.values() for name in (p.label, p.choice)}
+    have = "; ".join(sorted({p.label for p in placed.values()}))
+    if baseline is not None and baseline not in strategies:
+        close = difflib.get_close_matches(baseline, strategies, n=1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise ConfigError("baseline", f"no run of {baseline}", f"{meant}choose from {have}")
+    baseline = BASELINE if baseline is None else baseline
     unknown = [name for name in oracles if name not in strategies and name != ORACLE]
     if unknown:
-        have = "; ".join(sorted({p.label for p in placed.values()}))
         raise ConfigError("oracle", f"no run of {', '.join(unknown)}", f"choose from {have}")
     numbers = outcomes(summary, runs.rounds, found)
     keys: list[tuple[Any, ...]] = []
@@ -196,7 +206,7 @@ def _attrs(
     if compared:
         notes = [_how(compared, test, needed), *notes]
     if any(math.isinf(row[end]) for row in rows for end in ("gap_low", "gap_high")):
-        notes.append("gap: ? where the oracle's own lead is uncertain, so the interval has no end")
+        notes.append("gap: ? not known, as these seeds cannot tell the oracle's lead from 0")
     return {
         "metric": metric.name,
         "higher_is_better": metric.higher_is_better,

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedrms.results.intervals import UNKNOWN, Floats, Interval, mean_interval, ratio_interval
+from fedrms.results.gap import gap_interval
+from fedrms.results.intervals import UNKNOWN, Floats, Interval, mean_interval, without_spread
 from fedrms.results.outcomes import Outcome
 from fedrms.results.scenarios import Placed
 from fedrms.results.significance import TESTS
@@ -171,7 +172,7 @@ def _gap(seeds: Seeds, reference: Reference) -> tuple[float, Interval]:
     if not shared or not total > 0:
         return math.nan, UNKNOWN
     gap = _mean(list(closed)) / _mean(list(distance)) + 0.0  # never -0
-    return gap, UNKNOWN if math.isnan(gap) else ratio_interval(closed, distance)
+    return gap, UNKNOWN if math.isnan(gap) else gap_interval(closed, distance, reference.test)
 
 
 def _finals(seeds: Seeds, chosen: Sequence[Any]) -> Floats:
@@ -195,4 +196,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _std(values: list[float]) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    if len(values) < 2:
+        return math.nan
+    alike = bool(np.isfinite(values).all()) and without_spread(np.asarray(values, np.float64))
+    return 0.0 if alike else float(np.std(values, ddof=1))

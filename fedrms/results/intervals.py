@@ -64,13 +64,15 @@ def mean_interval(values: Floats) -> Interval:
     return ratio_interval(values, np.ones(len(values)))
 
 
-def ratio_interval(numerator: Floats, denominator: Floats) -> Interval:
+def ratio_interval(numerator: Floats, denominator: Floats, *, students: bool = False) -> Interval:
     """Return the 95 % interval of the ratio of two means over the same seeds.
 
     Parameters
     ----------
     numerator, denominator : array ``[seeds]``
         One pair a seed, in the same order.
+    students : bool
+        By Student's t whatever the number of seeds.
 
     Returns
     -------
@@ -87,7 +89,7 @@ def ratio_interval(numerator: Floats, denominator: Floats) -> Interval:
     residuals = d - ratio * o
     if without_spread(residuals, float(np.abs(d).max())):
         return Interval(0.0, 0.0) if ratio == 0 else UNKNOWN
-    low, high = _critical(residuals)
+    low, high = _critical(residuals, students)
     return Interval(_end(d, o, high, -1), _end(d, o, -low, 1))
 
 
@@ -111,9 +113,9 @@ def _end(d: Floats, o: Floats, critical: float, side: int) -> float:
     return float((b + side * math.sqrt(max(b * b - a * c, 0.0))) / a)
 
 
-def _critical(residuals: Floats) -> tuple[float, float]:
+def _critical(residuals: Floats, students: bool) -> tuple[float, float]:
     n = len(residuals)
-    if n < BOOTSTRAP_FROM:
+    if students or n < BOOTSTRAP_FROM:
         from scipy.special import stdtrit  # here, as runs import this room and need no scipy
 
         t = float(stdtrit(n - 1, (1 + LEVEL) / 2))

@@ -48,7 +48,7 @@ def sign_flip_p(differences: Floats) -> float:
     d = np.sort(np.asarray(differences, np.float64))  # sorted: the seeds' order changes no bit
     if not len(d) or not np.isfinite(d).all():
         return math.nan
-    sums = np.abs(_signs(len(d)) @ d)
+    sums = np.abs(sign_choices(len(d)) @ d)
     return float(np.mean(sums >= abs(d.sum()) - _TIE * float(np.abs(d).sum())))
 
 
@@ -123,8 +123,8 @@ def seeds_needed(comparisons: int, test: str = "sign_flip") -> int:
 
 
 @functools.lru_cache(maxsize=32)
-def _signs(n: int) -> Floats:
-    """Signs ``[flips, n]``: of each pair of opposite choices one, the first all positive."""
+def sign_choices(n: int) -> Floats:
+    """Return signs ``[flips, n]``: of each pair of opposite choices one, the first all positive."""
     if n <= EXACT_UP_TO:
         bits = (np.arange(2 ** (n - 1))[:, None] >> np.arange(n)) & 1
     else:

@@ -135,11 +135,13 @@ def _comparison_cells(
 
 _ALWAYS: Final = 4
 """Columns that are shown even if nothing in them is known."""
+_ROUNDING: Final = 1e-24
+"""What a variance of equal numbers may be; smaller is 0."""
 _WIDE: Final = frozenset({"p\ncorrected", "gap %\n[95 % interval]", "noise\nAUROC", "seconds"})
 
 
 def _number(value: float, form: str) -> str:
-    return "-" if math.isnan(value) else format(value, form)
+    return "-" if math.isnan(value) else format(0.0 if abs(value) < _ROUNDING else value, form)
 
 
 def _amount(value: float, percent: bool, *, spread: float = math.nan) -> str:
@@ -163,6 +165,8 @@ def _gap(row: dict[str, Any]) -> str:
 
 
 def _interval(text: str, low: float, high: float, form: str) -> str:
+    if math.isinf(low) or math.isinf(high):
+        return f"{text} [not known]"
     known = not (math.isnan(low) or math.isnan(high))
     return f"{text} [{low:{form}}, {high:{form}}]" if known else text
 

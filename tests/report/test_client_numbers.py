@@ -131,3 +131,47 @@ def test_shares_around_zero_raise_no_alarm_and_a_jump_in_wrong_labels_does():
     assert alarms[["client", "round"]].to_numpy().tolist() == [[3, 7]]
     assert alarms["before"].tolist() == pytest.approx([0.051])
     assert alarms["after"].tolist() == pytest.approx([0.35])
+
+
+def warming_up(noisy_from=1, rounds=24):
+    """Shares of wrong labels as the default law sees them: they show as the model learns."""
+    at = np.arange(1, rounds + 1)
+    learned = 1 - np.exp(-(at - 1) / 3.0)
+    shares = np.zeros((rounds, 6))
+    shares[:, 0] = 0.8 * learned
+    shares[:, 1] = 0.4 * learned * (at >= noisy_from)
+    shares[:, 2:] = [-0.004, 0.004, 0.002, -0.002]
+    losses = np.repeat(0.1 + 2.2 * (1 - learned), 6)
+    table = clients_of(np.maximum(shares, 0.0), statistic=shares.ravel(), loss_mean=losses)
+    return noise_alarms(table)
+
+
+def test_estimates_that_warm_up_are_no_alarm_and_a_later_change_is():
+    assert warming_up().empty
+    found = warming_up(noisy_from=16)
+    assert found[["client", "round"]].to_numpy().tolist() == [[1, 16]]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("options", [[], ["client.lr=0.03"], ["strategy=fedrms_deadzone"]])
+def test_real_runs_alarm_exactly_where_noise_changes(seed, options, tmp_path):
+    change = ["rounds=34", "noise.drift=[{round: 18, levels: shuffle}]"]
+    for name, drift in (("still", []), ("drifting", change)):
+        fedrms.run([f"seed={seed}", *options, *drift], folder=tmp_path / name, brief=True)
+    assert noise_alarms(fedrms.load_runs(tmp_path / "still").clients).empty
+    clients = fedrms.load_runs(tmp_path / "drifting").clients
+    found = noise_alarms(clients)
+    noise = clients.pivot_table("true_noise", "client", "round")
+    noisier = set(noise.index[noise[34] >= 2 * noise[1] + 0.1])
+    assert set(found["client"]) <= set(noise.index[noise[34] > noise[1]])
+    assert len(set(found["client"]) & noisier) >= 0.7 * len(noisier) > 0
+    assert found["round"].between(17, 19).all()
+
+
+def test_the_figure_and_the_tables_mean_the_same_by_auroc(tmp_path):
+    fedrms.run(["client.steps=1", "rounds=4", "client.lr=0.02"], folder=tmp_path, brief=True)
+    runs = fedrms.load_runs(tmp_path)
+    picture = fedrms.plots.scale_against_noise(runs.clients)
+    told = runs.summary["noise_auroc"].iloc[0]
+    assert 0 < told < 1
+    assert f"AUROC {told:.3f}" in picture.alt

@@ -80,11 +80,19 @@ def test_errors_are_better_when_lower(tmp_path, make_run):
     assert table["rounds_to_baseline"].tolist()[:2] == [2, 1]
 
 
-def test_without_the_baseline_differences_are_unknown(paired):
-    table = compare(load_runs(paired), baseline="scaffold")
+def test_without_the_usual_baseline_differences_are_unknown(tmp_path, make_run):
+    for strategy in ("fedrms", "fedprox"):
+        make_run(strategy, [0.5] * 5, strategy=strategy)
+    table = compare(load_runs(tmp_path))
     assert table["difference"].isna().all()
     assert table["rounds_to_baseline"].isna().all()
     assert table["mean"].notna().all()
+
+
+def test_an_unknown_baseline_is_an_error_with_a_suggestion(paired):
+    with pytest.raises(ConfigError, match="did you mean fedavg") as caught:
+        compare(load_runs(paired), baseline="fedavgg")
+    assert caught.value.key == "baseline"
 
 
 def test_scenarios_are_compared_each_for_itself(tmp_path, make_run):

@@ -172,4 +172,26 @@ def test_an_uncertain_oracle_leaves_the_gap_without_an_end(tmp_path, make_run):
     table = compare(load_runs(tmp_path))
     assert table.loc["fedrms", "gap"] == pytest.approx(3 / 6)
     assert table.loc["fedrms", ["gap_low", "gap_high"]].tolist() == [-math.inf, math.inf]
-    assert any("uncertain" in note for note in table.attrs["notes"])
+    assert any("not known" in note for note in table.attrs["notes"])
+
+
+def test_an_oracle_that_is_surely_better_bounds_the_gap_and_nothing_is_infinite(tmp_path, make_run):
+    base = [32, 40, 36, 30, 34, 38, 33, 37]
+    lead = [1, 9, 2, 3, 8, 2, 1, 4]
+    closed = [3, 8, 4, 5, 9, 3, 3, 6]
+    write_levels(
+        make_run,
+        fedavg=base,
+        fedrms=[b + c for b, c in zip(base, closed, strict=True)],
+        oracle=[b + o for b, o in zip(base, lead, strict=True)],
+    )
+    table = compare(load_runs(tmp_path))
+    assert table["better"].tolist()[1:] == ["yes", "yes"]
+    assert table.loc["fedrms", ["gap_low", "gap_high"]].abs().max() < 100
+    assert not any("not known" in note for note in table.attrs["notes"])
+
+
+def test_equal_finals_have_no_deviation_of_rounding(tmp_path, make_run):
+    for seed in range(3):
+        make_run(f"avg{seed}", [0.1 + 0.2] * 5, seed=seed)
+    assert compare(load_runs(tmp_path)).loc["fedavg", "std"] == 0.0

@@ -8,13 +8,16 @@ import numpy as np
 import pandas as pd
 
 from fedrms.results.attribution import noise_auroc, noise_spearman
-from fedrms.results.client_finals import final_clients
+from fedrms.results.client_finals import final_clients, test_metric
 from fedrms.results.plots.curves import MOST_ROUNDS, names_of
 from fedrms.results.plots.palette import DASHES, GROUPS, QUALITATIVE, SYMBOLS, on_scale
 from fedrms.results.plots.picture import ColorBar, Line, Mark, Panel, Picture, Points, thin
 
 MOST_LINES = 60
 """Clients with a line of their own; of more, bands and some of them."""
+
+LAST_ROUNDS = 5
+"""Evaluated rounds that a final number is the mean of, as in ``summary.json``."""
 
 MOST_POINTS = 1500
 """Points of a figure; of more, evenly spaced ones."""
@@ -102,7 +105,7 @@ def scale_against_noise(clients: pd.DataFrame, *, by: str = "strategy") -> Pictu
     panels, said, rows = [], [], []
     for name in names:
         one = final[final[by].astype(str) == name]
-        auroc, spearman = _agreement(one)
+        auroc, spearman = _agreement(clients[clients[by].astype(str) == name])
         rows.append({by: name, "noise_auroc": auroc, "noise_spearman": spearman})
         told = ", ".join(
             text
@@ -134,19 +137,33 @@ def scale_against_noise(clients: pd.DataFrame, *, by: str = "strategy") -> Pictu
         line='runs.clients.groupby(["run", "client"], observed=True)'
         '[["true_noise", "rms", "scale"]].last()',
         note="AUROC: chance that a noisy client's estimate is above a clean one's; Spearman: rank "
-        "correlation of estimate and true noise; both are means over runs.",
+        "correlation of estimate and true noise; both are means over the last evaluated rounds, "
+        "as in the tables, and over runs.",
         color_bar=ColorBar("true noise", 0.0, top if top > 0 else 1.0),
     )
 
 
-def _agreement(final: pd.DataFrame) -> tuple[float, float]:
-    pairs = [
-        (
-            noise_auroc(one["rms"].to_numpy(), (one["true_noise"] > 0).to_numpy()),
-            noise_spearman(one["rms"].to_numpy(), one["true_noise"].to_numpy()),
-        )
-        for _, one in final.groupby("run", observed=True)
-    ]
+def _agreement(clients: pd.DataFrame) -> tuple[float, float]:
+    """Return what the tables call so: means over the last evaluated rounds, then over runs."""
+    pairs = [_of_run(one) for _, one in clients.groupby("run", observed=True)]
+    auroc, spearman = np.array(pairs or [(math.nan, math.nan)]).T
+    return _mean(auroc), _mean(spearman)
+
+
+def _of_run(clients: pd.DataFrame) -> tuple[float, float]:
+    metric = test_metric(clients)
+    scored = clients[clients[metric].notna()] if metric else clients
+    last = np.sort(scored["round"].unique())[-LAST_ROUNDS:]
+    took_part = clients["participated"] if "participated" in clients else clients["rms"].notna()
+    if "failed" in clients:
+        took_part = took_part & ~clients["failed"].astype(bool)
+    kept = clients[took_part & clients["round"].isin(last)]
+    pairs = []
+    for _, one in kept.groupby("round"):
+        noise = one["true_noise"].to_numpy(dtype=float)
+        noisy = np.where(np.isnan(noise), np.nan, noise > 0)
+        rms = one["rms"].to_numpy(dtype=float)
+        pairs.append((noise_auroc(rms, noisy), noise_spearman(rms, noise)))
     auroc, spearman = np.array(pairs or [(math.nan, math.nan)]).T
     return _mean(auroc), _mean(spearman)
 

@@ -141,9 +141,10 @@ def outcome_sentences(setting: Setting, focus: str) -> list[str]:
     accuracy = metric == "accuracy"
     unit = "percentage points" if accuracy else f"in {metric}"
     scale = 100 if accuracy else 1
-    seeds = f"{row['runs']:.0f} seed{'s' * (row['runs'] != 1)}"
+    seeds = f"{row['runs']:.0f} seeds"
     ends = f"{row['mean']:.2%}" if accuracy else f"{row['mean']:.4g}"
-    said = [f"{focus} ends at a test {metric} of {ends}, mean of {seeds}."]
+    over = "with one seed" if row["runs"] == 1 else f"mean of {seeds}"
+    said = [f"{focus} ends at a test {metric} of {ends}, {over}."]
     if setting.baseline and focus != setting.baseline and not math.isnan(row["difference"]):
         known = _spread_of(row, scale)
         judged = ""

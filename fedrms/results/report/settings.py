@@ -10,7 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 from fedrms.errors import ConfigError
-from fedrms.results.compare import compare
+from fedrms.results.compare import BASELINE, compare
 from fedrms.results.runs import Runs
 from fedrms.results.scenarios import place_runs
 
@@ -166,7 +166,8 @@ def _comparison(runs: Runs, metric: str, baseline: str, problems: list[str]) -> 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            table = compare(runs, baseline=baseline, metric=metric)
+            named = None if baseline == BASELINE else baseline
+            table = compare(runs, baseline=named, metric=metric)
         except ConfigError as error:
             problems.append(f"no comparison: {error}")
             return None
