@@ -12,6 +12,9 @@ COLUMNS: Final = ("run", "client", "round", "factor", "before", "after")
 SMALL_SHARE: Final = 0.05
 """A share of the chance loss that is no news."""
 
+USUAL: Final = 0.9
+"""Share of a client's rounds whose noise is usual for it."""
+
 LEARNED: Final = 0.75
 """Share of a run's whole fall of the losses after which its estimates have warmed up."""
 
@@ -25,7 +28,8 @@ def noise_alarms(clients: pd.DataFrame, *, factor: float = 2.0, window: int = 3)
     rounds before, of which there are at least `window`. That must hold for the noise itself and
     for the noise over the median of the round's cohort: a model that learns lowers the losses
     on clean data, one that diverges raises everyone's, and neither is news of a client. And it
-    must be a jump, the root of `factor` times above each of the `window` rounds just before.
+    must be no swing that is usual for the client: a client with few examples of a class swings
+    with each of them. So it is the root of `factor` times above nine tenths of its rounds before.
 
     Wrong labels cost little until a model has learned the right ones, so every noisy client's
     estimate rises at first. Rounds do not count until the cohort's median loss, where it is
@@ -57,8 +61,9 @@ def noise_alarms(clients: pd.DataFrame, *, factor: float = 2.0, window: int = 3)
     before = both.expanding(window).median().groupby(keys, observed=True, sort=False).shift(1)
     ahead = both.rolling(window).median().groupby(keys, observed=True, sort=False).shift(1 - window)
     now = np.minimum(rows[["noise", "relative"]].to_numpy(), ahead.to_numpy())
-    latest = both.rolling(window).max().groupby(keys, observed=True, sort=False).shift(1)
-    risen = (now >= factor * before.to_numpy()) & (now >= factor**0.5 * latest.to_numpy())
+    highest = both.expanding(window).quantile(USUAL).groupby(keys, observed=True, sort=False)
+    above = factor**0.5 * highest.shift(1).to_numpy()
+    risen = (now >= factor * before.to_numpy()) & (now >= above)
     risen = risen.all(axis=1)
     first = rows[risen].drop_duplicates(keys)
     found = []

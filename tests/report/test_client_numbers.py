@@ -175,3 +175,10 @@ def test_the_figure_and_the_tables_mean_the_same_by_auroc(tmp_path):
     told = runs.summary["noise_auroc"].iloc[0]
     assert 0 < told < 1
     assert f"AUROC {told:.3f}" in picture.alt
+
+
+def test_a_clients_usual_swings_are_no_alarm():
+    rms = np.ones((30, 4))
+    rms[2:18:4, 1] = 4.0  # a hard example, now right and now wrong
+    rms[[21, 23, 24, 25, 26], 1] = 4.0
+    assert noise_alarms(clients_of(rms)).empty
