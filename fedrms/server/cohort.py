@@ -31,8 +31,8 @@ LARGEST = float(np.finfo(np.float32).max) ** 2
 class Layout:
     """Where each floating array of an ``ArrayRecord`` lies in a flat vector.
 
-    Integer and boolean arrays (counters, masks) are not averaged: they pass through as
-    the server sent them.
+    Integer and boolean arrays (counters, masks) have no place in it; see
+    :mod:`fedrms.server.model_arrays`.
     """
 
     names: tuple[str, ...]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, Message
+from flwr.app import ArrayRecord, Message
 from torch import Tensor
 
 from fedrms.server.claims import Addressees, assign
@@ -156,20 +155,6 @@ def model_of(reply: Message, key: str) -> tuple[ArrayRecord | None, str | None]:
         f"the reply holds {len(records)} ArrayRecords ({names}) and none under {key!r}, which "
         "arrayrecord_key says is the model"
     )
-
-
-def zeros_like_most(replies: Iterable[Message], key: str) -> ArrayRecord:
-    """Return zeros in the layout that most replies' models have; the first of two alike."""
-    counts: Counter[Layout] = Counter()
-    for reply in replies:
-        record = None if reply.has_error() else model_of(reply, key)[0]
-        if record is not None:
-            counts[Layout.of(record)] += 1
-    zeros = ArrayRecord()
-    for layout, _ in counts.most_common(1):
-        for name, shape, dtype in zip(layout.names, layout.shapes, layout.dtypes, strict=True):
-            zeros[name] = Array(np.zeros(shape, dtype))
-    return zeros
 
 
 def _structure_problem(records: Sequence[ArrayRecord | None], layout: Layout) -> str | None:

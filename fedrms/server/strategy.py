@@ -37,9 +37,10 @@ from fedrms.server.laws import Law
 from fedrms.server.log import log
 from fedrms.server.membership import Membership
 from fedrms.server.metric_ranges import Range
+from fedrms.server.model_arrays import as_clients_have_it, with_others_averaged
 from fedrms.server.noise_estimate import NoiseEstimate
 from fedrms.server.orders import Orders, scaled
-from fedrms.server.replies import NOT_STRUCTURAL, read_replies, zeros_like_most
+from fedrms.server.replies import NOT_STRUCTURAL, model_of, read_replies
 from fedrms.server.round_metrics import averaged, averaged_lists, weighed_down
 from fedrms.server.server_optimizer import ServerOptimizer
 
@@ -288,7 +289,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         else:  # an engine in this process numbers messages as they are made
             parts = self._check_and_log_replies(list(replies), is_train=True, validate=False)
             replies = [reply for part in parts for reply in part]
-        self._received = asked.arrays if asked else self._blank(replies)
+        self._received = self._given(asked, replies)
         layout = Layout.of(self._received)
         cells = (len(asked.messages) if asked else len(replies)) * sum(layout.sizes)
         with nullcontext() if cells >= LEAST else one_thread_an_operation():
@@ -315,7 +316,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             cohort = having(cohort, required, type(self).__name__, "strategy")
         current = layout.flatten(self._received)
         # Where clients' learning rates are scaled, lengths tell of the scales.
-        received = None if asked is None or self.apply_to == "local_lr" else current
+        known = asked is not None and len(asked.arrays) > 0
+        received = current if known and len(current) and self.apply_to != "local_lr" else None
         cohort, statistic = self._noise.read(cohort, self.weighted_by_key, received)
         for client, reason in cohort.failures.items():
             name = self._noise.client_name(client)
@@ -327,7 +329,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
         scales = self.scale(server_round, cohort, statistic)
         applied = np.ones_like(scales.scale) if self.apply_to == "local_lr" else scales.scale
-        update, weights = self.combine(cohort, current, applied)
+        if len(current):
+            update, weights = self.combine(cohort, current, applied)
+        else:
+            update, weights = current, self.weigh(cohort, current, applied)
         update = self.aggregation.private(update, weights, self._seed, server_round)
         following = self.server_optimizer.step(current, update)
         self.diagnostics = Diagnostics(
@@ -348,7 +353,12 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         disbelieved = [name(client) for client in self._noise.not_believed]
         line = weighed_down([name(c) for c in cohort.clients], scales.scale, disbelieved)
         log(INFO, "\t> %s", line)
-        return layout.unflatten(following, self._received), self._metrics(cohort, scales, replies)
+        arrays = layout.unflatten(following, self._received)
+        if cohort.replies:
+            sent_back = [cohort.replies[client] for client in cohort.clients]
+            models = [model_of(reply, self.arrayrecord_key)[0] for reply in sent_back]
+            arrays = with_others_averaged(arrays, [m for m in models if m is not None], weights)
+        return arrays, self._metrics(cohort, scales, replies)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -460,19 +470,24 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         among = self._members.available
         log(INFO, "%s: Sampled %s nodes (out of %s)", what, len(nodes), among)
 
-    def _blank(self, replies: Iterable[Message]) -> ArrayRecord:
-        """Return a model of zeros for replies to messages that were made elsewhere.
+    def _given(self, asked: Asked | None, replies: Sequence[Message]) -> ArrayRecord:
+        """Return the model that clients were given, zeros where nobody knows or none was.
 
-        A plain average does not depend on the model that clients were given.
+        A plain average does not depend on it.
         """
+        given = asked.arrays if asked else ArrayRecord()
+        if _stacked(replies) or not any(not reply.has_error() for reply in replies):
+            return given
+        if len(given):
+            return as_clients_have_it(given, replies, self.arrayrecord_key)
         moved = self.aggregation.normalize != "sum" or not self.server_optimizer.plain
         if moved or self.aggregation.clip_norm or self.aggregation.clip_median:
             raise RunError(
-                "steps from the model that clients were given need to know it, and "
-                "configure_train was not called for this round; call it, or leave "
-                "server_optimizer, normalize, clip_norm and clip_median at their defaults"
+                "steps from the model that clients were given need to know it, and there is "
+                "none: configure_train was not called for this round, or sent no arrays; call "
+                "it, or leave server_optimizer, normalize, clip_norm and clip_median as they are"
             )
-        return zeros_like_most(replies, self.arrayrecord_key)
+        return as_clients_have_it(given, replies, self.arrayrecord_key)
 
     def _metrics(self, cohort: Cohort, scales: Scales, replies: Sequence[Message]) -> MetricRecord:
         if self.train_metrics_aggr_fn is aggregate_metricrecords:  # FedAvg's default

@@ -297,18 +297,6 @@ def test_the_server_optimizer_steps_along_the_combined_update() -> None:
     assert numbers(arrays)["w"] == pytest.approx([1.0 + 1.9])
 
 
-def test_integer_arrays_pass_through_as_the_server_sent_them() -> None:
-    model = record(w=[2.0], steps=np.array(999), mask=np.array([False]))
-    clients = [HandClient(k, model) for k in range(2)]
-    received = record(w=[0.0], steps=np.array(5), mask=np.array([True]))
-    arrays, _ = train_round(FedRMS(), grid_of(clients), received)
-    got = numbers(arrays)
-    assert list(got) == ["w", "steps", "mask"]
-    assert got["w"].tolist() == [2.0]
-    assert (got["steps"].tolist(), got["steps"].dtype) == (5, np.int64)
-    assert (got["mask"].tolist(), got["mask"].dtype) == ([True], np.bool_)
-
-
 # The local learning rate
 
 
