@@ -131,6 +131,8 @@ class Cohort:
     failures: dict[ClientId, str] = field(default_factory=dict)
     replies: dict[ClientId, Message] = field(default_factory=dict)
     """The message of each client, where there were messages."""
+    lacking: dict[ClientId, frozenset[str]] = field(default_factory=dict)
+    """The arrays that a client did not send; its row holds what it was given there."""
 
     def keep(self, valid: np.ndarray, reasons: Mapping[ClientId, str]) -> Cohort:
         """Return the cohort with only the rows where ``valid``; the rest become failures."""
@@ -143,7 +145,15 @@ class Cohort:
             {name: column[rows] for name, column in self.metrics.items()},
             self.failures | dict(reasons),
             {client: reply for client, reply in self.replies.items() if client not in reasons},
+            {client: names for client, names in self.lacking.items() if client not in reasons},
         )
+
+    def of_rows(self, rows: np.ndarray, columns: Tensor) -> Cohort:
+        """Return some rows and columns of a cohort whose parameters are in memory."""
+        assert isinstance(self.parameters, Tensor)
+        parameters = self.parameters[torch.from_numpy(rows)][:, columns]
+        metrics = {name: column[rows] for name, column in self.metrics.items()}
+        return Cohort([self.clients[row] for row in rows], parameters, metrics)
 
 
 def order_key(client: ClientId) -> tuple[bool, int, str]:

@@ -43,13 +43,15 @@ def read_replies(
     weighted_by: str = "num-examples",
     examples_limit: float | None = None,
     squares: bool = False,
+    given: ArrayRecord | None = None,
 ) -> Cohort:
     """Check a round's replies and stack the good ones, sorted by client id.
 
     Sorting makes sums independent of arrival order. A reply that is an error, speaks for
-    another client, answers another round, lacks an array, or carries wrong shapes or numbers
+    another client, answers another round, lacks arrays, or carries wrong shapes or numbers
     that cannot be, is a failure with a reason and is left out; nothing is raised for it.
-    Arrays and metrics beside those that are read are ignored.
+    Arrays and metrics beside those that are read are ignored. With ``given``, a reply may
+    have some of the arrays only (adapters, a head); see :attr:`Cohort.lacking`.
 
     Parameters
     ----------
@@ -69,6 +71,8 @@ def read_replies(
         :func:`implausible`.
     squares : bool
         Whether clients were asked for their squared gradients (see :class:`StackedReplies`).
+    given : ArrayRecord, optional
+        The model that clients were given, to take the place of arrays that they do not send.
     """
     stacked = getattr(replies, "stacked", None)
     if isinstance(stacked, StackedReplies):
@@ -77,7 +81,9 @@ def read_replies(
         )
     else:
         senders, failures = assign(replies, addressees or Addressees())
-        cohort = _stack_messages(senders, failures, layout, arrays, squares, weighted_by)
+        cohort = _stack_messages(
+            *(senders, failures, layout, arrays, squares, weighted_by), None if squares else given
+        )
     cohort = _check_parameters(cohort, sum(layout.sizes) if squares else None)
     return _check_metrics(cohort, weighted_by, examples_limit)
 
@@ -89,11 +95,18 @@ def _stack_messages(
     arrays: str,
     squares: bool,
     weighted_by: str,
+    given: ArrayRecord | None,
 ) -> Cohort:
+    lacking: dict[ClientId, frozenset[str]] = {}
     rows: dict[ClientId, Tensor] = {}
     metrics: dict[ClientId, dict[str, float]] = {}
     for client, reply in senders.items():
         model, problem = model_of(reply, arrays)
+        if model is not None and given is not None:
+            missing = frozenset(name for name in layout.names if name not in model)
+            if missing and len(missing) < len(layout.names):
+                lacking[client] = missing
+                model = ArrayRecord({n: model.get(n, given[n]) for n in layout.names})
         records = [model, reply.content.array_records.get(GRADIENT_SQUARES)][: 1 + squares]
         problem = problem or _structure_problem(records, layout) or two_counts(reply, weighted_by)
         if problem:
@@ -111,6 +124,7 @@ def _stack_messages(
     parameters = torch.stack(list(rows.values())) if rows else torch.zeros(0, width)
     cohort = _sorted(clients, parameters, table, failures)
     cohort.replies.update({client: senders[client] for client in clients})
+    cohort.lacking.update({c: names for c, names in lacking.items() if c in rows})
     return cohort
 
 

@@ -40,6 +40,7 @@ from fedrms.server.metric_ranges import Range
 from fedrms.server.model_arrays import as_clients_have_it, with_others_averaged
 from fedrms.server.noise_estimate import NoiseEstimate
 from fedrms.server.orders import Orders, scaled
+from fedrms.server.partial_models import PartialModels
 from fedrms.server.replies import NOT_STRUCTURAL, model_of, read_replies
 from fedrms.server.round_metrics import averaged, averaged_lists, weighed_down
 from fedrms.server.server_optimizer import ServerOptimizer
@@ -221,6 +222,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self._received: ArrayRecord = ArrayRecord()
         self.diagnostics: Diagnostics | None = None
         self._trained = False
+        self._partial = PartialModels()
 
     @property
     def scaler(self) -> ClientScaler | ExcessScaler:
@@ -307,7 +309,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             weighted_by=self.weighted_by_key,
             examples_limit=self.examples_limit,
             squares=self.reads_gradient_squares,
+            given=self._received,
         )
+        self._partial.tell(cohort, self._received, self.arrayrecord_key)
         if not cohort.clients:
             self._refuse_nonsense(server_round, cohort, replies)
         for client, reply in cohort.replies.items():
@@ -330,7 +334,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         scales = self.scale(server_round, cohort, statistic)
         applied = np.ones_like(scales.scale) if self.apply_to == "local_lr" else scales.scale
         if len(current):
-            update, weights = self.combine(cohort, current, applied)
+            update, weights = self._partial.combined(self, cohort, layout, current, applied)
         else:
             update, weights = current, self.weigh(cohort, current, applied)
         update = self.aggregation.private(update, weights, self._seed, server_round)

@@ -62,11 +62,6 @@ def without_arrays(reply: Message) -> None:
         del reply.content[name]
 
 
-def without_one_array(reply: Message) -> None:
-    name, model = next(iter(reply.content.array_records.items()))
-    reply.content[name] = ArrayRecord({k: Array(v.numpy()) for k, v in list(model.items())[1:]})
-
-
 def without_metrics(reply: Message) -> None:
     for name in list(reply.content.metric_records):
         del reply.content[name]
@@ -104,7 +99,6 @@ FAULTS: Mapping[str, tuple[Fault, str]] = {
     "text": (array(make=lambda v: v.astype("U8")), "has dtype"),
     "cut bytes": (array(data=lambda data: data[:-3]), "cannot be decoded"),
     "other bytes": (array(data=lambda data: b"\x80\x04N." * 9), "cannot be decoded"),
-    "an array missing": (without_one_array, "is missing"),
     "no arrays": (without_arrays, "holds no ArrayRecord"),
     "no metrics": (without_metrics, NO_COUNT),
     "no count": (metrics(num__examples=None), NO_COUNT),

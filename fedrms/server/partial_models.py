@@ -1,0 +1,93 @@
+"""Replies with some of a model's arrays: each array is averaged over those who sent it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from logging import INFO
+from typing import Protocol
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord
+from torch import Tensor
+
+from fedrms.server.cohort import Cohort, Layout
+from fedrms.server.log import log
+from fedrms.server.replies import model_of
+
+NAMED = 5
+"""Most arrays or clients named in a line of the log."""
+
+
+class Combines(Protocol):
+    """What makes one update of a cohort's; :class:`fedrms.FedRMS` is such."""
+
+    def weigh(self, cohort: Cohort, received: Tensor, scale: np.ndarray) -> np.ndarray:
+        """Return ``[cohort]`` weights."""
+        ...
+
+    def combine(
+        self, cohort: Cohort, received: Tensor, scale: np.ndarray
+    ) -> tuple[Tensor, np.ndarray]:
+        """Return the update and the weights."""
+        ...
+
+
+class PartialModels:
+    """Combine cohorts in which some send adapters or a head alone, and say once who does."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(self, cohort: Cohort, given: ArrayRecord, key: str) -> None:
+        """Log which arrays are not sent, or sent and not known, once as long as it is the same."""
+        if cohort.lacking:
+            names = sorted(set().union(*cohort.lacking.values()))
+            who = _few([str(client) for client in cohort.lacking])
+            self._once(
+                f"arrays {_few(names)} are averaged without clients {who}, who do not send them"
+            )
+        models = [model_of(reply, key)[0] for reply in cohort.replies.values()]
+        extra = sorted({name for model in models if model for name in model if name not in given})
+        if extra:
+            self._once(f"arrays {_few(extra)} are not in the model that was sent, and are not used")
+
+    def _once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            log(INFO, "\t> %s", text)
+
+    def combined(
+        self,
+        strategy: Combines,
+        cohort: Cohort,
+        layout: Layout,
+        received: Tensor,
+        scale: np.ndarray,
+    ) -> tuple[Tensor, np.ndarray]:
+        """Return the update ``[parameters]`` and ``[cohort]`` the weights of whole updates.
+
+        Arrays that the same clients sent are combined together; one that nobody sent stays.
+        """
+        if not cohort.lacking:
+            return strategy.combine(cohort, received, scale)
+        ends = np.cumsum(layout.sizes).tolist()
+        places = [torch.arange(e - n, e) for e, n in zip(ends, layout.sizes, strict=True)]
+        columns = dict(zip(layout.names, places, strict=True))
+        groups: dict[bytes, list[str]] = {}
+        for name in layout.names:
+            sent = [name not in cohort.lacking.get(client, ()) for client in cohort.clients]
+            groups.setdefault(np.array(sent).tobytes(), []).append(name)
+        update = torch.zeros_like(received)
+        for senders, names in groups.items():
+            rows = np.flatnonzero(np.frombuffer(senders, dtype=bool))
+            if len(rows):
+                where = torch.cat([columns[name] for name in names])
+                part = cohort.of_rows(rows, where)
+                update[where], _ = strategy.combine(part, received[where], scale[rows])
+        return update, strategy.weigh(cohort, received, scale)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
