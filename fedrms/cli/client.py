@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
+from fedrms import __version__
 from fedrms.cli.ending import stop
 from fedrms.cli.folders import taken, with_hydra
 from fedrms.cli.launch import launch, names
@@ -45,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for group, choice in (("server", "address"), ("node", "supernode")):
             text = (conf_folder() / group / f"{choice}.yaml").read_text()
             print(text.split("\n", 1)[1], end="")
+        return
+    if "--version" in words:
+        print(f"fedrms-client {__version__}")
         return
     further = ["+server=address", "+node@client=supernode"]
     if not names(words, "client.partition"):

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from fedrms.cli.ending import keep_flower_offline, stop, stop_by_signals, stopped_code
-from fedrms.errors import ConfigError, FedRMSError
+from fedrms.errors import FedRMSError
+from fedrms.words import check_words
 
 HELP = """\
 fedrms-doctor: what this machine has, what the engine would do with a run and why, and how long
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stop_by_signals()
     try:
         overrides = [word for word in words if word != "--json"]
-        _refuse_flags(overrides)
+        check_words(overrides, flags=False)
         from fedrms.cli.doctor_page import show_report
         from fedrms.experiment.doctor import examine
 
@@ -53,12 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(asdict(report), indent=2))
     else:
         show_report(report)
-
-
-def _refuse_flags(words: Sequence[str]) -> None:
-    for word in words:
-        if word.startswith("-"):
-            raise ConfigError(word, "is no option", "fedrms-doctor --help lists them")
 
 
 if __name__ == "__main__":

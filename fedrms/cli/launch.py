@@ -12,10 +12,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from fedrms import __version__
 from fedrms.cli.ending import keep_flower_offline, stop, stop_by_signals, stopped_code
 from fedrms.cli.foreign_folder import foreign_folder_checked
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import FedRMSError
+from fedrms.words import check_words
 
 
 def launch(
@@ -37,6 +39,9 @@ def launch(
     further : sequence of str
         Overrides that come before them.
     """
+    if "--version" in words:
+        print(f"{program} {__version__}")
+        return
     sys.argv = [program, *further, *words]
 
     def guarded(config: DictConfig) -> object:
@@ -49,6 +54,7 @@ def launch(
         guarded
     )
     with ending_well(program, words), foreign_folder_checked(words):
+        check_words(words, flags=True)
         run()
 
 

@@ -18,13 +18,6 @@ OUTPUT_DIR = "${hydra.runtime.output_dir}"
 """How the configuration of logs refers to the run's folder."""
 
 
-def resumed(words: Sequence[str]) -> str | None:
-    """Return the folder that a command line's ``resume=`` names; None where there is none."""
-    named = (word.removeprefix("resume=") for word in words if word.startswith("resume="))
-    folder = next(named, "null")
-    return None if folder == "null" else folder
-
-
 def resume(words: Sequence[str], folder: str) -> Result:
     """Go on with the run in `folder`; Hydra is not asked, for it would make a new one.
 

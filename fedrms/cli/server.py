@@ -10,9 +10,10 @@ from omegaconf import DictConfig
 
 from fedrms.cli.folders import taken, with_hydra
 from fedrms.cli.launch import ending_well, launch
-from fedrms.cli.resume import log_into, resumed
+from fedrms.cli.resume import log_into
 from fedrms.cli.simulate import show_outcome
 from fedrms.conf_folder import conf_folder
+from fedrms.words import resume_folder
 
 HEAD = """\
 fedrms-server: run an experiment whose clients are real (fedrms-client) and keep their data.
@@ -44,10 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(HEAD)
         print((conf_folder() / "server" / "superlink.yaml").read_text(), end="")
         return
-    if resumed(words) is not None:
-        with ending_well("fedrms-server", words):
-            go_on(words)
-        return
+    with ending_well("fedrms-server", words):
+        folder = resume_folder(words)
+        if folder is not None:
+            go_on(words, Path(folder))
+            return
     launch("fedrms-server", run_job, words, ["+server=superlink"])
 
 
@@ -62,13 +64,13 @@ def run_job(config: DictConfig) -> None:
         show_outcome(serve(plain(config), own.path), own.path)
 
 
-def go_on(words: Sequence[str]) -> None:
+def go_on(words: Sequence[str], named: Path) -> None:
     """Serve the rest of a run that was stopped; Hydra is not asked, for it would make a new one."""
     from fedrms.deployment.resume import stopped_server
     from fedrms.deployment.serve import serve
     from fedrms.experiment.own_folder import take
 
-    with take(Path(resumed(words) or ""), "resume"):
+    with take(named, "resume"):
         config, folder, resume = stopped_server(words)
         log_into(folder)
         show_outcome(serve(config, folder, resume), folder)

@@ -17,16 +17,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from fedrms import __version__
 from fedrms.cli.ending import keep_flower_offline, stop, stop_by_signals, stopped_code
 from fedrms.cli.folders import taken, with_hydra
 from fedrms.cli.foreign_folder import foreign_folder_checked
 from fedrms.cli.lab import main as lab
 from fedrms.cli.lab import verdict_words
 from fedrms.cli.options import options_page
-from fedrms.cli.resume import resume, resumed
+from fedrms.cli.resume import resume
 from fedrms.cli.sweep import exit_code
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError, FedRMSError
+from fedrms.words import check_words, resume_folder, without_resume
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,13 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "--help" in words or "-h" in words:
         print(options_page(conf_folder()))
         return
+    if "--version" in words:
+        print(f"fedrms {__version__}")
+        return
     keep_flower_offline()
     # Hydra would print its errors and exit with 1; asked for the full error, it raises.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     logging.raiseExceptions = False  # a full disk ends in one message, not one for each log line
     stop_by_signals()
-    folder = resumed(words)
     with _ending_well():
+        check_words(without_resume(words), flags=True)
+        folder = resume_folder(words)
         verdict = verdict_words(words)
     if verdict is not None:
         lab(verdict)

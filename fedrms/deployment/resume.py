@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from fedrms.errors import ConfigError
 from fedrms.experiment.config import compose_config, plain
 from fedrms.experiment.resume import read_stopped
+from fedrms.words import without_resume
 
 GROUP = "server"
 
@@ -49,5 +50,5 @@ def stopped_server(words: Sequence[str]) -> tuple[dict[str, Any], Path, list[str
         key = word.split("=", 1)[0]
         config[GROUP][key.removeprefix(f"{GROUP}.")] = OmegaConf.select(fresh, key)
     folder = stopped.folder.absolute()
-    words_of_app = [f"resume={folder}", *(w for w in rest if not w.startswith("resume="))]
+    words_of_app = [f"resume={folder}", *without_resume(rest)]
     return config, folder, words_of_app

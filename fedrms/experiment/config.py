@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import functools
 import re
 import threading
@@ -24,6 +23,7 @@ from packaging.version import Version
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
 from fedrms.experiment.cached_loader import CachedLoader
+from fedrms.words import LIST_OPTIONS, check_words, did_you_mean, no_such_choice
 
 Settings = TypeVar("Settings", bound=Mapping[str, Any] | DictConfig)
 
@@ -48,11 +48,12 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
     ConfigError
         If an override names something that does not exist.
     """
+    check_words(overrides, flags=False)
     try:
         with _composing, _hydra_as_the_tree_expects():
             words = list(overrides)
             return _loader().load_configuration("config", words, RunMode.RUN, from_shell=False)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise explain(error, overrides) from error
 
 
@@ -86,10 +87,10 @@ def explain(error: BaseException, overrides: Sequence[str]) -> ConfigError:
     named = [word for word in words if f"'{word}'" in text or f"{word}=" in text]
     named = named or [word for word in words if word in text or word.split(".")[-1] in text]
     key = named[0] if named else "command line"
-    remedy = "fedrms --help lists every option"
-    close = difflib.get_close_matches(key, _all_keys(), n=1, cutoff=0.6)
-    if close and close[0] != key:
-        remedy = f"did you mean {close[0]}? {remedy}"
+    missing = re.search(r"Could not find '([^']+)'", text)
+    if missing is not None and missing[1].startswith(f"{key}/"):
+        return no_such_choice(key, missing[1].removeprefix(f"{key}/"))
+    remedy = f"{did_you_mean(key, _all_keys())}{LIST_OPTIONS}"
     told = text.split("Config search path")[0].split("Set the environment variable")[0]
     first = " ".join(line.strip() for line in told.splitlines() if line.strip())
     return ConfigError(key, first, remedy)

@@ -32,6 +32,7 @@ from fedrms.results.atomic import replace_file
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
 from fedrms.results.seal import AlteredError, file_digests, read_json, read_text, sealed_text
 from fedrms.results.summary import SUMMARY_FILE
+from fedrms.words import check_words, resume_folder, without_resume
 
 log = logging.getLogger("fedrms")
 
@@ -69,13 +70,6 @@ class Stopped:
     finished: bool
 
 
-def resume_in(overrides: Sequence[str]) -> str | None:
-    """Return the folder that ``resume=FOLDER`` names among overrides; None if there is none."""
-    named = [word.removeprefix("resume=") for word in overrides if word.startswith("resume=")]
-    folder = named[-1].strip("\"'") if named else "null"
-    return None if folder == "null" else folder
-
-
 def read_stopped(overrides: Sequence[str]) -> Stopped:
     """Read the run that ``resume=FOLDER`` names.
 
@@ -92,9 +86,10 @@ def read_stopped(overrides: Sequence[str]) -> Stopped:
     RunError
         If there are checkpoints and none can be used.
     """
-    folder = Path(resume_in(overrides) or "")
+    folder = Path(resume_folder(overrides) or "")
     kept = _kept(folder)
-    rest = [word for word in overrides if not word.startswith("resume=")]
+    rest = without_resume(overrides)
+    check_words(rest, flags=False)
     config = _overridden(kept, rest)
     refuse_foreign_addresses(plain(kept), {word.split("=", 1)[0] for word in rest})
     values = plain(config)

@@ -38,7 +38,7 @@ from fedrms.experiment.own_folder import RUN_KEY, OwnFolder, take, take_free, ta
 from fedrms.experiment.parts import Parts, build_parts, initial_arrays
 from fedrms.experiment.progress import show_progress
 from fedrms.experiment.provenance import provenance
-from fedrms.experiment.resume import found_in, go_on, read_stopped, resume_in
+from fedrms.experiment.resume import found_in, go_on, read_stopped
 from fedrms.experiment.round_log import RoundLog
 from fedrms.experiment.run_folder import keep_partition, prepare_folder, save_model
 from fedrms.experiment.run_state import RunState
@@ -49,6 +49,7 @@ from fedrms.results.partition_table import PARTITION_FILE
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
 from fedrms.results.seal import file_digests, read_json
 from fedrms.results.summary import SUMMARY_FILE
+from fedrms.words import check_words, resume_folder
 
 log = logging.getLogger("fedrms")
 
@@ -169,8 +170,9 @@ def run(
 def _words_that_resume(config: DictConfig | Mapping[str, Any] | Sequence[str]) -> list[str] | None:
     """Return overrides with ``resume=FOLDER``; None where a run begins."""
     if not isinstance(config, DictConfig | Mapping):
+        check_words(config, flags=False)
         words = list(config)
-        return None if resume_in(words) is None else words
+        return None if resume_folder(words) is None else words
     if config.get("resume") is None:
         return None
     task = None
@@ -192,7 +194,7 @@ def _own_folder(
     if isinstance(folder, OwnFolder):
         return folder
     if words is not None:
-        return take(Path(resume_in(words) or ""), "resume")
+        return take(Path(resume_folder(words) or ""), "resume")
     if folder is not None:
         _refuse_hydras_words(config, but=())
         return take(Path(folder))

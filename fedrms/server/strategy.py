@@ -353,9 +353,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             cohort.failures,
             self.server_optimizer.lr_used,
         )
-        name = self._noise.client_name
-        disbelieved = [name(client) for client in self._noise.not_believed]
-        line = weighed_down([name(c) for c in cohort.clients], scales.scale, disbelieved)
+        named = self._noise.client_name
+        disbelieved = [named(client) for client in self._noise.not_believed]
+        line = weighed_down([named(c) for c in cohort.clients], scales.scale, disbelieved)
         log(INFO, "\t> %s", line)
         arrays = layout.unflatten(following, self._received)
         if cohort.replies:

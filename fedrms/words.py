@@ -1,0 +1,144 @@
+"""The words of a command line, or of ``fedrms.run``: what they mean before Hydra reads them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Final
+
+from fedrms.conf_folder import conf_folder
+from fedrms.errors import ConfigError
+
+LIST_OPTIONS: Final = "fedrms --help lists every option"
+
+_KEY: Final = re.compile(r"[+~]*[A-Za-z_][\w.@/:-]*")
+_RESUME: Final = re.compile(r"\+*resume=(.*)", re.DOTALL)
+_NO_CHOICE: Final = re.compile(r"-?[\d.]+|true|false", re.IGNORECASE)
+_VALUED: Final = (
+    *("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"),
+    *("-p", "--package", "-c", "--cfg", "-i", "--info", "--experimental-rerun"),
+)
+_FLAGS: Final = (
+    *("-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m"),
+    *("--multirun", "-sc", "--shell-completion", *_VALUED),
+)
+"""Flags of Hydra's; the ones with a value are followed by it."""
+
+
+def resume_folder(words: Sequence[str]) -> str | None:
+    """Return the folder that ``resume=FOLDER`` names, the last one; None if there is none.
+
+    Raises
+    ------
+    ConfigError
+        If it names nothing.
+    """
+    named = [found[1] for word in words if (found := _RESUME.fullmatch(word))]
+    if not named:
+        return None
+    folder = named[-1]
+    if len(folder) > 1 and folder[0] == folder[-1] and folder[0] in "\"'":
+        folder = folder[1:-1]
+    if not folder:
+        raise ConfigError("resume", "names no folder", "write resume=outputs/DATE/TIME")
+    return None if folder == "null" else folder
+
+
+def without_resume(words: Sequence[str]) -> list[str]:
+    """Return the words beside ``resume=FOLDER``."""
+    return [word for word in words if not _RESUME.fullmatch(word)]
+
+
+def check_words(words: Sequence[str], *, flags: bool) -> None:
+    """Refuse words that are no ``key=value``, with how they are written.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Of a command line.
+    flags : bool
+        Whether Hydra's flags may be among them.
+
+    Raises
+    ------
+    ConfigError
+        Naming the word and its spelling.
+    """
+    if isinstance(words, str):
+        raise ConfigError(
+            words, "is one string", f"give a list of words: run({shlex.split(words)!r})"
+        )
+    former = ""
+    for at, word in enumerate(words):
+        if not isinstance(word, str):
+            raise ConfigError(repr(word), "is no text", 'write words such as "rounds=5"')
+        if word.startswith("-") and not (flags and word.split("=")[0] in _FLAGS):
+            _refuse_flag(word, words[at + 1 : at + 2])
+        is_value = flags and former in _VALUED
+        if not word.startswith(("-", "~")) and "=" not in word and not is_value:
+            _refuse_bare(word, former)
+        key, _, value = word.partition("=")
+        if _NO_CHOICE.fullmatch(value) and key in _groups():
+            raise no_such_choice(key, value)
+        former = word
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Return the beginning of a remedy: the known name that is closest, if one is close."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}? " if close and close[0] != name else ""
+
+
+def no_such_choice(group: str, choice: str) -> ConfigError:
+    """Return the error for a choice that a group does not have."""
+    choices = _choices_of(group)
+    remedy = f"{did_you_mean(choice, choices)}choose from {', '.join(choices)}"
+    return ConfigError(group, f"there is no {choice!r}", remedy)
+
+
+def _choices_of(group: str) -> list[str]:
+    folder = conf_folder() / group
+    return sorted(
+        path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
+    )
+
+
+def _refuse_flag(word: str, following: Sequence[str]) -> None:
+    name, equals, value = word.lstrip("-").partition("=")
+    key = name.replace("-", "_")
+    if not equals and following and "=" not in following[0] and following[0][:1] != "-":
+        value = following[0]
+    raise ConfigError(word, "is no flag of fedrms", f"write {key}={value or 'VALUE'}")
+
+
+def _refuse_bare(word: str, former: str) -> None:
+    value = former.partition("=")[2]
+    if value and not former.startswith("-") and ("/" in value or not _is_key(word)):
+        whole = shlex.quote(f"{former} {word}")
+        raise ConfigError(word, "is no key=value", f"a value with a space needs quotes: {whole}")
+    if _is_key(word):
+        raise ConfigError(word, "has no value", f"write {word}={_example(word)}")
+    remedy = did_you_mean(word, _names()).replace("?", "=VALUE?")
+    raise ConfigError(word, "is no key=value", f"{remedy}{LIST_OPTIONS}")
+
+
+def _is_key(word: str) -> bool:
+    dotted = _KEY.fullmatch(word) is not None and word.split(".")[0] in _groups()
+    return dotted or word in _names()
+
+
+def _example(word: str) -> str:
+    choices = _choices_of(word) if word in _groups() else []
+    return choices[0] if choices else "VALUE"
+
+
+def _groups() -> list[str]:
+    return [path.name for path in conf_folder().iterdir() if path.is_dir()]
+
+
+def _names() -> list[str]:
+    """Return the groups and keys of the topmost level, without composing anything."""
+    text = (conf_folder() / "config.yaml").read_text()
+    return [*_groups(), *re.findall(r"^([a-z_]+):", text, re.MULTILINE)]
