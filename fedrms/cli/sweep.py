@@ -19,7 +19,7 @@ from omegaconf import DictConfig, open_dict
 
 from fedrms.cli.ending import BAD_INPUT, FAILED
 from fedrms.cli.workers import Job, Outcome, Workers
-from fedrms.errors import ConfigError, FedRMSError
+from fedrms.errors import ConfigError, FedRMSError, RunError
 
 log = logging.getLogger("fedrms")
 
@@ -47,7 +47,7 @@ def run_batch(
     first: int,
     workers: Any,
 ) -> list[JobReturn]:
-    """Run jobs side by side, and return what each gave; NaN for one that failed.
+    """Run jobs side by side, and return what each gave.
 
     Parameters
     ----------
@@ -94,8 +94,15 @@ def run_batch(
         print(f"fedrms: {len(values)} of {len(jobs)} jobs have ended; {_go_on(folder)}")
         raise
     log.info("%d jobs took %s", len(jobs), _duration(time.monotonic() - began))
+    # Hydra's own sweeper ends at the first job whose status is not good; Optuna's is to know it.
+    by_hydra = str(config.hydra.sweeper["_target_"]).endswith(".BasicSweeper")
+    failed = {failure.job: failure.reason for failure in failures}
     return [
         JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=values[first + at])
+        if by_hydra or first + at not in failed
+        else JobReturn(
+            overrides=words, status=JobStatus.FAILED, _return_value=RunError(failed[first + at])
+        )
         for at, words in enumerate(jobs)
     ]
 
