@@ -8,6 +8,7 @@ GROUPS = (
     "data",
     "partition",
     "noise",
+    "appearance",
     "task",
     "model",
     "client",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedrms.data.appearance import USUAL
 from fedrms.data.dataset import Dataset, Reading
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def account_of(
         clauses.append(f"filled with the training median: {listed(filled)}")
     clauses.append(_clients(reading, dataset, federation, partition))
     clauses.append(_noise(reading, federation, noise))
+    if federation.looks is not None:
+        other = federation.looks[federation.looks != USUAL]
+        clauses.append(f"{len(other)} of {federation.clients} clients made to look {other[0]}")
     warnings = list(reading.warnings)
     if natural and dataset.test_natural_ids is not None:
         warnings += _untested(federation)

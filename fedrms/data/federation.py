@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data.account import account_of
-from fedrms.data.client_mix import class_counts, group_means, mix_of
+from fedrms.data.appearance import Appearance, decide_looks
+from fedrms.data.client_mix import group_means
 from fedrms.data.dataset import Dataset, Examples, Task
 from fedrms.data.dealing import DEFAULT_CLIENTS, Partition
 from fedrms.data.lazy_sources import LAZY_SOURCES, build_population
 from fedrms.data.noise import Noise, corrupt_x, corrupt_y, decide
 from fedrms.data.open_federation import FromPython
 from fedrms.data.options import choose, whole
+from fedrms.data.own_tests import block_a_look, class_groups, owners_groups, with_owners_looks
 from fedrms.data.partition import settled, split
 from fedrms.data.population import CohortRows, Population
 from fedrms.data.sources import SOURCES, load
@@ -69,7 +71,8 @@ class Federation(FromPython):
         The global clean test set, normalised.
     test_groups : array, int64 ``[test]``
         The group of each test example: its class; the client it belongs to, where the
-        source knows; a single group otherwise.
+        source knows; a single group otherwise. Where clients look different, each look has
+        the test set once, with groups of its own.
     client_mix : array, float64 ``[clients, groups]``
         How much each group counts in a client's own clean test mix; rows sum to 1.
     rare : array of bool, ``[clients]``
@@ -78,6 +81,9 @@ class Federation(FromPython):
         Names of the classes in label order.
     names : array ``[clients]`` or None
         What clients are called in tables and messages; None for their numbers.
+    looks : array ``[clients]`` or None
+        What each client's inputs look like, see :mod:`fedrms.data.appearance`; None where
+        nobody's look different.
     truth : {"simulated", "measured", "unknown"}
         Whence `true_noise` is known; NaN where it is not.
     account : str
@@ -99,6 +105,7 @@ class Federation(FromPython):
     rare: NDArray[np.bool_]
     class_names: tuple[str, ...] | None
     names: NDArray[Any] | None = None
+    looks: NDArray[Any] | None = None
     truth: Truth = "simulated"
     account: str = ""
     warnings: tuple[str, ...] = ()
@@ -198,6 +205,7 @@ def build(
     partition: Mapping[str, Any],
     noise: Mapping[str, Any],
     aside: int = 0,
+    appearance: Mapping[str, Any] | None = None,
 ) -> AnyFederation:
     """Load the examples, share them among clients, and add the noise.
 
@@ -213,9 +221,10 @@ def build(
         and 20 otherwise.
     data, partition, noise : mapping
         ``name`` and the options of a source, a partition and a noise.
-
     aside : int
         Clients beyond `clients` that will be held out; with auto, some of the owners are.
+    appearance : mapping, optional
+        ``name`` and the options of a look; by default everyone looks alike.
 
     Raises
     ------
@@ -226,7 +235,7 @@ def build(
     wanted = None if clients in (None, "auto") else whole("clients", clients) + aside
     usual = DEFAULT_CLIENTS + aside
     if choose("data", data, {**SOURCES, **LAZY_SOURCES}) in LAZY_SOURCES.values():
-        return build_population(seed, wanted, data, partition, noise)
+        return build_population(seed, wanted, data, partition, noise, appearance)
     dataset, examples_per_client = load(seed, wanted or usual, data)
     partition = settled(partition, dataset)
     natural = partition["name"] == "natural"
@@ -235,9 +244,12 @@ def build(
         wanted = usual if owners is None else len(np.unique(owners))
     shared = split(seed, wanted, dataset, examples_per_client, partition)
     sizes = np.array([len(rows) for rows in shared.rows])
-    decided = decide(seed, dataset.task, dataset.num_classes, shared.rare, sizes, noise)
+    looks = decide_looks(seed, len(sizes), appearance)
+    decided = decide(
+        *(seed, dataset.task, dataset.num_classes, shared.rare, sizes, noise), looks.spared
+    )
     by_owner = natural and dataset.test_natural_ids is not None
-    federation = lay_out(seed, dataset, shared, decided, by_owner)
+    federation = lay_out(seed, dataset, shared, decided, by_owner, looks)
     if owners is not None:
         federation = replace(federation, names=owners[[rows[0] for rows in shared.rows]])
     line, warnings = account_of(dataset, federation, partition, decided.name)
@@ -245,16 +257,26 @@ def build(
 
 
 def lay_out(
-    seed: int, dataset: Dataset, shared: Partition, noise: Noise, by_owner: bool = False
+    seed: int,
+    dataset: Dataset,
+    shared: Partition,
+    noise: Noise,
+    by_owner: bool = False,
+    appearance: Appearance | None = None,
 ) -> Federation:
-    """Lay a decided partition and noise out as a federation.
+    """Lay a decided partition, noise and appearance out as a federation.
 
     With `by_owner`, a client is judged on the test examples that are its own
     (``dataset.test_natural_ids``), and on all of them where it has none.
     """
+    looks = appearance or decide_looks(seed, len(shared.rows), None)
     offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in shared.rows])])
     rows = np.concatenate(shared.rows)
     clean_x, given_y = dataset.raw(dataset.train, rows), dataset.train.y[rows]
+    change = looks.learn(clean_x)
+    if looks.different.any():
+        mine = np.repeat(looks.different, np.diff(offsets))
+        clean_x[mine] = change(clean_x[mine])
     clean_y, truth = given_y, truth_of(dataset, noise)
     if dataset.truth is not None:
         true_y = dataset.truth[rows]
@@ -275,13 +297,16 @@ def lay_out(
         elif truth == "unknown":
             levels = np.full(len(levels), np.nan)
         stages.append(Stage(start, x, y, levels))
+    test_x, test_y = dataset.raw(dataset.test), np.asarray(dataset.test.y)
     if by_owner:
-        groups, mix = _owners(dataset, rows[offsets[:-1]])
-    elif dataset.num_classes is not None:
-        groups, mix = _classes(dataset, clean_y, offsets)
+        groups, mix = owners_groups(dataset, rows[offsets[:-1]])
+        test_x = with_owners_looks(test_x, groups, looks.different, change)
     else:
-        groups = np.zeros(len(dataset.test), np.int64)
-        mix = np.ones((len(shared.rows), 1))
+        groups, mix = class_groups(dataset, clean_y, offsets)
+        if looks.different.any():
+            test_x, test_y, groups, mix = block_a_look(
+                test_x, test_y, groups, mix, looks.different, change
+            )
     return Federation(
         task=dataset.task,
         num_classes=dataset.num_classes,
@@ -289,32 +314,12 @@ def lay_out(
         offsets=offsets.astype(np.int64),
         stages=tuple(stages),
         clean_y=clean_y,
-        test_x=dataset.normalise(dataset.raw(dataset.test)),
-        test_y=np.asarray(dataset.test.y),
+        test_x=dataset.normalise(test_x),
+        test_y=test_y,
         test_groups=groups,
         client_mix=mix,
         rare=shared.rare,
         class_names=dataset.class_names,
+        looks=looks.looks,
         truth=truth,
     )
-
-
-def _classes(
-    dataset: Dataset, clean_y: NDArray[np.int64], offsets: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Group the test set by class; a client's mix is its clean training class shares."""
-    counts = class_counts(clean_y, offsets, dataset.num_classes or 0)
-    return dataset.test.y, mix_of(counts, dataset.test.y)
-
-
-def _owners(
-    dataset: Dataset, first_rows: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Group the test set by the client it belongs to; the last group is everyone else."""
-    assert dataset.natural_ids is not None
-    assert dataset.test_natural_ids is not None
-    ids = dataset.natural_ids[first_rows]
-    index = {owner: client for client, owner in enumerate(ids.tolist())}
-    owners = dataset.test_natural_ids.tolist()
-    groups = np.array([index.get(owner, len(ids)) for owner in owners], np.int64)
-    return groups, mix_of(np.eye(len(ids), len(ids) + 1), groups)

@@ -23,6 +23,7 @@ def build_population(
     data: Mapping[str, Any],
     partition: Mapping[str, Any],
     noise: Mapping[str, Any],
+    appearance: Mapping[str, Any] | None = None,
 ) -> Population:
     """Make the population that ``data`` names, with noise by address.
 
@@ -30,7 +31,7 @@ def build_population(
     ------
     ConfigError
         If an option is unknown or out of range, the noise needs everyone's rows at once, or
-        a partition is asked for: the source says who holds what.
+        a partition is asked for (the source says who holds what), or a look.
     """
     name = str(data["name"])
     if partition.get("name") != "natural":
@@ -40,6 +41,12 @@ def build_population(
             "leave partition=natural, which it brings",
         )
     read("partition", partition, {})
+    if appearance is not None and appearance.get("name") != "none":
+        raise ConfigError(
+            "appearance",
+            f"data={name} makes a client's rows when it is asked, and a look needs everyone's",
+            "leave appearance=none, or choose other data",
+        )
     source = LAZY_SOURCES[name]
     if clients is None and name != "arrow":
         clients = DEFAULT_CLIENTS

@@ -69,8 +69,8 @@ def spread(
         raise ConfigError(
             "noise.fraction",
             f"{fraction:g} makes {count} of {clients} clients noisy, but only {open_to} are not "
-            "spared for holding the rare classes",
-            f"set at most {open_to / clients:g}, or noise.spare_rare=false",
+            "spared for holding the rare classes or for looking different",
+            f"set at most {open_to / clients:g}, or noise.spare_rare=false, appearance.spare=false",
         )
     spaced = np.geomspace if spacing == "log" else np.linspace
     order = generator(seed, "noise-clients").permutation(clients)

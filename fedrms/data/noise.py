@@ -91,6 +91,7 @@ def decide(
     rare: NDArray[np.bool_],
     sizes: NDArray[np.int64],
     noise: Mapping[str, Any],
+    unlike: NDArray[np.bool_] | None = None,
 ) -> Noise:
     """Decide every client's noise level in every round.
 
@@ -106,6 +107,8 @@ def decide(
         Training examples of each client, for ``order``.
     noise : mapping
         ``name``, and the options of that name in `KINDS`.
+    unlike : array of bool, ``[clients]``, optional
+        Clients that are never chosen, because they look different.
 
     Raises
     ------
@@ -130,6 +133,7 @@ def decide(
     if name == "none":
         return Noise(name, options, [(1, np.zeros(len(rare)))])
     spared = rare & switch("noise.spare_rare", options.pop("spare_rare"))
+    spared = spared if unlike is None else spared | unlike
     drift = options.pop("drift")
     order = options.pop("order")
     if options.get("levels") is not None and order != "random":

@@ -100,7 +100,7 @@ def from_datasets(train: Any, test: Any, options: Mapping[str, Any]) -> OwnData:
 
 def _parted(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Part options of the group ``data`` from those of the run."""
-    groups = ("clients", "partition", "noise")
+    groups = ("clients", "partition", "noise", "appearance")
     return (
         {key: value for key, value in options.items() if key not in groups},
         {key: value for key, value in options.items() if key in groups},

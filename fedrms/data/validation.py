@@ -53,5 +53,6 @@ def hold_out(federation: Federation, count: int) -> tuple[Federation, Validation
         client_mix=federation.client_mix[:left],
         rare=federation.rare[:left],
         names=None if federation.names is None else federation.names[:left],
+        looks=None if federation.looks is None else federation.looks[:left],
     )
     return remaining, Validation(first.x[cut:], first.y[cut:])

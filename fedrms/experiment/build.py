@@ -39,7 +39,7 @@ TASK = "a task (a class with the members of fedrms.tasks.Task)"
 STRATEGY = "a Flower strategy (a class derived from flwr.serverapp.strategy.Strategy)"
 SIDE_KEYS = (
     *("seed", "clients", "validation_clients"),
-    *("task", "data", "partition", "noise", "model"),
+    *("task", "data", "partition", "noise", "appearance", "model"),
 )
 
 
@@ -70,6 +70,7 @@ def _side_of(text: str, device: str, files: tuple[tuple[str, int, int], ...]) ->
         data=config["data"],
         partition=config["partition"],
         noise=config["noise"],
+        appearance=config.get("appearance"),
     )
     validation = None
     if aside:

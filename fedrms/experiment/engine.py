@@ -149,7 +149,7 @@ def _flower_engine(config: Mapping[str, Any], device: str, options: Mapping[str,
 
 
 def _side_text(config: Mapping[str, Any]) -> str:
-    return json.dumps({key: config[key] for key in SIDE_KEYS})
+    return json.dumps({key: config.get(key) for key in SIDE_KEYS})
 
 
 def _worker_side(text: str, device: str, folder: str) -> ClientSide:

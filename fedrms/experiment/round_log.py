@@ -16,10 +16,11 @@ from fedrms.client.app import split, tensors
 from fedrms.client.evaluate import evaluate
 from fedrms.data import AnyFederation, Federation, Population
 from fedrms.data.adversaries import Adversaries
+from fedrms.data.appearance import USUAL
 from fedrms.data.roster import Roster
 from fedrms.engines.observed import Observation
 from fedrms.experiment.adversary import clean_throughout
-from fedrms.results import Recorder, client_metrics, weighting_metrics
+from fedrms.results import Recorder, by_look, client_metrics, weighting_metrics
 from fedrms.results.fairness import validate
 from fedrms.results.objective import OBJECTIVE, Objective
 from fedrms.results.protection import CleanFederation
@@ -135,6 +136,7 @@ class RoundLog:
             {name: column[took_part] for name, column in columns.items()},
             1.0 if diagnostics is None else diagnostics.lr,
         )
+        row |= self._by_look(columns, took_part)
         columns["objective_share"] = self._objective.share_of(columns["client"])
         now = time.perf_counter()
         row["seconds"] = now - self._started
@@ -174,6 +176,16 @@ class RoundLog:
         if self._side.federation.truth == "unknown" or np.isnan(cohort["true_noise"]).any():
             objective |= dict.fromkeys(("objective_clean", "objective_clean_examples"), np.nan)
         return row | {name: objective[name] for name in self._objective_metrics}
+
+    def _by_look(
+        self, columns: Mapping[str, np.ndarray], took_part: np.ndarray
+    ) -> dict[str, float]:
+        """Compare clients that look different with the others, where there are some."""
+        if "domain" not in columns:
+            return {}
+        name = f"test_{self._side.task.metric}"
+        other = columns["domain"] != USUAL
+        return by_look(columns[name], columns["weight"], columns["num_examples"], other, took_part)
 
     def _score(
         self, server_round: int, arrays: ArrayRecord, columns: dict[str, np.ndarray]
@@ -271,6 +283,8 @@ class RoundLog:
             "participated": np.zeros(count, dtype=bool),
             "failure": np.full(count, None, dtype=object),
         }
+        if isinstance(federation, Federation) and federation.looks is not None:
+            columns["domain"] = federation.looks[who]
         columns |= {
             name: np.full(count, np.nan)
             for name in (*REPORTED, *DECIDED, f"test_{self._side.task.metric}")

@@ -143,6 +143,30 @@ def false_penalty_share(
     return math.fsum(np.maximum(lost, 0.0))
 
 
+def least_clean_weight(num_examples: Array, weight: Array, true_noise: Array) -> float:
+    r"""Least weight of a clean client, as a multiple of what FedAvg gives it.
+
+    :math:`\min_{k\ \mathrm{clean}} w_k / p_k` with p_k as in :func:`false_penalty_share`: 1 in
+    FedAvg, 0 where a clean client is silenced.
+
+    Parameters
+    ----------
+    num_examples, weight, true_noise : array ``[clients]``
+        As there.
+
+    Returns
+    -------
+    float
+        NaN if there is no clean client with examples and a known weight.
+    """
+    n, w, level = _floats(num_examples), _floats(weight), _floats(true_noise)
+    answered = ~np.isnan(w) & (n > 0)
+    counted = answered & (level == 0)
+    if not counted.any():
+        return NAN
+    return float((w[counted] * math.fsum(n[answered]) / n[counted]).min())
+
+
 def effective_sample_size(weight: Array) -> float:
     r"""Kish's effective number of clients, :math:`(\sum w)^2 / \sum w^2`.
 

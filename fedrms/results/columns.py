@@ -22,6 +22,9 @@ _FLOATS_BEFORE_METRIC: Final = (
     "update_norm",
 )
 
+_TEXTS: Final = {"domain": pa.string()}
+"""Columns of text that not every run has."""
+
 
 def round_schema(metric: str, extras: tuple[str, ...]) -> pa.Schema:
     """Columns of ``rounds.parquet``; `extras` are the further numbers, by name."""
@@ -43,7 +46,7 @@ def client_schema(metric: str, identity: pa.DataType, extras: tuple[str, ...]) -
             ("failed", pa.bool_()),
             ("failure", pa.string()),
             ("participated", pa.bool_()),
-            *((name, pa.float64()) for name in extras),
+            *((name, _TEXTS.get(name, pa.float64())) for name in extras),
         ]
     )
 
@@ -87,7 +90,8 @@ def client_table(columns: Mapping[str, Any], metric: str) -> pa.Table:
     """One round's client rows, in the order of the client ids; what is missing is filled in.
 
     Floats become NaN, ``num_examples`` 0, ``adversary`` and ``failed`` false, ``failure`` null and
-    ``participated`` true. Columns beyond the known ones are kept as float64, at the end.
+    ``participated`` true. Columns beyond the known ones are kept as float64 (``domain`` as text),
+    at the end.
     """
     for name in ("round", "client"):
         if name not in columns:

@@ -26,6 +26,7 @@ from fedrms.results.attribution import (
     clean_weight_share,
     effective_sample_size,
     false_penalty_share,
+    least_clean_weight,
     noise_auroc,
     noise_spearman,
 )
@@ -138,6 +139,7 @@ _WEIGHTING: Final = (
     "false_penalty_easy",
     "false_penalty_hard",
     "false_penalty_rare",
+    "least_clean_weight",
     "effective_sample_size",
 )
 
@@ -267,6 +269,7 @@ def weighting_metrics(
         "false_penalty_easy": lambda: false_penalty_share(n, w, spoilt, easy),
         "false_penalty_hard": lambda: false_penalty_share(n, w, spoilt, difficult),
         "false_penalty_rare": lambda: false_penalty_share(n, w, spoilt, marked),
+        "least_clean_weight": lambda: least_clean_weight(n, w, spoilt),
         "effective_sample_size": lambda: effective_sample_size(w),
     }
     return {name: compute[name]() for name in chosen}

@@ -34,6 +34,7 @@ BESIDE = {
     ("partition", "natural"): ["data=regression", "partition=natural"],
     ("model", "linear"): ["data=regression", "model=linear"],
     ("noise", "target"): ["data=regression", "noise=target"],
+    ("appearance", "shifted"): ["data=regression", "noise=none", "appearance=shifted"],
     ("task", "objective"): ["data=nothing", "task=objective"],
     ("task", "gan"): ["data=ring"],
     ("model", "players"): ["data=ring"],

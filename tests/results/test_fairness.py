@@ -216,7 +216,7 @@ def test_a_strategy_without_weights_gets_unknown_metrics():
         rare=None,
         metrics=AVAILABLE,
     )
-    assert len(got) == 8
+    assert len(got) == 9
     assert all(math.isnan(value) for value in got.values())
 
 
