@@ -29,6 +29,10 @@ COLUMNS = {
     "false_penalty_hard": "taken from hard clients",
     "false_penalty_rare": "taken from rare clients",
     "effective_sample_size": "effective clients",
+    "least_clean_weight": "least weight of a clean client, 1 = its share",
+    "usual_mean": "clients with the usual look",
+    "other_mean": "clients that look different",
+    "other_weight": "weight of those, 1 = their share",
     "noise_auroc": "noise AUROC",
     "noise_spearman": "rank correlation with the true noise",
 }
@@ -36,7 +40,7 @@ COLUMNS = {
 
 _PERCENT = (
     *("client_mean", "client_std", "client_worst", "client_best", "client_min"),
-    *("clean_protection", "rare_protection"),
+    *("clean_protection", "rare_protection", "usual_mean", "other_mean"),
 )
 
 
