@@ -12,6 +12,7 @@ import numpy as np
 
 from fedrms.client.settings import LocalSettings
 from fedrms.client.similar_sizes import similar_sizes
+from fedrms.data.levels import WORK
 from fedrms.randomness import counter_bits, counter_uniform
 
 
@@ -132,10 +133,14 @@ def drops_out(settings: LocalSettings, server_round: int, clients: np.ndarray) -
 def work(settings: LocalSettings, server_round: int, clients: np.ndarray) -> np.ndarray:
     """Return ``[clients]`` how many times the ordered steps each client does.
 
-    A factor of its own that lasts, in [1, ``most_work``], and in rounds in which it is slow a share
-    of that.
+    A factor of its own that lasts, in [1, ``most_work``] or with ``hard_workers`` one of the two,
+    and in rounds in which it is slow a share of that.
     """
-    lasting = _lasting(settings.seed, "most-work", clients, settings.most_work)
+    if settings.hard_workers:
+        draw = counter_uniform(settings.seed, WORK, clients, 0)
+        lasting = np.where(draw >= 1.0 - settings.hard_workers, settings.most_work, 1.0)
+    else:
+        lasting = _lasting(settings.seed, WORK, clients, settings.most_work)
     if not settings.straggler_fraction:
         return lasting
     slow = counter_uniform(settings.seed, "straggler", clients, server_round)

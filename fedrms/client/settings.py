@@ -25,6 +25,7 @@ ELSEWHERE = {
     "straggler_fraction": "heterogeneity.straggler_fraction",
     "min_work": "heterogeneity.min_work",
     "most_work": "heterogeneity.most_work",
+    "hard_workers": "heterogeneity.hard_workers",
     "lr_spread": "heterogeneity.lr_spread",
     "class_losses": "strategy.num_classes",
     "gradient_decay": "strategy.gradient_decay",
@@ -72,6 +73,9 @@ class LocalSettings:
         A straggler does a share of its steps drawn uniformly from [min_work, 1).
     most_work : float
         Clients differ for good: each does so many times the steps, log-uniform in [1, most_work].
+    hard_workers : float
+        Above 0 a client does either most_work times the steps, with this probability, or as many as
+        ordered.
     lr_spread : float
         Each has its own learning rate: the ordered one times a factor that lasts, log-uniform in
         [1 / lr_spread, lr_spread].
@@ -104,6 +108,7 @@ class LocalSettings:
     straggler_fraction: float = 0.0
     min_work: float = 0.1
     most_work: float = 1.0
+    hard_workers: float = 0.0
     lr_spread: float = 1.0
     class_losses: int = 0
     gradient_decay: float = 0.0
@@ -145,7 +150,7 @@ class LocalSettings:
             if not (value > smallest or (value == smallest and not open_end)):
                 bound = f"more than {smallest}" if open_end else f"{smallest} or more"
                 raise ConfigError(_config_key(key), f"is {value}", f"set it to {bound}")
-        for key in ("dropout", "straggler_fraction", "min_work"):
+        for key in ("dropout", "straggler_fraction", "min_work", "hard_workers"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ConfigError(
                     _config_key(key), f"is {getattr(self, key)}", "set a share in [0, 1]"

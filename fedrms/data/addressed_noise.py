@@ -140,7 +140,7 @@ def decide_by_address(
     if one_of("noise.order", options["order"], ORDERS) != "random":
         raise ConfigError(
             "noise.order",
-            f"data={source} draws each client's level alone, and sizes cannot be compared",
+            f"data={source} draws each client's level alone, and clients cannot be compared",
             "leave it random",
         )
     redrawn = _redrawn(seed, source, options["drift"])

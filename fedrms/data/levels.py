@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 
 from fedrms.data.options import number, one_of, sequence, whole
 from fedrms.errors import ConfigError
-from fedrms.randomness import generator
+from fedrms.randomness import counter_uniform, generator
 
 Levels = NDArray[np.float64]
 Schedule = list[tuple[int, Levels]]
 
-ORDERS = ("random", "by_size", "against_size")
-"""How levels go with clients' sizes: not at all, the noisiest are the largest, or smallest."""
+ORDERS = ("random", "by_size", "against_size", "by_work", "against_work")
+"""How levels go with clients: not at all; the noisiest are the largest, or the smallest; those that
+train longest (``heterogeneity.most_work``), or shortest."""
+
+WORK = "most-work"
+"""Purpose of the draw that says how much a client trains, in [0, 1): more for a higher one."""
 
 
 def spread(
@@ -125,10 +129,10 @@ def relabelled(relabel: str, num_classes: int) -> float:
     return 1 - 1 / num_classes if any_class else 1.0
 
 
-def by_size(
+def dealt_in_order(
     seed: int, levels: Levels, spared: NDArray[np.bool_], sizes: NDArray[np.int64], order: str
 ) -> Levels:
-    """Deal levels out again in the order of the clients' sizes.
+    """Deal levels out again in the order of the clients' sizes, or of how long they train.
 
     Parameters
     ----------
@@ -140,8 +144,9 @@ def by_size(
         Clients that keep theirs.
     sizes : array of int, ``[clients]``
         Training examples of each client.
-    order : {"random", "by_size", "against_size"}
-        As they are; the largest clients get the highest levels; the smallest do.
+    order : str
+        One of `ORDERS`: as they are; the largest clients get the highest levels, or the smallest;
+        those that train longest, or shortest.
 
     Returns
     -------
@@ -150,9 +155,12 @@ def by_size(
     if one_of("noise.order", order, ORDERS) == "random":
         return levels
     members = generator(seed, "noise-order").permutation(np.flatnonzero(~spared))
-    rising = members[np.argsort(sizes[members], kind="stable")]
+    by: NDArray[Any] = sizes
+    if order.endswith("_work"):
+        by = counter_uniform(seed, WORK, np.arange(len(levels)), 0)
+    rising = members[np.argsort(by[members], kind="stable")]
     dealt = levels.copy()
-    dealt[rising if order == "by_size" else rising[::-1]] = np.sort(levels[members])
+    dealt[rising if order.startswith("by_") else rising[::-1]] = np.sort(levels[members])
     return dealt
 
 

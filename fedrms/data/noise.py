@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data.dataset import Scale, Task
-from fedrms.data.levels import Levels, Schedule, by_size, fedcorr, schedule, spread
+from fedrms.data.levels import Levels, Schedule, dealt_in_order, fedcorr, schedule, spread
 from fedrms.data.options import choose, one_of, positive, read, switch
 from fedrms.errors import ConfigError
 from fedrms.randomness import generator
@@ -147,7 +147,7 @@ def decide(
     else:
         keys = ("fraction", "low", "high", "spacing", "levels")
         first = spread(seed, spared, kind.ceiling, **{key: options.pop(key) for key in keys})
-    first = by_size(seed, first, spared, sizes, order)
+    first = dealt_in_order(seed, first, spared, sizes, order)
     if name == "missing":
         one_of("noise.fill", options["fill"], ("mean", "zero"))
     if name == "target":

@@ -106,6 +106,7 @@ def build_parts(
     refuse_strays(values)
     _check_whole_numbers(values)
     _check_counterfactual(values)
+    _check_order(values)
     options_of(values)
     validate_fairness(values["fairness"]["metrics"], values["fairness"]["fraction"])
     device = choose_device(values)
@@ -185,6 +186,17 @@ def _check_counterfactual(config: Mapping[str, Any]) -> None:
             "counterfactual",
             f"there is no {wanted!r}",
             f"choose one of {', '.join(COUNTERFACTUALS)}",
+        )
+
+
+def _check_order(config: Mapping[str, Any]) -> None:
+    """Refuse levels of noise in the order of work that is the same for all."""
+    order, systems = config["noise"].get("order"), config["heterogeneity"]
+    if order in ("by_work", "against_work") and systems.get("most_work", 1.0) == 1.0:
+        raise ConfigError(
+            "noise.order",
+            f"is {order!r}, and all clients train as long as they are told",
+            "set heterogeneity=unequal, or heterogeneity.most_work above 1",
         )
 
 

@@ -264,6 +264,15 @@ def test_clients_that_work_more_do_so_in_every_round_and_whoever_else_is_there()
     assert schedule(orders, 1, who[20:25], sizes[:5]).steps.tolist() == steps[20:25].tolist()
 
 
+def test_hard_workers_do_all_of_it_and_the_others_what_is_ordered() -> None:
+    who = np.arange(400)
+    factors = work(LocalSettings(seed=3, most_work=5.0, hard_workers=0.3), 1, who)
+    assert set(factors.tolist()) == {1.0, 5.0}
+    assert (factors == 5.0).mean() == pytest.approx(0.3, abs=0.07)  # three standard errors
+    graded = work(LocalSettings(seed=3, most_work=5.0), 1, who)
+    assert graded[factors == 5.0].min() > graded[factors == 1.0].max()
+
+
 def test_learning_rates_of_clients_own_are_spread_evenly_in_the_logarithm() -> None:
     who = np.arange(400)
     factors = own_lr(LocalSettings(seed=3, lr_spread=3.0), who)

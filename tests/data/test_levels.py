@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedrms.data.levels import WORK
 from fedrms.data.noise import decide
 from fedrms.errors import ConfigError
+from fedrms.randomness import counter_uniform
 
 NOBODY = np.zeros(20, bool)
 SIZES = np.arange(20, 0, -1)
@@ -84,6 +86,16 @@ def test_between_clients_of_one_size_the_seed_decides() -> None:
     drawn = [levels_of(noise, np.zeros(4, bool), seed, [10, 10, 50, 10]) for seed in range(20)]
     assert all(levels[2] == 0.8 for levels in drawn)
     assert {int(np.flatnonzero(levels == 0.3)[0]) for levels in drawn} == {0, 1, 3}
+
+
+def test_the_noisiest_clients_train_longest_or_shortest() -> None:
+    for seed in range(3):
+        draw = counter_uniform(seed, WORK, np.arange(20), 0)
+        for order, sign in (("by_work", 1), ("against_work", -1)):
+            levels = levels_of({"name": "label", "order": order}, seed=seed)
+            noisiest = np.argsort(-sign * draw)[:8]
+            assert levels[noisiest] == pytest.approx(np.linspace(0.8, 0.3, 8))
+            assert np.count_nonzero(levels) == 8
 
 
 def test_levels_in_the_order_of_sizes_spare_rare_clients() -> None:

@@ -299,6 +299,7 @@ def test_bfloat16_is_less_exact_and_learns_the_same(tmp_path):
         (["strategy.statistic=foo"], "strategy.statistic"),
         (["strategy.decay=1"], "strategy.decay"),
         (["noise=target"], "noise"),
+        (["noise.order=by_work"], "noise.order"),
         (["data=mnist"], "data.path"),
         (["data=mnist", "data.path=/nowhere"], "data.path"),
         (["partition=natural"], "partition"),
