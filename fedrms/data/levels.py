@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrms.data.options import number, one_of, sequence, whole
+from fedrms.data.options import number, one_of, positive, sequence, whole
 from fedrms.errors import ConfigError
 from fedrms.randomness import counter_uniform, generator
 
@@ -116,6 +116,43 @@ def fedcorr(
         if draw.random() < rho:
             result[client] = draw.uniform(tau, 1.0)
     return result * relabelled(relabel, num_classes)
+
+
+def beta(
+    seed: int,
+    spared: NDArray[np.bool_],
+    *,
+    fraction: float = 1.0,
+    a: float = 1.0,
+    b: float = 3.0,
+) -> Levels:
+    """Make each client noisy with probability `fraction`, at a rate ~ Beta(a, b).
+
+    Rates of people who label, whose mean is a / (a + b); each client's draw at its own address.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed.
+    spared : array of bool, ``[clients]``
+        Clients that are never noisy.
+    fraction : float
+        Probability that a client is noisy.
+    a, b : float
+        Of the Beta distribution, above 0.
+
+    Returns
+    -------
+    array, float64 ``[clients]``
+    """
+    share = number("noise.fraction", fraction, 0, 1)
+    shape = positive("noise.a", a), positive("noise.b", b)
+    result = np.zeros(len(spared))
+    for client in np.flatnonzero(~spared):
+        draw = generator(seed, "noise-clients", int(client))
+        if draw.random() < share:
+            result[client] = draw.beta(*shape)
+    return result
 
 
 def relabelled(relabel: str, num_classes: int) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data.dataset import Scale, Task
-from fedrms.data.levels import Levels, Schedule, dealt_in_order, fedcorr, schedule, spread
+from fedrms.data.levels import Levels, Schedule, beta, dealt_in_order, fedcorr, schedule, spread
 from fedrms.data.options import choose, one_of, positive, read, switch
 from fedrms.errors import ConfigError
 from fedrms.randomness import generator
@@ -80,6 +80,7 @@ KINDS: dict[str, Kind] = {
             degrees_of_freedom=3,
         ),
     ),
+    "beta": Kind("labels", 1.0, {"fraction": 1.0, "a": 1.0, "b": 3.0, **DEALT}),
     "fedcorr": Kind("labels", 1.0, {"rho": 0.6, "tau": 0.5, "relabel": "other", **DEALT}),
 }
 
@@ -144,6 +145,8 @@ def decide(
         )
     if name == "fedcorr":
         first = fedcorr(seed, spared, num_classes or 0, **options)
+    elif name == "beta":
+        first = beta(seed, spared, **options)
     else:
         keys = ("fraction", "low", "high", "spacing", "levels")
         first = spread(seed, spared, kind.ceiling, **{key: options.pop(key) for key in keys})

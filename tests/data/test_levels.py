@@ -63,6 +63,19 @@ def test_fedcorr_draws_who_is_noisy_and_how_much() -> None:
     assert np.array_equal(levels_of({"name": "fedcorr", "rho": 0.3, "tau": 0.6}), levels[:20])
 
 
+def test_rates_of_people_follow_a_beta_distribution() -> None:
+    crowd = np.zeros(4000, bool)
+    levels = levels_of({"name": "beta", "a": 2.0, "b": 6.0, "fraction": 0.5}, crowd)
+    noisy = levels[levels > 0]
+    # Binomial(4000, .5): 5 sigma = 158. Beta(2, 6): mean .25, variance 12 / (64 * 9) = .0208.
+    assert len(noisy) == pytest.approx(2000, abs=158)
+    assert noisy.mean() == pytest.approx(0.25, abs=5 * np.sqrt(0.0208 / 2000))
+    assert noisy.var() == pytest.approx(0.0208, abs=0.002)
+    assert np.array_equal(
+        levels_of({"name": "beta", "a": 2.0, "b": 6.0, "fraction": 0.5}), levels[:20]
+    )
+
+
 def test_relabelling_among_all_classes_spares_one_label_in_ten() -> None:
     other, every = (levels_of({"name": "fedcorr", "relabel": name}) for name in ("other", "any"))
     np.testing.assert_allclose(every, 0.9 * other)
@@ -156,6 +169,9 @@ def test_a_shuffle_deals_the_same_levels_anew_and_leaves_rare_clients_alone() ->
         ({"name": "fedcorr", "relabel": "none"}, "noise.relabel"),
         ({"name": "fedcorr", "rho": 2}, "noise.rho"),
         ({"name": "fedcorr", "tau": -1}, "noise.tau"),
+        ({"name": "beta", "a": 0}, "noise.a"),
+        ({"name": "beta", "b": -1}, "noise.b"),
+        ({"name": "beta", "fraction": 1.1}, "noise.fraction"),
         ({"name": "target"}, "noise"),
         ({"name": "label", "drift": "shuffle"}, "noise.drift"),
         ({"name": "label", "drift": [{"round": 3}]}, "noise.drift"),
@@ -173,7 +189,7 @@ def test_an_impossible_noise_names_its_key(noise: dict[str, Any], key: str) -> N
     assert caught.value.key == key
 
 
-@pytest.mark.parametrize("name", ["label", "label_pairflip", "fedcorr"])
+@pytest.mark.parametrize("name", ["label", "label_pairflip", "fedcorr", "beta"])
 def test_label_noise_on_a_regression_names_the_kinds_that_fit(name: str) -> None:
     with pytest.raises(ConfigError, match="choose noise=target") as caught:
         decide(0, "regression", None, NOBODY, SIZES, {"name": name})
