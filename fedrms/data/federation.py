@@ -15,6 +15,7 @@ from fedrms.data.appearance import Appearance, decide_looks
 from fedrms.data.client_mix import group_means
 from fedrms.data.dataset import Dataset, Examples, Task
 from fedrms.data.dealing import DEFAULT_CLIENTS, Partition
+from fedrms.data.label_file import read_labels
 from fedrms.data.lazy_sources import LAZY_SOURCES, build_population
 from fedrms.data.noise import Noise, corrupt_x, corrupt_y, decide
 from fedrms.data.open_federation import FromPython
@@ -281,6 +282,10 @@ def lay_out(
     if dataset.truth is not None:
         true_y = dataset.truth[rows]
         clean_y = np.where(known_labels(true_y), true_y, given_y)
+    people = None
+    if noise.name == "file":
+        path, column = (noise.options[key] for key in ("path", "column"))
+        people = read_labels(path, column, len(dataset.train), dataset.num_classes or 0)
     stages: list[Stage] = []
     normalised = None
     for start, levels in noise.schedule:
@@ -291,7 +296,12 @@ def lay_out(
             if normalised is None:
                 normalised = dataset.normalise(clean_x.copy())
             x = normalised
-        y = corrupt_y(seed, noise, levels, given_y, offsets, dataset.num_classes)
+        if people is not None:
+            theirs = np.repeat(levels > 0, np.diff(offsets))
+            y = np.where(theirs, people[rows], given_y)
+            levels = measured_noise(y, clean_y, offsets)
+        else:
+            y = corrupt_y(seed, noise, levels, given_y, offsets, dataset.num_classes)
         if dataset.truth is not None:
             levels = measured_noise(y, true_y, offsets)
         elif truth == "unknown":

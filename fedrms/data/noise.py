@@ -81,6 +81,7 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "beta": Kind("labels", 1.0, {"fraction": 1.0, "a": 1.0, "b": 3.0, **DEALT}),
+    "file": Kind("labels", 1.0, {"fraction": 0.4, "path": None, "column": None, **DEALT}),
     "fedcorr": Kind("labels", 1.0, {"rho": 0.6, "tau": 0.5, "relabel": "other", **DEALT}),
 }
 
@@ -147,6 +148,9 @@ def decide(
         first = fedcorr(seed, spared, num_classes or 0, **options)
     elif name == "beta":
         first = beta(seed, spared, **options)
+    elif name == "file":
+        everyone: dict[str, Any] = {"low": 1, "high": 1, "spacing": "linear", "levels": None}
+        first = spread(seed, spared, 1.0, fraction=options["fraction"], **everyone)
     else:
         keys = ("fraction", "low", "high", "spacing", "levels")
         first = spread(seed, spared, kind.ceiling, **{key: options.pop(key) for key in keys})

@@ -130,7 +130,8 @@ def _config_of(plan: Plan, scenario: str, strategy: str) -> dict[str, Any]:
 def _fingerprint(config: dict[str, Any], seed: int) -> str:
     """Digest a configuration; where the data lies does not matter."""
     data = {key: value for key, value in config["data"].items() if key != "path"}
-    told = config | {"seed": seed, "data": data, "code": code_version()}
+    noise = {key: value for key, value in config["noise"].items() if key != "path"}
+    told = config | {"seed": seed, "data": data, "noise": noise, "code": code_version()}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -92,6 +92,10 @@ def test_every_choice_runs_two_rounds(group, choice, tmp_path, request):
     if choice in ("parquet", "csv"):
         folder = request.getfixturevalue("table")
         overrides += [f"data.path={folder}", "data.feature_columns=[a,b,c]"]
+    if (group, choice) == ("noise", "file"):
+        labels = np.zeros(1347, np.int64)
+        pd.DataFrame({"people": labels}).to_parquet(tmp_path / "labels.parquet")
+        overrides += [f"noise.path={tmp_path}/labels.parquet", "noise.column=people"]
     if choice == "arrow":
         overrides.append(f"data.path={request.getfixturevalue('mapped')}")
     if group == "engine" and choice in ("ray", "flower"):
