@@ -164,9 +164,9 @@ def lone_steps(
             weight = weights[layer]
             below = slope
             if layer > 0:
-                below = weight.t().mm(slope)
+                below = backward(weight, slope, onednn[layer])
                 below = torch.ops.aten.threshold_backward(below, given[layer], 0)
-            descend(weight, slope, given[layer], turned[layer], rate, onednn[layer])
+            weight.addmm_(slope, turned[layer], alpha=rate)
             bias = biases[layer]
             if bias is not None:
                 bias.addmv_(slope, one, alpha=rate)
@@ -201,20 +201,14 @@ def forward(
     return result
 
 
-def descend(
-    weight: torch.Tensor,
-    slope: torch.Tensor,
-    given: torch.Tensor,
-    turned: torch.Tensor,
-    rate: float,
-    onednn: bool,
-) -> None:
-    """Add ``rate * slope @ turned`` to the weight, where slope is ``[outputs, batch]``."""
-    if onednn:
-        step = torch.ops.mkldnn._linear_pointwise(slope, given, None, "none", [], "")
-        weight.add_(step, alpha=rate)
-    else:
-        weight.addmm_(slope, turned, alpha=rate)
+def backward(weight: torch.Tensor, slope: torch.Tensor, onednn: bool) -> torch.Tensor:
+    """Return ``weight.t() @ slope``, ``[inputs, batch]``, where slope is ``[outputs, batch]``."""
+    if not onednn:
+        return weight.t().mm(slope)
+    turned: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+        slope.t(), weight.t(), None, "none", [], ""
+    )
+    return turned.t()
 
 
 @functools.cache

@@ -2,7 +2,8 @@
 
 PyTorch multiplies float32 matrices with MKL, which leaves the AVX-512 units of AMD processors
 unused; oneDNN, which PyTorch brings for convolutions, uses them. From about 100,000 weights on
-that outweighs its higher cost of a call (measured: docs/benchmarks.md).
+that outweighs its higher cost of a call (measured: docs/benchmarks.md). The product that updates
+weights stays with MKL, which adds it where they lie: oneDNN's would be written out and read again.
 """
 
 from __future__ import annotations
