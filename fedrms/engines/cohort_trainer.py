@@ -27,7 +27,7 @@ from fedrms.engines.memory import Budget
 from fedrms.engines.on_disk import on_disk
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.server.client_scaler import ClientId
-from fedrms.server.cohort import Layout, StackedReplies
+from fedrms.server.cohort import Layout, Norms, StackedReplies
 from fedrms.server.row_blocks import RowBlocks, Stack
 from fedrms.tasks import Task
 
@@ -163,7 +163,7 @@ class CohortTrainer:
                 lr_scale=lr_scale,
                 executor=self._executor,
             )
-        stack, metrics = trained.stack, trained.metrics
+        stack, metrics, norms = trained.stack, trained.metrics, trained.norms
         if tuple(trainable) != layout.names:
             size = stack.shape[1] // update.settings.row_parts
             nothing = {name: torch.zeros_like(value) for name, value in rest.items()}
@@ -178,8 +178,11 @@ class CohortTrainer:
         if not finite.all():
             stack = stack[torch.from_numpy(np.flatnonzero(finite)).to(stack.device)]
             metrics = {name: column[finite] for name, column in metrics.items()}
+            norms = norms[finite]
         told = released(update.settings, metrics)
-        return StackedReplies(clients[finite].tolist(), keep(stack), told, failures)
+        kept = keep(stack)
+        who = clients[finite].tolist()
+        return StackedReplies(who, kept, told, failures, Norms(norms, kept))
 
     def _rows(
         self, seed: int, server_round: int, clients: np.ndarray

@@ -15,11 +15,12 @@ from fedrms.client.schedule import Schedule, own_lr, schedule
 from fedrms.engines.executor import Executor
 from fedrms.engines.products import FasterLinear
 from fedrms.engines.work import Work, own_parameters
+from fedrms.server.clip import update_norms
 
 SCORED_AT_ONCE = 1 << 15
 """Rows scored in one forward pass outside of training."""
 NORMS_AT_ONCE = 1 << 18
-"""Numbers of a stack that are handled at a time for its norms: they stay in the caches."""
+"""Numbers of a stack on a GPU that are handled at a time for its norms."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,14 @@ class Trained:
         ``[cohort]`` each, see :func:`fedrms.client.reply.reply_metrics`.
     losses : np.ndarray
         ``[steps, cohort, batch]`` before each update; 0 where padded.
+    norms : np.ndarray
+        ``[cohort]`` L2 norms of the updates.
     """
 
     stack: Tensor
     metrics: dict[str, np.ndarray]
     losses: np.ndarray
+    norms: np.ndarray
 
 
 def train_cohort(
@@ -132,11 +136,13 @@ def train_cohort(
         labels=labels,
         server_round=server_round,
     )
-    return Trained(stack, metrics, step_losses)
+    return Trained(stack, metrics, step_losses, update_norm)
 
 
 def _norms(stack: Tensor, flat: Tensor) -> Tensor:
-    """Return the L2 norms of the updates, ``[cohort]``, summed in float64 a few rows at a time."""
+    """Return the L2 norms of the updates, ``[cohort]`` float64, on the same device."""
+    if flat.device.type == "cpu":
+        return torch.from_numpy(update_norms(stack, flat))
     rows = max(1, NORMS_AT_ONCE // len(flat))
     norms = [
         torch.linalg.vector_norm(part - flat, dim=1, dtype=torch.float64)

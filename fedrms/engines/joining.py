@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedrms.engines.on_disk import on_disk
 from fedrms.server.client_scaler import ClientId
-from fedrms.server.cohort import StackedReplies
+from fedrms.server.cohort import Norms, StackedReplies
 from fedrms.server.row_blocks import RowBlocks, Stack, take_rows
 
 
@@ -37,6 +37,7 @@ def join(
     row = {client: position for position, client in enumerate(clients)}
     answered: list[int] = []
     columns: dict[str, list[np.ndarray]] = {}
+    norms: list[np.ndarray | None] = []
     failures: dict[ClientId, str] = {}
     stack: Tensor | None = None
     blocks: list[Tensor] = []
@@ -53,6 +54,7 @@ def join(
         answered += place
         failures.update(part.failures)
         if part.clients:
+            norms.append(part.known_norms)
             for name, column in part.metrics.items():
                 columns.setdefault(name, []).append(column)
     if stack is None or len(answered) + len(failures) != len(clients):
@@ -71,4 +73,5 @@ def join(
         joined,
         {name: np.concatenate(pieces)[order] for name, pieces in columns.items()},
         {client: failures[client] for client in clients if client in failures},
+        Norms.joined(norms, joined, order),
     )

@@ -16,10 +16,16 @@ from torch import Tensor
 from fedrms.client.settings import LocalSettings
 from fedrms.engines.simulated_grid import Trainer
 from fedrms.server.client_scaler import ClientId
-from fedrms.server.cohort import Layout, StackedReplies
+from fedrms.server.cohort import Layout, Norms, StackedReplies
 from fedrms.server.lazy_array import LazyArray
 
-Piece = tuple[list[ClientId], np.ndarray, Mapping[str, np.ndarray], Mapping[ClientId, str]]
+Piece = tuple[
+    list[ClientId],
+    np.ndarray,
+    Mapping[str, np.ndarray],
+    Mapping[ClientId, str],
+    np.ndarray | None,
+]
 """``StackedReplies`` with its tensor as an array, which Ray passes on without a copy."""
 
 
@@ -63,7 +69,8 @@ class CohortWorker:
         if not isinstance(models, Tensor):  # they were kept on disk
             models = models[:, slice(None)]
         stack = models.detach().cpu().numpy()
-        return list(replies.clients), stack, dict(replies.metrics), dict(replies.failures)
+        told = dict(replies.metrics), dict(replies.failures)
+        return list(replies.clients), stack, *told, replies.known_norms
 
 
 def as_record(arrays: Mapping[str, Any]) -> ArrayRecord:
@@ -76,7 +83,8 @@ def as_record(arrays: Mapping[str, Any]) -> ArrayRecord:
 
 def as_replies(piece: Piece) -> StackedReplies:
     """Return a piece as replies over the same memory, which may only be read."""
-    clients, stack, metrics, failures = piece
+    clients, stack, metrics, failures, norms = piece
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
-        return StackedReplies(clients, torch.from_numpy(stack), metrics, failures)
+        models = torch.from_numpy(stack)
+    return StackedReplies(clients, models, metrics, failures, Norms.joined([norms], models))

@@ -103,7 +103,13 @@ class Aggregation:
         }[self.normalize]
         return np.asarray(scaled / total)
 
-    def update(self, parameters: Stack, received: Tensor, weights: np.ndarray) -> Tensor:
+    def update(
+        self,
+        parameters: Stack,
+        received: Tensor,
+        weights: np.ndarray,
+        norms: np.ndarray | None = None,
+    ) -> Tensor:
         """Return ``[parameters]`` the step from ``received``.
 
         Parameters
@@ -115,6 +121,8 @@ class Aggregation:
             ``[parameters]`` the model they were given.
         weights : np.ndarray
             ``[clients]`` from :meth:`weights`.
+        norms : np.ndarray, optional
+            ``[clients]`` of the updates, where they are known already.
         """
         clips = self.clip_norm is not None or self.clip_median is not None
         if (
@@ -126,7 +134,7 @@ class Aggregation:
             return mean_where_it_lies(parameters, received, torch.from_numpy(weights))
         parameters = parameters.to(received.device)
         if clips:
-            norms = update_norms(parameters, received)
+            norms = update_norms(parameters, received) if norms is None else norms
             factors = clip_factors(norms, largest=self.clip_norm, times_median=self.clip_median)
             if self.combine == "mean":  # a shorter update is one of less weight
                 weights = weights * factors

@@ -9,8 +9,10 @@ from torch import Tensor
 from fedrms.server.columns import over_columns
 from fedrms.server.row_blocks import Stack, blocks_of
 
-CELLS = 1 << 17
-"""Most numbers handled at a time."""
+CELLS = 1 << 18
+"""Most numbers handled at a time: they stay in the caches."""
+SAFE = (1e-24, 1e30)
+"""Sums of squares in float32 between these lost nothing to numbers too small, or too large."""
 
 
 def clip_factors(
@@ -35,7 +37,9 @@ def clip_factors(
 
 
 def update_norms(parameters: Stack, received: Tensor) -> np.ndarray:
-    """Return ``[clients]`` the L2 norms of the updates, summed in float64.
+    """Return ``[clients]`` the L2 norms of the updates, good to about 1e-8.
+
+    Squares of float32 are summed in float32 over a few thousand columns, and these in float64.
 
     Parameters
     ----------
@@ -55,12 +59,22 @@ def update_norms(parameters: Stack, received: Tensor) -> np.ndarray:
         def sum_squares(
             columns: slice, block: Tensor = block, parts: dict[int, Tensor] = parts
         ) -> None:
-            updates = (block[:, columns] - received[columns]).double()
-            parts[columns.start] = updates.square_().sum(1)
+            parts[columns.start] = _sums_of_squares(block[:, columns] - received[columns])
 
         over_columns(sum_squares, block.shape, max(256, CELLS // len(block)))
         squares[rows.numpy()] = torch.stack([parts[start] for start in sorted(parts)]).sum(0).cpu()
     return np.sqrt(squares)
+
+
+def _sums_of_squares(updates: Tensor) -> Tensor:
+    """Return ``[clients]`` float64 of ``[clients, columns]``."""
+    if updates.dtype != torch.float32:
+        return updates.double().square_().sum(1)
+    sums = updates.square().sum(1).double()
+    doubtful = ~((sums > SAFE[0]) & (sums < SAFE[1]))
+    if doubtful.any():
+        sums[doubtful] = updates[doubtful].double().square_().sum(1)
+    return sums
 
 
 def clipped(parameters: Stack, received: Tensor, factors: np.ndarray) -> Stack:

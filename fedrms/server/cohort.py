@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from fedrms.errors import ConfigError
 from fedrms.server.client_scaler import ClientId
+from fedrms.server.clip import update_norms
 from fedrms.server.lazy_array import LazyArray
 from fedrms.server.row_blocks import Stack, join_stacks, take_rows
 
@@ -83,6 +85,43 @@ class Layout:
         return record
 
 
+class Norms:
+    """L2 norms of the updates in a stack, and of that stack alone.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        ``[clients]``.
+    stack : Tensor or RowBlocks
+        What was measured; it is not kept alive.
+    """
+
+    def __init__(self, values: np.ndarray, stack: Stack) -> None:
+        self._values = values
+        self._stack, self._version = weakref.ref(stack), _version(stack)
+
+    def of(self, stack: Stack) -> np.ndarray | None:
+        """Return the norms of this stack; None if another was measured, or it has changed since."""
+        same = self._stack() is stack and self._version == _version(stack)
+        return self._values if same else None
+
+    @classmethod
+    def joined(
+        cls, parts: Sequence[np.ndarray | None], stack: Stack, order: np.ndarray | None = None
+    ) -> Norms | None:
+        """Return the norms of a stack made of parts; None if those of a part are not known."""
+        known = [part for part in parts if part is not None]
+        if not known or len(known) < len(parts):
+            return None
+        values = np.concatenate(known)
+        return cls(values if order is None else values[order], stack)
+
+
+def _version(stack: Stack) -> int:
+    """Return how often a tensor was written to; blocks are not."""
+    return stack._version if isinstance(stack, Tensor) else 0
+
+
 @dataclass(frozen=True)
 class StackedReplies:
     """What an in-process engine puts beside its list of messages, so that none is serialised.
@@ -99,12 +138,21 @@ class StackedReplies:
         Each ``[clients]``.
     failures : mapping
         Reason by client id of those who did not.
+    norms : Norms, optional
+        Of the updates, as the engine measured them and whatever clients say of them: the server
+        then need not read the stack once more.
     """
 
     clients: Sequence[ClientId]
     parameters: Stack
     metrics: Mapping[str, np.ndarray]
     failures: Mapping[ClientId, str]
+    norms: Norms | None = None
+
+    @property
+    def known_norms(self) -> np.ndarray | None:
+        """``[clients]`` L2 norms of the updates in the stack; None if they are not known."""
+        return None if self.norms is None else self.norms.of(self.parameters)
 
     @classmethod
     def concatenate(cls, parts: Sequence[StackedReplies]) -> StackedReplies:
@@ -113,11 +161,14 @@ class StackedReplies:
             return parts[0]
         answered = [part for part in parts if part.clients] or list(parts[:1])
         names = answered[0].metrics
+        norms = [part.known_norms for part in answered]
+        stack = join_stacks([part.parameters for part in answered])
         return cls(
             [client for part in answered for client in part.clients],
-            join_stacks([part.parameters for part in answered]),
+            stack,
             {name: np.concatenate([part.metrics[name] for part in answered]) for name in names},
             {client: why for part in parts for client, why in part.failures.items()},
+            Norms.joined(norms, stack),
         )
 
 
@@ -133,6 +184,12 @@ class Cohort:
     """The message of each client, where there were messages."""
     lacking: dict[ClientId, frozenset[str]] = field(default_factory=dict)
     """The arrays that a client did not send; its row holds what it was given there."""
+    norms: np.ndarray | None = None
+    """``[clients]`` of the updates, where the engine measured them."""
+
+    def update_norms(self, received: Tensor) -> np.ndarray:
+        """Return ``[clients]`` the L2 norms of the updates from the received model."""
+        return update_norms(self.parameters, received) if self.norms is None else self.norms
 
     def keep(self, valid: np.ndarray, reasons: Mapping[ClientId, str]) -> Cohort:
         """Return the cohort with only the rows where ``valid``; the rest become failures."""
@@ -146,6 +203,7 @@ class Cohort:
             self.failures | dict(reasons),
             {client: reply for client, reply in self.replies.items() if client not in reasons},
             {client: names for client, names in self.lacking.items() if client not in reasons},
+            None if self.norms is None else self.norms[rows],
         )
 
     def of_rows(self, rows: np.ndarray, columns: Tensor) -> Cohort:

@@ -11,7 +11,6 @@ from torch import Tensor
 from fedrms.errors import ConfigError
 from fedrms.server.class_losses import read_class_losses, silent_of
 from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
-from fedrms.server.clip import update_norms
 from fedrms.server.cohort import Cohort
 from fedrms.server.excess import Evidence
 from fedrms.server.excess_scaler import ExcessScaler
@@ -139,7 +138,7 @@ class NoiseEstimate:
             self._by_class = np.flatnonzero(~silent_of(cohort, self._num_classes))
             lengths = None
             if received is not None and self.scaler.checks(losses):
-                lengths = update_norms(cohort.parameters, received)[self._by_class]
+                lengths = cohort.update_norms(received)[self._by_class]
             clients = [cohort.clients[row] for row in self._by_class]
             work = _positive(cohort.metrics.get(WORK))
             work = None if work is None else work[self._by_class]

@@ -77,7 +77,8 @@ def read_replies(
     stacked = getattr(replies, "stacked", None)
     if isinstance(stacked, StackedReplies):
         cohort = _sorted(
-            list(stacked.clients), stacked.parameters, dict(stacked.metrics), dict(stacked.failures)
+            *(list(stacked.clients), stacked.parameters, dict(stacked.metrics)),
+            *(dict(stacked.failures), stacked.known_norms),
         )
     else:
         senders, failures = assign(replies, addressees or Addressees())
@@ -288,6 +289,7 @@ def _sorted(
     parameters: Stack,
     metrics: dict[str, np.ndarray],
     failures: dict[ClientId, str],
+    norms: np.ndarray | None = None,
 ) -> Cohort:
     keys = [order_key(client) for client in clients]
     if any(key > following for key, following in pairwise(keys)):
@@ -295,4 +297,5 @@ def _sorted(
         clients = [clients[row] for row in order]
         parameters = take_rows(parameters, order)
         metrics = {name: np.asarray(column)[order] for name, column in metrics.items()}
-    return Cohort(clients, parameters, metrics, failures)
+        norms = None if norms is None else norms[order]
+    return Cohort(clients, parameters, metrics, failures, norms=norms)

@@ -431,7 +431,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         For a subclass whose weights differ from parameter to parameter; see :meth:`weigh`.
         """
         weights = self.weigh(cohort, received, scale)
-        return self.aggregation.update(cohort.parameters, received, weights), weights
+        return self.aggregation.update(cohort.parameters, received, weights, cohort.norms), weights
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that lives across rounds, for a checkpoint."""

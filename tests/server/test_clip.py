@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrms.server.clip import clip_factors
+from fedrms.server.clip import clip_factors, update_norms
 
 from .by_hand import quickly
 
@@ -45,3 +46,22 @@ def test_one_liar_cannot_lift_the_median_limit_above_the_honest_clients(
 ) -> None:
     factors = clip_factors(np.array([*norms, liar]), largest=None, times_median=1.0)
     assert factors[-1] * liar <= max(norms) * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-21, 1e18, 1e-30])
+def test_norms_in_single_precision_are_those_in_double_whatever_their_size(scale: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    updates = torch.randn(7, 60_001, generator=draw) * scale
+    updates[3] = 0.0
+    updates[4, 1:] = 0.0
+    expected = torch.linalg.vector_norm(updates.double(), dim=1).numpy()
+    found = update_norms(updates, torch.zeros(60_001))
+    assert found == pytest.approx(expected, rel=1e-7, abs=0.0)
+    assert found[3] == 0.0
+
+
+def test_a_number_that_is_not_finite_is_not_lost_in_the_norm() -> None:
+    models = torch.zeros(3, 5000)
+    models[0, 17], models[1, 4000] = float("nan"), float("inf")
+    assert np.isnan(update_norms(models, torch.zeros(5000))[0])
+    assert update_norms(models, torch.zeros(5000))[1:].tolist() == [np.inf, 0.0]

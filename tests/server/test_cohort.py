@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from fedrms.server.claims import Addressees
 from fedrms.server.cohort import (
     Cohort,
     Layout,
+    Norms,
     StackedReplies,
     identity_in,
     order_key,
 )
 from fedrms.server.membership import Membership
 from fedrms.server.replies import read_replies
+from fedrms.server.row_blocks import RowBlocks
 
 from .by_hand import numbers, order, quickly, record
 
@@ -319,6 +322,40 @@ def test_stacked_replies_are_sorted_and_checked_like_messages() -> None:
         2: "the parameters are not finite",
         4: "'num-examples' is missing or not a positive number",
     }
+
+
+def measured(stack: torch.Tensor | RowBlocks) -> StackedReplies:
+    return StackedReplies([2, 1], stack, {}, {}, Norms(np.array([9.0, 7.0]), stack))
+
+
+def test_norms_that_the_engine_measured_are_sorted_and_kept_with_their_clients() -> None:
+    stacked = StackedReplies(
+        [3, 1, 2],
+        models := torch.eye(3),
+        {"num-examples": np.array([1.0, 0, 1])},
+        {},
+        Norms(np.array([3.0, 1.0, 2.0]), models),
+    )
+    cohort = read_replies(Stack(stacked), Layout.of(record(w=[0.0, 0.0, 0.0])))
+    assert cohort.clients == [2, 3]
+    assert cohort.update_norms(torch.zeros(3)).tolist() == [2.0, 3.0]
+
+
+def test_norms_are_those_of_the_stack_that_was_measured_and_of_no_other() -> None:
+    replies = measured(torch.zeros(2, 3))
+    assert replies.known_norms.tolist() == [9.0, 7.0]
+    assert replace(replies, metrics={}).known_norms.tolist() == [9.0, 7.0]
+    assert replace(replies, parameters=torch.zeros(2, 3)).known_norms is None
+    replies.parameters[1, 0] = 5.0
+    assert replies.known_norms is None
+
+
+def test_norms_of_parts_are_joined_if_all_are_known() -> None:
+    blocks = RowBlocks([torch.zeros(2, 3)])
+    parts = [measured(torch.zeros(2, 3)), measured(blocks)]
+    assert StackedReplies.concatenate(parts).known_norms.tolist() == [9.0, 7.0, 9.0, 7.0]
+    parts.append(replace(parts[0], norms=None))
+    assert StackedReplies.concatenate(parts).known_norms is None
 
 
 # Layout

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fedrms.errors import ConfigError
@@ -16,7 +15,6 @@ from fedrms.server.aggregation import choose
 from fedrms.server.baselines.fixed_options import OWN_WEIGHTS, fixed
 from fedrms.server.baselines.term import tilted
 from fedrms.server.client_scaler import Scales
-from fedrms.server.clip import update_norms
 from fedrms.server.cohort import Cohort, Layout
 from fedrms.server.row_blocks import Stack, blocks_of
 from fedrms.server.strategy import FedRMS
@@ -93,9 +91,8 @@ def update_variances(parameters: Stack, received: Tensor) -> np.ndarray:
     received : Tensor
         ``[parameters]``.
     """
-    sums = np.empty(parameters.shape[0])
+    variances = np.empty(parameters.shape[0])
     for rows, block in blocks_of(parameters):
-        sums[rows.numpy()] = block.sum(dim=1, dtype=torch.float64).numpy()
-    mean = (sums - float(received.double().sum())) / len(received)
-    mean_square = np.square(update_norms(parameters, received)) / len(received)
-    return np.asarray(np.maximum(mean_square - np.square(mean), 0.0))
+        for row, model in zip(rows.tolist(), block, strict=True):
+            variances[row] = (model - received).double().var(correction=0)
+    return variances

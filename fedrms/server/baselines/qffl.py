@@ -10,7 +10,6 @@ from torch import Tensor
 from fedrms.errors import ConfigError
 from fedrms.server.baselines.fixed_options import OWN_STEP, fixed
 from fedrms.server.client_scaler import Scales
-from fedrms.server.clip import update_norms
 from fedrms.server.cohort import Cohort
 from fedrms.server.strategy import FedRMS
 
@@ -77,7 +76,7 @@ class QFFL(FedRMS):
 
     def weigh(self, cohort: Cohort, received: Tensor, scale: np.ndarray) -> np.ndarray:
         """Return ``[cohort]`` L F_k^q / sum_j h_j; both sides are divided by L max F^q."""
-        norms = update_norms(cohort.parameters, received)
+        norms = cohort.update_norms(received)
         stretch = 1.0 + self.q * self.lipschitz * np.square(norms) / _losses(cohort)
         return np.asarray(scale / (scale * stretch).sum())
 
