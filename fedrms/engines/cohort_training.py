@@ -18,7 +18,9 @@ from fedrms.engines.work import Work, own_parameters
 from fedrms.server.clip import update_norms
 
 SCORED_AT_ONCE = 1 << 15
-"""Rows scored in one forward pass outside of training."""
+"""Most rows scored in one forward pass outside of training."""
+SCORED_NUMBERS = 1 << 22
+"""Most numbers in the examples of such a pass: what it takes is not to show beside the models."""
 NORMS_AT_ONCE = 1 << 18
 """Numbers of a stack on a GPU that are handled at a time for its norms."""
 
@@ -110,7 +112,7 @@ def train_cohort(
     work = Work(update, received, data.columns, starts, plan, lr, server_round, clients)
     stack, losses = executor.train(work)
 
-    flat = torch.cat([value.reshape(-1) for value in received.values()])
+    flat = work.flat
     models = stack[:, : len(flat)]
     if settings.gradient_decay:
         gathered = torch.from_numpy(update.gathered(plan.steps)).to(stack)
@@ -183,9 +185,12 @@ def _other_losses(
     wide = torch.promote_types(stack.dtype, torch.float32)
     scores = stack.new_zeros(len(picked), update.scores, dtype=wide)
 
+    example = sum(column[:1].numel() for column in data.columns.values())
+    at_once = max(1, min(SCORED_AT_ONCE, SCORED_NUMBERS // max(1, example)))
+
     def score(params: Tree, part: slice) -> None:
-        for start in range(part.start, part.stop, SCORED_AT_ONCE):
-            some = slice(start, min(start + SCORED_AT_ONCE, part.stop))
+        for start in range(part.start, part.stop, at_once):
+            some = slice(start, min(start + at_once, part.stop))
             batch = {name: column[picked[some]] for name, column in data.columns.items()}
             batch = at_step(batch, server_round, 0)
             with torch.no_grad(), FasterLinear():

@@ -28,6 +28,7 @@ from fedrms.engines import dense_training, traced_training
 from fedrms.engines.choice import STACKED_UP_TO, Decision, rule, stack_size
 from fedrms.engines.dense_network import DenseNetwork, dense_network
 from fedrms.engines.memory import out_of_memory, release_memory
+from fedrms.engines.stack_memory import StackMemory
 from fedrms.engines.traced_step import StepCache, decisive
 from fedrms.engines.work import Batches, Work, batches_of
 from fedrms.errors import RunError
@@ -78,6 +79,7 @@ class Executor:
         self._chosen: dict[tuple[Any, ...], tuple[str, str]] = {}
         self._networks: dict[tuple[Any, ...], DenseNetwork | None] = {}
         self._pool: ThreadPoolExecutor | None = None
+        self._memory = StackMemory()
         self._last_chunk = 0
         self._halved = False
         self.decision: Decision | None = None
@@ -140,8 +142,8 @@ class Executor:
     @torch.no_grad()
     def _train(self, work: Work) -> tuple[Tensor, Tensor]:
         cohort, self._last_chunk = len(work.starts), 0
-        flat = torch.cat([value.reshape(-1) for value in work.received.values()])
-        stack = flat.new_empty(cohort, len(flat) * work.update.settings.row_parts)
+        flat = work.flat
+        stack = self._memory.empty(cohort, len(flat) * work.update.settings.row_parts, flat)
         losses = torch.zeros(work.plan.rows.shape, dtype=_wide(flat), device=flat.device)
         order = np.argsort(-work.plan.steps, kind="stable")
         with one_thread_an_operation():
@@ -159,7 +161,7 @@ class Executor:
     @torch.no_grad()
     def decide(self, work: Work) -> Decision:
         """Return how this cohort will be trained, and why; nothing is trained."""
-        flat = torch.cat([value.reshape(-1) for value in work.received.values()])
+        flat = work.flat
         order = np.argsort(-work.plan.steps, kind="stable")
         with one_thread_an_operation():
             return self._decide(work, order, flat)

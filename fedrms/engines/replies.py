@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from weakref import WeakSet
 
 import torch
 from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from fedrms.client.app import CLIENT_RAISED
 from fedrms.engines.flower_border import number
+from fedrms.errors import RunError
 from fedrms.server.cohort import GRADIENT_SQUARES, Layout, StackedReplies
 from fedrms.server.lazy_array import LazyArray
 from fedrms.server.lazy_messages import LazyMessages
@@ -31,6 +33,8 @@ class CohortReplies(LazyMessages):
         The answers.
     layout : Layout
         Of the sent arrays.
+    given : WeakSet, optional
+        Takes these replies, and those that :meth:`instead` makes of them.
     """
 
     def __init__(
@@ -39,23 +43,47 @@ class CohortReplies(LazyMessages):
         clients: Sequence[int],
         stacked: StackedReplies,
         layout: Layout,
+        given: WeakSet[CohortReplies] | None = None,
     ) -> None:
         super().__init__(len(sent))
         self._sent = sent
         self._clients = clients
-        self._stacked = stacked
+        self._stacked: StackedReplies | None = stacked
+        self._stack_is_read = False
+        self._given: WeakSet[CohortReplies] = WeakSet() if given is None else given
+        self._given.add(self)
         self._layout = layout
         self._row: Mapping[object, int] = {c: row for row, c in enumerate(stacked.clients)}
 
     @property
     def stacked(self) -> StackedReplies | None:
         """The stack beneath; None once a message was handed out, for it may be changed."""
+        self._stack_is_read = True
         return None if self._made else self._stacked
 
     @property
     def record(self) -> StackedReplies:
-        """The stack as the clients sent it, whatever was done to the messages since."""
+        """The stack as the clients sent it, whatever was done to the messages since.
+
+        Raises
+        ------
+        RunError
+            If it was let go of.
+        """
+        if self._stacked is None:
+            raise RunError(
+                "the replies of an earlier round were let go of when a later one was trained; "
+                "whoever needs them then takes list(replies) in their own round"
+            )
         return self._stacked
+
+    def let_go(self) -> None:
+        """Hold the stack no longer, if a strategy has read it and nobody asked for a message.
+
+        Flower's loop keeps the replies until it has those of the next round.
+        """
+        if self._stack_is_read and not self._made:
+            self._stacked = None
 
     @property
     def positions(self) -> dict[int, int]:
@@ -64,7 +92,7 @@ class CohortReplies(LazyMessages):
 
     def instead(self, stacked: StackedReplies) -> CohortReplies:
         """Return the same answers with another stack beneath, before any message is made."""
-        return CohortReplies(self._sent, self._clients, stacked, self._layout)
+        return CohortReplies(self._sent, self._clients, stacked, self._layout, self._given)
 
     def _make(self, position: int) -> Message:
         sent, client = self._sent[position], self._clients[position]
@@ -73,17 +101,17 @@ class CohortReplies(LazyMessages):
         if client in self._row:
             reply = Message(self._content(sent, self._row[client]), reply_to=sent)
         else:
-            reason = self._stacked.failures[client]
+            reason = self.record.failures[client]
             reply = Message(Error(CLIENT_RAISED, reason), reply_to=sent)
         number(reply)
         return reply
 
     def _content(self, sent: Message, row: int) -> RecordDict:
-        numbers = self._stacked.parameters[row].cpu()
+        numbers = self.record.parameters[row].cpu()
         halves = torch.split(numbers, sum(self._layout.sizes))
         template = next(iter(sent.content.array_records.values()))
         metrics = MetricRecord(
-            {name: column[row].item() for name, column in self._stacked.metrics.items()}
+            {name: column[row].item() for name, column in self.record.metrics.items()}
         )
         content = RecordDict({"arrays": self._record(halves[0], template), "metrics": metrics})
         if len(halves) == 2:

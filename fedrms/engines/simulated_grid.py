@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+from weakref import WeakSet
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
@@ -59,6 +60,7 @@ class SimulatedGrid(Grid):
         self._trainer = trainer
         self._clients = clients
         self._waiting: dict[str, Message] = {}
+        self._given: tuple[int, WeakSet[CohortReplies]] = (0, WeakSet())
         self.set_run(become_server(run_id))
 
     def set_run(self, run: Run) -> None:
@@ -139,6 +141,11 @@ class SimulatedGrid(Grid):
     def _train(self, messages: Sequence[Message], groups: Sequence[Group]) -> CohortReplies:
         """Train the cohort: one batch for all who got the same model and the same orders."""
         layout = Layout.of(groups[0].arrays)
+        server_round = groups[0].server_round
+        if server_round > self._given[0]:
+            for earlier in list(self._given[1]):
+                earlier.let_go()
+            self._given = server_round, WeakSet()
         clients = np.empty(len(messages), dtype=np.int64)
         parts = []
         for group in groups:
@@ -149,7 +156,8 @@ class SimulatedGrid(Grid):
                     group.arrays, layout, group.settings, group.server_round, own, group.lr_scale
                 )
             )
-        return CohortReplies(messages, clients.tolist(), StackedReplies.concatenate(parts), layout)
+        stacked = StackedReplies.concatenate(parts)
+        return CohortReplies(messages, clients.tolist(), stacked, layout, self._given[1])
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -50,6 +51,11 @@ class Work:
     def who(self) -> np.ndarray:
         """``[cohort]`` client indices; their places in the cohort where nobody said."""
         return np.arange(len(self.starts)) if self.clients is None else self.clients
+
+    @functools.cached_property
+    def flat(self) -> Tensor:
+        """``[parameters]`` the global model in one piece."""
+        return torch.cat([value.reshape(-1) for value in self.received.values()])
 
     def take(self, part: np.ndarray) -> Work:
         """Return the work of some of the clients, by their positions in the cohort."""

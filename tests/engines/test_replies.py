@@ -11,6 +11,7 @@ from fedrms.client import LocalSettings
 from fedrms.engines import VectorGrid
 from fedrms.engines.flower_border import become_server, number
 from fedrms.engines.replies import CohortReplies
+from fedrms.errors import RunError
 from fedrms.server import FedRMS
 from fedrms.server.cohort import Layout, StackedReplies
 
@@ -132,12 +133,15 @@ class TestInARound:
     @pytest.fixture
     def round(self):
         task, module = problem()
-        grid = VectorGrid(task, module, federation(self.sizes))
+        self.grid = VectorGrid(task, module, federation(self.sizes))
         strategy = FedRMS(law="uniform", min_available_nodes=3)
         arrays = arrays_of(module)
+        return strategy, self.train(strategy, arrays, 1), arrays
+
+    def train(self, strategy, arrays, server_round):
         config = ConfigRecord(LocalSettings(batch_size=4).to_record())
-        replies = grid.send_and_receive(strategy.configure_train(1, arrays, config, grid))
-        return strategy, replies, arrays
+        messages = strategy.configure_train(server_round, arrays, config, self.grid)
+        return self.grid.send_and_receive(messages)
 
     def test_fedrms_takes_the_stack_and_makes_no_message(self, round):
         strategy, replies, _ = round
@@ -176,3 +180,35 @@ class TestInARound:
         by_messages, same_metrics = strategy.aggregate_train(1, list(replies))
         np.testing.assert_allclose(vector(by_stack), vector(by_messages), rtol=0, atol=1e-7)
         assert dict(metrics) == pytest.approx(dict(same_metrics))
+
+    def test_a_stack_that_was_read_is_let_go_of_when_a_later_round_is_trained(self, round):
+        strategy, replies, arrays = round
+        strategy.aggregate_train(1, replies)
+        first = replies.record.parameters.data_ptr()
+        later = self.train(strategy, arrays, 2)
+        assert later.record.parameters.data_ptr() == first
+        with pytest.raises(RunError, match="let go of when a later one was trained"):
+            list(replies)
+
+    @pytest.mark.parametrize("use", [lambda replies: None, lambda replies: replies[1]])
+    def test_replies_that_nobody_has_read_or_that_are_messages_stay_as_they_were(self, round, use):
+        strategy, replies, arrays = round
+        use(replies)
+        before = replies.record.parameters.clone()
+        later = self.train(strategy, arrays, 2)
+        assert torch.equal(replies.record.parameters, before)
+        assert later.record.parameters.data_ptr() != replies.record.parameters.data_ptr()
+        assert [reply.has_error() for reply in replies] == [False] * 3
+
+    def test_a_tensor_of_an_earlier_round_that_somebody_kept_is_not_written_over(self, round):
+        strategy, replies, arrays = round
+        kept = replies.stacked.parameters[2]
+        before = kept.clone()
+        self.train(strategy, arrays, 2)
+        assert torch.equal(kept, before)
+
+    def test_a_second_training_in_the_same_round_leaves_the_first_alone(self, round):
+        strategy, replies, arrays = round
+        strategy.aggregate_train(1, replies)
+        self.train(strategy, arrays, 1)
+        assert len(list(replies)) == 3

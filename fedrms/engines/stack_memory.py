@@ -1,0 +1,36 @@
+"""The memory of a cohort's stack, used again in the next round."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ALIGNED = 64
+"""Bytes of a cache line, at which PyTorch's own tensors begin."""
+HELD_BY_NOBODY = 2
+"""References to the memory while no tensor lies in it: ours, and the one that asks."""
+
+
+class StackMemory:
+    """Memory for one stack on a CPU; a new one is taken while anybody still holds the last.
+
+    A stack may be most of what a round takes. Freed and taken anew it would be cut up by smaller
+    pieces in between, and the next one would lie beside it.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def empty(self, rows: int, columns: int, like: Tensor) -> Tensor:
+        """Return ``[rows, columns]`` of the dtype and on the device of ``like``, not filled."""
+        size = rows * columns * like.element_size()
+        if like.device.type != "cpu" or not size:
+            return like.new_empty(rows, columns)
+        if sys.getrefcount(self._bytes) > HELD_BY_NOBODY or len(self._bytes) < size + ALIGNED:
+            self._bytes = np.empty(0, np.uint8)  # let go of before the next is taken
+            self._bytes = np.empty(size + ALIGNED, np.uint8)
+        start = -self._bytes.ctypes.data % ALIGNED
+        return torch.from_numpy(self._bytes[start : start + size]).view(like.dtype).view(rows, -1)
