@@ -22,6 +22,8 @@ AT_ONCE = 4
 """Groups whose sums are kept before they are added up."""
 WIDTH = 1 << 16
 """Most columns handled at a time: fewer calls, and the groups' sums still stay in caches."""
+EXACT_CELLS = 1 << 18
+"""Numbers that are turned into float64 at a time where all are: they stay in the caches."""
 WIDE_CELLS = 1 << 26
 """Numbers of a stack on a GPU that are turned into float64 at a time."""
 CONVERTED = 16
@@ -68,10 +70,14 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
         base = received[columns]
         running = torch.from_numpy(scratch.array("running", (len(base),), np.float64))
         running.copy_(base).mul_(-total)
-        everyone.add(running, columns, _equal(parameters[0, columns], base), scratch)
+        if grouped:
+            everyone.add(running, columns, _equal(parameters[0, columns], base), scratch)
+        else:
+            everyone.add_exactly(running, columns, scratch)
         step[columns] = running
 
-    over_columns(combine, parameters.shape, WIDTH)
+    width = WIDTH if grouped else max(256, EXACT_CELLS // min(CONVERTED, max(1, len(weights))))
+    over_columns(combine, parameters.shape, width)
     return step
 
 
@@ -118,7 +124,7 @@ class _Rows:
         """Add some columns of ``weights @ block`` to their sums in float64, in place."""
         exact = torch.from_numpy(np.flatnonzero(untouched)) if untouched.any() else None
         if not self._grouped or (exact is not None and 4 * len(exact) > len(running)):
-            self._add_exactly(running, columns)
+            self.add_exactly(running, columns, scratch)
             return
         kept = None if exact is None else running[exact]
         sums = torch.from_numpy(scratch.array("sums", (AT_ONCE, len(running)), np.float32))
@@ -133,10 +139,13 @@ class _Rows:
             models = self._block[:, columns].index_select(1, exact)
             running[exact] = kept.addmv_(models.double().t(), self._weights)
 
-    def _add_exactly(self, running: Tensor, columns: slice) -> None:
+    def add_exactly(self, running: Tensor, columns: slice, scratch: Scratch) -> None:
+        """Add some columns of ``weights @ block`` to their sums, all of it in float64, in place."""
         for rows in range(0, len(self._block), CONVERTED):
             some = slice(rows, rows + CONVERTED)
-            running.addmv_(self._block[some, columns].double().t(), self._weights[some])
+            models = self._block[some, columns]
+            wide = torch.from_numpy(scratch.array("models", tuple(models.shape), np.float64))
+            running.addmv_(wide.copy_(models).t(), self._weights[some])
 
 
 def _equal(one: Tensor, other: Tensor) -> np.ndarray:
