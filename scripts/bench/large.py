@@ -1,0 +1,171 @@
+"""Time rounds of ten clients with large perceptrons beside the loop that everybody writes.
+
+``python scripts/bench/large.py --out docs/benchmarks/large.csv`` runs fedrms with its default law
+and with ``uniform`` (FedAvg), and a plain PyTorch loop of the same steps that averages as it goes,
+each a process with one thread, a round at a time in turns. Ratios are of medians of processor
+time; peak memory is what a process took beside what it held before its first round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import psutil
+import torch
+from table import markdown, write_csv
+from torch import nn
+
+HIDDEN = {"1e5": (32,), "1.6e6": (512,), "1e7": (2000, 2000), "2.4e7": (4000, 2850)}
+INPUTS, CLASSES, CLIENTS, BATCH, LR = 3072, 10, 10, 32, 0.05
+ENGINES = ("plain loop", "fedrms excess", "fedrms uniform")
+MEGABYTE = 1 << 20
+
+
+def model(size: str) -> nn.Sequential:
+    """Return the perceptron of a size."""
+    widths = [INPUTS, *HIDDEN[size], CLASSES]
+    layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
+    return nn.Sequential(*[part for layer in layers for part in (layer, nn.ReLU())][:-1])
+
+
+def plain_rounds(size: str, x: torch.Tensor, y: torch.Tensor) -> Iterator[None]:
+    """Yield after every round of a plain loop; each client has the same number of rows."""
+    net, loss = model(size), nn.CrossEntropyLoss()
+    total = {name: value.clone() for name, value in net.state_dict().items()}
+    while True:
+        received, total = total, {name: torch.zeros_like(v) for name, v in total.items()}
+        for mine_x, mine_y in zip(x.chunk(CLIENTS), y.chunk(CLIENTS), strict=True):
+            net.load_state_dict(received)
+            optimizer = torch.optim.SGD(net.parameters(), lr=LR)
+            for rows in torch.randperm(len(mine_x)).split(BATCH):
+                optimizer.zero_grad()
+                loss(net(mine_x[rows]), mine_y[rows]).backward()
+                optimizer.step()
+            for name, value in net.state_dict().items():
+                total[name].add_(value, alpha=1 / CLIENTS)
+        yield
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Run a round for every line that comes in, and answer with its seconds and the peak."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    x = torch.randn(CLIENTS * options.steps * BATCH, INPUTS)
+    y = torch.randint(0, CLASSES, (len(x),))
+    began, held = 0.0, 0.0
+
+    def wait() -> None:
+        nonlocal began
+        if not sys.stdin.readline():
+            sys.exit()
+        began = time.process_time()
+
+    def done() -> None:
+        seconds = time.process_time() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - held
+        print(seconds, peak, flush=True)
+        wait()
+
+    if options.engine == "plain loop":
+        rounds = plain_rounds(options.size, x, y)
+        held = psutil.Process().memory_info().rss / MEGABYTE
+        wait()
+        for _ in rounds:
+            done()
+    import assembly
+    import workloads
+
+    workloads.make_model = lambda _: model(options.size)
+    workload = SimpleNamespace(
+        spec=workloads.Spec(options.size, CLIENTS, BATCH, LR, len(x) // CLIENTS, 0),
+        x=x.numpy(),
+        y=y.numpy(),
+        offsets=np.arange(CLIENTS + 1) * (len(x) // CLIENTS),
+        test_x=x[:BATCH].numpy(),
+        test_y=y[:BATCH].numpy(),
+        initial={name: value.numpy() for name, value in model(options.size).state_dict().items()},
+    )
+    start = assembly.assemble(workload, law=options.engine.split()[1], threads=1)
+    held = psutil.Process().memory_info().rss / MEGABYTE
+    start(1 << 20, lambda server_round, _: done() if server_round else wait())
+
+
+def measure(size: str, steps: int, rounds: int) -> list[dict[str, object]]:
+    """Return a row for each engine."""
+    told: dict[str, list[list[float]]] = {engine: [] for engine in ENGINES}
+    command = [sys.executable, __file__, "--size", size, "--steps", str(steps), "--engine"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    running = {engine: subprocess.Popen([*command, engine], **pipes) for engine in ENGINES}
+    for turn in range(rounds + 2):  # the first two find nothing traced and no memory taken
+        for place in range(len(ENGINES)):
+            engine = ENGINES[(turn + place) % len(ENGINES)]
+            running[engine].stdin.write("\n")
+            running[engine].stdin.flush()
+            told[engine].append([float(part) for part in running[engine].stdout.readline().split()])
+    for process in running.values():
+        process.stdin.close()
+        process.wait()
+    parameters = sum(value.numel() for value in model(size).parameters())
+    stack = 4 * CLIENTS * parameters / MEGABYTE
+    seconds = {engine: [own[0] for own in told[engine][2:]] for engine in ENGINES}
+    plain = statistics.median(seconds["plain loop"])
+    return [
+        {
+            "parameters": parameters,
+            "steps": steps,
+            "engine": engine,
+            "rounds": rounds,
+            "seconds": statistics.median(own),
+            "iqr": np.subtract(*np.quantile(own, [0.75, 0.25])),
+            "times_the_loop": plain / statistics.median(own),
+            "peak_mb": told[engine][-1][1],
+            "stack_mb": stack,
+            "processor": processor(),
+        }
+        for engine, own in seconds.items()
+    ]
+
+
+def processor() -> str:
+    """Return the model of the processor, and the instructions that PyTorch uses."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", nargs="+", choices=list(HIDDEN), default=["1e5", "1.6e6", "1e7"])
+    parser.add_argument("--step-counts", nargs="+", type=int, default=[2, 15])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, help="write the table as CSV")
+    parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
+    parser.add_argument("--size", choices=list(HIDDEN), help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.engine:
+        return serve(options)
+    rows: list[dict[str, object]] = []
+    for size in options.sizes:
+        for steps in options.step_counts:
+            rows += measure(size, steps, options.rounds)
+            if options.out:
+                write_csv(options.out, rows)
+    forms = {"parameters": "{:,.0f}", "steps": "{:.0f}", "engine": "{}", "seconds": "{:.4f}"}
+    forms |= {"iqr": "{:.4f}", "times_the_loop": "{:.2f}x"}
+    print(markdown(rows, forms | {"peak_mb": "{:.0f}", "stack_mb": "{:.0f}"}))
+
+
+if __name__ == "__main__":
+    main()
