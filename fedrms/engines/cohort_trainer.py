@@ -130,14 +130,27 @@ class CohortTrainer:
     def _groups(self, bytes_a_model: int, clients: int) -> list[slice]:
         """Cut a cohort into groups whose models fit into memory."""
         fits = self._budget.clients(bytes_a_model)
-        if fits < clients and not self._told:
-            self._told = True
-            log.info(
-                "the models of a round's %d clients take %.2f GiB: trained %d at a time, and kept "
-                "on disk until they are combined (engine.memory)",
-                *(clients, clients * bytes_a_model / 2**30, fits),
-            )
+        if not self._told:
+            self._tell(bytes_a_model, clients, fits)
         return [slice(start, start + fits) for start in range(0, clients, fits)]
+
+    def _tell(self, bytes_a_model: int, clients: int, fits: int) -> None:
+        """Say once how a round keeps to its budget, or that it cannot."""
+        told, least = [], self._budget.lacks(bytes_a_model)
+        if fits < clients:
+            told.append(
+                f"the models of a round's {clients} clients take "
+                f"{clients * bytes_a_model / 2**30:.2f} GiB: trained {fits} at a time, and kept on "
+                "disk until they are combined (engine.memory)"
+            )
+        if least is not None:
+            told.append(
+                f"a round of a model of this size takes about {least / 2**30:.2g} GiB for a single "
+                "client already, more than engine.memory: no grouping of clients changes that"
+            )
+        self._told = bool(told)
+        if told:
+            log.log(logging.WARNING if least else logging.INFO, "%s", "; ".join(told))
 
     def _train_group(
         self,

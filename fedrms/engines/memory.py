@@ -46,6 +46,10 @@ def parse_memory(value: str | int | None) -> int | None:
     return size
 
 
+BESIDE = 8
+"""Models that a round takes beside those of its clients (measured: docs/benchmarks.md)."""
+
+
 @dataclass
 class Budget:
     """How many clients' models a round holds in memory at a time.
@@ -66,6 +70,11 @@ class Budget:
         if self.size is None:
             self.size = available_memory(self.device) // 2
         return max(1, self.size // 2 // bytes_a_model)
+
+    def lacks(self, bytes_a_model: int) -> int | None:
+        """Return what a round of one client takes, in bytes, where that is more than the budget."""
+        least = (BESIDE + 1) * bytes_a_model
+        return least if self.size is not None and self.size < least else None
 
 
 def room_for_models(memory: str | int | None, free: int) -> int:

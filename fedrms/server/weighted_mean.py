@@ -56,7 +56,7 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
         weights = weights.float().double()
     total, scratch = float(weights.sum()), Scratch()
     if isinstance(parameters, RowBlocks):
-        running = received.double() * -total
+        running = received.to(torch.float64, copy=True).mul_(-total)
         untouched: np.ndarray | None = None
         for rows, block in blocks_of(parameters):
             untouched = _equal(block[0], received) if untouched is None else untouched

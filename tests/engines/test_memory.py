@@ -113,3 +113,8 @@ def test_where_not_even_the_result_fits_the_message_names_the_budget():
     assert done.returncode
     assert "engine.memory" in done.stderr
     assert "16 clients" in done.stderr
+
+
+@pytest.mark.parametrize(("size", "least"), [(899, 900), (900, None), (None, None)])
+def test_a_budget_below_what_a_single_client_takes_is_known(size, least):
+    assert Budget(torch.device("cpu"), size).lacks(bytes_a_model=100) == least

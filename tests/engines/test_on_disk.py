@@ -102,3 +102,12 @@ def test_a_disk_that_is_full_is_named(monkeypatch):
     monkeypatch.setattr(on_disk.Path, "unlink", lambda path: None)
     with pytest.raises(RunError, match=r"3 models .*engine\.memory, or set TMPDIR"):
         on_disk.on_disk(torch.zeros(3, 100_000))
+
+
+def test_a_budget_that_no_grouping_keeps_is_a_warning(caplog):
+    caplog.set_level(logging.INFO, "fedrms")
+    cut, module = grid(TINY)
+    train_stacked(cut, module, SETTINGS, range(1))
+    (said,) = (record for record in caplog.records if "engine.memory" in record.getMessage())
+    assert said.levelno == logging.WARNING
+    assert "for a single client already, more than engine.memory" in said.getMessage()
