@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,8 +86,8 @@ class CachedLoader:
         key = (config_name, tuple(words), Path.cwd())
         if key not in self._composed:
             config = self._loader.load_configuration(config_name, words, RunMode.RUN, from_shell)
-            self._composed[key] = pickle.dumps(config)
-        config = pickle.loads(self._composed[key])  # it is our own, of a moment ago
+            self._composed[key] = config
+        config = copy.deepcopy(self._composed[key])
         assert isinstance(config, DictConfig)
         return config
 

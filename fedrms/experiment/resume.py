@@ -26,7 +26,7 @@ from fedrms.experiment.checkpoint import (
     rounds_in,
 )
 from fedrms.experiment.config import compose_config, explain, plain
-from fedrms.experiment.foreign import refuse_foreign_addresses
+from fedrms.experiment.foreign import refuse_foreign_addresses, refuse_strays
 from fedrms.experiment.own_folder import RUN_KEY
 from fedrms.results.atomic import replace_file
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
@@ -272,6 +272,7 @@ def _kept(folder: Path) -> DictConfig:
         if notes.exists():
             read_text(notes, required=True)
     except AlteredError as error:
+        _refuse_strays_in(path)
         remedy = "put back what was there, or start a run of its own"
         raise ConfigError("resume", _line(error), remedy) from error
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
@@ -281,6 +282,16 @@ def _kept(folder: Path) -> DictConfig:
     if not isinstance(kept, DictConfig) or not isinstance(kept.get("rounds"), int):
         raise ConfigError("resume", f"{path} is no configuration of a run", "start anew")
     return kept
+
+
+def _refuse_strays_in(path: Path) -> None:
+    """Name what an altered configuration would run; that it is altered at all is said elsewhere."""
+    try:
+        found = OmegaConf.load(path)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+        return
+    if isinstance(found, DictConfig):
+        refuse_strays(plain(found))
 
 
 def _overridden(kept: DictConfig, words: Sequence[str]) -> DictConfig:

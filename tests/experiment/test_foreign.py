@@ -17,6 +17,7 @@ from fedrms.experiment.build import build_strategy
 from fedrms.experiment.config import plain
 from fedrms.experiment.foreign import refuse_foreign_addresses, refuse_foreign_hydra, refuse_strays
 from fedrms.experiment.parts import build_parts
+from fedrms.results.seal import sealed_text
 
 SMALL = ["clients=2", "rounds=1", "client.steps=1", "noise=none"]
 
@@ -155,6 +156,7 @@ def test_every_strategy_that_comes_with_fedrms_is_still_made(repository):
         assert build_strategy(config, side.federation)
 
 
+@pytest.mark.parametrize("sealed", [True, False])
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -164,7 +166,9 @@ def test_every_strategy_that_comes_with_fedrms_is_still_made(repository):
         ("client", {"lr": {"_target_": "trap_module.run"}}),
     ],
 )
-def test_a_folder_from_somebody_else_runs_nothing_when_it_is_resumed(key, value, trap, tmp_path):
+def test_a_folder_from_somebody_else_runs_nothing_when_it_is_resumed(
+    key, value, sealed, trap, tmp_path
+):
     folder = tmp_path / "theirs"
     fedrms.run(SMALL, folder=folder)
     (folder / "summary.json").unlink()
@@ -173,19 +177,28 @@ def test_a_folder_from_somebody_else_runs_nothing_when_it_is_resumed(key, value,
     kept = folder / ".hydra" / "config.yaml"
     config = yaml.safe_load(kept.read_text())
     config[key] = {**config[key], **value}
-    kept.write_text(yaml.safe_dump(config))
+    altered = yaml.safe_dump(config)
+    kept.write_text(sealed_text(altered) if sealed else altered)
     with pytest.raises(ConfigError) as caught:
         fedrms.run([f"resume={folder}"])
-    assert caught.value.key.startswith(key)
+    assert caught.value.key.startswith(key if sealed else (key, "resume"))
     assert not trap.exists()
+
+
+def test_a_stray_target_is_named_though_the_file_is_not_as_it_was_written(tmp_path):
+    fedrms.run(SMALL, folder=tmp_path)
+    kept = tmp_path / ".hydra" / "config.yaml"
+    kept.write_text(kept.read_text().replace("lr: 0.1", "lr: {_target_: os.system}"))
+    with pytest.raises(ConfigError, match=r"os\.system") as caught:
+        fedrms.run([f"resume={tmp_path}"])
+    assert caught.value.key == "client.lr._target_"
 
 
 def test_a_yaml_tag_makes_nothing(tmp_path):
     folder = tmp_path / "theirs"
     (folder / ".hydra").mkdir(parents=True)
-    (folder / ".hydra" / "config.yaml").write_text(
-        f"rounds: 1\nseed: !!python/object/apply:os.mkdir ['{tmp_path}/made']\n"
-    )
+    text = f"rounds: 1\nseed: !!python/object/apply:os.mkdir ['{tmp_path}/made']\n"
+    (folder / ".hydra" / "config.yaml").write_text(sealed_text(text))
     with pytest.raises(ConfigError, match="cannot be read"):
         fedrms.run([f"resume={folder}"])
     assert not (tmp_path / "made").exists()
