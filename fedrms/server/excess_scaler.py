@@ -31,7 +31,7 @@ SHARE, ERROR, MISFIT, HARDNESS, SPREAD, EXAMPLES = range(6)
 """Columns of the averages."""
 
 OPTIONS: Mapping[str, float] = {
-    "bias": 0.4,
+    "bias": 0.8,
     "slack": 0.03,
     "clean_share": 0.1,
     "reference": 0.25,
@@ -59,7 +59,7 @@ class ExcessScaler:
         How soon noisy clients are given up for a cleaner average. The bias that wrong labels
         bring does not average out over clients while sampling variance does, so eps is this
         number over the effective size of the cohort, (sum n)^2 / sum n^2: with 20 equal
-        clients a client with 2 % more wrong labels than the clean ones counts half.
+        clients a client with 4 % more wrong labels than the clean ones counts half.
     slack : float
         The part of eps that grows with the misfit: a model that has yet to learn cannot tell
         small amounts of noise.
