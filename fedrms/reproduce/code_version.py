@@ -16,7 +16,7 @@ WRITERS: Final = tuple(
     f"results/{name}.py"
     for name in (
         *("atomic", "attribution", "columns", "config_columns", "fairness"),
-        *("objective", "partition_table", "protection", "recorder", "summary"),
+        *("looks", "objective", "partition_table", "protection", "recorder", "seal", "summary"),
     )
 )
 """... but for these, which decide what a run writes."""

@@ -27,16 +27,20 @@ class RatioScaler(ExcessScaler):
     """Observed over expected loss in place of the excess in units of the chance loss."""
 
     def measure(
-        self, clients: Sequence[ClientId], losses: ClassLosses, lengths: np.ndarray | None = None
+        self,
+        clients: Sequence[ClientId],
+        losses: ClassLosses,
+        lengths: np.ndarray | None = None,
+        work: np.ndarray | None = None,
     ) -> Evidence:
         """Return the evidence without the chance loss: the unit is then the expected loss."""
-        return super().measure(clients, replace(losses, chance=None), lengths)
+        return super().measure(clients, replace(losses, chance=None), lengths, work)
 
 
 class FixedEpsScaler(ExcessScaler):
     """The same eps in every cohort and at every misfit."""
 
-    def _knee(self, chance: bool, examples: np.ndarray, misfit: np.ndarray) -> float:
+    def _knee(self, examples: np.ndarray, misfit: np.ndarray) -> float:
         return FIXED_EPS
 
 
@@ -44,7 +48,11 @@ class MeanReferenceScaler(ExcessScaler):
     """What a clean client loses on a class is the trust-weighted mean, not a low quantile."""
 
     def measure(
-        self, clients: Sequence[ClientId], losses: ClassLosses, lengths: np.ndarray | None = None
+        self,
+        clients: Sequence[ClientId],
+        losses: ClassLosses,
+        lengths: np.ndarray | None = None,
+        work: np.ndarray | None = None,
     ) -> Evidence:
         """Compare each client with the mean over clients, weighted by trust times examples."""
         weights = self._trust(clients)[:, None] * losses.count
@@ -56,7 +64,11 @@ class LearnedHardnessScaler(ExcessScaler):
     """Noise is what is left of a client's mean loss after its class mix has explained it."""
 
     def measure(
-        self, clients: Sequence[ClientId], losses: ClassLosses, lengths: np.ndarray | None = None
+        self,
+        clients: Sequence[ClientId],
+        losses: ClassLosses,
+        lengths: np.ndarray | None = None,
+        work: np.ndarray | None = None,
     ) -> Evidence:
         """Fit every client's loss from its class mix, and compare it with the fit."""
         examples = losses.count.sum(axis=1)
@@ -104,7 +116,9 @@ def against(losses: ClassLosses, expected: np.ndarray) -> Evidence:
     level = max(float(expected.sum() / examples.sum()), 1e-300)
     hardness = np.maximum(expected / examples / level, 1e-3)
     share, nobody = (observed - expected) / unit, np.zeros(len(unit), bool)
-    return Evidence(share, error, expected / unit, hardness, observed > 0, True, nobody)
+    everything = np.ones(len(unit))  # spread enough for any excess to be noise
+    misfit = expected / unit
+    return Evidence(share, error, misfit, hardness, everything, observed > 0, True, nobody)
 
 
 class Excess(FedRMS):

@@ -87,7 +87,7 @@ def test_a_signal_saves_what_there_is_and_the_same_command_goes_on(number, code,
     words = ("rounds=3000", "checkpoint.every=5", "seed=0,1,2", "evaluate_every=1000")
     sweep = start(*words)
     began = time.monotonic()
-    while len(list(tmp_path.glob("sweep/*/checkpoint/round-*"))) < 2:
+    while not list(tmp_path.glob("sweep/0/checkpoint/round-*")):
         assert time.monotonic() - began < 120
         assert sweep.poll() is None, sweep.communicate()
         time.sleep(0.05)
