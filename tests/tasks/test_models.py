@@ -107,9 +107,9 @@ def build_side_for(monkeypatch):
         groups = {"data": {}, "partition": {}, "noise": {}, "model": model}
         return assembly.build_side({"seed": 0, "clients": 2, **groups}, "cpu")
 
-    assembly.side_from_json.cache_clear()
+    assembly._side_of.cache_clear()
     yield build_one
-    assembly.side_from_json.cache_clear()
+    assembly._side_of.cache_clear()
 
 
 CNN_TARGET = "fedrms.tasks.models.CNN"
