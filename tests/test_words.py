@@ -20,7 +20,7 @@ from fedrms.words import check_words, resume_folder, without_resume
         (["-x", "seed=1"], "-x", "write x=VALUE"),
         (["seed"], "seed", "write seed=VALUE"),
         (["client.lr"], "client.lr", "write client.lr=VALUE"),
-        (["partition"], "partition", "write partition=dirichlet"),
+        (["partition"], "partition", "write partition=auto"),
         (["foo"], "foo", "fedrms --help lists every option"),
         (["round"], "round", "did you mean rounds=VALUE?"),
         (["data.path=/my", "data/x"], "data/x", "needs quotes: 'data.path=/my data/x'"),
