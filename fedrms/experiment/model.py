@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,11 +24,15 @@ from fedrms.errors import ConfigError
 from fedrms.named_class import named_class
 from fedrms.tasks import Apply, Classification, Params, Regression, Task
 
+T = TypeVar("T")
+
 MODULE = "a torch module (a class derived from torch.nn.Module)"
 WIDTHS = ("outputs", "num_classes")
 """What models call the number of their outputs: fedrms's own, torchvision's and timm's."""
 GRADIENT_ALONE = optimizer_order({"_target_": "torch.optim.SGD"})
 """A step that ends at the gradient."""
+TRIALS, BETWEEN_TRIALS = 5, 0.02
+"""How often a model is tried that seems to draw outside of torch, and the pause, in seconds."""
 CHOOSE = "mend it, or choose a model for this data (model=mlp fits every shape)"
 
 
@@ -144,14 +149,19 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
     update = LocalUpdate(task, watched, LocalSettings(optimizer=GRADIENT_ALONE))
     present = torch.ones(len(y))
     key = torch.tensor(0)
-    with _unchanged(module), _explained(federation):
+
+    def trial() -> tuple[Any, Tensor, Tensor, bool]:
         state = update.begin(params, torch.tensor(1.0))
         with addressed_draws(key):
             after, losses = update.step(state, batch | {"present": present})
         with evaluating(module), torch.no_grad(), addressed_draws(key) as judged:
             task.metrics(watched, params, batch)
             scored = update.score(params, batch)[:, 0]
-    if judged.drawn:
+        return after, losses, scored, judged.drawn > 0
+
+    with _unchanged(module), _explained(federation):
+        after, losses, scored, drawn = _without_other_generators(trial)
+    if drawn:
         raise ConfigError(
             "model",
             "draws at random when it is evaluated too, so no measurement would be certain",
@@ -218,14 +228,13 @@ def _explained(federation: AnyFederation) -> Iterator[None]:
 
 @contextmanager
 def _unchanged(module: nn.Module) -> Iterator[None]:
-    """Refuse a module that keeps something from one call to the next, or draws outside of torch.
+    """Refuse a module that keeps something from one call to the next.
 
-    Clients are trained in any order, and side by side: what one leaves in the module, or takes
-    from a generator that all share, would reach others. The module is left as it was.
+    Clients are trained in any order, and side by side: what one leaves in the module would reach
+    others. The module is left as it was.
     """
     buffers = {name: value.clone() for name, value in module.named_buffers()}
     kept = dict(_plain_attributes(module))
-    generators = _other_generators()
     yield
     changed = [name for name, value in module.named_buffers() if not _same(value, buffers[name])]
     changed += [name for name, value in _plain_attributes(module) if kept.get(name) != value]
@@ -236,12 +245,26 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
             "other",
             "let forward keep nothing from one call to the next",
         )
-    if _other_generators() != generators:
-        raise ConfigError(
-            "model",
-            "draws from Python's or NumPy's global generator, which the run's seed does not decide",
-            "draw with torch (torch.rand, nn.Dropout): fedrms then draws by seed, client and round",
-        )
+
+
+def _without_other_generators(trial: Callable[[], T]) -> T:
+    """Return what a trial gives; refuse a model that draws outside of torch each time.
+
+    A generator that all share would let clients depend on each other. Other threads of the
+    process may draw from it too, as Flower's and Ray's do, so it is moved on by chance; only a
+    model that draws moves it on in every trial.
+    """
+    for _ in range(TRIALS):
+        before = _other_generators()
+        result = trial()
+        if _other_generators() == before:
+            return result
+        time.sleep(BETWEEN_TRIALS)
+    raise ConfigError(
+        "model",
+        "draws from Python's or NumPy's global generator, which the run's seed does not decide",
+        "draw with torch (torch.rand, nn.Dropout): fedrms then draws by seed, client and round",
+    )
 
 
 def _other_generators() -> tuple[object, ...]:

@@ -2,6 +2,8 @@
 
 import math
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -189,6 +191,24 @@ def test_what_cannot_train_is_refused_in_one_message_before_training(model, said
         fedrms.run(named(model), folder=tmp_path / "run")
     assert caught.value.key.split(".")[0] == "model"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_is_not_blamed_for_what_another_thread_draws(monkeypatch):
+    """Flower and Ray draw from Python's generator in threads of their own."""
+    ended = threading.Event()
+    monkeypatch.setattr("fedrms.experiment.model.BETWEEN_TRIALS", 0.2)
+
+    def draw():
+        while not ended.wait(0.1):
+            random.random()
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(draw)
+        try:
+            for _ in range(5):
+                assert made("Flat") is not None
+        finally:
+            ended.set()
 
 
 @pytest.mark.parametrize(
