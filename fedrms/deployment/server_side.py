@@ -49,7 +49,8 @@ def deployed_parts(
     ConfigError
         For anything that cannot run.
     """
-    values = {key: value for key, value in config.items() if key != "server"}
+    configured = {key: value for key, value in config.items() if key != "server"}
+    values = configured
     device = server_device("cuda" if values["device"] == "auto" else str(values["device"]))
     if options.trial:
         side = build_side(values, device)
@@ -67,7 +68,7 @@ def deployed_parts(
     names = side.federation.class_names
     orders = {} if names is None or options.trial else {"class-names": list(names)}
     parts = build_parts(told, side=side, engine=Engine(serve), further_orders=orders)
-    return replace(parts, config=values)  # a checkpoint is of what the person configured
+    return replace(parts, config=configured)  # a checkpoint is of what the person configured
 
 
 def served_side(config: Mapping[str, Any], device: str) -> ClientSide:

@@ -38,7 +38,7 @@ def weights(tmp_path_factory) -> dict[str, np.ndarray]:
 
 
 def assert_it_gives(weights: dict[str, np.ndarray], printed: str, app: Path) -> None:
-    assert "round 2/2" in printed
+    assert "round 2/2" in printed, printed
     newest = max((app.parent / "outputs").glob("*/*/model.safetensors"))
     arrays = load_file(newest)
     for name, values in weights.items():
