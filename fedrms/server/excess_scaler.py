@@ -7,12 +7,13 @@ rho_0   : a low quantile of G
 z_k(g)  = b_k max(0, g - rho_0)           b_k: how far the variance of k's losses bears it out
           (see :mod:`fedrms.server.mixture`)
 s_k     = E[eps / (eps + z_k(g)) | rho_k] * hardness_k ^ tilt
-eps     = bias / (effective size of the cohort) + slack * misfit
+eps     = least error of the average (see :mod:`fedrms.server.least_error`) + slack * misfit
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,14 @@ from fedrms.server.client_index import ClientId
 from fedrms.server.client_scaler import Scales
 from fedrms.server.excess import Evidence, measure
 from fedrms.server.laws import check_options
+from fedrms.server.least_error import least_error
 from fedrms.server.mixture import borne_out, reach_of
 
 SHARE, ERROR, MISFIT, HARDNESS, SPREAD, EXAMPLES = range(6)
 """Columns of the averages."""
 
 OPTIONS: Mapping[str, float] = {
-    "bias": 0.8,
+    "bias": 8.0,
     "slack": 0.03,
     "clean_share": 0.1,
     "reference": 0.25,
@@ -56,10 +58,11 @@ class ExcessScaler:
     decay, bias_correction, staleness, warmup, memory
         As in :class:`~fedrms.server.client_scaler.ClientScaler`.
     bias : float
-        How soon noisy clients are given up for a cleaner average. The bias that wrong labels
-        bring does not average out over clients while sampling variance does, so eps is this
-        number over the effective size of the cohort, (sum n)^2 / sum n^2: with 20 equal
-        clients a client with 4 % more wrong labels than the clean ones counts half.
+        How soon noisy clients are given up for a cleaner average: how much more the noise of
+        labels that are all wrong biases an average, squared, than sampling does. eps is where
+        bias and variance together are least (:mod:`fedrms.server.least_error`): with 20 equal
+        clients of which 10 have a quarter of their labels wrong it is .05, and they count a
+        sixth; a single one of them would count two thirds.
     slack : float
         The part of eps that grows with the misfit: a model that has yet to learn cannot tell
         small amounts of noise.
@@ -107,7 +110,7 @@ class ExcessScaler:
         self.averages = ClientAverages(
             *(6, decay), bias_correction=bias_correction, staleness=staleness, memory=memory
         )
-        self._eps = 1.0
+        self._eps, self._least = 1.0, 0.0
         self._chance = True
         self._prior = np.zeros(0)
 
@@ -183,30 +186,22 @@ class ExcessScaler:
         self.averages.add(server_round, where, columns[told])
         mean = self.averages.mean(where)
         self._chance = evidence.chance
-        self._eps = self._knee(examples[told], mean[:, MISFIT])
         ema, scale = np.zeros(len(clients)), np.ones(len(clients))
         rms, error = np.zeros(len(clients)), np.zeros(len(clients))
         if told.size:
             self._fit(mean)
+            belief = self._belief(mean)
+            self._eps = self._knee(belief, examples[told], mean[:, MISFIT])
             ema[told] = self.averages.raw(where)[:, SHARE]
-            rms[told] = self._noise(mean)
-            error[told] = self._error(mean)
+            rms[told], error[told] = belief.expected, belief.error
             if server_round > self.warmup:
-                scale[told] = self._tilted(mean)
+                scale[told] = self._tilted(mean, belief)
         return Scales(ema=ema, rms=rms, scale=scale, error=error)
-
-    def _knee(self, examples: np.ndarray, misfit: np.ndarray) -> float:
-        """Return eps, the excess at which a client counts half."""
-        if not self._chance or not len(examples):
-            return 1.0
-        weight = examples / examples.sum()
-        slack = self.options["slack"] * float(weight @ misfit)
-        return self.options["bias"] * float(weight @ weight) + slack
 
     def rms(self) -> dict[ClientId, float]:
         """Return the current noise estimate of every client ever seen: a share of chance loss."""
         mean = self.averages.everyone()
-        rms = self._noise(mean) if len(mean) else np.zeros(0)
+        rms = self._belief(mean).expected if len(mean) else np.zeros(0)
         return dict(zip(self.averages.clients(), rms.tolist(), strict=True))
 
     def scale_of(self, clients: Sequence[ClientId]) -> np.ndarray:
@@ -215,81 +210,102 @@ class ExcessScaler:
         seen = where >= 0
         scale = np.ones(len(where))
         if seen.any() and self.averages.last_round >= self.warmup:
-            scale[seen] = self._tilted(self.averages.mean(where[seen]))
+            mean = self.averages.mean(where[seen])
+            scale[seen] = self._tilted(mean, self._belief(mean))
         return scale
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state, for a checkpoint."""
         own = {"eps": self._eps, "chance": self._chance, "prior": self._prior}
+        own["least"] = self._least
         return self.averages.state_dict() | own
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state from :meth:`state_dict` back."""
         self.averages.load_state_dict(state)
         self._eps, self._chance = float(state["eps"]), bool(state["chance"])
+        self._least = float(state["least"])
         self._prior = np.array(state["prior"], dtype=np.float64)
 
     def _fit(self, cohort: np.ndarray) -> None:
         """Estimate the distribution of true shares, from everyone's averages or the cohort's."""
-        if self._chance:
-            known = self.averages.everyone() if len(self.averages) <= MOST_CLIENTS else cohort
-            self._prior = noise_prior.fit(self._likelihood(known))
+        if not self._chance:
+            shares = self.averages.everyone()[:, SHARE]
+            level = self.options["clean_share"]
+            self._least = float(np.quantile(shares, level, method="inverted_cdf"))
+            return
+        known = self.averages.everyone() if len(self.averages) <= MOST_CLIENTS else cohort
+        self._prior = noise_prior.fit(_likelihood(known))
+        self._least = noise_prior.quantile(self._prior, self.options["clean_share"])
 
-    def _likelihood(self, mean: np.ndarray) -> np.ndarray:
+    def _belief(self, mean: np.ndarray) -> Belief:
+        """Return what the averages of some clients say of their noise."""
+        share = mean[:, SHARE] - self._least
+        if not self._chance:
+            noise = np.maximum(share, 0.0)[:, None]
+            return Belief(noise, np.ones_like(noise), mean[:, ERROR])
         reach = reach_of(mean[:, MISFIT])
-        return noise_prior.likelihood(mean[:, SHARE], mean[:, ERROR], reach, mean[:, EXAMPLES])
-
-    def _least(self) -> float:
-        """Return rho_0, the excess that counts as clean."""
-        if self._chance:
-            return noise_prior.quantile(self._prior, self.options["clean_share"])
-        shares = self.averages.everyone()[:, SHARE]
-        return float(np.quantile(shares, self.options["clean_share"], method="inverted_cdf"))
-
-    def _belief(self, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return noise ``[clients, grid]`` that a client may have, and how likely each is."""
-        above = np.maximum(noise_prior.GRID - self._least(), 0.0)
+        above = np.maximum(noise_prior.GRID - self._least, 0.0)
         beyond = np.maximum(mean[:, SHARE] - noise_prior.GRID[-1], 0.0)
-        chances = noise_prior.posterior(self._likelihood(mean), self._prior)
-        return self._borne_out(mean)[:, None] * (above + beyond[:, None]), chances
+        noise = above + beyond[:, None]
+        if self.options["mixture"]:
+            noise = borne_out(share, mean[:, SPREAD], reach)[:, None] * noise
+        chances = noise_prior.posterior(_likelihood(mean), self._prior)
+        wrong = np.maximum(share, 0.0)
+        flips = wrong * np.maximum(reach - wrong, 0.0) / mean[:, EXAMPLES]
+        return Belief(noise, chances, np.sqrt(np.square(mean[:, ERROR]) + flips))
 
-    def _borne_out(self, mean: np.ndarray) -> np.ndarray:
-        if not self.options["mixture"]:
-            return np.ones(len(mean))
-        share = mean[:, SHARE] - self._least()
-        return borne_out(share, mean[:, SPREAD], reach_of(mean[:, MISFIT]))
-
-    def _noise(self, mean: np.ndarray) -> np.ndarray:
-        """Return r_k, the noise expected of each client."""
+    def _knee(self, belief: Belief, examples: np.ndarray, misfit: np.ndarray) -> float:
+        """Return eps, the excess at which a client counts half."""
         if not self._chance:
-            return np.maximum(mean[:, SHARE] - self._least(), 0.0)
-        noise, chances = self._belief(mean)
-        return np.asarray((noise * chances).sum(axis=1))
-
-    def _error(self, mean: np.ndarray) -> np.ndarray:
-        """Return the standard error of r_k, from the examples that a client has."""
-        if not self._chance:
-            return mean[:, ERROR]
-        share, reach = np.maximum(mean[:, SHARE] - self._least(), 0.0), reach_of(mean[:, MISFIT])
-        flips = share * np.maximum(reach - share, 0.0) / mean[:, EXAMPLES]
-        return np.asarray(np.sqrt(np.square(mean[:, ERROR]) + flips))
+            return 1.0
+        best = least_error(belief.noise, belief.chances, examples, self.options["bias"])
+        weight = examples / examples.sum()
+        return best + self.options["slack"] * float(weight @ misfit)
 
     def _trust(self, clients: Sequence[ClientId]) -> np.ndarray:
         """Return ``[cohort]`` how much each counts for the reference: as it did before."""
         where = self.averages.find(clients)
         trust, seen = np.ones(len(where)), where >= 0
         if seen.any():
-            trust[seen] = self._scale(self.averages.mean(where[seen]))
+            mean = self.averages.mean(where[seen])
+            trust[seen] = self._scale(mean, self._belief(mean))
             trust[~seen] = trust[seen].mean()
         return trust
 
-    def _scale(self, mean: np.ndarray) -> np.ndarray:
+    def _scale(self, mean: np.ndarray, belief: Belief) -> np.ndarray:
         """Return eps / (eps + z), expected over what z may be."""
+        noise = belief.noise
         if not self._chance:
-            noise = mean[:, SHARE] - self._least() - MARGIN * mean[:, ERROR]
-            return np.asarray(self._eps / (self._eps + np.maximum(noise, 0.0)))
-        noise, chances = self._belief(mean)
-        return np.asarray((chances * (self._eps / (self._eps + noise))).sum(axis=1))
+            noise = np.maximum(noise - MARGIN * mean[:, ERROR, None], 0.0)
+        return np.asarray((belief.chances * (self._eps / (self._eps + noise))).sum(axis=1))
 
-    def _tilted(self, mean: np.ndarray) -> np.ndarray:
-        return self._scale(mean) * mean[:, HARDNESS] ** self.options["tilt"]
+    def _tilted(self, mean: np.ndarray, belief: Belief) -> np.ndarray:
+        return self._scale(mean, belief) * mean[:, HARDNESS] ** self.options["tilt"]
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What is known of some clients' noise.
+
+    Attributes
+    ----------
+    noise, chances : np.ndarray
+        ``[clients, grid]`` what it may be, and how likely that is.
+    error : np.ndarray
+        ``[clients]`` standard error, from the examples that a client has.
+    """
+
+    noise: np.ndarray
+    chances: np.ndarray
+    error: np.ndarray
+
+    @property
+    def expected(self) -> np.ndarray:
+        """r_k, ``[clients]``."""
+        return np.asarray((self.noise * self.chances).sum(axis=1))
+
+
+def _likelihood(mean: np.ndarray) -> np.ndarray:
+    reach = reach_of(mean[:, MISFIT])
+    return noise_prior.likelihood(mean[:, SHARE], mean[:, ERROR], reach, mean[:, EXAMPLES])

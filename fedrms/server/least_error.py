@@ -1,0 +1,58 @@
+"""How noisy a client must be to count half: the least error of the average.
+
+Wrong labels bias an average, and the bias of many noisy clients does not cancel; leaving them out
+costs clients to average over. With weights w_k proportional to n_k s_k(eps), the squared error of
+the mean update is estimated as
+
+    B (sum_k w_k r_k)^2 + sum_k w_k^2
+
+in units of one client's sampling variance, where r_k is the noise expected of client k and B says
+how much more a wrong label costs than sampling. eps is where that is least. Few or little noisy
+clients bias the average little, and keep their weight; many very noisy ones lose it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+LEVELS = np.geomspace(0.04, 1.0, 17)
+"""Values of eps that are compared; a parabola goes between them.
+
+The least is what a noise estimate can tell from none. Uniform wrong labels bias a classifier less
+than the formula says, so going lower would give up labels of which most are right.
+"""
+
+SAMPLE = 2000
+"""So many clients of a larger cohort are looked at."""
+
+
+def least_error(noise: np.ndarray, chances: np.ndarray, examples: np.ndarray, bias: float) -> float:
+    """Return the eps of least error, from .04 to 1.
+
+    Parameters
+    ----------
+    noise, chances : np.ndarray
+        ``[clients, grid]`` what a client's noise may be, and how likely that is.
+    examples : np.ndarray
+        ``[clients]`` n_k.
+    bias : float
+        B, the squared bias of labels that are all wrong, in sampling variances of a client.
+    """
+    clients = len(noise)
+    if clients > SAMPLE:
+        some = np.random.default_rng(0).choice(clients, SAMPLE, replace=False)
+        noise, chances, examples = noise[some], chances[some], examples[some]
+    share, scale = examples / examples.sum(), clients / len(noise)
+    expected = (noise * chances).sum(axis=1)
+    errors = np.empty(len(LEVELS))
+    for each, level in enumerate(LEVELS):
+        weight = share * (chances * (level / (level + noise))).sum(axis=1)
+        weight /= weight.sum()
+        errors[each] = bias * scale * (weight @ expected) ** 2 + weight @ weight
+    best = int(np.flatnonzero(errors <= errors.min() * (1.0 + 1e-12))[-1])
+    if best in (0, len(LEVELS) - 1):
+        return float(LEVELS[best])
+    before, here, after = errors[best - 1 : best + 2]
+    bend = before - 2.0 * here + after
+    shift = 0.5 * (before - after) / bend if bend > 0.0 else 0.0
+    return float(LEVELS[best] * (LEVELS[1] / LEVELS[0]) ** shift)
