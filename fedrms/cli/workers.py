@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -25,6 +26,8 @@ from omegaconf import DictConfig
 from fedrms.errors import ConfigError, FedRMSError
 
 LOOK_EVERY: Final = 0.5
+PATIENCE: Final = 300.0
+"""Seconds for saving, of a worker whose parent is gone."""
 ROOM: Final = 1.2
 """Memory that must be free for one more worker, as a multiple of what the largest one takes."""
 FIRST_ROOM: Final = 512 * 2**20
@@ -137,7 +140,10 @@ class Workers:
         process = self._processes.Process(
             target=_work, args=(there, here, self._task, self._context, self._threads)
         )
-        process.start()
+        with ThreadPoolExecutor(1) as fresh:
+            # OpenMP's helpers belong to the thread that made them, and a fork lacks them: it would
+            # wait for those of this thread for ever. A thread that never calculated has none.
+            fresh.submit(process.start).result()
         there.close()
         self._workers.append(_Worker(process, here))
         return self._workers[-1]
@@ -259,5 +265,7 @@ def _end_with(parent: int) -> None:
         while os.getppid() == parent:
             time.sleep(LOOK_EVERY)
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(PATIENCE)
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
