@@ -13,6 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from fedrms.cli.ending import stop
+from fedrms.cli.search import is_search, settle_search
 from fedrms.errors import ConfigError, FedRMSError
 
 SUBDIR: Final = ".hydra"
@@ -53,12 +54,12 @@ class TakeFolder(Callback):
             own = take_named(_pattern(config, "sweep"), directory, "hydra.sweep.dir")
             _taken.append(own)
             refuse_other_sweeps(own.path, list(config.hydra.overrides.task))
+            if is_search(config.hydra):
+                settle_search(config)
         except FedRMSError as error:
             _end(error)
         _set(config.hydra.sweep, "dir", str(own.path))
         _set(config.hydra, "output_subdir", None)
-        if "max_failure_rate" in config.hydra.sweeper:  # Optuna's: failures are told in the end
-            _set(config.hydra.sweeper, "max_failure_rate", 1.0)
 
 
 def taken() -> Any:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from fedrms import __version__
+from fedrms.cli.comparison import compare_jobs
 from fedrms.cli.ending import keep_flower_offline, stop, stop_by_signals, stopped_code
 from fedrms.cli.folders import taken, with_hydra
 from fedrms.cli.foreign_folder import foreign_folder_checked
@@ -25,7 +26,8 @@ from fedrms.cli.lab import main as lab
 from fedrms.cli.lab import verdict_words
 from fedrms.cli.options import options_page
 from fedrms.cli.resume import resume
-from fedrms.cli.sweep import exit_code
+from fedrms.cli.search import is_search, refuse_useless_score
+from fedrms.cli.sweep import every_job_failed, exit_code
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError, FedRMSError
 from fedrms.words import check_words, resume_folder, without_resume
@@ -74,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     with _ending_well():
         try:
-            with foreign_folder_checked(words):
+            with foreign_folder_checked(words), _without_a_best_trial():
                 simulate()
             code = exit_code()
             if code:
@@ -115,7 +117,10 @@ def run_job(config: DictConfig) -> float:
             print(f"one run; figure and verdict: fedrms-lab {experiment.removeprefix('lab/')}")
     metric = result.summary["metric"]
     chosen_by = f"validation_{metric}" if f"validation_{metric}" in result.summary else None
-    return float(result.summary[chosen_by or f"final_{metric}"])
+    score = float(result.summary[chosen_by or f"final_{metric}"])
+    if multirun and is_search(job):
+        refuse_useless_score(job.sweeper.direction, score, result.summary)
+    return score
 
 
 def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,6 +138,17 @@ def show_outcome(summary: Mapping[str, Any], folder: Path) -> None:
 
     show(summary_table(headline(summary)))
     print(f"results: {os.path.relpath(folder)}")
+
+
+@contextmanager
+def _without_a_best_trial() -> Iterator[None]:
+    """Go on to the end where Optuna finds no trial to call the best one."""
+    try:
+        yield
+    except ValueError:
+        if not every_job_failed():
+            raise
+        compare_jobs(taken().path)
 
 
 @contextmanager

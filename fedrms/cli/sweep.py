@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,20 @@ class Failure:
     bad_input: bool
 
 
-failures: list[Failure] = []
-"""Of the multirun of this program."""
+@dataclass
+class _Multirun:
+    """What has become of the jobs of this program; a search launches them in batches."""
+
+    began: float = field(default_factory=time.monotonic)
+    ended: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Forget another multirun of this process."""
+        self.began, self.ended, self.failures = time.monotonic(), 0, []
+
+
+_multirun = _Multirun()
 
 
 def run_batch(
@@ -69,20 +81,25 @@ def run_batch(
     """
     setup_globals()  # type: ignore[no-untyped-call,unused-ignore]
     from fedrms.experiment.machine import usable_cores
+    from fedrms.experiment.resume import keep_multirun
 
+    if first == 0:
+        _multirun.begin()
+        keep_multirun(config)
     cores = usable_cores()
     side_by_side = _side_by_side(workers, config, cores)
     log.info("%d jobs, up to %d at a time", len(jobs), min(side_by_side, len(jobs)))
     values: dict[int, float] = {}
-    began = time.monotonic()
+    total, before = _all_jobs(config, len(jobs), first), len(_multirun.failures)
     # By the number of jobs and not of workers: the last bits of a sum may depend on it.
     pool = Workers(task, context, side_by_side, threads=max(1, cores // len(jobs)))
     try:
-        with pool, _Told(len(jobs)) as told:
+        with pool, _Told(total) as told:
             for outcome in pool.run(_composed(context, config, jobs, first)):
                 values[outcome.job] = outcome.value
+                _multirun.ended += 1
                 if outcome.reason is not None:
-                    failures.append(
+                    _multirun.failures.append(
                         Failure(outcome.job, outcome.words, outcome.reason, outcome.bad_input)
                     )
                 told.end(outcome)
@@ -91,12 +108,13 @@ def run_batch(
 
         folder = Path(config.hydra.sweep.dir)
         compare_jobs(folder)
-        print(f"fedrms: {len(values)} of {len(jobs)} jobs have ended; {_go_on(folder)}")
+        print(f"fedrms: {_multirun.ended} of {total} jobs have ended; {_go_on(folder)}")
         raise
-    log.info("%d jobs took %s", len(jobs), _duration(time.monotonic() - began))
+    if _multirun.ended == total:
+        log.info("%d jobs took %s", total, _duration(time.monotonic() - _multirun.began))
     # Hydra's own sweeper ends at the first job whose status is not good; Optuna's is to know it.
     by_hydra = str(config.hydra.sweeper["_target_"]).endswith(".BasicSweeper")
-    failed = {failure.job: failure.reason for failure in failures}
+    failed = {failure.job: failure.reason for failure in _multirun.failures[before:]}
     return [
         JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=values[first + at])
         if by_hydra or first + at not in failed
@@ -109,17 +127,27 @@ def run_batch(
 
 def exit_code() -> int:
     """Return the exit code of a multirun that has come to its end."""
-    if not failures:
+    if not _multirun.failures:
         return 0
-    return BAD_INPUT if all(failure.bad_input for failure in failures) else FAILED
+    return BAD_INPUT if all(failure.bad_input for failure in _multirun.failures) else FAILED
+
+
+def every_job_failed() -> bool:
+    """Say whether there were jobs, and none of them gave a result."""
+    return 0 < _multirun.ended == len(_multirun.failures)
 
 
 def tell_failures() -> list[str]:
     """Return a line for each job that failed."""
     return [
         f"job {failure.job} failed ({failure.words}): {' '.join(failure.reason.split())}"
-        for failure in sorted(failures, key=lambda each: each.job)
+        for failure in sorted(_multirun.failures, key=lambda each: each.job)
     ]
+
+
+def _all_jobs(config: DictConfig, batch: int, first: int) -> int:
+    """Return how many jobs there will be: a search asks for them in batches."""
+    return max(int(config.hydra.sweeper.get("n_trials") or 0), first + batch)
 
 
 def _go_on(folder: Path) -> str:
@@ -166,7 +194,7 @@ class _Told:
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
-        self._done = 0
+        self._done = self._before = _multirun.ended
         self._began = time.monotonic()
         self._bar: Any = None
 
@@ -183,6 +211,7 @@ class _Told:
                 auto_refresh=False,
             )
             self._task = self._bar.add_task("jobs", total=self._jobs, left="")
+            self._bar.update(self._task, completed=self._done)
             self._bar.start()
             self._bar.refresh()
         return self
@@ -194,7 +223,8 @@ class _Told:
     def end(self, outcome: Outcome) -> None:
         self._done += 1
         passed = time.monotonic() - self._began
-        left = _duration(passed / self._done * (self._jobs - self._done))
+        each = passed / (self._done - self._before)
+        left = _duration(each * (self._jobs - self._done))
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, left=f"{left} to go")
             self._bar.refresh()

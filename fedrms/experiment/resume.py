@@ -43,7 +43,7 @@ FIXED = ("engine.precision",)
 """What changes results although its group does not."""
 
 SWEEP_FILE = "multirun.yaml"
-"""What Hydra writes into the folder of a multirun."""
+"""What Hydra's own sweeper writes into the folder of a multirun."""
 RESULTS = (SUMMARY_FILE, ROUNDS_FILE, CLIENTS_FILE, "model.safetensors")
 """What says that a run has come to a round in a folder."""
 
@@ -209,6 +209,14 @@ def refuse_other_sweeps(folder: Path, words: Sequence[str]) -> None:
         raise ConfigError(
             key, f"{folder} holds another multirun: {' '.join(map(str, former))}", remedy
         )
+
+
+def keep_multirun(config: DictConfig) -> None:
+    """Note in the folder of a multirun which one it is, where its sweeper has not."""
+    path = Path(config.hydra.sweep.dir) / SWEEP_FILE
+    if not path.exists():
+        text = OmegaConf.to_yaml(config)
+        replace_file(path, lambda file: file.write(text.encode()))
 
 
 def _jobs_in(folder: Path) -> list[str]:

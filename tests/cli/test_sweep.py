@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,31 +11,9 @@ import pytest
 
 import fedrms
 
-SMALL = ("rounds=2", "clients=4", "client.epochs=1")
+from .conftest import SMALL, end
+
 POSIX = pytest.mark.skipif(os.name != "posix", reason="sends signals")
-
-
-@pytest.fixture
-def start(tmp_path, repository):
-    """Start ``fedrms -m`` in a folder of its own, with the sweep in ``sweep``."""
-
-    def run(*words):
-        return subprocess.Popen(
-            [sys.executable, "-m", "fedrms.cli", "-m", *SMALL, "hydra.sweep.dir=sweep", *words],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(repository)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-
-    return run
-
-
-def end(process):
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
 
 
 def test_jobs_that_fail_are_named_in_the_end_and_the_others_are_compared(start, tmp_path):
@@ -134,24 +110,3 @@ def test_workers_end_with_a_parent_that_is_killed(start, tmp_path):
     sweep.communicate()
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
-
-
-def test_for_optuna_a_diverged_trial_is_a_failed_one_and_the_search_goes_on(start, tmp_path):
-    pytest.importorskip("optuna")
-    code, out, err = end(
-        start(
-            *("experiment=tune", "hydra.sweeper.n_trials=3", "strategy.decay=0.9"),
-            *("strategy.law_options.threshold=1.5", "server_optimizer.lr=0.5,1.0"),
-            "client.lr=choice(0.1,1e30)",
-        )
-    )
-    assert code == 1, err
-    assert "Traceback" not in err
-    finished = [
-        json.loads(path.read_text())["status"] for path in tmp_path.glob("sweep/*/summary.json")
-    ]
-    assert len(finished) == 3
-    assert 1 <= finished.count("finished") < 3
-    assert err.count("fedrms: job") == finished.count("interrupted")
-    assert "best_value" in (tmp_path / "sweep/optimization_results.yaml").read_text()
-    assert "accuracy" in out

@@ -1,0 +1,83 @@
+"""A multirun whose jobs are trials of a search: Optuna's, told what fedrms knows better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.conf import HydraConf
+from omegaconf import DictConfig, ListConfig, flag_override
+
+from fedrms.errors import ConfigError, RunError
+
+DIRECTION = "hydra.sweeper.direction"
+
+
+def is_search(hydra: HydraConf | DictConfig) -> bool:
+    """Say whether Optuna chooses the jobs of a multirun with these settings of Hydra."""
+    return "max_failure_rate" in hydra.sweeper
+
+
+def settle_search(config: DictConfig) -> None:
+    """Have a search go by the metric, go on after failures, and propose the same again.
+
+    Parameters
+    ----------
+    config : DictConfig
+        Of the multirun; ``hydra.sweeper`` is changed.
+
+    Raises
+    ------
+    ConfigError
+        If the command line asks for the other direction, or for several, or the data of the trials
+        cannot be built.
+    """
+    from fedrms.experiment.build import build_side
+    from fedrms.experiment.config import plain
+    from fedrms.experiment.foreign import refuse_strays
+
+    sweeper, values = config.hydra.sweeper, plain(config)
+    if isinstance(sweeper.direction, ListConfig):
+        raise ConfigError(DIRECTION, "is a list, and a run has one score", "leave it away")
+    refuse_strays(values)
+    task = build_side(values, "cpu").task
+    wanted = "maximize" if task.higher_is_better else "minimize"
+    given = dict(word.lstrip("+").split("=", 1) for word in config.hydra.overrides.hydra)
+    if given.get(DIRECTION, wanted) != wanted:
+        raise ConfigError(
+            DIRECTION,
+            f"is {given[DIRECTION]}, and the score of a run is its {task.metric}",
+            f"leave it away: fedrms will {wanted} it",
+        )
+    with flag_override(config.hydra, ["struct", "readonly"], False):
+        sweeper.direction, sweeper.max_failure_rate = wanted, 1.0
+        # Without a seed the same command would propose others, and not go on with what is there.
+        if sweeper.sampler.get("seed", 0) is None:
+            sweeper.sampler.seed = 0
+        if DIRECTION not in given:  # jobs are composed anew from these
+            config.hydra.overrides.hydra.append(f"{DIRECTION}={wanted}")
+
+
+def refuse_useless_score(direction: str, score: float, summary: Mapping[str, Any]) -> None:
+    """Fail a trial whose score would mislead the search.
+
+    Parameters
+    ----------
+    direction : str
+        Of the search.
+    score : float
+        Of the trial.
+    summary : mapping
+        Of the run.
+
+    Raises
+    ------
+    RunError
+        If the score is not finite, or of a metric that goes the other way.
+    """
+    metric = summary["metric"]
+    if not math.isfinite(score):
+        raise RunError(f"the run has diverged: its {metric} is {score}")
+    if (direction == "maximize") != summary["higher_is_better"]:
+        raise RunError(f"its score is its {metric}, and the search would {direction} it")
