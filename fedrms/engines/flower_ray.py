@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedrms.engines.ray_cluster import load_ray
 from fedrms.errors import RunError
+
+WAIT = 600.0
+"""Longest wait for the simulated clients to register, in seconds."""
 
 
 def run_on_flower_ray(
@@ -37,6 +41,11 @@ def run_on_flower_ray(
         What Ray may use; everything it finds by default.
     client_cpus, client_gpus : float
         What one client takes.
+
+    Raises
+    ------
+    RunError
+        If not all clients register in time.
     """
     load_ray()
     from flwr.simulation import run_simulation
@@ -47,6 +56,7 @@ def run_on_flower_ray(
     @server.main()
     def serve(grid: Grid, context: Context) -> None:
         try:
+            wait_for_all(grid, clients)
             main(grid)
         except BaseException as error:  # carried over to the caller's thread, and raised there
             failure.append(error)
@@ -67,6 +77,35 @@ def run_on_flower_ray(
     )
     if failure:
         raise failure[0]
+
+
+def wait_for_all(grid: Grid, clients: int, timeout: float = WAIT) -> None:
+    """Return when all clients have registered.
+
+    Flower calls the server before that, and its strategies then sample from those that they see.
+
+    Parameters
+    ----------
+    grid : Grid
+        Where they register.
+    clients : int
+        How many there are.
+    timeout : float
+        Longest wait in seconds.
+
+    Raises
+    ------
+    RunError
+        If some are still missing then.
+    """
+    deadline = time.monotonic() + timeout
+    while (there := len(list(grid.get_node_ids()))) < clients:
+        if time.monotonic() > deadline:
+            raise RunError(
+                f"only {there} of {clients} simulated clients registered within {timeout:g} s; "
+                "look for errors of Flower and Ray above"
+            )
+        time.sleep(0.05)
 
 
 def refuse_dead_workers(replies: Sequence[Message]) -> None:
