@@ -17,12 +17,19 @@ class ConfigError(FedRMSError, ValueError):
     ----------
     key : str
         The config key at fault, as it is written on the command line
-        (``"partition.alpha"``).
+        (``"partition.alpha"``); of an object made in Python, the argument.
     problem : str
         What is wrong, with the offending value.
     remedy : str
         What to do about it.
+
+    Attributes
+    ----------
+    configured : ConfigError or None
+        The same in the command line's words, where this one is in Python's.
     """
+
+    configured: ConfigError | None = None
 
     def __init__(self, key: str, problem: str, remedy: str) -> None:
         self.key = key

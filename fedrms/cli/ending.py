@@ -27,6 +27,8 @@ def keep_flower_offline() -> None:
 
 def stop(program: str, error: FedRMSError) -> NoReturn:
     """End the program with an error that a person is meant to read."""
+    if isinstance(error, ConfigError):
+        error = error.configured or error
     print(f"{program}: {error}", file=sys.stderr)
     sys.exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)
 

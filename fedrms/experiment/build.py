@@ -204,8 +204,8 @@ def build_strategy(
         )
     try:
         strategy: Strategy = maker(**options)
-    except ConfigError:
-        raise
+    except ConfigError as error:
+        raise error.configured or error from None
     except Exception as error:  # somebody's class may raise anything
         raise ConfigError("strategy", str(error), "mend its options") from error
     if hasattr(strategy, "reveal_truth"):

@@ -322,8 +322,9 @@ def _simulate(
                 )
             status = "finished"
         except FedRMSError as problem:
-            error = str(problem)
-            raise
+            told = getattr(problem, "configured", None) or problem
+            error = str(told)
+            raise told from problem.__cause__
         finally:
             with telling_of_full_disks(where):
                 recorder.flush()

@@ -18,6 +18,7 @@ from fedrms.errors import ConfigError
 from fedrms.server.client_averages import ClientAverages
 from fedrms.server.client_index import ClientId
 from fedrms.server.laws import Law, bind_law
+from fedrms.server.python_names import in_python
 
 __all__ = ["ClientId", "ClientScaler", "Scales"]
 
@@ -88,6 +89,7 @@ class ClientScaler:
     values in it and sorts nothing else.
     """
 
+    @in_python
     def __init__(
         self,
         decay: float = 0.9,

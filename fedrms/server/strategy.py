@@ -41,6 +41,7 @@ from fedrms.server.model_arrays import as_clients_have_it, with_others_averaged
 from fedrms.server.noise_estimate import NoiseEstimate
 from fedrms.server.orders import Orders, scaled
 from fedrms.server.partial_models import PartialModels
+from fedrms.server.python_names import SpeaksPython
 from fedrms.server.replies import NOT_STRUCTURAL, model_of, read_replies
 from fedrms.server.round_metrics import averaged, averaged_lists, weighed_down
 from fedrms.server.server_optimizer import ServerOptimizer
@@ -48,7 +49,7 @@ from fedrms.server.server_optimizer import ServerOptimizer
 APPLY_TO = ("update", "local_lr")
 
 
-class FedRMS(NotesWhatIsAsked, FedAvg):
+class FedRMS(NotesWhatIsAsked, SpeaksPython, FedAvg):
     """Scale each client's update by the inverse root of an average of its loss noise.
 
     Drop-in for Flower's ``FedAvg`` where clients add ``class_losses(scores, labels)`` of the

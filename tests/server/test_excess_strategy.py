@@ -85,7 +85,7 @@ def test_it_is_the_default_and_regression_asks_for_one_class() -> None:
 def test_it_reads_losses_of_the_received_model_alone(statistic: str) -> None:
     with pytest.raises(ConfigError) as caught:
         FedRMS(statistic=statistic)
-    assert caught.value.key == "strategy.statistic"
+    assert caught.value.key == "statistic"
 
 
 def test_the_other_laws_ask_for_no_losses_by_class() -> None:
@@ -148,7 +148,7 @@ def test_where_evidence_is_required_and_nobody_has_any_one_is_told_what_to_repor
 ) -> None:
     with pytest.raises(ConfigError, match="no client reports") as caught:
         train_round(FedRMS(law=law, require_evidence=True), grid_of([bare(0), bare(1)]), ZERO)
-    assert caught.value.key == "strategy.require_evidence"
+    assert caught.value.key == "require_evidence"
     assert ("class_losses" if law == "excess" else "loss_moments") in caught.value.remedy
 
 

@@ -42,20 +42,20 @@ class Stack(list[Message]):
 @pytest.mark.parametrize(
     ("options", "key"),
     [
-        ({"moment": "kurtosis"}, "strategy.moment"),
-        ({"normalize": "max"}, "strategy.normalize"),
-        ({"apply_to": "loss"}, "strategy.apply_to"),
-        ({"combine": "mode"}, "strategy.combine"),
-        ({"combine_options": {"trim": 0.1}}, "strategy.combine_options.trim"),
-        ({"identify": "guess"}, "strategy.identify"),
-        ({"clip_norm": 0.0}, "strategy.clip_norm"),
-        ({"clip_median": -1.0}, "strategy.clip_median"),
-        ({"fraction_train": 1.5}, "client.fraction"),
-        ({"examples_limit": 0.5}, "strategy.examples_limit"),
-        ({"examples_limit": float("nan")}, "strategy.examples_limit"),
-        ({"law": "adagrad"}, "strategy.law"),
-        ({"law_options": {"temperature": 1}}, "strategy.law_options.temperature"),
-        ({"decay": 1.0}, "strategy.decay"),
+        ({"moment": "kurtosis"}, "moment"),
+        ({"normalize": "max"}, "normalize"),
+        ({"apply_to": "loss"}, "apply_to"),
+        ({"combine": "mode"}, "combine"),
+        ({"combine_options": {"trim": 0.1}}, "combine_options['trim']"),
+        ({"identify": "guess"}, "identify"),
+        ({"clip_norm": 0.0}, "clip_norm"),
+        ({"clip_median": -1.0}, "clip_median"),
+        ({"fraction_train": 1.5}, "fraction_train"),
+        ({"examples_limit": 0.5}, "examples_limit"),
+        ({"examples_limit": float("nan")}, "examples_limit"),
+        ({"law": "adagrad"}, "law"),
+        ({"law_options": {"temperature": 1}}, "law_options['temperature']"),
+        ({"decay": 1.0}, "decay"),
     ],
 )
 def test_a_wrong_setting_is_refused_when_the_strategy_is_made(
@@ -500,3 +500,38 @@ def test_a_grid_that_hands_out_nodes_in_any_order_gives_the_same_model() -> None
     straight, _ = train_round(FedRMS(), HandGrid(clients), ZERO)
     backwards, _ = train_round(FedRMS(), HandGrid(dict(reversed(clients.items()))), ZERO)
     assert numbers(straight)["w"].tobytes() == numbers(backwards)["w"].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fraction_train": 1.5}, "fraction_train: is 1.5\n  -> set a share in [0, 1]"),
+        (
+            {"memory": "cumulative", "staleness": 0.5},
+            "staleness: is 0.5, but memory='cumulative' forgets nothing\n"
+            "  -> set it to 0, or memory='ema'",
+        ),
+        (
+            {"noise_multiplier": 1.0},
+            "noise_multiplier: noise hides a client only in a mean of updates of limited length\n"
+            "  -> set clip_norm, and combine='mean'",
+        ),
+        (
+            {"statistic": "holdout"},
+            "statistic: is 'holdout', and the law 'excess' reads losses of the received model\n"
+            "  -> leave it at None, or choose another law",
+        ),
+        (
+            {"law_options": {"eps": 1}},
+            "law_options['eps']: the law 'excess' has no such option\n  -> it takes ",
+        ),
+    ],
+)
+def test_an_error_of_a_strategy_made_in_python_speaks_of_arguments(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        FedRMS(**options)
+    assert str(caught.value).startswith(message)
+    assert "strategy." not in str(caught.value)
+    assert str(caught.value.configured).startswith(("strategy.", "client.fraction"))

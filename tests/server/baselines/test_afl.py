@@ -171,4 +171,4 @@ def test_a_restored_strategy_continues_to_the_bit() -> None:
 def test_a_step_that_cannot_be_meant_is_refused(step: float) -> None:
     with pytest.raises(ConfigError) as caught:
         AFL(mixture_learning_rate=step)
-    assert caught.value.key == "strategy.mixture_learning_rate"
+    assert caught.value.key == "mixture_learning_rate"

@@ -102,4 +102,4 @@ def test_clients_that_report_no_loss_are_asked_for_it() -> None:
 def test_a_lambda_of_nothing_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         ARFL(regularisation=0.0)
-    assert caught.value.key == "strategy.regularisation"
+    assert caught.value.key == "regularisation"

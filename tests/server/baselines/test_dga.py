@@ -93,7 +93,7 @@ def test_a_loss_measure_needs_no_moments_and_a_variance_needs_no_loss() -> None:
 
 @pytest.mark.parametrize(
     ("options", "key"),
-    [({"measure": "mag"}, "strategy.measure"), ({"beta": -1.0}, "strategy.beta")],
+    [({"measure": "mag"}, "measure"), ({"beta": -1.0}, "beta")],
 )
 def test_a_value_that_cannot_be_meant_is_refused(options: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -109,4 +109,4 @@ def test_a_client_heard_for_the_first_time_is_parted_beside_the_others_and_a_che
 def test_a_stage_of_less_than_no_rounds_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         FedNoRo(stage_one=-1)
-    assert caught.value.key == "strategy.stage_one"
+    assert caught.value.key == "stage_one"

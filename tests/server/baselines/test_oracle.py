@@ -113,5 +113,5 @@ def test_without_the_truth_it_says_where_it_belongs() -> None:
 def test_an_unknown_mode_is_refused_with_its_key() -> None:
     with pytest.raises(ConfigError) as caught:
         Oracle(mode="perfect")
-    assert caught.value.key == "strategy.mode"
+    assert caught.value.key == "mode"
     assert "inverse_variance" in caught.value.remedy

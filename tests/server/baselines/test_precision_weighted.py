@@ -116,4 +116,4 @@ def test_a_client_without_proper_variances_is_left_out_with_the_reason(squares, 
 def test_options_that_have_no_meaning_are_refused(options: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         PrecisionWeighted(**options)
-    assert caught.value.key == f"strategy.{key}"
+    assert caught.value.key == f"{key}"

@@ -99,9 +99,9 @@ def test_clients_are_asked_for_their_loss_at_the_received_model() -> None:
 @pytest.mark.parametrize(
     ("options", "key"),
     [
-        ({"q": -0.1}, "strategy.q"),
-        ({"q": float("nan")}, "strategy.q"),
-        ({"client_learning_rate": 0.0}, "strategy.client_learning_rate"),
+        ({"q": -0.1}, "q"),
+        ({"q": float("nan")}, "q"),
+        ({"client_learning_rate": 0.0}, "client_learning_rate"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused(options: dict[str, Any], key: str) -> None:

@@ -121,9 +121,9 @@ def test_for_a_small_inner_tilt_weights_are_the_gradient_of_the_hierarchical_los
 @pytest.mark.parametrize(
     ("make", "options", "key"),
     [
-        (TERM, {"t": float("inf")}, "strategy.t"),
-        (TieredTERM, {"t": float("nan")}, "strategy.t"),
-        (TieredTERM, {"tau": float("inf")}, "strategy.tau"),
+        (TERM, {"t": float("inf")}, "t"),
+        (TieredTERM, {"t": float("nan")}, "t"),
+        (TieredTERM, {"tau": float("inf")}, "tau"),
     ],
 )
 def test_a_tilt_without_end_is_refused(make: Any, options: dict[str, float], key: str) -> None:
