@@ -11,7 +11,7 @@ from typing import Final
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
 
-LIST_OPTIONS: Final = "fedrms --help lists every option"
+LIST_OPTIONS: Final = "fedrms --help GROUP lists its options"
 
 _KEY: Final = re.compile(r"[+~]*[A-Za-z_][\w.@/:-]*")
 _RESUME: Final = re.compile(r"\+*resume=(.*)", re.DOTALL)

@@ -21,7 +21,7 @@ from fedrms.words import check_words, resume_folder, without_resume
         (["seed"], "seed", "write seed=VALUE"),
         (["client.lr"], "client.lr", "write client.lr=VALUE"),
         (["partition"], "partition", "write partition=auto"),
-        (["foo"], "foo", "fedrms --help lists every option"),
+        (["foo"], "foo", "fedrms --help GROUP lists its options"),
         (["round"], "round", "did you mean rounds=VALUE?"),
         (["data.path=/my", "data/x"], "data/x", "needs quotes: 'data.path=/my data/x'"),
         (["data.path=/my", "data"], "data", "needs quotes: 'data.path=/my data'"),

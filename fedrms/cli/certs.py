@@ -7,20 +7,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedrms.cli.ending import stop
+from fedrms.cli.ending import next_command, stop
 from fedrms.errors import ConfigError
 
 HELP = """\
-fedrms-certs: certificates and keys for a server with TLS whose clients prove who they are.
+fedrms-certs: certificates and keys for a server with TLS whose clients prove
+who they are.
 
-  fedrms-certs out=certs clients=hospital-a,hospital-b       a server on this machine
+  fedrms-certs out=certs clients=hospital-a,hospital-b
+          a server on this machine
   fedrms-certs out=certs clients=hospital-a hosts=fl.example.org,10.0.0.5
-                                                             what clients call the server
-  fedrms-certs out=certs clients=hospital-a days=30          how long they hold; default 365
+          what clients call the server
+  fedrms-certs out=certs clients=hospital-a days=30
+          how long they hold; default 365
 
-Give each client its own key (out/NAME) and out/ca.crt, by a way that nobody else reads; the
-server keeps out/server.crt, out/server.key and out/clients/. Keep out/ca.key offline. No file is
-overwritten.
+Give each client its own key (out/NAME) and out/ca.crt, by a way that nobody
+else reads; the server keeps out/server.crt, out/server.key and out/clients/.
+Keep out/ca.key offline. No file is overwritten.
 """
 
 
@@ -59,6 +62,8 @@ def _make(words: Sequence[str]) -> None:
     )
     for path in written:
         print(path)
+    out = given["out"]
+    print(next_command("fedrms-server", f"server.tls={out}", f"server.auth={out}/clients", "..."))
 
 
 if __name__ == "__main__":

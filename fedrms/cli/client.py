@@ -11,24 +11,26 @@ from fedrms import __version__
 from fedrms.cli.ending import stop
 from fedrms.cli.folders import taken, with_hydra
 from fedrms.cli.launch import launch, names
+from fedrms.cli.option_text import option_lines, read_choice
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
 
 HEAD = """\
-fedrms-client: take part in what runs at a fedrms-server, with data that stay here.
+fedrms-client: take part in what runs at a fedrms-server, with data that stay
+here.
 
   fedrms-client server.address=fl.example.org:8800 client.id=hospital-a \\
-    client.tls=ca.crt client.key=hospital-a data=parquet data.path=/data/a
+      client.tls=ca.crt client.key=hospital-a data=parquet data.path=/data/a
   fedrms-client ... noise=label noise.levels=[0.4]
-                    with noise added to its labels
+          with noise added to its labels
   fedrms-client ... client.statistic_dp='{clip: 3, epsilon: 1}'
-                    with private losses, whatever the server orders
+          with private losses, whatever the server orders
   fedrms-client ... client.partition=0 clients=3
-                    a trial: one share of what the server simulates
+          a trial: one share of what the server simulates
 
-The model (model=...) and the classes must be the server's; how to train is said by the server.
-Of all options of fedrms (fedrms --help), those of data, noise and model count, device,
-engine.threads, client.statistic_dp, and:
+The model (model=...) and the classes must be the server's; how to train is said
+by the server. Of all options of fedrms (fedrms --help), those of data, noise
+and model count, device, engine.threads, client.statistic_dp, and:
 """
 
 
@@ -44,8 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "--help" in words or "-h" in words:
         print(HEAD)
         for group, choice in (("server", "address"), ("node", "supernode")):
-            text = (conf_folder() / group / f"{choice}.yaml").read_text()
-            print(text.split("\n", 1)[1], end="")
+            options = read_choice(conf_folder() / group / f"{choice}.yaml").options
+            whose = "server" if group == "server" else "client"
+            print(*option_lines([f"{whose}.{line}" for line in options]), sep="\n")
         return
     if "--version" in words:
         print(f"fedrms-client {__version__}")

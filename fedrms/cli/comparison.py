@@ -9,12 +9,22 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from rich.console import Console
 
+from fedrms.cli.ending import next_command
 from fedrms.cli.sweep import tell_failures
+from fedrms.cli.too_few_seeds import too_few_seeds
 
 
 class ComparisonTable(Callback):
     """Print the paired comparison of a multirun's runs, and write it beside them."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Say beforehand if the seeds are too few to decide; Hydra calls this before the jobs."""
+        if str(config.hydra.sweeper["_target_"]).endswith(".BasicSweeper"):
+            note = too_few_seeds(list(config.hydra.overrides.task))
+            if note is not None:
+                print(f"fedrms: {note}", file=sys.stderr)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table; Hydra calls this when the last job has ended."""
@@ -33,11 +43,14 @@ def compare_jobs(folder: Path) -> None:
         runs = None
     if runs is not None and (runs.summary["status"] == "finished").any():
         table = compare(runs)
-        show(comparison_table(table))
+        console = Console()
+        show(comparison_table(table, console.width if console.is_terminal else 80), console)
         print(comparison_notes(table))
         text = "\n".join([to_markdown(table), *(f"\n{line}" for line in failed)])
         (folder / "comparison.md").write_text(text + "\n")
         table.to_csv(folder / "comparison.csv")
     print(f"results: {os.path.relpath(folder)}", flush=True)
+    if runs is not None:
+        print(next_command("fedrms-report", os.path.relpath(folder)), flush=True)
     for line in failed:
         print(f"fedrms: {line}", file=sys.stderr)

@@ -7,17 +7,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from fedrms.cli.ending import keep_flower_offline, stop, stop_by_signals, stopped_code
+from fedrms.cli.ending import keep_flower_offline, next_command, stop, stop_by_signals, stopped_code
 from fedrms.errors import FedRMSError
 from fedrms.words import check_words
 
 HELP = """\
-fedrms-doctor: what this machine has, what the engine would do with a run and why, and how long
-the run takes. Trains a few rounds, some seconds long, and writes no results.
+fedrms-doctor: what this machine has, what the engine would do with a run and
+why, and how long the run takes. Trains a few rounds, some seconds long, and
+writes no results.
 
   fedrms-doctor                                       the default run
-  fedrms-doctor data=mnist data.path=PATH model=cnn   the overrides that fedrms takes
-  fedrms-doctor --json rounds=50                      the same as JSON, for scripts
+  fedrms-doctor data=mnist data.path=PATH model=cnn   with overrides of fedrms
+  fedrms-doctor --json rounds=50                      as JSON, for scripts
 """
 
 
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(asdict(report), indent=2))
     else:
         show_report(report)
+        print(next_command("fedrms", *overrides))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from types import FrameType
@@ -73,3 +74,8 @@ def stop_by_signals() -> None:
 def stopped_code(error: KeyboardInterrupt) -> int:
     """Return the exit code of a program that a signal has stopped: 130, 143 or 129."""
     return 128 + (error.number if isinstance(error, StoppedError) else signal.SIGINT)
+
+
+def next_command(*words: str) -> str:
+    """Return the line that ends a command's output: the command that most people want next."""
+    return f"next: {shlex.join(words)}"

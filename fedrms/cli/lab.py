@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedrms.cli.ending import keep_flower_offline, stop, stop_by_signals, stopped_code
+from fedrms.cli.ending import keep_flower_offline, next_command, stop, stop_by_signals, stopped_code
+from fedrms.cli.option_text import in_columns
 from fedrms.errors import ConfigError, FedRMSError
 
 
@@ -66,9 +67,11 @@ def verdict_words(words: Sequence[str]) -> list[str] | None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fedrms-lab",
-        description="Try claims about RMSProp and FedRMS, and say which hold.",
+        description="Try claims about RMSProp and FedRMS, and say which hold; without a name, list "
+        "the experiments.",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments")
+    parser.add_argument("--all", action="store_true", help="every experiment")
     parser.add_argument("--quick", action="store_true", help="a look in 20 seconds, other seeds")
     parser.add_argument(
         "--out", type=Path, help="folder for the files (default: outputs/lab/<date>/<time>)"
@@ -79,12 +82,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _list() -> None:
+    """Print the experiments and what each is about."""
+    from fedrms.lab.catalog import available, load
+
+    names = available()
+    print("experiments of the lab, each with its claims, a figure and verdicts:\n")
+    for name in names:
+        for row in in_columns(name, load(name).TITLE, max(map(len, names)) + 2):
+            print(row)
+    print(f"\n{next_command('fedrms-lab', names[0], '--quick')}")
+
+
 def _run(options: argparse.Namespace) -> None:
     from fedrms.lab.catalog import available, load
     from fedrms.lab.report import find, publish, write
 
     if options.publish and options.quick:
         raise ConfigError("--publish", "takes the full size", "leave out --quick")
+    if not options.names and not options.all:
+        _list()
+        return
     chosen = [(name, load(name)) for name in options.names or available()]
     folder = options.out or Path("outputs/lab") / time.strftime("%Y-%m-%d/%H-%M-%S")
     for name, experiment in chosen:
@@ -97,6 +115,8 @@ def _run(options: argparse.Namespace) -> None:
             write(finding, folder)
         print(f"{name}: {finding.seconds:.0f} s", flush=True)
     print(f"files: {options.publish or folder}")
+    if len(chosen) == 1 and not options.publish:
+        print(next_command("fedrms", f"experiment=lab/{chosen[0][0]}"))
 
 
 if __name__ == "__main__":

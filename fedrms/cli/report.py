@@ -12,9 +12,9 @@ from fedrms.errors import FedRMSError
 
 EPILOG = """\
 examples:
-  fedrms-report outputs/2026-01-31/12-00-00       a run or a multirun
-  fedrms-report outputs/a outputs/b --to report   several, into a folder of its own
-  fedrms-report --compare outputs                 every setting, without chapters on each
+  fedrms-report outputs/2026-01-31/12-00-00      a run or a multirun
+  fedrms-report outputs/a outputs/b --to report  several, into another folder
+  fedrms-report --compare outputs                settings, without their chapters
   fedrms-report --compare outputs --over strategy.decay client.lr
 """
 
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for problem in report.problems:
         print(f"fedrms-report: {problem}", file=sys.stderr)
     print(f"report: {os.path.relpath(report.page)}")
+    print(f"next: open it in a browser, {report.page.resolve().as_uri()}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,7 +12,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedrms.cli.ending import FAILED, keep_flower_offline, stop, stop_by_signals, stopped_code
+from fedrms.cli.ending import (
+    FAILED,
+    keep_flower_offline,
+    next_command,
+    stop,
+    stop_by_signals,
+    stopped_code,
+)
 from fedrms.errors import ConfigError, FedRMSError, RunError
 
 if TYPE_CHECKING:
@@ -100,6 +107,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     except FileNotFoundError as error:
         raise RunError(f"{plan.name}: {error}") from error
     print(f"page: {os.path.relpath(report.page)}")
+    print(next_command("fedrms-report", os.path.relpath(folder / "runs")))
     return FAILED if errors else 0
 
 

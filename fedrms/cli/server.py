@@ -10,23 +10,26 @@ from omegaconf import DictConfig
 
 from fedrms.cli.folders import taken, with_hydra
 from fedrms.cli.launch import ending_well, launch
+from fedrms.cli.option_text import option_lines, read_choice
 from fedrms.cli.resume import log_into
 from fedrms.cli.simulate import show_outcome
 from fedrms.conf_folder import conf_folder
 from fedrms.words import resume_folder
 
 HEAD = """\
-fedrms-server: run an experiment whose clients are real (fedrms-client) and keep their data.
+fedrms-server: run an experiment whose clients are real (fedrms-client) and keep
+their data.
 
-  fedrms-server strategy=fedrms rounds=20 server.address=0.0.0.0:8800 server.min_clients=3 \\
-    server.tls=certs server.auth=certs/clients data=parquet data.path=TEST
-                    a model for clients with data like those in TEST, the server's test set
+  fedrms-server strategy=fedrms rounds=20 server.min_clients=3 \\
+      server.address=0.0.0.0:8800 server.tls=certs server.auth=certs/clients \\
+      data=parquet data.path=TEST
+          a model for clients with data like those in TEST, the server's own
   fedrms-server ... data=none data.shape=[20] data.classes=[no,yes]
-                    without data at the server: clients score the model
+          without data at the server: clients score the model
   fedrms-server resume=outputs/DATE/TIME
-                    go on with a run that was stopped; server.* may change, and rounds=N rise
+          go on with a run that was stopped; server.* may change, rounds=N rise
   fedrms-server ... server.trial=true clients=3
-                    clients hold shares of the federation configured here (client.partition)
+          clients hold shares of the federation configured here
 
 All options of fedrms (fedrms --help), and:
 """
@@ -43,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "--help" in words or "-h" in words:
         print(HEAD)
-        print((conf_folder() / "server" / "superlink.yaml").read_text(), end="")
+        options = read_choice(conf_folder() / "server" / "superlink.yaml").options
+        print(*option_lines([f"server.{line}" for line in options]), sep="\n")
         return
     with ending_well("fedrms-server", words):
         folder = resume_folder(words)

@@ -19,12 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedrms import __version__
 from fedrms.cli.comparison import compare_jobs
-from fedrms.cli.ending import keep_flower_offline, stop, stop_by_signals, stopped_code
+from fedrms.cli.ending import keep_flower_offline, next_command, stop, stop_by_signals, stopped_code
 from fedrms.cli.folders import taken, with_hydra
 from fedrms.cli.foreign_folder import foreign_folder_checked
 from fedrms.cli.lab import main as lab
 from fedrms.cli.lab import verdict_words
-from fedrms.cli.options import options_page
+from fedrms.cli.options import help_page
 from fedrms.cli.resume import resume
 from fedrms.cli.search import is_search, refuse_useless_score
 from fedrms.cli.sweep import every_job_failed, exit_code
@@ -47,8 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     # The group is in the defaults, so Hydra would refuse to add it: it means the same here.
     words = [w.removeprefix("+") if w.startswith("+experiment=") else w for w in words]
-    if "--help" in words or "-h" in words:
-        print(options_page(conf_folder()))
+    asked = next((word for word in words if word in ("--help", "-h")), None)
+    if asked:
+        topic = words[words.index(asked) + 1 :] or [w for w in words if not w.startswith("-")]
+        with _ending_well():
+            print(help_page(conf_folder(), topic[0] if topic else None))
         return
     if "--version" in words:
         print(f"fedrms {__version__}")
@@ -133,11 +136,12 @@ def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def show_outcome(summary: Mapping[str, Any], folder: Path) -> None:
-    """Print how a run ended, and where its files are."""
+    """Print how a run ended, where its files are, and what to do with them."""
     from fedrms.results.table import show, summary_table
 
     show(summary_table(headline(summary)))
     print(f"results: {os.path.relpath(folder)}")
+    print(next_command("fedrms-report", os.path.relpath(folder)))
 
 
 @contextmanager

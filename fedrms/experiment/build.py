@@ -30,7 +30,7 @@ from fedrms.named_class import named_class
 from fedrms.server import ServerOptimizer
 from fedrms.tasks import Classification, Regression, Task
 
-SEE_HELP = "fedrms --help lists every option"
+SEE_HELP = "fedrms --help GROUP lists its options"
 ORDERED_ELSEWHERE = {"class_losses", "gradient_decay", "optimizer"}
 """Settings that a strategy sends, because it needs what clients then report, or another group."""
 UNDER_STATISTIC_DP = {"clip": "statistic_clip", "epsilon": "statistic_epsilon"}

@@ -15,15 +15,28 @@ from rich.table import Table
 from rich.text import Text
 
 
-def comparison_table(comparison: pd.DataFrame) -> Table:
-    """Lay out the columns of a comparison that decide, for a terminal of 100 columns.
+def comparison_table(comparison: pd.DataFrame, width: int = 80) -> Table:
+    """Lay out the columns of a comparison that decide, as many as fit.
 
-    Accuracies are in percent with two decimals (``88.17 ± 0.39``), differences signed in
-    percentage points with their 95 % interval (``+4.14 [+0.91, +7.37]``), errors with four
-    digits; ``-`` is not known. `comparison_notes` belong below.
+    What is left out first is what decides least: `to_markdown` has all of it. Accuracies are in
+    percent with two decimals (``88.17 ± 0.39``), differences signed in percentage points with
+    their 95 % interval (``+4.14 [+0.91, +7.37]``), errors with four digits; ``-`` is not known.
+    `comparison_notes` belong below.
+
+    Parameters
+    ----------
+    comparison : DataFrame
+        What :func:`fedrms.compare` returned.
+    width : int
+        Columns of the terminal.
     """
     header, rows = _comparison_cells(comparison)
     levels = comparison.index.nlevels
+    for name in _FIRST_LEFT_OUT:
+        found = [at for at, title in enumerate(header) if title.startswith(name) and at > levels]
+        if found and _plain_width(header, rows) > width:
+            at = found[0]
+            header, rows = _without(header, at), [_without(row, at) for row in rows]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for at, name in enumerate(header):
         justify: Literal["left", "right"] = "left" if at < levels else "right"
@@ -33,7 +46,7 @@ def comparison_table(comparison: pd.DataFrame) -> Table:
     return table
 
 
-def comparison_notes(comparison: pd.DataFrame, width: int = 100) -> str:
+def comparison_notes(comparison: pd.DataFrame, width: int = 80) -> str:
     """Write what the intervals and claims rest on, as lines for below the table."""
     notes = comparison.attrs.get("notes", [])
     return "\n".join(_wrapped(note, width) for note in notes)
@@ -89,6 +102,19 @@ def show(table: Table, console: Console | None = None) -> None:
         console.file.write(to_text(table) + "\n")
 
 
+def _plain_width(header: list[str], rows: list[list[str]]) -> int:
+    """Return how wide `to_text` makes a table: two spaces part the columns."""
+    widths = [
+        max(map(len, [*name.split("\n"), *(row[at] for row in rows)]))
+        for at, name in enumerate(header)
+    ]
+    return sum(widths) + 2 * len(widths) - 2
+
+
+def _without(cells: list[str], at: int) -> list[str]:
+    return cells[:at] + cells[at + 1 :]
+
+
 def _width(table: Table) -> int:
     return Console(width=100_000).measure(table).maximum
 
@@ -135,6 +161,8 @@ def _comparison_cells(
 
 _ALWAYS: Final = 4
 """Columns that are shown even if nothing in them is known."""
+_FIRST_LEFT_OUT: Final = ("client\nvar.", "best\n", "rounds\n", "worst\n", "gap %")
+"""How the names of columns begin that a narrow terminal can do without, in this order."""
 _ROUNDING: Final = 1e-24
 """What a variance of equal numbers may be; smaller is 0."""
 _WIDE: Final = frozenset({"p\ncorrected", "gap %\n[95 % interval]", "noise\nAUROC", "seconds"})

@@ -44,7 +44,7 @@ def comparison(metric="accuracy", names=("strategy",), keys=("fedavg", "fedrms")
 
 
 def test_accuracies_are_percentages_and_differences_signed_points():
-    text = to_text(comparison_table(comparison()))
+    text = to_text(comparison_table(comparison(), 100))
     for cell in ("88.17 ± 0.39", "+4.14 [+0.91, +7.37]", "undecided", "102", "83.80", "11.56"):
         assert cell in text
 
@@ -57,15 +57,19 @@ def test_errors_are_plain_numbers():
 
 
 def test_plain_text_is_aligned_and_unframed():
-    lines = to_text(comparison_table(comparison())).splitlines()
+    lines = to_text(comparison_table(comparison(), 100)).splitlines()
     assert len(lines) == 4  # the header takes two
     assert lines[2].index("84.03") == lines[3].index("88.17")
     assert not set("│┃━─") & set("".join(lines))
 
 
-def test_a_table_of_short_names_fits_into_100_columns():
-    text = to_text(comparison_table(comparison()))
-    assert max(map(len, text.splitlines())) <= 100
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("name", ["fedrms", "fedrms_deadzone"])
+def test_a_table_leaves_out_what_decides_least_until_it_fits(width, name):
+    text = to_text(comparison_table(comparison(keys=("fedavg", name)), width))
+    assert max(map(len, text.splitlines())) <= width
+    for cell in ("88.17 ± 0.39", "+4.14 [+0.91, +7.37]", "undecided", "102"):
+        assert cell in text
 
 
 def test_a_gap_whose_interval_has_no_end_is_marked():
@@ -75,7 +79,7 @@ def test_a_gap_whose_interval_has_no_end_is_marked():
 
 def test_columns_of_which_nothing_is_known_are_left_out():
     unknown = dict.fromkeys(["gap", "gap_low", "gap_high", "client_worst"], NAN)
-    text = to_text(comparison_table(comparison(**unknown)))
+    text = to_text(comparison_table(comparison(**unknown), 100))
     assert "gap" not in text
     assert "worst" not in text
     assert "best" in text
@@ -117,7 +121,7 @@ def test_a_summary_shows_units_and_unknowns():
 
 def test_a_narrow_terminal_cuts_no_number_off():
     file = io.StringIO()
-    show(comparison_table(comparison()), Console(file=file, force_terminal=True, width=40))
+    show(comparison_table(comparison(), 100), Console(file=file, force_terminal=True, width=40))
     for piece in ("fedrms", "88.17 ± 0.39", "+4.14 [+0.91, +7.37]", "83.80", "11.56"):
         assert piece in file.getvalue()
 
@@ -126,6 +130,6 @@ def test_a_narrow_terminal_cuts_no_number_off():
 def test_a_table_is_ruled_only_in_a_terminal(terminal):
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=200)
-    show(comparison_table(comparison()), console)
+    show(comparison_table(comparison(), 100), console)
     assert ("──" in file.getvalue()) == terminal
     assert "88.17 ± 0.39" in file.getvalue()
