@@ -13,6 +13,7 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 from torch import nn
 
+from fedrms.client.batch_statistics import COUNTER, moving_statistics
 from fedrms.client.evaluate import evaluate_client
 from fedrms.client.local_update import SQUARES, LocalUpdate, Tree, as_function, trainable
 from fedrms.client.schedule import drops_out
@@ -138,7 +139,8 @@ def client_app(
             )
         except (RunError, ConfigError) as fault:
             return Message(Error(CLIENT_RAISED, str(fault)), reply_to=message)
-        arrays = {name: (params | rest)[name].cpu() for name in received}
+        counted = counters(params, received, int(metrics["steps"]))
+        arrays = {name: (params | rest | counted)[name].cpu() for name in received}
         content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord(metrics)})  # type: ignore[arg-type]
         if settings.gradient_decay:
             squares = {
@@ -223,16 +225,28 @@ def tensors(record: ArrayRecord, device: str) -> Tree:
 
 
 def split(module: nn.Module, received: Tree) -> tuple[Tree, Tree]:
-    """Split received tensors into what is trained and the rest.
+    """Split received tensors into what training changes and the rest.
 
-    Parameters take the module's dtype: some strategies return float64. The rest, buffers and
-    parameters that are frozen, is written into the module, which applies it.
+    Parameters, and behind them running statistics, take the module's dtype: some strategies return
+    float64. The rest, other buffers and parameters that are frozen, is written into the module,
+    which applies it.
     """
     learned = {n: received[n].to(p.dtype) for n, p in trainable(module).items()}
+    buffers = dict(module.named_buffers())
+    learned |= {n: received[n].to(buffers[n].dtype) for n in moving_statistics(module)}
     rest = {name: value for name, value in received.items() if name not in learned}
     if rest:
         module.load_state_dict(rest, strict=False)
     return learned, rest
+
+
+def counters(trained: Tree, received: Tree, steps: int) -> Tree:
+    """Return what layers with running statistics count: the batches that they were trained on."""
+    return {
+        name: value + steps
+        for name, value in received.items()
+        if name.endswith(COUNTER) and name.removesuffix(COUNTER) + "running_mean" in trained
+    }
 
 
 def _only(records: Mapping[str, Record]) -> Record:

@@ -7,6 +7,7 @@ batches, so both give the same numbers.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
+from fedrms.client.batch_statistics import BatchStatistics, moving_statistics, normalises
 from fedrms.client.settings import LocalSettings
-from fedrms.errors import ConfigError
 from fedrms.tasks import Apply, Batch, KnowsChance, Params, Task
 
 Tree = dict[str, Tensor]
@@ -25,7 +26,7 @@ State = dict[str, Tree]
 """``params``, and where the settings ask for them ``velocity`` (momentum), ``anchor`` (the
 received parameters, for the proximal term), ``squares`` (the running mean of squared
 gradients) and ``gradients`` (for an optimizer other than SGD); ``lr`` holds the scalar step
-size."""
+size. ``statistics`` are the running statistics of a model that normalises by the batch."""
 
 SQUARES = "gradient-squares/"
 """What the names of the squared gradients begin with, behind the parameters in a client's row."""
@@ -46,6 +47,16 @@ class ModuleFunction:
 
     module: nn.Module
     precision: str = "float32"
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """Names of the running statistics that training moves."""
+        return moving_statistics(self.module)
+
+    @property
+    def normalises(self) -> bool:
+        """Whether a layer normalises by the batch."""
+        return normalises(self.module)
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         """Return the module's outputs with these parameters."""
@@ -81,7 +92,9 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def as_function(module: nn.Module, precision: str = "float32") -> ModuleFunction:
-    """Return the module as a pure function of its parameters; buffers stay as they are.
+    """Return the module as a pure function of its parameters and running statistics.
+
+    Other buffers stay as they are.
 
     Parameters
     ----------
@@ -93,17 +106,10 @@ def as_function(module: nn.Module, precision: str = "float32") -> ModuleFunction
     Raises
     ------
     ConfigError
-        If the module keeps batch statistics: they are not parameters, and averaging them
-        over unequal clients is not what anyone means by it.
+        If its running statistics cannot be followed, see
+        :func:`fedrms.client.batch_statistics.moving_statistics`.
     """
-    for name, part in module.named_modules():
-        if isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats:
-            raise ConfigError(
-                "model",
-                f"layer {name!r} ({type(part).__name__}) keeps running batch statistics",
-                "use GroupNorm or LayerNorm, or track_running_stats=False",
-            )
-
+    moving_statistics(module)
     return ModuleFunction(module, precision)
 
 
@@ -128,9 +134,18 @@ class LocalUpdate:
     apply: Apply
     settings: LocalSettings
 
+    @functools.cached_property
+    def moving(self) -> tuple[str, ...]:
+        """Names of the running statistics that training moves beside the parameters."""
+        return getattr(self.apply, "moving", ())
+
     def begin(self, params: Tree, lr: Tensor) -> State:
-        """Return the state of a client that has just received ``params``."""
+        """Return the state of a client that has just received ``params``, statistics among them."""
+        statistics = {name: params[name] for name in self.moving}
+        params = {name: p for name, p in params.items() if name not in statistics}
         state: State = {"params": params, "lr": {"lr": lr}}
+        if statistics:
+            state["statistics"] = statistics
         if self.settings.momentum:
             state["velocity"] = {name: torch.zeros_like(p) for name, p in params.items()}
         if self.settings.proximal_mu:
@@ -162,16 +177,19 @@ class LocalUpdate:
         settings = self.settings
         params, present = state["params"], batch["present"]
 
-        def objective(params: Tree) -> tuple[Tensor, Tensor]:
-            losses = self.task.losses(self.apply, params, batch) * present
+        statistics = state.get("statistics", {})
+
+        def objective(params: Tree) -> tuple[Tensor, tuple[Tensor, Tree]]:
+            with self._normalising(present, statistics) as normalised:
+                losses = self.task.losses(self.apply, params | statistics, batch) * present
             total = losses.sum() / present.sum().clamp(min=1.0)
             if settings.proximal_mu:
                 anchor = state["anchor"]
                 drift = sum((p - anchor[name]).square().sum() for name, p in params.items())
                 total = total + 0.5 * settings.proximal_mu * drift
-            return total, losses
+            return total, (losses, {} if normalised is None else normalised.latest)
 
-        gradients, losses = grad(objective, has_aux=True)(params)
+        gradients, (losses, moved) = grad(objective, has_aux=True)(params)
         if settings.clip_norm:
             norm = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
             shrink = (settings.clip_norm / (norm + 1e-6)).clamp(max=1.0)
@@ -181,6 +199,8 @@ class LocalUpdate:
                 name: g + settings.weight_decay * params[name] for name, g in gradients.items()
             }
         after: State = dict(state)
+        if statistics:
+            after["statistics"] = moved
         if settings.gradient_decay:
             # A batch of padding alone is no step: a client that has finished keeps its mean.
             works, rate = present.sum() > 0, 1.0 - settings.gradient_decay
@@ -204,12 +224,15 @@ class LocalUpdate:
         return after, losses
 
     def finish(self, state: State) -> Tree:
-        """Return the trained parameters, and behind them the squared gradients if asked for.
+        """Return what training changed, and behind it the squared gradients if asked for.
 
-        The statistics come from the losses of the steps.
+        These are zeros for running statistics. The noise statistics come from the steps' losses.
         """
-        squares = state.get("squares", {})
-        return state["params"] | {SQUARES + name: mean for name, mean in squares.items()}
+        statistics, squares = state.get("statistics", {}), state.get("squares", {})
+        if squares:  # in the layout of the parameters
+            squares = squares | {name: torch.zeros_like(v) for name, v in statistics.items()}
+        behind = {SQUARES + name: mean for name, mean in squares.items()}
+        return state["params"] | statistics | behind
 
     def gathered(self, steps: int | np.ndarray) -> np.ndarray:
         """Return the weight that a mean of squares has gathered in so many steps, to divide by.
@@ -225,6 +248,14 @@ class LocalUpdate:
         """
         with self._evaluating():
             return self.task.losses(self.apply, params, batch)
+
+    def _normalising(
+        self, present: Tensor, statistics: Tree
+    ) -> AbstractContextManager[BatchStatistics | None]:
+        if not getattr(self.apply, "normalises", False):
+            return nullcontext()
+        module: nn.Module = self.apply.module  # type: ignore[attr-defined]
+        return BatchStatistics(module, present, statistics)
 
     def _evaluating(self) -> AbstractContextManager[None]:
         module = getattr(self.apply, "module", None)

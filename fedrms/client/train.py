@@ -36,7 +36,7 @@ def train_client(
     update : LocalUpdate
         Task, model and orders.
     received : dict of Tensor
-        The global model's parameters; left untouched.
+        The global model's parameters, and its running statistics; left untouched.
     examples : Examples
         The client's local data in this round.
     client, server_round : int
@@ -99,7 +99,11 @@ def train_client(
         fixed = at_step(data, server_round, 0)
         scores[0] = update.score(params, fixed).detach().cpu().numpy()
         other_present[:] = plan.held_out
-    squared = sum((params[n].double() - received[n].double()).square().sum() for n in params)
+    squared = sum(
+        (params[n].double() - received[n].double()).square().sum()
+        for n in params
+        if n not in update.moving
+    )
     all_losses = torch.stack(step_losses).cpu().numpy()
     metrics = reply_metrics(
         settings,
@@ -160,7 +164,7 @@ def local_steps(
     state = update.begin(received, lr)
     optimizer = share = None
     if settings.optimizer:
-        state["params"] = {name: value.clone() for name, value in received.items()}
+        state["params"] = {name: value.clone() for name, value in state["params"].items()}
         optimizer = LocalOptimizer(settings, state["params"])
         share = None if lr_scale == 1.0 else torch.tensor(lr_scale, dtype=some.dtype)
     for step in range(int(plan.steps[0])):

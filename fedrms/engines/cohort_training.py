@@ -118,7 +118,10 @@ def train_cohort(
         gathered = torch.from_numpy(update.gathered(plan.steps)).to(stack)
         stack[:, len(flat) :].div_(gathered[:, None])
     other, other_present = _other_losses(update, received, models, data, places, plan, server_round)
-    step_losses, update_norm, scored = to_host(losses, _norms(models, flat), other)
+    still = sum(received[name].numel() for name in update.moving)  # statistics are no step
+    learned = slice(len(flat) - still)
+    norms = _norms(models[:, learned], flat[learned])
+    step_losses, update_norm, scored = to_host(losses, norms, other)
     scores, labels = None, None
     if other_present is not None:
         scores = np.zeros((*other_present.shape, update.scores))

@@ -15,6 +15,7 @@ from fedrms.errors import RunError
 from fedrms.server.cohort import GRADIENT_SQUARES, Layout, StackedReplies
 from fedrms.server.lazy_array import LazyArray
 from fedrms.server.lazy_messages import LazyMessages
+from fedrms.server.running_statistics import with_batches_counted
 
 
 class CohortReplies(LazyMessages):
@@ -113,7 +114,11 @@ class CohortReplies(LazyMessages):
         metrics = MetricRecord(
             {name: column[row].item() for name, column in self.record.metrics.items()}
         )
-        content = RecordDict({"arrays": self._record(halves[0], template), "metrics": metrics})
+        steps = self.record.metrics.get("steps")
+        arrays = self._record(halves[0], template)
+        if steps is not None:
+            arrays = with_batches_counted(arrays, template, steps[row : row + 1])
+        content = RecordDict({"arrays": arrays, "metrics": metrics})
         if len(halves) == 2:
             content[GRADIENT_SQUARES] = self._record(halves[1], template)
         return content

@@ -33,7 +33,7 @@ Step = Callable[[State, Tree], Tensor]
 
 log = logging.getLogger("fedrms")
 
-UPDATED = ("params", "velocity", "squares", "gradients")
+UPDATED = ("params", "statistics", "velocity", "squares", "gradients")
 """Parts of a client's state that a step changes, the parameters first."""
 
 ATEN = torch.ops.aten

@@ -30,7 +30,7 @@ def train_stacked(steps: StepCache, work: Work, batches: Batches) -> tuple[Tree,
     params = repeated_parameters(work.received, clients)
     everyone = state = _begin(work, params, batches.lr)
     losses = batches.present.new_zeros(batches.rows.shape)
-    optimizer = _optimizer(work, params)
+    optimizer = _optimizer(work, state["params"])
     share = batches.lr / work.update.settings.lr
     unlike = optimizer is not None and bool((share != 1).any())
     width, keys = clients, _layer_keys(work, batches)
@@ -77,7 +77,8 @@ def train_alone(steps: StepCache, work: Work, row: Tensor, batches: Batches) -> 
     halves = torch.split(row, sum(value.numel() for value in work.received.values()))
     state = _begin(work, own_parameters(work.received, halves[0]), batches.lr[0])
     if "squares" in state:
-        state["squares"] = own_parameters(work.received, halves[1].zero_())
+        behind = own_parameters(work.received, halves[1].zero_())
+        state["squares"] = {name: behind[name] for name in state["params"]}
     optimizer = _optimizer(work, state["params"])
     share = None
     if optimizer is not None and batches.lr[0] != work.update.settings.lr:
@@ -99,7 +100,9 @@ def train_alone(steps: StepCache, work: Work, row: Tensor, batches: Batches) -> 
 def _begin(work: Work, params: dict[str, Tensor], lr: Tensor) -> State:
     state = work.update.begin(params, lr)
     if "anchor" in state:  # the parameters will be written over; what was received stays
-        state["anchor"] = {n: work.received[n].expand_as(value) for n, value in params.items()}
+        state["anchor"] = {
+            n: work.received[n].expand_as(value) for n, value in state["params"].items()
+        }
     return state
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import json
 import logging
 import random
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -51,7 +52,8 @@ def build_side(config: Mapping[str, Any], device: str) -> ClientSide:
     ConfigError
         For anything that cannot run, before any training.
     """
-    return side_from_json(json.dumps({key: config.get(key) for key in SIDE_KEYS}), device)
+    side = side_from_json(json.dumps({key: config.get(key) for key in SIDE_KEYS}), device)
+    return replace(side, module=copy.deepcopy(side.module))  # a run writes buffers into its own
 
 
 def side_from_json(text: str, device: str) -> ClientSide:

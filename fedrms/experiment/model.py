@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from fedrms.client import LocalSettings, as_function
+from fedrms.client.app import split
 from fedrms.client.draw_keys import draws, test_keys
 from fedrms.client.layer_draws import addressed_draws
 from fedrms.client.local_optimizer import optimizer_order
-from fedrms.client.local_update import LocalUpdate, evaluating, trainable
+from fedrms.client.local_update import LocalUpdate, ModuleFunction, evaluating, trainable
 from fedrms.data import AnyFederation
 from fedrms.errors import ConfigError
 from fedrms.named_class import named_class
-from fedrms.tasks import Apply, Classification, Params, Regression, Task
+from fedrms.tasks import Classification, Params, Regression, Task
 
 T = TypeVar("T")
 
@@ -31,6 +32,8 @@ WIDTHS = ("outputs", "num_classes")
 """What models call the number of their outputs: fedrms's own, torchvision's and timm's."""
 GRADIENT_ALONE = optimizer_order({"_target_": "torch.optim.SGD"})
 """A step that ends at the gradient."""
+PADDED = (torch.tensor([0, 1, 0]), torch.tensor([0, 1, 1]))
+"""Two examples, and behind them a row that does not count."""
 TRIALS, BETWEEN_TRIALS = 5, 0.02
 """How often a model is tried that seems to draw outside of torch, and the pause, in seconds."""
 CHOOSE = "mend it, or choose a model for this data (model=mlp fits every shape)"
@@ -143,17 +146,20 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
     batch = {"x": torch.from_numpy(_inputs(federation)[: len(y)]), "y": torch.from_numpy(y)}
     if draws(task):
         batch["key"] = torch.from_numpy(test_keys(0, len(y)))
-    params = {name: p.detach() for name, p in parameters.items()}
+    params, _ = split(module, dict(module.state_dict()))
     supervised = isinstance(task, Classification | Regression)
     watched = _Watched(as_function(module), supervised, federation.num_classes or 1)
     update = LocalUpdate(task, watched, LocalSettings(optimizer=GRADIENT_ALONE))
     present = torch.ones(len(y))
     key = torch.tensor(0)
 
-    def trial() -> tuple[Any, Tensor, Tensor, bool]:
-        state = update.begin(params, torch.tensor(1.0))
+    def step(rows: Tensor, there: Tensor) -> tuple[Any, Tensor]:
+        columns = {name: column[rows] for name, column in batch.items()} | {"present": there}
         with addressed_draws(key):
-            after, losses = update.step(state, batch | {"present": present})
+            return update.step(update.begin(params, torch.tensor(1.0)), columns)
+
+    def trial() -> tuple[Any, Tensor, Tensor, bool]:
+        after, losses = step(torch.arange(len(y)), present)
         with evaluating(module), torch.no_grad(), addressed_draws(key) as judged:
             task.metrics(watched, params, batch)
             scored = update.score(params, batch)[:, 0]
@@ -161,6 +167,14 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
 
     with _unchanged(module), _explained(federation):
         after, losses, scored, drawn = _without_other_generators(trial)
+        padded = [step(rows, torch.tensor([1.0, 1.0, 0.0])) for rows in PADDED if len(y) == 2]
+    if supervised and padded and not _alike(*padded):
+        raise ConfigError(
+            "model",
+            "mixes the examples of a batch, so that padding would change what a client learns",
+            "let each example's outputs depend on itself alone; of layers that normalise by the "
+            "batch, torch.nn.BatchNorm1d, BatchNorm2d and BatchNorm3d will do",
+        )
     if drawn:
         raise ConfigError(
             "model",
@@ -180,8 +194,9 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
 class _Watched:
     """The model as a function that says what is wrong with its outputs."""
 
-    def __init__(self, apply: Apply, supervised: bool, width: int) -> None:
+    def __init__(self, apply: ModuleFunction, supervised: bool, width: int) -> None:
         self._apply, self._supervised, self._width = apply, supervised, width
+        self.module, self.moving, self.normalises = apply.module, apply.moving, apply.normalises
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         y: Any = self._apply(params, x)
@@ -283,6 +298,15 @@ def _same(now: Tensor, before: Tensor) -> bool:
     if type(now) is not type(before) or now.shape != before.shape:
         return False
     return torch.equal(now, before) or bool(torch.isnan(before).any())
+
+
+def _alike(one: tuple[Any, Tensor], other: tuple[Any, Tensor]) -> bool:
+    """Say whether two steps lost and moved the same, to rounding."""
+    (first, losses), (second, others) = one, other
+    told = [(losses, others)]
+    for part in ("gradients", "statistics"):
+        told += [(value, second[part][name]) for name, value in first.get(part, {}).items()]
+    return all(torch.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True) for a, b in told)
 
 
 def _refuse_dead(losses: Tensor, gradients: Params) -> None:

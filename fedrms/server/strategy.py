@@ -43,7 +43,15 @@ from fedrms.server.orders import Orders, scaled
 from fedrms.server.partial_models import PartialModels
 from fedrms.server.python_names import SpeaksPython
 from fedrms.server.replies import NOT_STRUCTURAL, model_of, read_replies
-from fedrms.server.round_metrics import averaged, averaged_lists, weighed_down
+from fedrms.server.round_metrics import averaged as averaged_metrics
+from fedrms.server.round_metrics import averaged_lists, weighed_down
+from fedrms.server.running_statistics import (
+    VARIANCE,
+    averaged,
+    norms_without,
+    statistic_columns,
+    with_batches_counted,
+)
 from fedrms.server.server_optimizer import ServerOptimizer
 
 APPLY_TO = ("update", "local_lr")
@@ -268,6 +276,12 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             least=self.min_train_nodes,
             available=self.min_available_nodes,
         )
+        if self.aggregation.noise_multiplier and len(statistic_columns(Layout.of(arrays))):
+            raise ConfigError(
+                "strategy.noise_multiplier",
+                "hides steps of limited length, and the model's running batch statistics are none",
+                "take a model with GroupNorm or LayerNorm in the place of BatchNorm",
+            )
         config["server-round"] = server_round
         config["statistic"] = self._noise.statistic
         if self._noise.class_losses:
@@ -319,7 +333,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             self._members.learn(reply.metadata.src_node_id, client)
         for required in self.required_metrics:
             cohort = having(cohort, required, type(self).__name__, "strategy")
-        current = layout.flatten(self._received)
+        current, statistics = layout.flatten(self._received), statistic_columns(layout)
+        if len(statistics) and cohort.norms is None:
+            cohort.norms = norms_without(cohort, current, statistics)
         # Where clients' learning rates are scaled, lengths tell of the scales.
         known = asked is not None and len(asked.arrays) > 0
         received = current if known and len(current) and self.apply_to != "local_lr" else None
@@ -340,6 +356,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             update, weights = current, self.weigh(cohort, current, applied)
         update = self.aggregation.private(update, weights, self._seed, server_round)
         following = self.server_optimizer.step(current, update)
+        if len(statistics):
+            following = self._with_statistics(
+                following, cohort, current, current + update, weights, layout
+            )
         self.diagnostics = Diagnostics(
             server_round,
             cohort.clients,
@@ -359,11 +379,33 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         line = weighed_down([named(c) for c in cohort.clients], scales.scale, disbelieved)
         log(INFO, "\t> %s", line)
         arrays = layout.unflatten(following, self._received)
+        if len(statistics) and "steps" in cohort.metrics and not cohort.replies:
+            steps = cohort.metrics["steps"]
+            arrays = with_batches_counted(arrays, self._received, steps, weights)
         if cohort.replies:
             sent_back = [cohort.replies[client] for client in cohort.clients]
             models = [model_of(reply, self.arrayrecord_key)[0] for reply in sent_back]
             arrays = with_others_averaged(arrays, [m for m in models if m is not None], weights)
         return arrays, self._metrics(cohort, scales, replies)
+
+    def _with_statistics(
+        self,
+        following: Tensor,
+        cohort: Cohort,
+        received: Tensor,
+        combined: Tensor,
+        weights: np.ndarray,
+        layout: Layout,
+    ) -> Tensor:
+        """Return the next model with its running statistics averaged, or combined by the rule."""
+        columns = statistic_columns(layout)
+        plain = self.aggregation.combine == "mean" and not cohort.lacking
+        told = averaged(cohort, received, weights, columns) if plain else combined[columns]
+        following = following.clone()
+        following[columns] = told
+        variances = statistic_columns(layout, (VARIANCE,))
+        following[variances] = following[variances].clamp(min=0.0)
+        return following
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -496,7 +538,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     def _metrics(self, cohort: Cohort, scales: Scales, replies: Sequence[Message]) -> MetricRecord:
         if self.train_metrics_aggr_fn is aggregate_metricrecords:  # FedAvg's default
-            record = averaged(cohort.metrics, self.weighted_by_key, scales.scale)
+            record = averaged_metrics(cohort.metrics, self.weighted_by_key, scales.scale)
             told = [cohort.replies[c].content for c in cohort.clients if c in cohort.replies]
             if told:
                 lists = averaged_lists(told, cohort.metrics[self.weighted_by_key])

@@ -1,4 +1,4 @@
-"""The models that come with fedrms. Any ``nn.Module`` without batch statistics works.
+"""The models that come with fedrms. Any ``nn.Module`` works.
 
 Each takes the shape of one example and the number of outputs first, so that a config
 (``model._target_``) can name a user's own module in their place.
@@ -113,7 +113,7 @@ class CNN(nn.Module):
     """A small convolutional network: (3x3 convolution, GroupNorm, ReLU, 2x2 max-pool) twice.
 
     GroupNorm (Wu and He 2018, arXiv:1803.08494) and not BatchNorm, whose running
-    statistics are neither trainable nor safe to average over unequal clients.
+    statistics are averaged over clients that may be unequal.
 
     Parameters
     ----------

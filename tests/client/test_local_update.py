@@ -8,7 +8,6 @@ from torch import nn
 from fedrms.client import LocalSettings, as_function
 from fedrms.client.schedule import schedule
 from fedrms.client.train import train_client
-from fedrms.errors import ConfigError
 
 from .by_hand import batches_of, federation, parameters, problem, train_by_hand, update_of
 
@@ -168,26 +167,6 @@ def test_a_step_leaves_the_state_it_is_given_as_it_was():
 
 def normalised(layer: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Linear(4, 4), nn.Sequential(layer))
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.BatchNorm1d(4),
-        nn.BatchNorm2d(4),
-        nn.BatchNorm3d(4),
-        nn.SyncBatchNorm(4),
-        nn.LazyBatchNorm1d(),
-        nn.InstanceNorm1d(4, track_running_stats=True),
-    ],
-    ids=lambda layer: type(layer).__name__,
-)
-def test_a_module_that_keeps_batch_statistics_is_refused(layer):
-    with pytest.raises(ConfigError, match="running batch statistics") as caught:
-        as_function(normalised(layer))
-    assert caught.value.key == "model"
-    assert "'1.0'" in caught.value.problem
-    assert "GroupNorm" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

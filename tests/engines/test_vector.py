@@ -310,12 +310,6 @@ def test_orders_that_cannot_be_followed_name_the_config_key(grid, side):
         grid.send_and_receive(sent)
 
 
-def test_a_module_that_keeps_batch_statistics_is_refused_when_the_grid_is_made():
-    task = Classification(lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)))
-    with pytest.raises(ConfigError, match="GroupNorm"):
-        VectorGrid(task, task.init(torch.Generator()), federation(SIZES))
-
-
 def test_what_the_server_sends_reaches_flowers_config_as_it_is(grid, side):
     """Keys of other people in the config do no harm."""
     sent = orders(arrays_of(side.module), SETTINGS, [0], **{"their-key": [1, 2], "name": "x"})

@@ -78,17 +78,6 @@ def test_an_example_does_not_see_the_others_of_its_batch():
     torch.testing.assert_close(module(images), alone)
 
 
-class WithBatchNorm(nn.Module):
-    """A user's model that keeps batch statistics."""
-
-    def __init__(self, shape, outputs):
-        super().__init__()
-        self.body = nn.Sequential(nn.BatchNorm2d(shape[0]), MLP(shape, outputs))
-
-    def forward(self, x):
-        return self.body(x)
-
-
 @pytest.fixture
 def build_side_for(monkeypatch):
     """Build the client side as a run does, for images of one shape."""
@@ -134,14 +123,6 @@ def test_groups_that_do_not_divide_the_channels_are_refused(build_side_for):
         build_side_for((1, 8, 8), _target_=CNN_TARGET, groups=3)
     assert caught.value.key == "model"
     assert "divisible" in caught.value.problem
-
-
-def test_a_model_with_batch_statistics_is_refused_before_training(build_side_for):
-    with pytest.raises(ConfigError) as caught:
-        build_side_for((1, 8, 8), _target_=f"{__name__}.WithBatchNorm")
-    assert caught.value.key == "model"
-    assert "'body.0' (BatchNorm2d)" in caught.value.problem
-    assert "GroupNorm" in caught.value.remedy
 
 
 def test_a_recurrent_network_reads_the_pieces_in_order():
