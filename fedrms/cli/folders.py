@@ -30,8 +30,8 @@ class TakeFolder(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Take the folder of a run; Hydra calls this before it makes it."""
-        from fedrms.experiment.own_folder import take_named
         from fedrms.experiment.resume import refuse_others
+        from fedrms.results.own_folder import take_named
 
         try:
             _refuse_subdir(config)
@@ -45,8 +45,8 @@ class TakeFolder(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Take the folder of a multirun; Hydra calls this before it makes it."""
-        from fedrms.experiment.own_folder import take_named
         from fedrms.experiment.resume import refuse_other_sweeps
+        from fedrms.results.own_folder import take_named
 
         try:
             _refuse_subdir(config)

@@ -43,7 +43,7 @@ def resume(words: Sequence[str], folder: str) -> Result:
         if word.startswith("-"):
             raise ConfigError(word, "has no meaning beside resume", "leave it away")
     from fedrms.experiment import run
-    from fedrms.experiment.own_folder import take
+    from fedrms.results.own_folder import take
 
     with take(Path(folder), "resume") as own:
         if (own.path / ".hydra").is_dir():

@@ -72,7 +72,7 @@ def go_on(words: Sequence[str], named: Path) -> None:
     """Serve the rest of a run that was stopped; Hydra is not asked, for it would make a new one."""
     from fedrms.deployment.resume import stopped_server
     from fedrms.deployment.serve import serve
-    from fedrms.experiment.own_folder import take
+    from fedrms.results.own_folder import take
 
     with take(named, "resume"):
         config, folder, resume = stopped_server(words)

@@ -218,8 +218,8 @@ def _run(job: Job, task: TaskFunction, context: HydraContext) -> Outcome:
     """Run one job in its folder; what it prints goes into its log."""
     from fedrms.cli.folders import hold
     from fedrms.cli.resume import log_into
-    from fedrms.experiment.own_folder import take
     from fedrms.experiment.resume import refuse_others
+    from fedrms.results.own_folder import take
 
     started = time.perf_counter()
     try:

@@ -28,8 +28,8 @@ from fedrms.errors import ConfigError, FedRMSError
 from fedrms.experiment import run
 from fedrms.experiment.as_found import SIGNALS
 from fedrms.experiment.config import plain
-from fedrms.experiment.own_folder import OwnFolder, take_free
 from fedrms.experiment.parts import Parts
+from fedrms.results.own_folder import OwnFolder, take_free
 
 app = ServerApp()
 

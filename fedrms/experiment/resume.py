@@ -27,8 +27,8 @@ from fedrms.experiment.checkpoint import (
 )
 from fedrms.experiment.config import compose_config, explain, plain
 from fedrms.experiment.foreign import refuse_foreign_addresses, refuse_strays
-from fedrms.experiment.own_folder import RUN_KEY
 from fedrms.results.atomic import replace_file
+from fedrms.results.own_folder import RUN_KEY
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
 from fedrms.results.seal import AlteredError, file_digests, read_json, read_text, sealed_text
 from fedrms.results.summary import SUMMARY_FILE
@@ -287,6 +287,12 @@ def _kept(folder: Path) -> DictConfig:
         raise ConfigError(
             "resume", f"{path} cannot be read: {_line(error)}", "start anew"
         ) from error
+    if isinstance(kept, DictConfig) and kept.get("kind") == "app":
+        raise ConfigError(
+            "resume",
+            f"{folder} holds the tables of a Flower app, which fedrms cannot start",
+            "start the app again; FedRMS(record=...) keeps what is there",
+        )
     if not isinstance(kept, DictConfig) or not isinstance(kept.get("rounds"), int):
         raise ConfigError("resume", f"{path} is no configuration of a run", "start anew")
     return kept

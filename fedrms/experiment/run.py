@@ -34,7 +34,6 @@ from fedrms.experiment.config import AUTO_CLIENTS, compose_config, with_clients
 from fedrms.experiment.continued import Continued
 from fedrms.experiment.counterfactual import FOLDER as COUNTERFACTUALS
 from fedrms.experiment.counterfactual import Narrow, Reference, clean_reference
-from fedrms.experiment.own_folder import RUN_KEY, OwnFolder, take, take_free, take_named
 from fedrms.experiment.parts import Parts, build_parts, initial_arrays
 from fedrms.experiment.progress import show_progress
 from fedrms.experiment.provenance import provenance
@@ -45,6 +44,7 @@ from fedrms.experiment.run_state import RunState
 from fedrms.experiment.tracker import open_tracker
 from fedrms.results import Recorder, summarise, write_summary
 from fedrms.results.objective import objective_line
+from fedrms.results.own_folder import RUN_KEY, OwnFolder, take, take_free, take_named
 from fedrms.results.partition_table import PARTITION_FILE
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
 from fedrms.results.seal import file_digests, read_json

@@ -11,6 +11,7 @@ from typing import Any
 from flwr.serverapp.strategy import Strategy
 
 from fedrms.experiment.state_file import UnsavableError
+from fedrms.server import FedRMS
 
 CODE = (
     types.FunctionType,
@@ -37,7 +38,7 @@ def strategy_state(strategy: Strategy) -> dict[str, Any]:
         If the strategy has a loop over rounds of its own. (An attribute that cannot be kept is
         refused where it is written.)
     """
-    if type(strategy).start is not Strategy.start:
+    if type(strategy).start not in (Strategy.start, FedRMS.start):
         raise UnsavableError(f"{type(strategy).__name__} has a loop over rounds of its own")
     if _tells(strategy):
         return {"told": strategy.state_dict()}  # type: ignore[attr-defined]

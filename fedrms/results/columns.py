@@ -28,7 +28,7 @@ _TEXTS: Final = {"domain": pa.string()}
 
 def round_schema(metric: str, extras: tuple[str, ...]) -> pa.Schema:
     """Columns of ``rounds.parquet``; `extras` are the further numbers, by name."""
-    floats = (f"test_{metric}", "test_loss", "seconds", *extras)
+    floats = dict.fromkeys((f"test_{metric}", "test_loss", "seconds", *extras))
     return pa.schema([("round", pa.int32()), *((name, pa.float64()) for name in floats)])
 
 

@@ -143,6 +143,31 @@ class Recorder:
         self._chunks.append(chunk)
         self._changed = True
 
+    def measure(self, metric: str) -> None:
+        """Name the test metric, where it is known only after some rounds without a test."""
+        old, new = f"test_{self.metric}", f"test_{metric}"
+        self.metric = metric
+        self._chunks = [
+            chunk.rename_columns([new if name == old else name for name in chunk.column_names])
+            for chunk in self._chunks
+        ]
+        self._changed = True
+
+    @property
+    def has_text_ids(self) -> bool:
+        """Whether clients have names in the rows so far, not numbers."""
+        return bool(self._chunks) and pa.types.is_string(self._chunks[0].field("client").type)
+
+    def use_text_ids(self) -> None:
+        """Write the numbers of the clients so far as text, as names are to come."""
+        self._chunks = [
+            chunk.set_column(
+                chunk.schema.get_field_index("client"), "client", chunk["client"].cast(pa.string())
+            )
+            for chunk in self._chunks
+        ]
+        self._changed = True
+
     def flush(self) -> None:
         """Put everything so far on disk, now."""
         start = time.monotonic()

@@ -181,7 +181,7 @@ def _read_summary(path: Path, rounds: pa.Table | None, clients: pa.Table | None)
     if rounds is None or clients is None or not rounds.num_rows:
         return {"status": "interrupted"}
     tested = [c for c in rounds.column_names if c.startswith("test_") and c != "test_loss"]
-    metric = tested[0].removeprefix("test_")
+    metric = tested[0].removeprefix("test_") if tested else "loss"
     frames = rounds.to_pandas(), clients.to_pandas()
     return {"status": "interrupted", **summarise(*frames, metric, higher_is_better(metric))}
 

@@ -24,7 +24,7 @@ _LOWER_IS_BETTER: Final = frozenset({"mse", "rmse", "mae", "loss", "error", "cos
 
 def higher_is_better(metric: str) -> bool:
     """Guess from a metric's name whether more is better; false for errors and losses."""
-    return metric not in _LOWER_IS_BETTER
+    return _LOWER_IS_BETTER.isdisjoint(metric.split("_"))
 
 
 def summarise(

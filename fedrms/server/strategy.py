@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from logging import INFO, WARNING
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAvg, Result
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from torch import Tensor
 
@@ -42,6 +43,7 @@ from fedrms.server.noise_estimate import NoiseEstimate
 from fedrms.server.orders import Orders, scaled
 from fedrms.server.partial_models import PartialModels
 from fedrms.server.python_names import SpeaksPython
+from fedrms.server.record import Record
 from fedrms.server.replies import NOT_STRUCTURAL, model_of, read_replies
 from fedrms.server.round_metrics import averaged as averaged_metrics
 from fedrms.server.round_metrics import averaged_lists, weighed_down
@@ -120,6 +122,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         always asks: it must know whose scale it sends.
     wait_timeout : float (default: 600)
         Longest wait for ``min_available_nodes``, in seconds.
+    record : path, optional
+        Folder for tables of the rounds, as simulations write them: ``fedrms.load_runs`` and
+        ``fedrms-report`` read it. A later run there gets a folder of its own in it, ``run-2``.
+        ``start`` ends the tables; a loop of your own calls :meth:`end_record`.
 
     Attributes
     ----------
@@ -137,7 +143,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
     ------
     ConfigError
         For an option that does not exist, when the strategy is made; and in the first
-        round if evidence is required and no client reports any.
+        round if evidence is required and no client reports any, or another strategy writes
+        to ``record``.
     """
 
     required_metrics: tuple[str, ...] = ()
@@ -180,6 +187,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         seed: int = 0,
         identify: str = "replies",
         wait_timeout: float = 600.0,
+        record: str | Path | None = None,
     ) -> None:
         super().__init__(
             *(fraction_train, fraction_evaluate),
@@ -232,6 +240,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self.diagnostics: Diagnostics | None = None
         self._trained = False
         self._partial = PartialModels()
+        self._record: Record | None = None
+        if record is not None:
+            self._record = Record(record, weighted_by_key, self._described(normalize, combine))
 
     @property
     def scaler(self) -> ClientScaler | ExcessScaler:
@@ -262,12 +273,46 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         """Take what clients are called in messages; the simulator calls this."""
         self._noise.client_name = client_name
 
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Train for some rounds, and keep the tables that ``record`` asks for; see Flower's."""
+        record = self._record
+        if record is not None:
+            record.begin(1, num_rounds)
+            evaluate_fn = record.watching(evaluate_fn)
+        try:
+            result = super().start(
+                *(grid, initial_arrays, num_rounds, timeout),
+                *(train_config, evaluate_config, evaluate_fn),
+            )
+        except BaseException as error:
+            if record is not None:
+                record.end(error)
+            raise
+        self.end_record()
+        return result
+
+    def end_record(self) -> None:
+        """End the tables that ``record`` asks for with their summary, as ``start`` does."""
+        if self._record is not None:
+            self._record.end()
+
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Choose the cohort by client id and address it; see Flower's ``Strategy``."""
         if self.fraction_train == 0:
             return []
+        if self._record is not None:
+            self._record.begin(server_round)
         nodes = self._members.sample(
             grid,
             "participation",
@@ -304,17 +349,19 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         if _stacked(replies):
             self._tell_received(replies)
         else:  # an engine in this process numbers messages as they are made
-            parts = self._check_and_log_replies(list(replies), is_train=True, validate=False)
-            replies = [reply for part in parts for reply in part]
+            replies = self._told(list(replies), is_train=True)
         self._received = self._given(asked, replies)
         layout = Layout.of(self._received)
         cells = (len(asked.messages) if asked else len(replies)) * sum(layout.sizes)
         with nullcontext() if cells >= LEAST else one_thread_an_operation():
-            return self._aggregate(server_round, replies, layout, asked)
+            arrays, metrics, cohort = self._aggregate(server_round, replies, layout, asked)
+        if self._record is not None and self.diagnostics is not None:
+            self._record.trained(cohort, self.diagnostics, self._noise.client_name, metrics)
+        return arrays, metrics
 
     def _aggregate(
         self, server_round: int, replies: Sequence[Message], layout: Layout, asked: Asked | None
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    ) -> tuple[ArrayRecord | None, MetricRecord | None, Cohort | None]:
         addressees = Addressees(members=self._members)
         if asked and not _stacked(replies):
             addressees = Addressees.of(asked.messages, self._members, server_round)
@@ -345,7 +392,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             log(WARNING, "Round %d: client %s left out: %s", server_round, name, reason)
         if not cohort.clients:
             self.diagnostics = Diagnostics(server_round, [], {}, cohort.failures)
-            return None, None
+            return None, None, None
         self._trained = True
 
         scales = self.scale(server_round, cohort, statistic)
@@ -386,7 +433,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             sent_back = [cohort.replies[client] for client in cohort.clients]
             models = [model_of(reply, self.arrayrecord_key)[0] for reply in sent_back]
             arrays = with_others_averaged(arrays, [m for m in models if m is not None], weights)
-        return arrays, self._metrics(cohort, scales, replies)
+        return arrays, self._metrics(cohort, scales, replies), cohort
 
     def _with_statistics(
         self,
@@ -430,8 +477,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Average the evaluations that can be, as Flower's ``FedAvg`` does."""
-        parts = self._check_and_log_replies(list(replies), is_train=False, validate=False)
-        replies = [reply for part in parts for reply in part]
+        replies = self._told(list(replies), is_train=False)
         if not replies:
             return None
         asked = self.asked("configure_evaluate", server_round)
@@ -444,6 +490,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             ranges=self.metric_ranges,
             aggregate=self.evaluate_metrics_aggr_fn,
         )
+        if self._record is not None:
+            name = self._noise.client_name
+            self._record.evaluated(server_round, replies, self._sender, name, metrics)
         return metrics
 
     def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
@@ -487,6 +536,22 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self._noise.load_state_dict(state)
         self.server_optimizer.load_state_dict(state["server_optimizer"])
 
+    def _sender(self, reply: Message) -> ClientId:
+        told = identity_in(reply)
+        return self._members.client_of(reply.metadata.src_node_id) if told is None else told
+
+    def _described(self, normalize: str, combine: str) -> dict[str, Any]:
+        """Return what tables say of this strategy, by the names that simulations use."""
+        uniform = self._noise.law == "uniform"
+        return {
+            "strategy": {
+                "name": "fedavg" if uniform else type(self).__name__.lower(),
+                **{"law": self._noise.law, "moment": self._noise.moment, "normalize": normalize},
+                **{"combine": combine, "apply_to": self.apply_to},
+            },
+            "seed": self._seed,
+        }
+
     def _construct_messages(
         self, record: RecordDict, node_ids: list[int], message_type: str
     ) -> Iterable[Message]:
@@ -507,6 +572,16 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             f"no reply to round {server_round} can be used, and no earlier one could: {reason}; "
             "mend the client or the strategy's keys (arrayrecord_key, weighted_by_key)"
         )
+
+    def _told(self, replies: list[Message], *, is_train: bool) -> list[Message]:
+        """Return the replies that Flower's hook lets through, the good ones first."""
+        if not hasattr(FedAvg, "_check_and_log_replies"):  # Flower 1.21
+            good = sum(not reply.has_error() for reply in replies)
+            told = "aggregate_train" if is_train else "aggregate_evaluate"
+            log(INFO, "%s: Received %s results and %s failures", told, good, len(replies) - good)
+            return sorted(replies, key=lambda reply: reply.has_error())
+        parts = self._check_and_log_replies(replies, is_train=is_train, validate=False)
+        return [reply for part in parts for reply in part]
 
     def _tell_received(self, replies: Sequence[Message]) -> None:
         stacked: StackedReplies = replies.stacked  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from fedrms.errors import ConfigError, RunError
 from fedrms.experiment import checkpoint, compose_config
 from fedrms.experiment.checkpoint import Checkpoints, latest, name_of, rounds_in
 from fedrms.experiment.config import plain
-from fedrms.experiment.own_folder import take
+from fedrms.results.own_folder import take
 from fedrms.results.seal import read_text, sealed_text
 
 from .conftest import assert_identical

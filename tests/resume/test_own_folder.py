@@ -12,8 +12,8 @@ import pytest
 
 import fedrms
 from fedrms.errors import ConfigError
-from fedrms.experiment.own_folder import take, take_free
 from fedrms.experiment.resume import refuse_other_sweeps
+from fedrms.results.own_folder import take, take_free
 
 SMALL = ("clients=3", "client.epochs=1", "rounds=2", "checkpoint.every=1")
 
@@ -44,7 +44,7 @@ def test_a_folder_is_taken_once_and_again_when_its_holder_is_gone(tmp_path):
 
 def test_the_lock_of_a_killed_process_is_gone_with_it(tmp_path):
     code = (
-        "import sys, time, pathlib; from fedrms.experiment.own_folder import take; "
+        "import sys, time, pathlib; from fedrms.results.own_folder import take; "
         "own = take(pathlib.Path(sys.argv[1])); print('taken', flush=True); time.sleep(60)"
     )
     words = [sys.executable, "-c", code, str(tmp_path / "run")]
