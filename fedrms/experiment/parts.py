@@ -36,6 +36,7 @@ from fedrms.experiment.foreign import refuse_strays
 from fedrms.results.fairness import validate as validate_fairness
 from fedrms.server import FedRMS
 from fedrms.server.client_scaler import ClientId
+from fedrms.tasks.task import never_negative
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def build_parts(
     _check_truth(values, strategy, side.federation)
     if isinstance(strategy, FedRMS):
         strategy.name_clients(_names(side.federation))
+        strategy.nonnegative_losses = never_negative(side.task)
         replace(settings, statistic=strategy.statistic)  # refused now if it cannot be private
     engine = engine or build_engine(values, side, device)
     orders = dict(further_orders or {})

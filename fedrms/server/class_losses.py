@@ -54,13 +54,13 @@ def read_class_losses(
     """Return the losses by class of those who report them, or None if nobody does.
 
     Who reports none at all stays in the cohort; :func:`silent_of` tells who. Clients whose
-    numbers cannot be true (not finite, negative counts, variances or chance losses, no example at
-    all, losses above the square of any number in single precision, examples of a class that does
-    not exist) are left out of the cohort, with the reason. A class whose count a client does not
-    name is one that it does not hold, so that no client can make others look wrong by naming more
-    classes. Where only some know a chance loss, the majority decides: the others
-    are left out, or theirs is not read. Counts that add up to more than a client's number of
-    examples are brought down to it.
+    numbers cannot be true (not finite, negative counts, variances or chance losses, negative
+    means where most know a chance loss, no example at all, losses above the square of any number
+    in single precision, examples of a class that does not exist) are left out of the cohort, with
+    the reason. A class whose count a client does not name is one that it does not hold, so that no
+    client can make others look wrong by naming more classes. Where only some know a chance loss,
+    the majority decides: the others are left out, or theirs is not read. Counts that add up to
+    more than a client's number of examples are brought down to it.
 
     Parameters
     ----------
@@ -89,7 +89,8 @@ def read_class_losses(
     with np.errstate(invalid="ignore"):
         knows = np.asarray(valid & ~(held & ~(table["chance"] <= LARGEST)).any(axis=1))
     by_chance = 2 * knows.sum() > valid.sum()
-    valid = knows if by_chance else valid
+    if by_chance:  # so these are surprises, which are never negative
+        valid = knows & ~(held & (table["mean"] < 0)).any(axis=1)
     reasons = {
         client: "its losses by class are missing, not finite or negative, or too large"
         for row, client in enumerate(cohort.clients)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from logging import INFO, WARNING
 from typing import cast
 
 import numpy as np
-from flwr.app import Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from fedrms.server.claims import Addressees, assign
 from fedrms.server.client_index import ClientId
 from fedrms.server.cohort import identity_in, order_key
 from fedrms.server.evaluation_reports import Reports, Value, check_reports
+from fedrms.server.limits import excess, shown
 from fedrms.server.log import log
 from fedrms.server.metric_ranges import Range
 from fedrms.server.replies import two_counts
@@ -30,6 +32,7 @@ def aggregate_evaluations(
     examples_limit: float | None,
     ranges: Mapping[str, Range | None],
     aggregate: Aggregate | None,
+    sent: ArrayRecord | None = None,
 ) -> tuple[MetricRecord | None, dict[ClientId, str]]:
     """Average the replies that can be, and return the reason by client of those left out.
 
@@ -53,6 +56,8 @@ def aggregate_evaluations(
     aggregate : callable, optional
         In place of the average. It gets what Flower's ``FedAvg`` would give it: contents whose
         metrics are the same, so who lacks one that most report is left out.
+    sent : ArrayRecord, optional
+        The model that was evaluated.
 
     Returns
     -------
@@ -62,31 +67,72 @@ def aggregate_evaluations(
         Reason by client id.
     """
     replies = list(replies)
-    answers, failures = _answers(replies, addressees)
-    contents = []
-    good: list[ClientId] = []
-    for client, reply in answers:
-        problem = _structure_problem(reply, weighted_by)
-        if problem:
-            failures.append((client, problem))
-        else:
-            good.append(client)
-            contents.append(reply.content)
-    reports = Reports(good, [_merged(content) for content in contents], weighted_by)
-    check_reports(reports, examples_limit, ranges)
     own = aggregate not in (None, aggregate_metricrecords)
-    if own:
-        _leave_out_incomplete(reports)
-    failures += reports.failures
-    _tell(server_round, reports, failures, asked=len(replies))
-    why = dict(failures)
+    sound = sound_evaluations(
+        *(replies, addressees, sent),
+        weighted_by=weighted_by,
+        examples_limit=examples_limit,
+        ranges=ranges,
+        complete=own,
+    )
+    reports, why = sound.reports, sound.failures
+    _tell(server_round, reports, why, asked=len(replies))
     if not reports.clients or (reports.dropped and not reports.names()):
         return None, why
     if own and aggregate is not None:
-        beside = reports.dropped
-        chosen = [_without(contents[place], beside, weighted_by) for place in reports.places]
+        chosen = [_without(it.content, reports.dropped, weighted_by) for it in sound.replies]
         return aggregate(chosen, weighted_by), why
     return averaged_over_reporters(reports), why
+
+
+@dataclass(frozen=True)
+class SoundEvaluations:
+    """The replies to an evaluation that can be averaged.
+
+    Attributes
+    ----------
+    replies : list of Message
+        ``[sound]`` the messages.
+    reports : Reports
+        ``[sound]`` their metrics, and which of these are left out for all.
+    failures : dict
+        Reason by client id of those left out.
+    """
+
+    replies: list[Message]
+    reports: Reports
+    failures: dict[ClientId, str]
+
+
+def sound_evaluations(
+    replies: list[Message],
+    addressees: Addressees | None,
+    sent: ArrayRecord | None,
+    *,
+    weighted_by: str,
+    examples_limit: float | None,
+    ranges: Mapping[str, Range | None],
+    complete: bool,
+) -> SoundEvaluations:
+    """Leave out what cannot be averaged; see :func:`aggregate_evaluations`.
+
+    With ``complete``, who lacks a metric that most report is left out too.
+    """
+    answers, failures = _answers(replies, addressees)
+    good: list[tuple[ClientId, Message]] = []
+    for client, reply in answers:
+        problem = excess(reply, sent) or _structure_problem(reply, weighted_by)
+        if problem:
+            failures.append((client, problem))
+        else:
+            good.append((client, reply))
+    metrics: list[Mapping[str, Value]] = [merged_metrics(reply.content) for _, reply in good]
+    reports = Reports([client for client, _ in good], metrics, weighted_by)
+    check_reports(reports, examples_limit, ranges)
+    if complete:
+        leave_out_incomplete(reports)
+    why = {client: shown(reason) for client, reason in [*failures, *reports.failures]}
+    return SoundEvaluations([good[place][1] for place in reports.places], reports, why)
 
 
 def averaged_over_reporters(reports: Reports) -> MetricRecord:
@@ -129,7 +175,9 @@ def median_metrics(contents: list[RecordDict], weighted_by: str) -> MetricRecord
         the median of each place.
     """
     reports = Reports(
-        [place for place, _ in enumerate(contents)], list(map(_merged, contents)), weighted_by
+        [place for place, _ in enumerate(contents)],
+        list(map(merged_metrics, contents)),
+        weighted_by,
     )
     record = MetricRecord()
     for name in reports.names():
@@ -166,7 +214,7 @@ def _structure_problem(reply: Message, weighted_by: str) -> str | None:
     return two_counts(reply, weighted_by)
 
 
-def _merged(content: RecordDict) -> dict[str, Value]:
+def merged_metrics(content: RecordDict) -> dict[str, Value]:
     """Return the metrics of all of a reply's records; of one in several the first counts."""
     merged: dict[str, Value] = {}
     for record in content.metric_records.values():
@@ -174,7 +222,7 @@ def _merged(content: RecordDict) -> dict[str, Value]:
     return merged
 
 
-def _leave_out_incomplete(reports: Reports) -> None:
+def leave_out_incomplete(reports: Reports) -> None:
     reasons: dict[int, str] = {}
     for name in reports.names():
         for row, metrics in enumerate(reports.metrics):
@@ -196,14 +244,15 @@ def _without(content: RecordDict, dropped: Mapping[str, str], weighted_by: str) 
 def _tell(
     server_round: int,
     reports: Reports,
-    failures: list[tuple[ClientId, str]],
+    failures: Mapping[ClientId, str],
     *,
     asked: int,
 ) -> None:
-    for client, reason in failures:
+    for client, reason in failures.items():
         log(WARNING, "Round %d: evaluation of client %s left out: %s", server_round, client, reason)
     for name, reason in reports.dropped.items():
-        log(WARNING, "Round %d: evaluation metric %r left out: %s", server_round, name, reason)
+        named, why = shown(repr(name)), shown(reason)
+        log(WARNING, "Round %d: evaluation metric %s left out: %s", server_round, named, why)
     if asked and (not reports.clients or (reports.dropped and not reports.names())):
         log(WARNING, "Round %d: no evaluation can be used, so there are no metrics", server_round)
     for name in reports.names():
@@ -211,4 +260,4 @@ def _tell(
         if len(told) > 1 and not isinstance(told[0], list):
             low, middle, high = np.quantile(np.array(told, np.float64), [0.0, 0.5, 1.0])
             text = "\t> %s: median %.4g, from %.4g to %.4g over %d clients"
-            log(INFO, text, name, middle, low, high, len(told))
+            log(INFO, text, shown(name), middle, low, high, len(told))

@@ -11,6 +11,11 @@ from fedrms.server.cohort import LARGEST
 
 Range = tuple[float, float]
 
+MEANS = ("loss", "loss-mean", "train-loss")
+"""Metrics that are mean losses."""
+SPREADS = ("loss-variance", "loss-second-moment", "loss-mad")
+"""Metrics that are means of squares, whoever reads them."""
+
 ANY: Range = (-LARGEST, LARGEST)
 
 SHARES = frozenset(
@@ -35,6 +40,8 @@ SHARES = frozenset(
 )
 CORRELATIONS = frozenset(["kappa", "mcc", "pearson", "spearman"])
 ERRORS = frozenset(["brier", "mae", "mape", "mse", "perplexity", "ppl", "rmse"])
+FAR, FEWEST_TO_JUDGE = 1e6, 3
+"""How far below 0 a loss may lie, in multiples of its median, and of how many clients at least."""
 OTHER_THINGS = frozenset(["correct", "count", "loss", "n", "num", "number", "std", "sum", "total"])
 """Words by which a name means another thing: ``dice-loss`` need not lie in [0, 1]."""
 
@@ -44,7 +51,7 @@ def ranges_of(name: str) -> tuple[Range, ...]:
 
     Shares are often told in per cent.
     """
-    words = set(re.split(r"[^a-z0-9]+", name.lower()))
+    words = _words(name)
     if words & OTHER_THINGS:
         return (ANY,)
     if words & SHARES:
@@ -52,6 +59,18 @@ def ranges_of(name: str) -> tuple[Range, ...]:
     if words & CORRELATIONS:
         return ((-1.0, 1.0), (-100.0, 100.0), ANY)
     return ((0.0, LARGEST), ANY) if words & ERRORS else (ANY,)
+
+
+def known_ranges(nonnegative_losses: bool) -> dict[str, Range | None]:
+    """Return the ranges of metrics that mean the same whoever reports them.
+
+    Parameters
+    ----------
+    nonnegative_losses : bool
+        Whether the losses that are learned from cannot be below 0.
+    """
+    names = (*SPREADS, *(MEANS if nonnegative_losses else ()))
+    return dict.fromkeys(names, (0.0, LARGEST))
 
 
 def range_in(name: str, values: np.ndarray, told: Mapping[str, Range | None]) -> Range:
@@ -74,8 +93,26 @@ def range_in(name: str, values: np.ndarray, told: Mapping[str, Range | None]) ->
         return told[name] or ANY
     for low, high in ranges_of(name):
         if 2 * inside(values, (low, high)).sum() >= len(values):
-            return low, high
+            return (_lowest_loss(values), high) if _is_loss(name) else (low, high)
     return ANY
+
+
+def _is_loss(name: str) -> bool:
+    return "loss" in _words(name)
+
+
+def _lowest_loss(values: np.ndarray) -> float:
+    """Return what a loss can be at least, where nobody knows whether it can be below 0.
+
+    Some can; but none is below 0 by a million times what is usual among clients of which most
+    report losses above 0.
+    """
+    middle = float(np.median(values[:, 0])) if len(values) >= FEWEST_TO_JUDGE else 0.0
+    return -FAR * max(middle, 1.0) if middle > 0 else -LARGEST
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[^a-z0-9]+", name.lower()))
 
 
 def inside(values: np.ndarray, limits: Range) -> np.ndarray:

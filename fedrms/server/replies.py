@@ -20,10 +20,9 @@ from fedrms.server.cohort import (
     StackedReplies,
     order_key,
 )
+from fedrms.server.limits import excess, shown
+from fedrms.server.metric_ranges import MEANS, SPREADS
 from fedrms.server.row_blocks import Stack, blocks_of, take_rows
-
-SPREADS = ("loss-variance", "loss-second-moment", "loss-mad")
-"""Metrics that are means of squares, whoever reads them."""
 
 NOT_FINITE = "the parameters are not finite"
 TOO_LARGE = "the parameters are too large to be measured"
@@ -44,6 +43,8 @@ def read_replies(
     examples_limit: float | None = None,
     squares: bool = False,
     given: ArrayRecord | None = None,
+    classes: int = 0,
+    nonnegative: bool = False,
 ) -> Cohort:
     """Check a round's replies and stack the good ones, sorted by client id.
 
@@ -72,7 +73,12 @@ def read_replies(
     squares : bool
         Whether clients were asked for their squared gradients (see :class:`StackedReplies`).
     given : ArrayRecord, optional
-        The model that clients were given, to take the place of arrays that they do not send.
+        The model that clients were given, to take the place of arrays that they do not send, and
+        to judge by how large replies may be (:func:`fedrms.server.limits.excess`).
+    classes : int
+        By how many classes clients were asked for their losses.
+    nonnegative : bool
+        Whether losses cannot be below 0.
     """
     stacked = getattr(replies, "stacked", None)
     if isinstance(stacked, StackedReplies):
@@ -83,10 +89,12 @@ def read_replies(
     else:
         senders, failures = assign(replies, addressees or Addressees())
         cohort = _stack_messages(
-            *(senders, failures, layout, arrays, squares, weighted_by), None if squares else given
+            *(senders, failures, layout, arrays, squares, weighted_by, given, classes)
         )
     cohort = _check_parameters(cohort, sum(layout.sizes) if squares else None)
-    return _check_metrics(cohort, weighted_by, examples_limit)
+    cohort = check_metrics(cohort, weighted_by, examples_limit, nonnegative)
+    cohort.failures.update({client: shown(why) for client, why in cohort.failures.items()})
+    return cohort
 
 
 def _stack_messages(
@@ -97,13 +105,15 @@ def _stack_messages(
     squares: bool,
     weighted_by: str,
     given: ArrayRecord | None,
+    classes: int,
 ) -> Cohort:
     lacking: dict[ClientId, frozenset[str]] = {}
     rows: dict[ClientId, Tensor] = {}
     metrics: dict[ClientId, dict[str, float]] = {}
     for client, reply in senders.items():
         model, problem = model_of(reply, arrays)
-        if model is not None and given is not None:
+        problem = excess(reply, given, classes) or problem
+        if model is not None and given is not None and not squares and not problem:
             missing = frozenset(name for name in layout.names if name not in model)
             if missing and len(missing) < len(layout.names):
                 lacking[client] = missing
@@ -235,16 +245,22 @@ def bad_rows(parameters: Stack, squares_from: int | None = None) -> dict[int, st
     return problems
 
 
-def _check_metrics(cohort: Cohort, weighted_by: str, examples_limit: float | None) -> Cohort:
+def check_metrics(
+    cohort: Cohort, weighted_by: str, examples_limit: float | None, nonnegative: bool = False
+) -> Cohort:
+    """Leave out who claims numbers of examples or losses that cannot be; see `read_replies`."""
     if not cohort.clients:
         return cohort
     nothing = np.full(len(cohort.clients), np.nan)
     examples = cohort.metrics.get(weighted_by, nothing)
     counted = (examples > 0) & (examples <= LARGEST)
     excessive = implausible(examples, counted, examples_limit)
+    never_negative = [
+        key for key in cohort.metrics if key in SPREADS or (nonnegative and _is_mean(key))
+    ]
     reasons = {}
     for row, client in enumerate(cohort.clients):
-        negative = [key for key in SPREADS if cohort.metrics.get(key, nothing)[row] < 0]
+        negative = [key for key in never_negative if cohort.metrics[key][row] < 0]
         if not counted[row]:
             reasons[client] = f"{weighted_by!r} is missing or not a positive number"
         elif excessive[row]:
@@ -256,6 +272,11 @@ def _check_metrics(cohort: Cohort, weighted_by: str, examples_limit: float | Non
             value = cohort.metrics[negative[0]][row]
             reasons[client] = f"{negative[0]!r} is {value}, not a number of 0 or more"
     return cohort.keep(np.array([client not in reasons for client in cohort.clients]), reasons)
+
+
+def _is_mean(key: str) -> bool:
+    """Say whether a metric is a mean loss."""
+    return key in MEANS or key.startswith("loss-mean-class-")
 
 
 def implausible(

@@ -37,7 +37,7 @@ from fedrms.server.excess_scaler import ExcessScaler
 from fedrms.server.laws import Law
 from fedrms.server.log import log
 from fedrms.server.membership import Membership
-from fedrms.server.metric_ranges import Range
+from fedrms.server.metric_ranges import Range, known_ranges
 from fedrms.server.model_arrays import as_clients_have_it, with_others_averaged
 from fedrms.server.noise_estimate import NoiseEstimate
 from fedrms.server.orders import Orders, scaled
@@ -138,6 +138,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         report one, as a number of 0 or more, are left out.
     reads_gradient_squares : bool
         Whether replies carry squared gradients; for a subclass that asks clients for them.
+    nonnegative_losses : bool
+        Whether losses cannot be below 0, as cross-entropy and squared error cannot: mean losses
+        that are, in training or evaluation, are then not believed. A simulator or
+        ``fedrms-server`` knows it from the task.
 
     Raises
     ------
@@ -149,6 +153,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     required_metrics: tuple[str, ...] = ()
     reads_gradient_squares = False
+    nonnegative_losses = False
 
     def __init__(
         self,
@@ -372,6 +377,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             examples_limit=self.examples_limit,
             squares=self.reads_gradient_squares,
             given=self._received,
+            classes=self.class_losses,
+            nonnegative=self.nonnegative_losses,
         )
         self._partial.tell(cohort, self._received, self.arrayrecord_key)
         if not cohort.clients:
@@ -487,8 +494,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             Addressees.of(asked.messages, self._members, server_round) if asked else None,
             weighted_by=self.weighted_by_key,
             examples_limit=self.examples_limit,
-            ranges=self.metric_ranges,
+            ranges=known_ranges(self.nonnegative_losses) | self.metric_ranges,
             aggregate=self.evaluate_metrics_aggr_fn,
+            sent=asked.arrays if asked else None,
         )
         if self._record is not None:
             name = self._noise.client_name

@@ -44,6 +44,7 @@ class AdversarialClassification:
 
     metric = "robust_accuracy"
     higher_is_better = True
+    nonnegative = True
     samples = True
 
     def __init__(

@@ -21,6 +21,7 @@ class Classification:
 
     metric = "accuracy"
     higher_is_better = True
+    nonnegative = True
 
     def __init__(self, build_model: Callable[[], nn.Module]) -> None:
         self._build_model = build_model

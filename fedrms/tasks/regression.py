@@ -25,6 +25,7 @@ class Regression:
 
     metric = "mse"
     higher_is_better = False
+    nonnegative = True
 
     def __init__(self, build_model: Callable[[], nn.Module]) -> None:
         self._build_model = build_model

@@ -77,6 +77,11 @@ class KnowsChance(Protocol):
         ...
 
 
+def never_negative(task: Task) -> bool:
+    """Say whether a task's losses cannot be below 0: it then has ``nonnegative = True``."""
+    return bool(getattr(task, "nonnegative", False))
+
+
 def seeded_module(build: Callable[[], nn.Module], generator: torch.Generator) -> nn.Module:
     """Build a module whose initial weights depend on the generator's seed alone.
 
