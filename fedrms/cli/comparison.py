@@ -34,6 +34,7 @@ class ComparisonTable(Callback):
 def compare_jobs(folder: Path) -> None:
     """Compare what a multirun has finished, and name the jobs that failed."""
     from fedrms.results import compare, load_runs
+    from fedrms.results.foreign_text import to_csv
     from fedrms.results.table import comparison_notes, comparison_table, show, to_markdown
 
     failed = tell_failures()
@@ -48,7 +49,7 @@ def compare_jobs(folder: Path) -> None:
         print(comparison_notes(table))
         text = "\n".join([to_markdown(table), *(f"\n{line}" for line in failed)])
         (folder / "comparison.md").write_text(text + "\n")
-        table.to_csv(folder / "comparison.csv")
+        (folder / "comparison.csv").write_text(to_csv(table, index=True))
     print(f"results: {os.path.relpath(folder)}", flush=True)
     if runs is not None:
         print(next_command("fedrms-report", os.path.relpath(folder)), flush=True)

@@ -17,6 +17,7 @@ import pandas as pd
 from fedrms.errors import ConfigError
 from fedrms.results import plots
 from fedrms.results.atomic import replace_file
+from fedrms.results.foreign_text import to_csv
 from fedrms.results.plots.picture import Picture
 from fedrms.results.plots.static import save
 from fedrms.results.report import run_tables
@@ -175,7 +176,7 @@ class _Files:
             self.tables += write_table(renamed, self._folder / "tables")
             return Placed(part, f"table-{stem}", stem)
         path = self._folder / "tables" / f"{stem}.csv"
-        part.table.to_csv(path, index=False)
+        path.write_text(to_csv(part.table))
         self.tables.append(path)
         if self._static:
             files = [self._folder / "figures" / f"{stem}.{ending}" for ending in ("png", "svg")]

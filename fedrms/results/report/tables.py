@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from fedrms.results.foreign_text import markdown_cell, one_line, to_csv
 from fedrms.results.table import to_markdown
 
 _TEX: Final = {
@@ -24,6 +25,8 @@ _TEX: Final = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
     "±": r"$\pm$",
 }
 
@@ -65,7 +68,7 @@ class ReportTable:
 def write_table(table: ReportTable, folder: Path) -> list[Path]:
     """Write a table as ``.csv`` (numbers), ``.md`` and ``.tex`` (cells); return the paths."""
     texts = {
-        "csv": table.numbers.to_csv(index=False),
+        "csv": to_csv(table.numbers),
         "md": markdown(table.cells),
         "tex": latex(table.cells),
     }
@@ -80,7 +83,7 @@ def write_table(table: ReportTable, folder: Path) -> list[Path]:
 def markdown(cells: pd.DataFrame) -> str:
     """Write cells as a markdown table."""
     lines = [list(map(str, cells.columns)), [":--"] * cells.shape[1], *cells.to_numpy().tolist()]
-    escaped = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
+    escaped = [[markdown_cell(str(cell)) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
 
 
@@ -88,7 +91,7 @@ def latex(cells: pd.DataFrame) -> str:
     """Write cells as a LaTeX tabular with the rules of the package booktabs."""
 
     def row(values: Any) -> str:
-        return " & ".join("".join(_TEX.get(c, c) for c in str(v)) for v in values) + r" \\"
+        return " & ".join(map(_latex_cell, values)) + r" \\"
 
     lines = [
         rf"\begin{{tabular}}{{{'l' * cells.shape[1]}}}",
@@ -100,6 +103,11 @@ def latex(cells: pd.DataFrame) -> str:
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _latex_cell(value: Any) -> str:
+    text = "".join(_TEX.get(c, c) for c in one_line(str(value)))
+    return f"{{}}{text}" if text.startswith(("[", "*")) else text  # no option of the line before
 
 
 def comparison_cells(comparison: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,51 @@
+"""Texts of other people's, such as names of clients and reasons, where a program reads a table.
+
+A spreadsheet takes a cell that begins with ``= + - @`` for a formula; a page takes ``<`` for a tag;
+a line break ends a row.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pandas as pd
+
+FORMULA = re.compile(r"[=+\-@\t\r\n]")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+LONGEST = 300
+"""Most characters of a cell."""
+_MARKDOWN = {"\\": "\\\\", "|": "\\|", "<": "&lt;", "`": "\\`", "](": "]\\("}
+
+
+def one_line(text: str) -> str:
+    """Return a text without line breaks and other characters that are not seen, cut."""
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula: such a text gets a ``'`` before it."""
+    if not isinstance(value, str) or value == "-" or NUMBER.fullmatch(value):
+        return value
+    return f"'{one_line(value)}" if FORMULA.match(value) else value
+
+
+def markdown_cell(text: str) -> str:
+    """Return a text as the cell of a markdown table."""
+    told = one_line(text)
+    for sign, written in _MARKDOWN.items():
+        told = told.replace(sign, written)
+    return told
+
+
+def to_csv(table: pd.DataFrame, *, index: bool = False, float_format: str | None = None) -> str:
+    """Write a table as CSV that a spreadsheet may open."""
+    safe = table.rename(columns=csv_cell)
+    for place, kind in enumerate(table.dtypes):
+        if not pd.api.types.is_numeric_dtype(kind):
+            safe.isetitem(place, list(map(csv_cell, table.iloc[:, place])))
+    if index:
+        safe = safe.rename(index=csv_cell)
+    return str(safe.to_csv(index=index, float_format=float_format))
