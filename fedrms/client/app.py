@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from logging import ERROR
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from fedrms.data import AnyFederation
 from fedrms.data.validation import Validation
 from fedrms.errors import ConfigError, RunError
 from fedrms.server.cohort import GRADIENT_SQUARES
+from fedrms.server.log import log
 from fedrms.tasks import Task
 
 Record = TypeVar("Record", ArrayRecord, ConfigRecord)
@@ -31,6 +33,10 @@ Record = TypeVar("Record", ArrayRecord, ConfigRecord)
 
 CLIENT_RAISED = 2
 """Flower's error code for a ``ClientApp`` that raised."""
+REFUSED = 1000
+"""Error code of a client that will not do what it is ordered, in later rounds neither."""
+REFUSES = "This client refuses: "
+"""How the line of a client's log begins that says why."""
 
 
 @dataclass(frozen=True)
@@ -118,16 +124,20 @@ def client_app(
         config = _only(message.content.config_records)
         problem = disagreement(side, config, _only(message.content.array_records))
         if problem:
-            return Message(Error(CLIENT_RAISED, problem), reply_to=message)
-        settings, server_round = LocalSettings.from_record(config), int(config["server-round"])  # type: ignore[arg-type]
+            return refusal(problem, message)
+        try:
+            settings = LocalSettings.from_record(config)
+            if side.statistic_dp is not None:
+                settings = side.statistic_dp.bind(settings)
+        except ConfigError as fault:
+            return refusal(str(fault), message)
+        server_round = int(config["server-round"])  # type: ignore[arg-type]
         if drops_out(settings, server_round, np.array([me.number]))[0]:
             reason = f"client {me.name or me.number} dropped out of round {server_round}"
             return Message(Error(CLIENT_RAISED, reason), reply_to=message)
         received = tensors(_only(message.content.array_records), side.device)
         learned, rest = split(side.module, received)
         try:
-            if side.statistic_dp is not None:
-                settings = side.statistic_dp.bind(settings)
             params, metrics = train_client(
                 LocalUpdate(side.task, as_function(side.module), settings),
                 learned,
@@ -155,7 +165,7 @@ def client_app(
         side, me = load(), who(context)
         problem = disagreement(side, {}, _only(message.content.array_records))
         if problem:
-            return Message(Error(CLIENT_RAISED, problem), reply_to=message)
+            return refusal(problem, message)
         received = tensors(_only(message.content.array_records), side.device)
         learned, _ = split(side.module, received)
         metrics = evaluate_client(side.task, side.module, learned, side.federation, me.row)
@@ -170,6 +180,12 @@ def client_app(
         return _named(Message(content, reply_to=message), me)
 
     return app
+
+
+def refusal(why: str, message: Message) -> Message:
+    """Return the answer of a client that does not agree, and say so in its own log."""
+    log(ERROR, "%s%s", REFUSES, " ".join(why.split()))
+    return Message(Error(REFUSED, why), reply_to=message)
 
 
 def disagreement(

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedrms.client.app import REFUSES
 from fedrms.deployment.client_app import VARIABLE
 from fedrms.deployment.client_side import client_side
 from fedrms.deployment.flower_home import FlowerHome, private_home
@@ -168,6 +169,7 @@ class _Progress:
         self._path = path
         self._read = start
         self._trainings = 0
+        self._refused = ""
         self.joined = False
 
     def show(self) -> None:
@@ -186,6 +188,9 @@ class _Progress:
                 log.info("Training (%d since connected)", self._trainings)
             elif found and found[1] == "evaluate":
                 log.info("Scoring the model on this client's test data")
+            elif REFUSES in line and (why := line.split(REFUSES, 1)[1]) != self._refused:
+                self._refused = why
+                log.error("%s%s", REFUSES, why)
 
 
 def _reason(output: Path) -> str:

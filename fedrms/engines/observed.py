@@ -13,10 +13,13 @@ import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from fedrms.client.app import REFUSED
 from fedrms.engines.passing_grid import PassingGrid
 from fedrms.engines.replies import CohortReplies
+from fedrms.engines.shield import Shield
 from fedrms.server.client_scaler import ClientId
 from fedrms.server.cohort import identity_in
+from fedrms.server.limits import shown
 from fedrms.server.membership import Directory, Membership, directory_of
 from fedrms.server.orders import Orders
 from fedrms.server.replies import numbers_in
@@ -37,11 +40,14 @@ class Observation:
         Each ``[answered]``; NaN where a client did not report it.
     failures : mapping
         Reason by client id.
+    refused : bool
+        Everyone refused what was ordered, and would refuse it again.
     """
 
     clients: list[ClientId]
     metrics: Mapping[str, np.ndarray]
     failures: Mapping[ClientId, str]
+    refused: bool = False
 
 
 class ObservedGrid(PassingGrid):
@@ -63,6 +69,8 @@ class ObservedGrid(PassingGrid):
         :class:`fedrms.engines.misreports.Misreports`.
     evaluated : callable (Observation) -> None, optional
         Called once a round in which clients evaluate the model, with what they report.
+    shield : Shield, optional
+        Turns replies that no strategy should average into errors.
     """
 
     def __init__(
@@ -74,6 +82,7 @@ class ObservedGrid(PassingGrid):
         misreport: Callable[[Sequence[Message], Iterable[Message]], Sequence[Message]]
         | None = None,
         evaluated: Callable[[Observation], None] | None = None,
+        shield: Shield | None = None,
     ) -> None:
         super().__init__(inner)
         self._observer = observer
@@ -81,7 +90,8 @@ class ObservedGrid(PassingGrid):
         self._narrow = narrow
         self._misreport = misreport
         self._evaluated = evaluated
-        self._members = Membership(0, ask=True, timeout=60.0)
+        self._shield = shield
+        self._members = Membership(0, ask=True, timeout=60.0) if shield is None else shield.members
 
     @property
     def directory(self) -> Directory | None:
@@ -97,6 +107,8 @@ class ObservedGrid(PassingGrid):
             messages = self._narrow(messages)
             if not messages:
                 return []
+        if self._shield is not None and (_training(messages) or _are(messages, "evaluate")):
+            self._shield.know(messages, self._inner)
         replies = self._inner.send_and_receive(messages, timeout=timeout)
         if _training(messages):
             if not isinstance(replies, CohortReplies):
@@ -105,10 +117,15 @@ class ObservedGrid(PassingGrid):
                     self._check(replies)
             if self._misreport is not None:
                 replies = self._misreport(messages, replies)
+            if self._shield is not None:
+                replies = self._shield.training(messages, replies)
             self._observer(self._observe(messages, replies))
-        elif self._evaluated is not None and _are(messages, "evaluate"):
+        elif _are(messages, "evaluate"):
             replies = list(replies)
-            self._evaluated(self._observe(messages, replies))
+            if self._shield is not None:
+                replies = self._shield.evaluation(messages, replies)
+            if self._evaluated is not None:
+                self._evaluated(self._observe(messages, replies))
         elif _are(messages, WHO):
             replies = list(replies)
             self._members.learn_from(replies)
@@ -125,7 +142,8 @@ class ObservedGrid(PassingGrid):
             answered.add(reply.metadata.reply_to_message_id)
             node = self._addressee(sent, reply)
             if reply.has_error():
-                failures[self._name(node)] = reply.error.reason or f"code {reply.error.code}"
+                why = reply.error.reason or f"code {reply.error.code}"
+                failures[self._name(node)] = shown(why)
                 continue
             client = identity_in(reply)
             if client is not None and client not in rows and not self._members.knows(node):
@@ -138,7 +156,9 @@ class ObservedGrid(PassingGrid):
         metrics = {
             key: np.array([row.get(key, np.nan) for row in rows.values()]) for key in sorted(keys)
         }
-        return Observation(list(rows), metrics, failures)
+        refusals = sum(reply.has_error() and reply.error.code == REFUSED for reply in replies)
+        refused = len(sent) > 0 and refusals == len(sent)
+        return Observation(list(rows), metrics, failures, refused)
 
     def _addressee(self, sent: Sequence[Message], reply: Message) -> int:
         for message in sent:

@@ -19,6 +19,7 @@ from fedrms.data.adversaries import Adversaries
 from fedrms.data.appearance import USUAL
 from fedrms.data.roster import Roster
 from fedrms.engines.observed import Observation
+from fedrms.errors import RunError
 from fedrms.experiment.adversary import clean_throughout
 from fedrms.results import Recorder, by_look, client_metrics, weighting_metrics
 from fedrms.results.fairness import validate
@@ -38,6 +39,10 @@ REPORTED = {
 
 DECIDED = ("statistic", "ema", "rms", "rms_error", "scale", "weight")
 """Columns that the strategy decides; NaN for strategies that do not say."""
+
+
+NAMED = 5
+"""Most clients that an error names for one reason."""
 
 
 class RoundLog:
@@ -125,6 +130,7 @@ class RoundLog:
         if server_round == 0:
             self._started = time.perf_counter()
             return None
+        refused = {} if self._seen is None or not self._seen.refused else self._seen.failures
         diagnostics = self._diagnostics(server_round)
         columns = self._client_columns(server_round, diagnostics)
         row: dict[str, float] = {"round": server_round}
@@ -145,9 +151,27 @@ class RoundLog:
         self._recorder.add_clients(columns)
         self._recorder.add_round(row)
         self._on_round(server_round, row, columns)
+        self._stop_where_all_refuse(refused)
         return MetricRecord(
             {key: float(value) for key, value in row.items() if key.startswith("test_")}
         )
+
+    def _stop_where_all_refuse(self, refused: Mapping[ClientId, str]) -> None:
+        """Raise where no client ever trained and none would: rounds would pass for nothing."""
+        if self.succeeded or not refused:
+            return
+        by_reason: dict[str, list[str]] = {}
+        for client, why in refused.items():
+            by_reason.setdefault(why, []).append(self._called(client))
+        told = "\n".join(f"  {_several(sorted(who))}: {why}" for why, who in by_reason.items())
+        raise RunError(f"every client refuses, so no client finished any round:\n{told}")
+
+    def _called(self, client: ClientId) -> str:
+        federation = self._side.federation
+        if isinstance(federation, Roster):
+            return str(federation.numbered.get(int(client), client))
+        known = isinstance(client, int) and 0 <= client < federation.clients
+        return str(federation.names_of(np.array([client]))[0] if known else client)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was added up over rounds, for a checkpoint; the tables are the recorder's."""
@@ -308,6 +332,11 @@ class RoundLog:
                 columns.setdefault(name, np.full(count, np.nan))[rows] = values[there]
             _mark_failed(columns, diagnostics.failures)
         return columns
+
+
+def _several(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _hard_clients(

@@ -22,6 +22,7 @@ from fedrms.data import AnyFederation
 from fedrms.data.roster import Roster
 from fedrms.engines.garbage import settled_objects
 from fedrms.engines.observed import ObservedGrid
+from fedrms.engines.shield import shield_for
 from fedrms.errors import ConfigError, FedRMSError, RunError
 from fedrms.experiment.as_found import left_as_found
 from fedrms.experiment.checkpoint import (
@@ -49,6 +50,7 @@ from fedrms.results.partition_table import PARTITION_FILE
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
 from fedrms.results.seal import file_digests, read_json
 from fedrms.results.summary import SUMMARY_FILE
+from fedrms.tasks.task import never_negative
 from fedrms.words import check_words, resume_folder
 
 log = logging.getLogger("fedrms")
@@ -299,6 +301,7 @@ def _simulate(
                     None if narrow is None else narrow(grid),
                     misreport=parts.misreports,
                     evaluated=rounds_log.observe_evaluation,
+                    shield=shield_for(strategy, never_negative(side.task)),
                 ),
                 arrays,
                 num_rounds=values["rounds"] - first,

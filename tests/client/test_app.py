@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from torch import nn
 
 from fedrms.client import ClientSide, LocalSettings, client_app
-from fedrms.client.app import Identity
+from fedrms.client.app import REFUSED, Identity
 from fedrms.client.evaluate import evaluate
 from fedrms.client.train import train_client
 from fedrms.engines.flower_border import become_server, number
@@ -158,11 +158,12 @@ def test_an_error_reply_can_be_sent_over_a_network(side):
     assert len(reply.object_id) == 64
 
 
-def test_orders_that_cannot_be_followed_are_raised(side):
+def test_orders_that_cannot_be_followed_are_refused(side):
     content = orders(side)
     content["config"]["batch-size"] = 0
-    with pytest.raises(ValueError, match=r"client\.batch_size"):
-        ask(side, "train", 0, content)
+    answer = ask(side, "train", 0, content)
+    assert answer.error.code == REFUSED
+    assert answer.error.reason.startswith("client.batch_size")
 
 
 def test_nothing_is_loaded_before_the_first_message(side):

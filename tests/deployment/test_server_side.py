@@ -179,14 +179,28 @@ def test_all_rows_of_a_lone_file_are_the_servers_test_set(folder):
         assert len(side.federation.test_y) == 50
 
 
-def test_a_client_with_other_classes_fails_by_name_with_the_remedy(folder, tmp_path):
+@pytest.mark.parametrize("strategy", ["fedrms", "flwr_fedavg"])
+def test_where_all_refuse_the_run_stops_after_its_first_round_with_the_reason(
+    strategy, folder, tmp_path, caplog
+):
     apps = [site_app(folder, name) for name in NAMES]
-    words = ("data=none", "data.shape=[2]", "model=softmax", "data.classes=[yes,no]", "rounds=1")
-    with pytest.raises(RunError, match="no client finished any round"):
-        serve(Sites(apps), tmp_path, *words)
+    words = ("data=none", "data.shape=[2]", "model=softmax", "data.classes=[yes,no]", "rounds=9")
+    told = "every client refuses.*\n  north, south, west: the server's classes are .*set data.cl"
+    with pytest.raises(RunError, match=told):
+        serve(Sites(apps), tmp_path, *words, f"strategy={strategy}")
+    assert pd.read_parquet(tmp_path / "rounds.parquet")["round"].tolist() == [1]
+    assert "This client refuses: the server's classes are" in caplog.text
     failures = pd.read_parquet(tmp_path / "clients.parquet").set_index("client")["failure"]
     assert list(failures.index) == list(NAMES)
     assert failures.str.contains("the server's classes are .*yes.*set data.classes").all()
+
+
+def test_where_one_of_three_refuses_the_run_goes_on(folder, tmp_path):
+    apps = [site_app(folder, name) for name in NAMES[:2]]
+    apps.append(site_app(folder, "west", "data.classes=[yes,no]", "noise=none"))
+    words = ("data=none", "data.shape=[2]", "model=softmax", "data.classes=[no,yes]", "rounds=2")
+    table = serve(Sites(apps), tmp_path, *words).clients.set_index(["round", "client"])
+    assert table.index[table["failed"]].tolist() == [(1, "west"), (2, "west")]
 
 
 def test_a_strategy_of_flowers_keeps_the_same_tables(folder, tmp_path):

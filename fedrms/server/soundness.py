@@ -1,0 +1,187 @@
+"""Which replies to a training round any strategy can average, Flower's own among them.
+
+Flower's strategies take replies as they come: one key too many ends the run, one NaN spoils the
+model. What is left here has the names, shapes and kinds of numbers that were sent, in their order,
+and the same metrics from everyone. The strategies of fedrms take more than that (parts of a
+model, metrics from some), and look for themselves (:mod:`fedrms.server.replies`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message, MetricRecord
+
+from fedrms.server.claims import Addressees, assign
+from fedrms.server.client_index import ClientId
+from fedrms.server.cohort import LARGEST, Layout, order_key
+from fedrms.server.evaluation import leave_out_incomplete, merged_metrics
+from fedrms.server.evaluation_reports import Reports, Value, check_reports
+from fedrms.server.limits import excess, shown
+from fedrms.server.metric_ranges import Range
+from fedrms.server.replies import bad_rows, model_of, two_counts
+
+FLOATING, WHOLE = "f", "iub"
+"""Kinds of numpy's dtypes."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a strategy reads of a reply.
+
+    Attributes
+    ----------
+    weighted_by : str
+        Metric that holds the number of examples.
+    arrays : str
+        Key of the ``ArrayRecord`` that is the model, where a reply holds several.
+    loss : str, optional
+        Metric that the strategy makes weights of.
+    examples_limit : float, optional
+        In multiples of the cohort's median.
+    ranges : mapping
+        Least and largest value by metric, beyond those that go by its name.
+    """
+
+    weighted_by: str
+    arrays: str
+    loss: str | None
+    examples_limit: float | None
+    ranges: Mapping[str, Range | None]
+
+
+def sound_training(
+    sent: ArrayRecord | None, replies: Sequence[Message], addressees: Addressees, needs: Needs
+) -> tuple[list[Message], dict[ClientId, str]]:
+    """Leave out the replies that cannot be averaged, and bring the others into one form.
+
+    Parameters
+    ----------
+    sent : ArrayRecord, optional
+        The model that they answer; arrays are not looked at where none was sent.
+    replies : sequence of Message
+        Answers and errors. Those that are good are changed in place: one ``ArrayRecord`` in the
+        order of what was sent, one ``MetricRecord`` with the metrics that all report.
+    addressees : Addressees
+        Whom the messages were sent to.
+    needs : Needs
+        What the strategy reads.
+
+    Returns
+    -------
+    good : list of Message
+        Sorted by client.
+    failures : dict
+        Reason by client id of the others.
+    """
+    senders, failures = assign(replies, addressees)
+    layout = None if sent is None else Layout.of(sent)
+    models: dict[ClientId, ArrayRecord | None] = {}
+    for client, reply in sorted(senders.items(), key=lambda item: order_key(item[0])):
+        model, problem = model_of(reply, needs.arrays) if sent else (None, None)
+        problem = excess(reply, sent) or problem or two_counts(reply, needs.weighted_by)
+        if model is not None and sent is not None and layout is not None:
+            problem = problem or _model_problem(model, sent, layout)
+        if problem:
+            failures[client] = problem
+        else:
+            models[client] = model
+    metrics: list[Mapping[str, Value]] = [merged_metrics(senders[c].content) for c in models]
+    reports = Reports(list(models), metrics, needs.weighted_by)
+    check_reports(reports, needs.examples_limit, needs.ranges)
+    _need_loss(reports, needs.loss)
+    leave_out_incomplete(reports)
+    failures |= dict(reports.failures)
+    good = []
+    for client, told in zip(reports.clients, reports.metrics, strict=True):
+        reply = senders[client]
+        kept = {name: value for name, value in told.items() if name not in reports.dropped}
+        _simplify(reply, models[client], sent, needs.arrays, kept)
+        good.append(reply)
+    return good, {client: shown(why) for client, why in failures.items()}
+
+
+def _model_problem(model: ArrayRecord, sent: ArrayRecord, layout: Layout) -> str | None:
+    for name, array in sent.items():
+        if name not in model:
+            return f"array {name!r} is missing"
+        problem = _array_problem(name, model[name], array)
+        if problem:
+            return problem
+    for name in model:
+        if name not in sent:
+            return f"array {name!r} is none of those that were sent"
+    # In single precision, whatever a strategy made of the model: that is what clients train in.
+    return next(iter(bad_rows(layout.flatten(model).float()[None]).values()), None)
+
+
+def _array_problem(name: str, array: Array, sent: Array) -> str | None:
+    shape = tuple(sent.shape)
+    if tuple(array.shape) != shape:
+        return f"array {name!r} has shape {tuple(array.shape)}, not {shape}"
+    try:
+        claimed = np.dtype(array.dtype)
+        if not _alike(claimed, np.dtype(sent.dtype), shape):
+            return f"array {name!r} has dtype {array.dtype}, not {sent.dtype}"
+        actual = array.numpy()
+    except Exception as error:
+        return f"array {name!r} cannot be decoded: {error}"
+    if actual.shape != shape or actual.dtype != claimed:
+        return f"array {name!r} is not what its header says"
+    return None
+
+
+def _alike(one: np.dtype[Any], other: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+    """Say whether numbers of one kind can stand for those of another.
+
+    Strategies may return floating numbers in double precision, and counters as floating numbers.
+    """
+    counter = shape == () and one.kind in WHOLE
+    return one.kind == other.kind or (other.kind == FLOATING and counter)
+
+
+def _need_loss(reports: Reports, name: str | None) -> None:
+    """Leave out who does not say what the strategy makes weights of."""
+    reasons = {}
+    for row, metrics in enumerate(reports.metrics):
+        value = 0.0 if name is None else metrics.get(name)
+        if not isinstance(value, int | float) or not 0 <= value <= LARGEST:
+            reasons[row] = f"{name!r} is {value!r}, not a number of 0 or more"
+    reports.leave_out(reasons)
+
+
+def _simplify(
+    reply: Message,
+    model: ArrayRecord | None,
+    sent: ArrayRecord | None,
+    key: str,
+    metrics: dict[str, Value],
+) -> None:
+    """Give a good reply the form in which strategies expect it."""
+    content = reply.content
+    if model is not None and sent is not None:
+        for name in list(content.array_records):
+            del content[name]
+        ordered = ArrayRecord()
+        for name, array in sent.items():
+            ordered[name] = _no_wider(model[name], array)
+        content[key] = ordered
+    single_record(reply, metrics)
+
+
+def single_record(reply: Message, metrics: Mapping[str, Value]) -> None:
+    """Put one ``MetricRecord`` in place of all that a reply has, in place."""
+    first, *others = reply.content.metric_records
+    for name in others:
+        del reply.content[name]
+    reply.content[first] = MetricRecord(dict(metrics))
+
+
+def _no_wider(array: Array, sent: Array) -> Array:
+    own, asked = np.dtype(array.dtype), np.dtype(sent.dtype)
+    if own.kind == asked.kind and own.itemsize > asked.itemsize:
+        return Array(array.numpy().astype(asked))
+    return array

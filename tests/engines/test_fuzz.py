@@ -1,0 +1,13 @@
+"""A few hundred mutated replies; ``python -m tests.engines.fuzz 2000`` tries more."""
+
+from __future__ import annotations
+
+import pytest
+
+from .fuzz import run
+
+pytestmark = pytest.mark.usefixtures("untraced")
+
+
+def test_no_mutated_reply_is_accepted_wrongly_or_ends_a_round_under_any_strategy() -> None:
+    assert run(300, seed=1) == []
