@@ -1,4 +1,4 @@
-"""Find the class that a configuration names, and nothing else than what belongs there.
+"""Find the class or function that a configuration names, and nothing else than what belongs there.
 
 A configuration may come from somebody else, in the folder of a run. So a name is first looked at
 where it stands in the source: what is absent, or an ordinary function, is refused without running
@@ -16,18 +16,46 @@ import inspect
 import sys
 import typing
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fedrms.errors import ConfigError
 
-Kind = type | Callable[[type], bool]
-"""A base class, or a test of a class."""
+
+@dataclass(frozen=True)
+class Form:
+    """What a function must look like; the parameters after the first ones are its options.
+
+    Parameters
+    ----------
+    parameters : tuple of str
+        The names of its first parameters, in order.
+    returns : type
+        What it says that it returns.
+    """
+
+    parameters: tuple[str, ...]
+    returns: type
+
+    def begins(self, names: Sequence[str]) -> bool:
+        """Say whether parameters of these names begin as they must."""
+        return tuple(names[: len(self.parameters)]) == self.parameters
+
+    def options(self, function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+        """Return the parameters that are options."""
+        parameters = list(inspect.signature(function).parameters.values())
+        return {p.name: p for p in parameters[len(self.parameters) :]}
+
+
+Kind = type | Callable[[type], bool] | Form
+"""A base class, a test of a class, or the form of a function."""
 
 
 def named_class(key: str, target: object, kind: Kind, what: str) -> Callable[..., Any]:
     """Return the class that ``target`` names.
 
     A function that says that it returns such a class (``def resnet18(...) -> ResNet``) will do.
+    Where a function of some form is asked for, only that will.
 
     Parameters
     ----------
@@ -35,8 +63,8 @@ def named_class(key: str, target: object, kind: Kind, what: str) -> Callable[...
         The config key that names it, for messages.
     target : object
         ``"package.module.Class"``.
-    kind : type or callable (type) -> bool
-        What it must derive from, or fulfil.
+    kind : type, callable (type) -> bool, or Form
+        What it must derive from, or fulfil, or look like.
     what : str
         That in words: ``"a torch module (torch.nn.Module)"``.
 
@@ -45,7 +73,8 @@ def named_class(key: str, target: object, kind: Kind, what: str) -> Callable[...
     ConfigError
         If there is no such class, or it is of another kind, or its module cannot be imported.
     """
-    remedy = f"name {what}, as package.module.Class"
+    name = "function" if isinstance(kind, Form) else "Class"
+    remedy = f"name {what}, as package.module.{name}"
     if not isinstance(target, str) or not _is_dotted(target):
         raise ConfigError(key, f"is {target!r}, which is no importable name", remedy)
     parts = target.split(".")
@@ -53,7 +82,8 @@ def named_class(key: str, target: object, kind: Kind, what: str) -> Callable[...
         raise ConfigError(key, f"{target} belongs to Python itself and is not {what}", remedy)
     module_name, attributes = _split(key, parts, remedy)
     if module_name not in sys.modules:
-        _look_before_importing(key, module_name, attributes[0], what, remedy)
+        form = kind if isinstance(kind, Form) and len(attributes) == 1 else None
+        _look_before_importing(key, module_name, attributes[0], form, what, remedy)
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:  # a module may raise anything while it is imported
@@ -68,7 +98,8 @@ def named_class(key: str, target: object, kind: Kind, what: str) -> Callable[...
             raise ConfigError(key, f"{where} has no attribute {attribute!r}", remedy)
         found = getattr(found, attribute)
     if not _belongs(found, kind):
-        raise ConfigError(key, f"{target} is not {what}", remedy)
+        like = _signature(found) if isinstance(kind, Form) else ""
+        raise ConfigError(key, f"{target}{like} is not {what}", remedy)
     made: Callable[..., Any] = found
     return made
 
@@ -79,14 +110,40 @@ def _is_dotted(target: str) -> bool:
 
 
 def _belongs(found: object, kind: Kind) -> bool:
+    if isinstance(kind, Form):
+        return inspect.isfunction(found) and _has_form(found, kind)
     if inspect.isfunction(found):
-        try:
-            found = typing.get_type_hints(found).get("return")
-        except Exception:  # annotations may name what is not there
-            return False
+        found = _returned(found)
     if not isinstance(found, type):
         return False
     return issubclass(found, kind) if isinstance(kind, type) else kind(found)
+
+
+def _has_form(function: Callable[..., Any], form: Form) -> bool:
+    returned = _returned(function)
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return (
+        form.begins(list(inspect.signature(function).parameters))
+        and all(option.kind in named for option in form.options(function).values())
+        and isinstance(returned, type)
+        and issubclass(returned, form.returns)
+    )
+
+
+def _returned(function: Callable[..., Any]) -> object:
+    """Return the class that a function says it returns; None where it says none."""
+    try:
+        hint = typing.get_type_hints(function).get("return")
+    except Exception:  # annotations may name what is not there
+        return None
+    return typing.get_origin(hint) or hint
+
+
+def _signature(found: object) -> str:
+    try:
+        return str(inspect.signature(found))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return ""
 
 
 def _split(key: str, parts: Sequence[str], remedy: str) -> tuple[str, list[str]]:
@@ -115,8 +172,10 @@ def _spec(name: str, folders: list[str] | None) -> importlib.machinery.ModuleSpe
         return None
 
 
-def _look_before_importing(key: str, module: str, name: str, what: str, remedy: str) -> None:
-    """Refuse a name that the module's source shows to be absent, or to be an ordinary function."""
+def _look_before_importing(
+    key: str, module: str, name: str, form: Form | None, what: str, remedy: str
+) -> None:
+    """Refuse a name that the module's source shows to be absent, or of another kind."""
     tree = _source(module)
     if tree is None:
         return
@@ -124,9 +183,28 @@ def _look_before_importing(key: str, module: str, name: str, what: str, remedy: 
     if name in bound:
         node = bound[name]
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is None:
-            raise ConfigError(key, f"{module}.{name} is a function, not {what}", remedy)
+            told = "says not what it returns, and is" if form else "is a function,"
+            raise ConfigError(key, f"{module}.{name} {told} not {what}", remedy)
+        if form and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            _refuse_other_form(key, f"{module}.{name}", node, form, what, remedy)
     elif not bound.keys() & {"*", "__getattr__"}:
         raise ConfigError(key, f"{module} has no attribute {name!r}", remedy)
+
+
+def _refuse_other_form(
+    key: str,
+    target: str,
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef,
+    form: Form,
+    what: str,
+    remedy: str,
+) -> None:
+    if isinstance(node, ast.ClassDef):
+        raise ConfigError(key, f"{target} is a class, not {what}", remedy)
+    leading = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+    if not node.decorator_list and not form.begins(leading):
+        taken = ", ".join(leading)
+        raise ConfigError(key, f"{target}({taken}) is not {what}", remedy)
 
 
 def _source(module: str) -> ast.Module | None:

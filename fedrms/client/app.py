@@ -58,6 +58,9 @@ class ClientSide:
     statistic_dp : StatisticPrivacy, optional
         What this client insists on for what it says of its losses, whatever the orders are.
         Its noise is then drawn from the operating system's, not from the run's seed.
+    statistics : str
+        The further statistics of losses that it would report, as
+        :func:`fedrms.client.own_statistics.statistics_order` gives them; others are not computed.
     """
 
     task: Task
@@ -66,6 +69,7 @@ class ClientSide:
     device: str = "cpu"
     validation: Validation | None = None
     statistic_dp: StatisticPrivacy | None = None
+    statistics: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,13 @@ def client_app(
             return refusal(problem, message)
         try:
             settings = LocalSettings.from_record(config)
+            if settings.statistics not in ("", side.statistics):
+                raise ConfigError(
+                    "client.statistics",
+                    "the server orders statistics of losses by functions, and this client has "
+                    "others, or none",
+                    "name the same ones here if you trust them, or let the server order none",
+                )
             if side.statistic_dp is not None:
                 settings = side.statistic_dp.bind(settings)
         except ConfigError as fault:

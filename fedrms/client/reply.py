@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from fedrms.client.class_losses import stacked_class_losses
 from fedrms.client.loss_moments import MOMENTS, metric_key, stacked_moments
+from fedrms.client.own_statistics import own_statistics
 from fedrms.client.schedule import Schedule
 from fedrms.client.settings import LocalSettings
 from fedrms.client.similar_sizes import similar_sizes
 from fedrms.client.statistic_privacy import private_losses
+from fedrms.own_function import OwnFunction
 
 LEAST_BRAKE = 0.01
 """Momentum carries a step no farther than a hundredfold."""
@@ -87,16 +91,17 @@ def reply_metrics(
             seed=noise_seed,
         )
         return about | told
-    moments = {name: np.empty(len(clients)) for name in MOMENTS}
+    further = own_statistics(settings.statistics)
+    moments = {name: np.empty(len(clients)) for name in (*MOMENTS, *further)}
     prequential = np.arange(len(clients))
     if scores is not None and other_present is not None:
         elsewhere = other_present.any(1)
         prequential, others = np.flatnonzero(~elsewhere), np.flatnonzero(elsewhere)
-        _fill(moments, others, *_narrow(scores[others, :, 0], other_present[others]))
+        _fill(moments, further, others, *_narrow(scores[others, :, 0], other_present[others]))
     if len(prequential):
         for group in similar_sizes(plan.scored.sum(0)[prequential] * plan.present.shape[2]):
             own = prequential[group]
-            _fill(moments, own, *_scored(plan, step_losses, own))
+            _fill(moments, further, own, *_scored(plan, step_losses, own))
     fallback = needs_received_losses(settings, plan) & (settings.statistic != "incoming")
     by_class = {}
     if labels is not None and scores is not None and other_present is not None:
@@ -129,9 +134,16 @@ def _about_the_client(
 
 
 def _fill(
-    moments: dict[str, np.ndarray], own: np.ndarray, losses: np.ndarray, present: np.ndarray
+    moments: dict[str, np.ndarray],
+    further: Mapping[str, OwnFunction],
+    own: np.ndarray,
+    losses: np.ndarray,
+    present: np.ndarray,
 ) -> None:
-    """Compute the moments of some clients and put them in their places."""
+    """Compute the moments, and further statistics, of some clients and put them in their places."""
+    for name, statistic in further.items():
+        told = [statistic(row[there]) for row, there in zip(losses, present, strict=True)]
+        moments[name][own] = told
     for name, values in stacked_moments(losses, present).items():
         moments[name][own] = values
 

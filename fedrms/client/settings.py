@@ -91,6 +91,8 @@ class LocalSettings:
     optimizer : str
         What steps in place of SGD, see :func:`fedrms.client.local_optimizer.optimizer_order`;
         empty means SGD.
+    statistics : str
+        Further statistics of the losses, see :mod:`fedrms.client.own_statistics`; empty means none.
     """
 
     seed: int = 0
@@ -115,6 +117,7 @@ class LocalSettings:
     statistic_clip: float = 0.0
     statistic_epsilon: float = 0.0
     optimizer: str = ""
+    statistics: str = ""
 
     def __post_init__(self) -> None:
         """Refuse orders that no client can follow.
@@ -178,6 +181,12 @@ class LocalSettings:
                 _config_key("statistic_clip"),
                 f"is {self.statistic_clip}, with epsilon {self.statistic_epsilon}",
                 "set both above 0, and clip to the largest loss that shall count",
+            )
+        if self.statistic_epsilon and self.statistics:
+            raise ConfigError(
+                _config_key("statistics"),
+                "would be told beside losses that client.statistic_dp hides",
+                "leave one of the two away",
             )
         if self.statistic_epsilon and self.statistic != "incoming":
             raise ConfigError(

@@ -7,6 +7,7 @@ its own: noisy with probability `fraction`, at a level uniform in [low, high].
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data.levels import ORDERS, relabelled, schedule
-from fedrms.data.noise import KINDS
+from fedrms.data.noise import KINDS, Kind
 from fedrms.data.options import choose, number, one_of, read, sequence, switch
 from fedrms.errors import ConfigError
+from fedrms.own_function import names_own
 from fedrms.randomness import counter_uniform
 
 NAMES = ("none", "label", "label_pairflip", "fedcorr")
@@ -121,15 +123,15 @@ def decide_by_address(
     ConfigError
         If the noise cannot be drawn client by client, or an option is out of range.
     """
-    kind = choose("noise", noise, KINDS)
+    kind = Kind("rows", math.inf) if names_own(noise) else choose("noise", noise, KINDS)
     name = str(noise["name"])
-    options = read("noise", noise, kind.defaults)
-    if name not in NAMES:
+    if name not in NAMES or kind.touches == "rows":
         raise ConfigError(
             "noise",
             f"data={source} makes a client's rows when it is asked, and {name} needs everyone's",
             f"choose noise={', '.join(NAMES[:-1])} or {NAMES[-1]}",
         )
+    options = read("noise", noise, kind.defaults)
     if name == "none":
         return AddressedNoise(seed)
     if (num_classes or 0) < 2:

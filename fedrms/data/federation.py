@@ -20,11 +20,13 @@ from fedrms.data.lazy_sources import LAZY_SOURCES, build_population
 from fedrms.data.noise import Noise, corrupt_x, corrupt_y, decide
 from fedrms.data.open_federation import FromPython
 from fedrms.data.options import choose, whole
+from fedrms.data.own_parts import named, spoilt
 from fedrms.data.own_tests import block_a_look, class_groups, owners_groups, with_owners_looks
 from fedrms.data.partition import settled, split
 from fedrms.data.population import CohortRows, Population
 from fedrms.data.sources import SOURCES, load
 from fedrms.data.true_noise import Truth, known_labels, measured_noise, truth_of
+from fedrms.own_function import names_own
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +237,9 @@ def build(
     seed = whole("seed", seed, 0)
     wanted = None if clients in (None, "auto") else whole("clients", clients) + aside
     usual = DEFAULT_CLIENTS + aside
-    if choose("data", data, {**SOURCES, **LAZY_SOURCES}) in LAZY_SOURCES.values():
+    data, partition, noise = named(data), named(partition), named(noise)
+    lazy = not names_own(data) and choose("data", data, {**SOURCES, **LAZY_SOURCES})
+    if lazy in LAZY_SOURCES.values():
         return build_population(seed, wanted, data, partition, noise, appearance)
     dataset, examples_per_client = load(seed, wanted or usual, data)
     partition = settled(partition, dataset)
@@ -283,13 +287,17 @@ def lay_out(
         true_y = dataset.truth[rows]
         clean_y = np.where(known_labels(true_y), true_y, given_y)
     people = None
-    if noise.name == "file":
+    if noise.name == "file" and noise.own is None:
         path, column = (noise.options[key] for key in ("path", "column"))
         people = read_labels(path, column, len(dataset.train), dataset.num_classes or 0)
     stages: list[Stage] = []
     normalised = None
     for start, levels in noise.schedule:
-        x = corrupt_x(seed, noise, levels, clean_x, offsets, dataset.mean, dataset.noise_unit)
+        own_y = given_y
+        if noise.own is not None:
+            x, own_y = spoilt(seed, noise.own, levels, clean_x, given_y, offsets, dataset)
+        else:
+            x = corrupt_x(seed, noise, levels, clean_x, offsets, dataset.mean, dataset.noise_unit)
         if x is not clean_x:
             x = dataset.normalise(x)
         else:
@@ -301,7 +309,7 @@ def lay_out(
             y = np.where(theirs, people[rows], given_y)
             levels = measured_noise(y, clean_y, offsets)
         else:
-            y = corrupt_y(seed, noise, levels, given_y, offsets, dataset.num_classes)
+            y = corrupt_y(seed, noise, levels, own_y, offsets, dataset.num_classes)
         if dataset.truth is not None:
             levels = measured_noise(y, true_y, offsets)
         elif truth == "unknown":

@@ -1,4 +1,4 @@
-"""What noise does to a client's training examples; `KINDS` lists it by name.
+"""What noise does to a client's training examples; `KINDS` lists it by name, own kinds apart.
 
 Every example has its own draw at the client's address, and a level only decides how that
 draw shows. So when levels drift, the same examples stay noisy at the same level, and a
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from fedrms.data.dataset import Scale, Task
 from fedrms.data.levels import Levels, Schedule, beta, dealt_in_order, fedcorr, schedule, spread
 from fedrms.data.options import choose, one_of, positive, read, switch
+from fedrms.data.own_parts import A_SPOILING, OWN, SPOILING
 from fedrms.errors import ConfigError
+from fedrms.own_function import OwnFunction, names_own, own_function
 from fedrms.randomness import generator
 
 Offsets = NDArray[np.int64]
@@ -29,7 +31,7 @@ Features = NDArray[np.float32]
 class Kind:
     """One kind of noise: what it touches, what a level can be, its options."""
 
-    touches: Literal["labels", "targets", "x", "nothing"]
+    touches: Literal["labels", "targets", "x", "rows", "nothing"]
     ceiling: float
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -46,11 +48,19 @@ class Noise:
         Its options, with defaults filled in.
     schedule : list of (round, float64 ``[clients]``)
         The levels from each round on.
+    own : OwnFunction or None
+        What spoils a client's rows, where it is a person's own (:mod:`fedrms.data.own_parts`).
     """
 
     name: str
     options: Mapping[str, Any]
     schedule: Schedule
+    own: OwnFunction | None = None
+
+    @property
+    def touches(self) -> str:
+        """What it spoils: labels, targets, x, rows (any of these) or nothing."""
+        return "rows" if self.own else KINDS[self.name].touches
 
 
 def _spread_defaults(low: float, high: float, **more: Any) -> dict[str, Any]:
@@ -108,7 +118,8 @@ def decide(
     sizes : array of int, ``[clients]``
         Training examples of each client, for ``order``.
     noise : mapping
-        ``name``, and the options of that name in `KINDS`.
+        ``name``, and the options of that name in `KINDS`; or ``_target_``, a function of a
+        person's own, with its options and those of who is noisy.
     unlike : array of bool, ``[clients]``, optional
         Clients that are never chosen, because they look different.
 
@@ -117,8 +128,13 @@ def decide(
     ConfigError
         If an option is unknown or out of range, or the noise does not fit the task.
     """
-    kind = choose("noise", noise, KINDS)
-    name = str(noise["name"])
+    own = None
+    if names_own(noise):
+        kind, name = Kind("rows", math.inf, _spread_defaults(0.3, 0.8)), str(noise.get("name", OWN))
+        own = own_function("noise", noise, SPOILING, A_SPOILING, ours=kind.defaults)
+        noise = {key: noise[key] for key in kind.defaults if key in noise}
+    else:
+        kind, name = choose("noise", noise, KINDS), str(noise["name"])
     options = read("noise", noise, kind.defaults)
     if kind.touches == "labels" and (task != "classification" or (num_classes or 0) < 2):
         raise ConfigError(
@@ -132,7 +148,7 @@ def decide(
             f"{name} adds noise to regression targets, and this data set has classes",
             "choose noise=label, label_pairflip, feature or missing",
         )
-    if name == "none":
+    if kind.touches == "nothing":
         return Noise(name, options, [(1, np.zeros(len(rare)))])
     spared = rare & switch("noise.spare_rare", options.pop("spare_rare"))
     spared = spared if unlike is None else spared | unlike
@@ -144,30 +160,31 @@ def decide(
             f"is {order!r}, but noise.levels says who gets which level",
             "leave one of them out",
         )
-    if name == "fedcorr":
+    named = "" if own else name
+    if named == "fedcorr":
         first = fedcorr(seed, spared, num_classes or 0, **options)
-    elif name == "beta":
+    elif named == "beta":
         first = beta(seed, spared, **options)
-    elif name == "file":
+    elif named == "file":
         everyone: dict[str, Any] = {"low": 1, "high": 1, "spacing": "linear", "levels": None}
         first = spread(seed, spared, 1.0, fraction=options["fraction"], **everyone)
     else:
         keys = ("fraction", "low", "high", "spacing", "levels")
         first = spread(seed, spared, kind.ceiling, **{key: options.pop(key) for key in keys})
     first = dealt_in_order(seed, first, spared, sizes, order)
-    if name == "missing":
+    if named == "missing":
         one_of("noise.fill", options["fill"], ("mean", "zero"))
-    if name == "target":
+    if named == "target":
         one_of("noise.distribution", options["distribution"], ("gaussian", "student_t"))
         positive("noise.degrees_of_freedom", options["degrees_of_freedom"])
-    return Noise(name, options, schedule(seed, first, spared, drift, kind.ceiling))
+    return Noise(name, options, schedule(seed, first, spared, drift, kind.ceiling), own)
 
 
 def corrupt_x(
     seed: int, noise: Noise, levels: Levels, x: Features, offsets: Offsets, mean: Scale, unit: Scale
 ) -> Features:
     """Return raw features ``[total, *shape]`` as noisy clients see them; `x` stays as it is."""
-    if KINDS[noise.name].touches != "x" or not levels.any():
+    if noise.touches != "x" or not levels.any():
         return x
     if noise.name == "feature":
         return jitter(seed, x, offsets, levels, unit)
@@ -183,7 +200,7 @@ def corrupt_y(
     num_classes: int | None,
 ) -> NDArray[Any]:
     """Return labels or targets ``[total]`` as noisy clients have them; `y` stays as it is."""
-    touches = KINDS[noise.name].touches
+    touches = noise.touches
     if not levels.any() or touches not in ("labels", "targets"):
         return y
     if touches == "labels":

@@ -13,7 +13,9 @@ from fedrms.data.dataset import Dataset
 from fedrms.data.dealing import Partition, Rows, deal, shuffled
 from fedrms.data.flower_partition import flower
 from fedrms.data.options import choose, defaults_of, one_of, positive, read, whole
+from fedrms.data.own_parts import own_partition
 from fedrms.errors import ConfigError
+from fedrms.own_function import names_own
 from fedrms.randomness import generator
 
 
@@ -31,8 +33,6 @@ def split(
     ConfigError
         If the data set cannot be shared that way, or a client would be left with nothing.
     """
-    function = choose("partition", partition, PARTITIONS)
-    options = read("partition", partition, defaults_of(function))
     total = len(dataset.train)
     if clients > total:
         raise ConfigError(
@@ -46,7 +46,13 @@ def split(
             f"but the training set has {total}",
             f"set at most {total // clients}, or fewer clients",
         )
-    shared = function(seed, clients, dataset, examples_per_client, **options)
+    shared: list[Rows] | Partition
+    if names_own(partition):
+        shared = own_partition(partition, seed, clients, dataset, examples_per_client)
+    else:
+        function = choose("partition", partition, PARTITIONS)
+        options = read("partition", partition, defaults_of(function))
+        shared = function(seed, clients, dataset, examples_per_client, **options)
     if not isinstance(shared, Partition):
         shared = Partition(shared, np.zeros(clients, np.bool_))
     for client, rows in enumerate(shared.rows):

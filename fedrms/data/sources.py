@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from fedrms.data.csv import csv
 from fedrms.data.dataset import Dataset, Examples, held_out
 from fedrms.data.options import choose, defaults_of, one_of, optional_whole, positive, read, whole
+from fedrms.data.own_parts import own_dataset
 from fedrms.data.parquet import cifar10, mnist, parquet
 from fedrms.data.synthetic_fedprox import synthetic
 from fedrms.errors import ConfigError
+from fedrms.own_function import names_own
 from fedrms.randomness import generator
 
 
@@ -216,11 +218,14 @@ def load(seed: int, clients: int, data: Mapping[str, Any]) -> tuple[Dataset, int
     examples_per_client : int or None
         How many training examples each client is to take; None shares out all of them.
     """
-    source = choose("data", data, SOURCES)
-    own = defaults_of(source)
-    options = read("data", data, {"examples_per_client": None, **own})
-    per_client = optional_whole("data.examples_per_client", options["examples_per_client"])
-    dataset = source(seed, clients, **{option: options[option] for option in own})
+    per_client = optional_whole("data.examples_per_client", data.get("examples_per_client"))
+    if names_own(data):
+        dataset = own_dataset(data, seed, clients)
+    else:
+        source = choose("data", data, SOURCES)
+        own = defaults_of(source)
+        options = read("data", data, {"examples_per_client": None, **own})
+        dataset = source(seed, clients, **{option: options[option] for option in own})
     for part, examples in (("training", dataset.train), ("test", dataset.test)):
         if len(examples) == 0:
             raise ConfigError("data", f"the {part} set is empty", "point data at one with rows")

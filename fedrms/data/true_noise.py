@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data.dataset import Dataset
-from fedrms.data.noise import KINDS, Noise
+from fedrms.data.noise import Noise
 from fedrms.errors import ConfigError
 
 Truth = Literal["simulated", "measured", "unknown"]
@@ -30,13 +30,13 @@ def truth_of(dataset: Dataset, noise: Noise) -> Truth:
     ConfigError
         If labels have a truth and features get noise: a client has one level.
     """
-    touches = KINDS[noise.name].touches
+    touches = noise.touches
     if dataset.truth is None:
         return "unknown" if dataset.reading is not None and touches == "nothing" else "simulated"
-    if touches == "x":
+    if touches in ("x", "rows"):
         raise ConfigError(
             "noise",
-            f"{noise.name} spoils features, and data.true_label_column measures the labels",
+            f"{noise.name} may spoil features, and data.true_label_column measures the labels",
             "set noise=none, or leave the column unset and list it in data.drop_columns",
         )
     return "measured"

@@ -127,11 +127,11 @@ class Misreports:
         lying = self.adversaries.lie(clients)
         if not lying.any():
             return stacked
-        server_round = _round_of(sent)
+        server_round = round_of(sent)
         metrics = self.claims(stacked.metrics, clients, server_round)
         if self.update == "honest":
             return replace(stacked, metrics=metrics)
-        received, positions = _Received(sent), replies.positions
+        received, positions = Received(sent), replies.positions
 
         def change(rows: np.ndarray, block: Tensor) -> Tensor:
             changed = block.clone()
@@ -153,12 +153,12 @@ class Misreports:
         lying = np.flatnonzero(self.adversaries.lie(clients)).tolist()
         if not lying:
             return replies
-        server_round = _round_of(sent)
+        server_round = round_of(sent)
         records = [next(iter(reply.content.metric_records.values())) for reply in answered]
         told = [key for key in records[0] if about_losses(key) or key == "update-norm"]
         columns = {key: np.array([record[key] for record in records]) for key in told}
         claimed = self.claims(columns, clients, server_round)
-        received = _Received(sent)
+        received = Received(sent)
         positions = {message.metadata.message_id: at for at, message in enumerate(sent)}
         for at in lying:
             for key, column in claimed.items():
@@ -174,7 +174,7 @@ class Misreports:
         return replies
 
 
-class _Received:
+class Received:
     """The model that each message of a round brought, flat; one that many share is read once."""
 
     def __init__(self, sent: Sequence[Message]) -> None:
@@ -182,9 +182,11 @@ class _Received:
         self._flat: dict[int, Tensor] = {}
 
     def layout(self, position: int) -> Layout:
+        """Return how its arrays lie in the flat model."""
         return Layout.of(self._record(position))
 
     def by(self, position: int) -> Tensor:
+        """Return it flat, ``[parameters]``."""
         record = self._record(position)
         if id(record) not in self._flat:
             self._flat[id(record)] = Layout.of(record).flatten(record)
@@ -196,7 +198,8 @@ class _Received:
         return next(iter(self._sent[position].content.array_records.values()))
 
 
-def _round_of(sent: Sequence[Message]) -> int:
+def round_of(sent: Sequence[Message]) -> int:
+    """Return the round that messages are of."""
     if isinstance(sent, Orders):
         config = sent.config
     else:

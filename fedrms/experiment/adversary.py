@@ -12,12 +12,16 @@ from fedrms.data import AnyFederation
 from fedrms.data.adversaries import Adversaries, choose_adversaries
 from fedrms.data.options import choose, number, one_of, read
 from fedrms.engines.misreports import LOSS_CLAIMS, UPDATES, Misreports
+from fedrms.engines.own_misreports import A_LIE, LYING, OwnMisreports, try_lie
 from fedrms.errors import ConfigError
+from fedrms.own_function import names_own, own_function
 
+WHO: dict[str, Any] = {"fraction": 0.2, "among": "any", "clients": None}
+"""Who lies, of every kind."""
 KINDS: dict[str, dict[str, Any]] = {
     "none": {},
     "liars": {
-        **{"fraction": 0.2, "among": "any", "clients": None},
+        **WHO,
         **{"loss": "zero", "loss_share": 0.01, "update": "honest", "update_factor": 100.0},
     },
 }
@@ -33,6 +37,8 @@ def build_misreports(
     ConfigError
         If an option is unknown or out of range.
     """
+    if names_own(adversary):
+        return _own(seed, adversary, federation)
     options = read("adversary", adversary, choose("adversary", adversary, KINDS))
     if adversary["name"] == "none":
         return None
@@ -44,7 +50,7 @@ def build_misreports(
             "is honest, and so is adversary.update",
             "make one of them a lie, or set adversary=none",
         )
-    who = {key: options[key] for key in ("fraction", "among", "clients")}
+    who = {key: options[key] for key in WHO}
     return Misreports(
         choose_adversaries(seed, federation, **who),
         loss,
@@ -52,6 +58,14 @@ def build_misreports(
         number("adversary.loss_share", options["loss_share"], 0, 1),
         number("adversary.update_factor", options["update_factor"]),
     )
+
+
+def _own(seed: int, adversary: Mapping[str, Any], federation: AnyFederation) -> OwnMisreports:
+    """Return the replies that a function of a person's own makes."""
+    own = own_function("adversary", adversary, LYING, A_LIE, ours=WHO)
+    try_lie(own, federation.num_classes)
+    who = {key: adversary.get(key, default) for key, default in WHO.items()}
+    return OwnMisreports(choose_adversaries(seed, federation, **who), own=own)
 
 
 def clean_throughout(

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from fedrms import data, randomness
 from fedrms.client import ClientSide, LocalSettings
 from fedrms.client.local_optimizer import optimizer_order, try_optimizer
+from fedrms.client.own_statistics import statistic_keys, statistics_order
 from fedrms.data import AnyFederation
 from fedrms.data.adversaries import Adversaries
 from fedrms.data.files import stamps
@@ -27,6 +28,7 @@ from fedrms.data.validation import hold_out
 from fedrms.errors import ConfigError
 from fedrms.experiment.given import GIVEN_LOSS, is_usual
 from fedrms.experiment.model import make_model, try_model
+from fedrms.experiment.own_rules import with_own_rules
 from fedrms.named_class import named_class
 from fedrms.server import ServerOptimizer
 from fedrms.tasks import Classification, Regression, Task
@@ -52,8 +54,14 @@ def build_side(config: Mapping[str, Any], device: str) -> ClientSide:
     ConfigError
         For anything that cannot run, before any training.
     """
-    side = side_from_json(json.dumps({key: config.get(key) for key in SIDE_KEYS}), device)
+    side = side_from_json(side_json(config), device)
     return replace(side, module=copy.deepcopy(side.module))  # a run writes buffers into its own
+
+
+def side_json(config: Mapping[str, Any]) -> str:
+    """Return the part of a configuration that a client's process is built from."""
+    statistics = statistics_order(config["client"].get("statistics"))
+    return json.dumps({**{key: config.get(key) for key in SIDE_KEYS}, "statistics": statistics})
 
 
 def side_from_json(text: str, device: str) -> ClientSide:
@@ -87,7 +95,10 @@ def _side_of(text: str, device: str, files: tuple[tuple[str, int, int], ...]) ->
     generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
     module = task.init(generator)
     try_model(task, module, federation)
-    return ClientSide(task, module.to(device), federation, device, validation)
+    statistics = config.get("statistics") or ""
+    return ClientSide(
+        task, module.to(device), federation, device, validation, statistics=statistics
+    )
 
 
 def build_task(
@@ -133,6 +144,7 @@ def build_settings(config: Mapping[str, Any]) -> LocalSettings:
     """Return the orders to clients."""
     client = {k: v for k, v in config["client"].items() if k not in ("name", "fraction")}
     nullable = {"steps": 0, "clip_norm": 0.0}
+    client["statistics"] = statistics_order(client.get("statistics"))
     client |= {key: none for key, none in nullable.items() if client.get(key) is None}
     privacy = client.pop("statistic_dp", None) or {}
     for key in privacy.keys() ^ UNDER_STATISTIC_DP.keys() if privacy else ():
@@ -177,11 +189,15 @@ def build_strategy(
     """
     logging.getLogger("flwr").addFilter(_expected)
     random.seed(randomness.integer(config["seed"], "flower-sampling"))
-    options = {key: value for key, value in config["strategy"].items() if key != "name"}
+    options = with_own_rules({k: v for k, v in config["strategy"].items() if k != "name"})
     target = options.pop("_target_", None)
     if target is None:
         raise ConfigError("strategy", "has no _target_", "name a Flower Strategy class")
     maker = named_class("strategy._target_", target, Strategy, STRATEGY)
+    column = f"loss_{options.get('moment')}"
+    told = statistic_keys(statistics_order(config["client"].get("statistics")))
+    if column in told:
+        options["moment"] = told[column]
     accepted = inspect.signature(maker).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     offered: dict[str, Any] = {"seed": config["seed"], "identify": "query"}

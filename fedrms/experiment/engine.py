@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -23,7 +22,7 @@ from fedrms.engines.memory import parse_memory
 from fedrms.engines.simulated_grid import SimulatedGrid
 from fedrms.engines.vector import VectorGrid
 from fedrms.errors import ConfigError
-from fedrms.experiment.build import SEE_HELP, SIDE_KEYS, side_from_json
+from fedrms.experiment.build import SEE_HELP, side_from_json, side_json
 
 EXECUTOR_OPTIONS = {"executor", "chunk_clients", "threads", "precision", "memory", "compiled"}
 ENGINE_OPTIONS = {
@@ -149,7 +148,7 @@ def _flower_engine(config: Mapping[str, Any], device: str, options: Mapping[str,
 
 
 def _side_text(config: Mapping[str, Any]) -> str:
-    return json.dumps({key: config.get(key) for key in SIDE_KEYS})
+    return side_json(config)
 
 
 def _worker_side(text: str, device: str, folder: str) -> ClientSide:

@@ -11,16 +11,25 @@ from typing import Any
 
 from fedrms.errors import ConfigError
 
+ANY = "*"
 PLACES = (
+    ("data",),
+    ("partition",),
+    ("noise",),
+    ("adversary",),
     ("model",),
     ("task",),
     ("strategy",),
+    ("strategy", "law"),
+    ("strategy", "combine"),
+    ("fairness", "own", ANY),
+    ("client", "statistics", ANY),
     ("optimizer",),
     ("optimizer", "scheduler"),
     ("server_optimizer",),
     ("server_optimizer", "scheduler"),
 )
-"""Where a configuration names a class."""
+"""Where a configuration names a class or a function."""
 INSTRUCTIONS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 """Keys that Hydra's ``instantiate`` obeys; fedrms reads the first, and only in its places."""
 OURS = ("hydra._internal.", "hydra.experimental.", "hydra_plugins.", "fedrms.cli.")
@@ -50,14 +59,20 @@ def refuse_strays(config: Mapping[str, Any]) -> None:
         Naming the key; nothing of what it names is imported.
     """
     for path, key, value in _instructions(config, ()):
-        if key == "_target_" and path in PLACES:
+        if key == "_target_" and any(_at(path, place) for place in PLACES):
             continue
         raise ConfigError(
             ".".join((*path, key)),
             f"asks for {value!r} where nothing is made",
-            f"remove it; a class is named by {', '.join('.'.join(p) for p in PLACES)}, and only "
-            "by _target_",
+            "remove it; classes and functions are named by _target_ alone, in "
+            + ", ".join(".".join(place) for place in PLACES),
         )
+
+
+def _at(path: tuple[str, ...], place: tuple[str, ...]) -> bool:
+    return len(path) == len(place) and all(
+        wanted in (ANY, part) for part, wanted in zip(path, place, strict=True)
+    )
 
 
 def refuse_foreign_addresses(kept: Mapping[str, Any], said: Collection[str]) -> None:

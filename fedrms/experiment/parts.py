@@ -34,6 +34,7 @@ from fedrms.experiment.config import AUTO_CLIENTS, plain, with_clients
 from fedrms.experiment.engine import Engine, build_engine
 from fedrms.experiment.foreign import refuse_strays
 from fedrms.results.fairness import validate as validate_fairness
+from fedrms.results.own_metrics import own_metrics
 from fedrms.server import FedRMS
 from fedrms.server.client_scaler import ClientId
 from fedrms.tasks.task import never_negative
@@ -110,6 +111,7 @@ def build_parts(
     _check_order(values)
     options_of(values)
     validate_fairness(values["fairness"]["metrics"], values["fairness"]["fraction"])
+    own_metrics(values["fairness"].get("own"))
     device = choose_device(values)
     settings = build_settings(values)
     side = side or build_side(values, server_device(device))

@@ -14,6 +14,7 @@ from flwr.serverapp.strategy import Strategy
 from fedrms.client import ClientSide
 from fedrms.client.app import split, tensors
 from fedrms.client.evaluate import evaluate
+from fedrms.client.own_statistics import statistic_keys
 from fedrms.data import AnyFederation, Federation, Population
 from fedrms.data.adversaries import Adversaries
 from fedrms.data.appearance import USUAL
@@ -24,6 +25,7 @@ from fedrms.experiment.adversary import clean_throughout
 from fedrms.results import Recorder, by_look, client_metrics, weighting_metrics
 from fedrms.results.fairness import validate
 from fedrms.results.objective import OBJECTIVE, Objective
+from fedrms.results.own_metrics import computed, own_metrics
 from fedrms.results.protection import CleanFederation
 from fedrms.server import Diagnostics
 from fedrms.server.client_scaler import ClientId
@@ -57,7 +59,7 @@ class RoundLog:
     recorder : Recorder
         The tables.
     fairness : mapping
-        ``metrics`` and ``fraction``.
+        ``metrics``, ``fraction`` and perhaps ``own``.
     rounds, evaluate_every : int
         The model is scored every ``evaluate_every`` rounds and after the last.
     on_round : callable (round, row, clients) -> None
@@ -85,6 +87,7 @@ class RoundLog:
         self._strategy = strategy
         self._recorder = recorder
         self._fairness = fairness
+        self._own_metrics = own_metrics(fairness.get("own"))
         self._rounds = rounds
         self._every = evaluate_every
         self._on_round = on_round
@@ -240,11 +243,15 @@ class RoundLog:
             row |= self._reference.protection(
                 server_round, clients, per_client, clean, federation.rare_of(clients)
             )
-        return row | client_metrics(
-            per_client,
-            metrics=self._fairness["metrics"],
-            fraction=self._fairness["fraction"],
-            higher_is_better=task.higher_is_better,
+        return (
+            row
+            | client_metrics(
+                per_client,
+                metrics=self._fairness["metrics"],
+                fraction=self._fairness["fraction"],
+                higher_is_better=task.higher_is_better,
+            )
+            | computed(self._own_metrics, per_client)
         )
 
     def _score_of_clients(
@@ -264,11 +271,15 @@ class RoundLog:
                 row[f"test_{name}"] = float(np.average(values[known], weights=examples[known]))
             if name == task.metric:
                 columns[f"test_{name}"][rows] = values
-        return row | client_metrics(
-            columns[f"test_{task.metric}"],
-            metrics=self._fairness["metrics"],
-            fraction=self._fairness["fraction"],
-            higher_is_better=task.higher_is_better,
+        return (
+            row
+            | client_metrics(
+                columns[f"test_{task.metric}"],
+                metrics=self._fairness["metrics"],
+                fraction=self._fairness["fraction"],
+                higher_is_better=task.higher_is_better,
+            )
+            | computed(self._own_metrics, columns[f"test_{task.metric}"])
         )
 
     def _diagnostics(self, server_round: int) -> Diagnostics | None:
@@ -296,6 +307,7 @@ class RoundLog:
         else:
             who = np.arange(federation.clients)
         count = len(who)
+        reported = REPORTED | statistic_keys(self._side.statistics)
         columns: dict[str, np.ndarray] = {
             "round": np.full(count, server_round),
             "client": who,
@@ -311,13 +323,13 @@ class RoundLog:
             columns["domain"] = federation.looks[who]
         columns |= {
             name: np.full(count, np.nan)
-            for name in (*REPORTED, *DECIDED, f"test_{self._side.task.metric}")
+            for name in (*reported, *DECIDED, f"test_{self._side.task.metric}")
         }
         columns["num_examples"] = federation.sizes_of(who).astype(np.int64)
         if seen is not None:
             there, rows = _places(who, seen.clients)
             columns["participated"][rows] = True
-            for name, key in REPORTED.items():
+            for name, key in reported.items():
                 if key in seen.metrics:
                     told = seen.metrics[key][there]
                     if columns[name].dtype.kind == "i":  # what is no count leaves the known one

@@ -13,7 +13,7 @@ from torch import Tensor
 from fedrms.errors import ConfigError
 from fedrms.randomness import generator
 from fedrms.server.clip import clip_factors, clipped, update_norms
-from fedrms.server.combine import COMBINE, bind_rule
+from fedrms.server.combine import COMBINE, Rule, bind_rule, rule_name
 from fedrms.server.log import log
 from fedrms.server.row_blocks import Stack
 from fedrms.server.weighted_mean import mean_where_it_lies
@@ -29,9 +29,10 @@ class Aggregation:
     normalize : str
         ``sum``: weights p_k s_k are divided by their sum, so the step keeps its length.
         ``mean``: scales are divided by their mean. ``none``: noisy rounds take shorter steps.
-    combine : str
+    combine : str or callable
         ``mean``, ``median``, ``trimmed_mean``, ``geometric_median``, ``krum`` or
-        ``multi_krum``, all weighted.
+        ``multi_krum``, all weighted; or a function of the same form, see
+        :mod:`fedrms.server.combine`.
     combine_options : mapping, optional
         The rule's parameters, such as ``{"trim": 0.2}`` or ``{"byzantine": 4}``.
     clip_norm, clip_median : float, optional
@@ -53,14 +54,15 @@ class Aggregation:
         self,
         *,
         normalize: str = "sum",
-        combine: str = "mean",
+        combine: str | Rule = "mean",
         combine_options: Mapping[str, Any] | None = None,
         clip_norm: float | None = None,
         clip_median: float | None = None,
         noise_multiplier: float = 0.0,
     ) -> None:
         choose("strategy.normalize", normalize, NORMALIZE)
-        choose("strategy.combine", combine, tuple(COMBINE))
+        if isinstance(combine, str):
+            choose("strategy.combine", combine, tuple(COMBINE))
         for key, value in (("clip_norm", clip_norm), ("clip_median", clip_median)):
             if value is not None and not value > 0:
                 raise ConfigError(f"strategy.{key}", f"is {value}", "set it above 0, or to null")
@@ -76,7 +78,7 @@ class Aggregation:
             )
         self.noise_multiplier = noise_multiplier
         self.normalize = normalize
-        self.combine = combine
+        self.combine = combine if isinstance(combine, str) else rule_name(combine)
         self.clip_norm = clip_norm
         self.clip_median = clip_median
         self._rule = bind_rule(combine, combine_options)

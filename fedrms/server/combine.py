@@ -15,13 +15,16 @@ from typing import Any
 
 from torch import Tensor
 
-from fedrms.errors import ConfigError
+from fedrms.errors import ConfigError, RunError
 from fedrms.server.by_coordinate import median, trimmed_mean
 from fedrms.server.geometric_median import geometric_median
 from fedrms.server.krum import krum, multi_krum
+from fedrms.server.row_blocks import Stack
 from fedrms.server.weighted_mean import mean
 
-COMBINE: Mapping[str, Callable[..., Tensor]] = {
+Rule = Callable[..., Tensor]
+
+COMBINE: Mapping[str, Rule] = {
     rule.__name__: rule for rule in (mean, median, trimmed_mean, geometric_median, krum, multi_krum)
 }
 
@@ -30,14 +33,23 @@ WHOLE = ("byzantine", "keep")
 """Options that count clients."""
 
 
-def bind_rule(name: str, options: Mapping[str, Any] | None = None) -> Callable[..., Tensor]:
-    """Look a rule up by name and fix its options.
+def rule_name(rule: Rule) -> str:
+    """Return what a function of one's own is called, in parentheses, unlike any of ours."""
+    while isinstance(rule, partial):
+        rule = rule.func
+    return f"({getattr(rule, '__name__', type(rule).__name__)})"
+
+
+def bind_rule(name: str | Rule, options: Mapping[str, Any] | None = None) -> Rule:
+    """Look a rule up by name and fix its options; a function of one's own gets one tensor.
 
     Raises
     ------
     ConfigError
         If the rule has no such option, or the value cannot work.
     """
+    if not isinstance(name, str):
+        return _whole(name, **(options or {}))
     rule, chosen = COMBINE[name], dict(options or {})
     allowed = list(inspect.signature(rule).parameters)[3:]
     for option, value in chosen.items():
@@ -54,3 +66,19 @@ def bind_rule(name: str, options: Mapping[str, Any] | None = None) -> Callable[.
             raise ConfigError(key, f"is {value!r}", "set it below 0.5, or nobody is left")
     chosen |= {option: int(chosen[option]) for option in WHOLE if option in chosen}
     return partial(rule, **chosen)
+
+
+def _whole(rule: Rule, **options: Any) -> Rule:
+    """Return a rule that gets models which lie in blocks as one tensor, and is checked."""
+
+    def combined(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
+        models = parameters if isinstance(parameters, Tensor) else parameters[:, :]
+        step = rule(models, received, weights, **options)
+        if step.shape != received.shape:
+            raise RunError(
+                f"strategy.combine: {rule_name(rule)} gives shape {tuple(step.shape)} for models "
+                f"of shape {tuple(received.shape)}"
+            )
+        return step.to(received)
+
+    return combined

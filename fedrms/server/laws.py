@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,7 @@ def bind_law(law: str | Law, options: Mapping[str, Any] | None = None) -> Law:
     law : str or callable
         A name from :data:`LAWS`, or any function of the same form.
     options : mapping, optional
-        The law's keyword parameters.
+        The law's keyword parameters. Those of a function of one's own may have any value.
 
     Raises
     ------
@@ -144,16 +145,25 @@ def bind_law(law: str | Law, options: Mapping[str, Any] | None = None) -> Law:
             raise ConfigError(
                 "strategy.law", f"there is no law {law!r}", f"choose one of {', '.join(LAWS)}"
             )
-        law = LAWS[law]
-    chosen = dict(options or {})
-    allowed = list(inspect.signature(law).parameters)[2:]
-    check_options(law.__name__, chosen, allowed)
-    bound = law
+        check_options(law, options or {}, options_of(LAWS[law]))
+        return partial(LAWS[law], **(options or {}))
+    allowed = options_of(law)
+    for name in options or {}:
+        if name not in allowed:
+            raise _no_such_option(law_name(law), name, allowed)
+    return partial(law, **(options or {}))
 
-    def fixed(rms: np.ndarray, known: np.ndarray) -> np.ndarray:
-        return bound(rms, known, **chosen)
 
-    return fixed
+def options_of(law: Law) -> list[str]:
+    """Return the names of a law's options."""
+    return list(inspect.signature(law).parameters)[2:]
+
+
+def law_name(law: str | Law) -> str:
+    """Return what a law is called: a function's name, also behind ``functools.partial``."""
+    while isinstance(law, partial):
+        law = law.func
+    return law if isinstance(law, str) else getattr(law, "__name__", type(law).__name__)
 
 
 def check_options(law: str, options: Mapping[str, Any], allowed: Sequence[str]) -> None:
@@ -167,14 +177,18 @@ def check_options(law: str, options: Mapping[str, Any], allowed: Sequence[str]) 
     for name, value in options.items():
         key = f"strategy.law_options.{name}"
         if name not in allowed:
-            raise ConfigError(
-                key,
-                f"the law {law!r} has no such option",
-                f"it takes {', '.join(allowed) or 'none'}",
-            )
+            raise _no_such_option(law, name, allowed)
         high = 1.0 if name in SHARES else np.inf
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not 0.0 <= value <= high:
             raise ConfigError(key, f"is {value!r}", f"set a number in [0, {high:g}]")
         if name in DIVISORS and not value > 0.0:
             raise ConfigError(key, f"is {value!r}", "set a number above 0")
+
+
+def _no_such_option(law: str, name: str, allowed: Sequence[str]) -> ConfigError:
+    return ConfigError(
+        f"strategy.law_options.{name}",
+        f"the law {law!r} has no such option",
+        f"it takes {', '.join(allowed) or 'none'}",
+    )

@@ -14,13 +14,15 @@ from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
 from fedrms.server.cohort import Cohort
 from fedrms.server.excess import Evidence
 from fedrms.server.excess_scaler import ExcessScaler
-from fedrms.server.laws import LAWS, Law
+from fedrms.server.laws import LAWS, Law, law_name
 from fedrms.server.missing_evidence import Missing, known_moments
 
 WORK = "work"
 """Metric of a reply: the sum of the client's learning rates over its steps."""
 
 MOMENTS = ("variance", "second_moment", "mad")
+OWN_KEY = "loss-"
+"""How the key of a statistic of losses begins that is none of these."""
 
 
 class NoiseEstimate:
@@ -60,10 +62,9 @@ class NoiseEstimate:
         memory: Mapping[str, Any],
         require: bool = False,
     ) -> None:
-        if moment not in MOMENTS:
-            raise ConfigError(
-                "strategy.moment", f"there is no {moment!r}", f"choose one of {', '.join(MOMENTS)}"
-            )
+        if moment not in MOMENTS and not moment.startswith(OWN_KEY):
+            remedy = f"choose one of {', '.join(MOMENTS)}, or the key of another metric, loss-..."
+            raise ConfigError("strategy.moment", f"there is no {moment!r}", remedy)
         if isinstance(law, str) and law not in ("excess", *LAWS):
             choices = ", ".join(("excess", *LAWS))
             raise ConfigError(
@@ -77,7 +78,7 @@ class NoiseEstimate:
                 "leave it at null, or choose another strategy.law",
             )
         self.moment = moment
-        self.law = law if isinstance(law, str) else getattr(law, "__name__", str(law))
+        self.law = law_name(law)
         self._num_classes = num_classes
         self._needed = law != "uniform"
         self.scaler: ClientScaler | ExcessScaler
@@ -184,7 +185,8 @@ class NoiseEstimate:
 
     @property
     def _key(self) -> str:
-        return f"loss-{self.moment.replace('_', '-')}"
+        own = self.moment.startswith(OWN_KEY)
+        return self.moment if own else f"{OWN_KEY}{self.moment.replace('_', '-')}"
 
     def settings(self) -> Sequence[str]:
         """Return what is read and by which law, a line each."""

@@ -31,6 +31,7 @@ from fedrms.server.client_index import ClientId
 from fedrms.server.client_scaler import ClientScaler, Scales
 from fedrms.server.cohort import Cohort, Layout, StackedReplies, having, identity_in
 from fedrms.server.columns import LEAST
+from fedrms.server.combine import Rule
 from fedrms.server.diagnostics import Diagnostics
 from fedrms.server.evaluation import aggregate_evaluations
 from fedrms.server.excess_scaler import ExcessScaler
@@ -180,7 +181,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         memory: str = "ema",
         normalize: str = "sum",
         apply_to: str = "update",
-        combine: str = "mean",
+        combine: str | Rule = "mean",
         combine_options: Mapping[str, Any] | None = None,
         clip_norm: float | None = None,
         clip_median: float | None = None,

@@ -59,7 +59,10 @@ def with_value(config, path, value):
         ("strategy.clip_norm", RUN),
         ("data.x", RUN),
         ("partition.options", RUN),
-        ("noise._target_", "trap_module.run"),
+        ("appearance._target_", "trap_module.run"),
+        ("fairness.own", RUN),
+        ("client.statistics", RUN),
+        ("strategy.law", {"deeper": RUN}),
         ("engine._target_", "trap_module.run"),
         ("tracker._target_", "trap_module.run"),
         ("client.lr", RUN),
@@ -106,6 +109,14 @@ OTHERS = [
         ["server_optimizer=adam", "server_optimizer._target_={}"],
         ["server_optimizer=adam", "server_optimizer.scheduler={{_target_:{}}}"],
         ["partition=flower", "partition.target={}"],
+        ["data=own", "data._target_={}"],
+        ["partition=own", "partition._target_={}"],
+        ["noise=own", "noise._target_={}"],
+        ["adversary=own", "adversary._target_={}"],
+        ["strategy.law={{_target_:{}}}"],
+        ["strategy.combine={{_target_:{}}}"],
+        ["+fairness.own.mine={{_target_:{}}}"],
+        ["client.statistics={{mine:{{_target_:{}}}}}"],
     ],
 )
 def test_what_is_not_of_the_kind_is_refused_before_it_runs(words, target, trap):
@@ -164,6 +175,11 @@ def test_every_strategy_that_comes_with_fedrms_is_still_made(repository):
         ("model", {"_target_": "trap_module.run"}),
         ("strategy", {"_target_": "trap_module.run"}),
         ("client", {"lr": {"_target_": "trap_module.run"}}),
+        ("client", {"statistics": {"mine": {"_target_": "trap_module.run"}}}),
+        ("noise", {"_target_": "trap_module.run"}),
+        ("adversary", {"_target_": "trap_module.promising"}),
+        ("strategy", {"law": {"_target_": "trap_module.promising"}}),
+        ("fairness", {"own": {"mine": {"_target_": "trap_module.run"}}}),
     ],
 )
 def test_a_folder_from_somebody_else_runs_nothing_when_it_is_resumed(

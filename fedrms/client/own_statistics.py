@@ -1,0 +1,67 @@
+"""Statistics of a client's losses by functions of a person's own, beside the moments."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fedrms.client.loss_moments import MOMENTS, metric_key
+from fedrms.errors import ConfigError
+from fedrms.named_class import Form
+from fedrms.own_function import OwnFunction, names_own, own_function
+
+STATISTIC = Form(("losses",), float)
+A_STATISTIC = (
+    "a statistic (def f(losses, *, options) -> float; losses are those of one client's examples)"
+)
+TAKEN = (*MOMENTS, "count", "chance")
+
+
+def statistics_order(given: Mapping[str, Any] | None) -> str:
+    """Return ``client.statistics`` as :attr:`LocalSettings.statistics` carries it; empty for none.
+
+    Parameters
+    ----------
+    given : mapping, optional
+        By the statistic's name: ``_target_`` and options.
+
+    Raises
+    ------
+    ConfigError
+        If a name cannot be one, or a function is absent, of another kind, or fails.
+    """
+    if not isinstance(given or {}, Mapping):
+        raise ConfigError(
+            "client.statistics", f"is {given!r}", "write {NAME: {_target_: FUNCTION}}"
+        )
+    for name, entry in (given or {}).items():
+        key = f"client.statistics.{name}"
+        if not str(name).isidentifier() or str(name) != str(name).lower() or name in TAKEN:
+            raise ConfigError(key, "cannot be a statistic's name, or is taken", "choose another")
+        if not names_own(entry):
+            raise ConfigError(key, f"is {entry!r}", "write {_target_: package.module.function}")
+        statistic = _found(name, entry)
+        with statistic.tried():
+            value = statistic(np.array([0.1, 0.2, 0.4, 3.0]))
+            if isinstance(value, bool) or not isinstance(value, float | int | np.number):
+                raise statistic.wrong(f"gives {value!r}, which is no number")
+    return json.dumps(dict(given)) if given else ""
+
+
+@functools.lru_cache(maxsize=8)
+def own_statistics(order: str) -> dict[str, OwnFunction]:
+    """Return the functions of an order by name; none for an empty one."""
+    return {name: _found(name, given) for name, given in json.loads(order or "{}").items()}
+
+
+def statistic_keys(order: str) -> dict[str, str]:
+    """Return the key of each statistic in a reply, by its column in the table of clients."""
+    return {f"loss_{name}": metric_key(name) for name in json.loads(order or "{}")}
+
+
+def _found(name: str, given: Mapping[str, Any]) -> OwnFunction:
+    return own_function(f"client.statistics.{name}", given, STATISTIC, A_STATISTIC)

@@ -1,0 +1,117 @@
+"""A function of a person's own, named in a configuration with its options and tried before use."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedrms.errors import ConfigError
+from fedrms.named_class import Form, named_class
+
+TARGET = "_target_"
+
+
+@dataclass(frozen=True)
+class OwnFunction:
+    """A function with its options.
+
+    Parameters
+    ----------
+    key : str
+        The config key of the mapping that names it.
+    target : str
+        Its dotted name.
+    what : str
+        What it must be, in words.
+    function : callable
+        Takes its inputs by position.
+    options : mapping
+        Passed on by name at every call.
+    """
+
+    key: str
+    target: str
+    what: str
+    function: Callable[..., Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def __name__(self) -> str:
+        """The dotted name, for tables and messages."""
+        return self.target
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Call it."""
+        return self.function(*inputs, **self.options)
+
+    @contextmanager
+    def tried(self) -> Iterator[None]:
+        """Turn whatever it raises, or is found wrong inside, into one error before training.
+
+        Raises
+        ------
+        ConfigError
+            Naming the function, what went wrong and what it must be.
+        """
+        try:
+            yield
+        except ConfigError:
+            raise
+        except Exception as error:  # somebody's function may raise anything
+            said = (str(error).strip().splitlines() or [""])[0]
+            raise ConfigError(
+                self.key,
+                f"{self.target} does not work: {type(error).__name__}: {said}",
+                f"mend it; it must be {self.what}",
+            ) from error
+
+    def wrong(self, problem: str) -> ConfigError:
+        """Return the error for what it gave."""
+        return ConfigError(self.key, f"{self.target} {problem}", f"it must be {self.what}")
+
+
+def names_own(given: object) -> bool:
+    """Say whether a value in a configuration names, or is to name, a function of one's own."""
+    return isinstance(given, Mapping) and TARGET in given
+
+
+def own_function(
+    key: str, given: Mapping[str, Any], form: Form, what: str, ours: Collection[str] = ()
+) -> OwnFunction:
+    """Find the function that a mapping names, and give it the mapping's options.
+
+    Parameters
+    ----------
+    key : str
+        The mapping's config key.
+    given : mapping
+        ``_target_``, perhaps ``name``, and options.
+    form : Form
+        What the function must look like.
+    what : str
+        That in words, such as ``"a law (def f(rms, known, *, options) -> numpy.ndarray)"``.
+    ours : collection of str
+        Keys of the mapping that are read elsewhere.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such function, it has another form, or it lacks or does not know an option.
+    """
+    target = given.get(TARGET)
+    function = named_class(f"{key}.{TARGET}", target, form, what)
+    options = {k: v for k, v in given.items() if k not in ("name", TARGET, *ours)}
+    takes = {name: option.default for name, option in form.options(function).items()}
+    for option in options:
+        if option not in takes:
+            known = ", ".join(takes) or "none"
+            raise ConfigError(
+                f"{key}.{option}", f"{target} has no such option", f"its options are: {known}"
+            )
+    for option, default in takes.items():
+        if default is inspect.Parameter.empty and option not in options:
+            raise ConfigError(f"{key}.{option}", f"is needed by {target}", "set it")
+    return OwnFunction(key, str(target), what, function, options)

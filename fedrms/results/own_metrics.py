@@ -1,0 +1,72 @@
+"""Metrics over clients by functions of a person's own: columns of ``rounds.parquet``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fedrms.errors import ConfigError
+from fedrms.named_class import Form
+from fedrms.own_function import OwnFunction, names_own, own_function
+from fedrms.results.attribution import Array
+from fedrms.results.fairness import AVAILABLE
+
+METRIC = Form(("values",), float)
+A_METRIC = (
+    "a fairness metric (def f(values, *, options) -> float; values are the clients' scores, "
+    "shares for accuracies)"
+)
+TAKEN = (*AVAILABLE, "round", "seconds", "clean_protection", "rare_protection", "other_weight")
+
+RESERVED = ("test_", "validation_", "usual_", "other_")
+
+
+def own_metrics(own: Mapping[str, Any] | None) -> dict[str, OwnFunction]:
+    """Find and try the functions of ``fairness.own``.
+
+    Parameters
+    ----------
+    own : mapping, optional
+        By the column's name: ``_target_`` and options.
+
+    Raises
+    ------
+    ConfigError
+        If a name is no column's or is taken, or a function is absent, of another kind, or fails.
+    """
+    if not isinstance(own or {}, Mapping):
+        raise ConfigError("fairness.own", f"is {own!r}", "write {NAME: {_target_: FUNCTION}}")
+    found = {}
+    for name, given in (own or {}).items():
+        key = f"fairness.own.{name}"
+        if not str(name).isidentifier() or name in TAKEN or str(name).startswith(RESERVED):
+            raise ConfigError(key, "cannot be a column's name, or is taken", "choose another")
+        if not names_own(given):
+            raise ConfigError(key, f"is {given!r}", "write {_target_: package.module.function}")
+        metric = own_function(key, given, METRIC, A_METRIC)
+        with metric.tried():
+            value = metric(np.array([0.2, 0.5, 0.7, 0.9]))
+            if isinstance(value, bool) or not isinstance(value, float | int | np.number):
+                raise metric.wrong(f"gives {value!r}, which is no number")
+        found[str(name)] = metric
+    return found
+
+
+def computed(metrics: Mapping[str, OwnFunction], values: Array) -> dict[str, float]:
+    """Return the metrics of one round; NaN where no client has a score.
+
+    Parameters
+    ----------
+    metrics : mapping
+        From :func:`own_metrics`.
+    values : array ``[clients]``
+        Scores, in any order; NaN for those that were not evaluated, who are left out.
+    """
+    known = np.sort(np.asarray(values, np.float64))  # the clients' order changes no bit
+    known = known[~np.isnan(known)]
+    if not known.size:
+        return dict.fromkeys(metrics, math.nan)
+    return {name: float(metric(known)) for name, metric in metrics.items()}
