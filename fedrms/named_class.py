@@ -84,6 +84,43 @@ def named_class(key: str, target: object, kind: Kind, what: str) -> Callable[...
     if module_name not in sys.modules:
         form = kind if isinstance(kind, Form) and len(attributes) == 1 else None
         _look_before_importing(key, module_name, attributes[0], form, what, remedy)
+    found = _imported(key, module_name, attributes, remedy)
+    if not _belongs(found, kind):
+        like = _signature(found) if isinstance(kind, Form) else ""
+        raise ConfigError(key, f"{target}{like} is not {what}", remedy)
+    made: Callable[..., Any] = found
+    return made
+
+
+def named_function(key: str, target: object, what: str) -> Callable[..., Any] | None:
+    """Return the function that ``target`` names, or None where it names anything else.
+
+    Parameters
+    ----------
+    key, target, what
+        As in :func:`named_class`.
+
+    Raises
+    ------
+    ConfigError
+        If the name cannot be imported.
+    """
+    remedy = f"name {what}, as package.module.name"
+    if not isinstance(target, str) or not _is_dotted(target):
+        raise ConfigError(key, f"is {target!r}, which is no importable name", remedy)
+    parts = target.split(".")
+    if parts[0] in sys.stdlib_module_names:
+        raise ConfigError(key, f"{target} belongs to Python itself and is not {what}", remedy)
+    module_name, attributes = _split(key, parts, remedy)
+    if module_name not in sys.modules:
+        tree = _source(module_name)
+        if tree is not None and not _bound(tree).keys() & {attributes[0], "*", "__getattr__"}:
+            raise ConfigError(key, f"{module_name} has no attribute {attributes[0]!r}", remedy)
+    found = _imported(key, module_name, attributes, remedy)
+    return None if isinstance(found, type) or not callable(found) else found
+
+
+def _imported(key: str, module_name: str, attributes: Sequence[str], remedy: str) -> Any:
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:  # a module may raise anything while it is imported
@@ -97,11 +134,7 @@ def named_class(key: str, target: object, kind: Kind, what: str) -> Callable[...
             where = getattr(found, "__name__", module_name)
             raise ConfigError(key, f"{where} has no attribute {attribute!r}", remedy)
         found = getattr(found, attribute)
-    if not _belongs(found, kind):
-        like = _signature(found) if isinstance(kind, Form) else ""
-        raise ConfigError(key, f"{target}{like} is not {what}", remedy)
-    made: Callable[..., Any] = found
-    return made
+    return found
 
 
 def _is_dotted(target: str) -> bool:

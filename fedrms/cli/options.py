@@ -12,7 +12,7 @@ from fedrms.words import did_you_mean
 GROUPS: Final = (
     *("data", "partition", "noise", "model", "strategy", "client", "optimizer"),
     *("server_optimizer", "heterogeneity", "adversary", "appearance", "fairness"),
-    *("engine", "tracker", "task"),
+    *("engine", "tracker", "task", "loss"),
 )
 """In the order of the pages: what most people choose first."""
 

@@ -74,7 +74,7 @@ def deployed_parts(
 def served_side(config: Mapping[str, Any], device: str) -> ClientSide:
     """Build task, model and the server's own test set; clients' data stay with them."""
     federation = _nothing(config["data"]) if config["data"]["name"] == "none" else _tests(config)
-    task = build_task(config.get("task"), config["model"], federation)
+    task = build_task(config.get("task"), config["model"], federation, config.get("loss"))
     generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
     module = task.init(generator)
     try_model(task, module, federation)

@@ -26,12 +26,13 @@ from fedrms.data.adversaries import Adversaries
 from fedrms.data.files import stamps
 from fedrms.data.validation import hold_out
 from fedrms.errors import ConfigError
-from fedrms.experiment.given import GIVEN_LOSS, is_usual
+from fedrms.experiment.loss import is_usual, make_loss
 from fedrms.experiment.model import make_model, try_model
 from fedrms.experiment.own_rules import with_own_rules
 from fedrms.named_class import named_class
 from fedrms.server import ServerOptimizer
 from fedrms.tasks import Classification, Regression, Task
+from fedrms.tasks.own_loss import OwnClassLoss, OwnLoss
 
 SEE_HELP = "fedrms --help GROUP lists its options"
 ORDERED_ELSEWHERE = {"class_losses", "gradient_decay", "optimizer"}
@@ -42,7 +43,7 @@ TASK = "a task (a class with the members of fedrms.tasks.Task)"
 STRATEGY = "a Flower strategy (a class derived from flwr.serverapp.strategy.Strategy)"
 SIDE_KEYS = (
     *("seed", "clients", "validation_clients"),
-    *("task", "data", "partition", "noise", "appearance", "model"),
+    *("task", "loss", "data", "partition", "noise", "appearance", "model"),
 )
 
 
@@ -91,7 +92,7 @@ def _side_of(text: str, device: str, files: tuple[tuple[str, int, int], ...]) ->
                 "set 0, or choose other data",
             )
         federation, validation = hold_out(federation, aside)
-    task = build_task(config.get("task"), config["model"], federation)
+    task = build_task(config.get("task"), config["model"], federation, config.get("loss"))
     generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
     module = task.init(generator)
     try_model(task, module, federation)
@@ -102,9 +103,12 @@ def _side_of(text: str, device: str, files: tuple[tuple[str, int, int], ...]) ->
 
 
 def build_task(
-    task: Mapping[str, Any] | None, model: Mapping[str, Any], federation: AnyFederation
+    task: Mapping[str, Any] | None,
+    model: Mapping[str, Any],
+    federation: AnyFederation,
+    loss: Mapping[str, Any] | None = None,
 ) -> Task:
-    """Return the configured task, by default the one that fits the data, with its model.
+    """Return the configured task, by default the one that fits the data, with its model and loss.
 
     Raises
     ------
@@ -116,12 +120,22 @@ def build_task(
         return make_model(model, federation)
 
     own = {key: value for key, value in (task or {}).items() if key != "name"}
-    if own.get("_target_") == GIVEN_LOSS:
-        own["classes"] = federation.num_classes
-        own = {} if is_usual(own["token"], federation.num_classes) else own
+    if own.get("_target_") is None:
+        own.pop("_target_", None)
+    given = make_loss(loss)
     if not own:
-        supervised = Classification if federation.task == "classification" else Regression
-        return supervised(build_model)
+        kind = Classification if federation.task == "classification" else Regression
+        supervised: Task = kind(build_model)
+        if given is None or is_usual(given, federation.task):
+            return supervised
+        lost = OwnLoss if federation.num_classes is None else OwnClassLoss
+        return lost(supervised, given, federation.num_classes)
+    if given is not None:
+        raise ConfigError(
+            "loss",
+            f"task={(task or {}).get('name')} has a loss of its own",
+            "choose one of the two",
+        )
     maker = named_class("task._target_", own.pop("_target_", None), _is_task, TASK)
     try:
         made: Task = maker(build_model=build_model, **own)

@@ -19,6 +19,7 @@ PLACES = (
     ("adversary",),
     ("model",),
     ("task",),
+    ("loss",),
     ("strategy",),
     ("strategy", "law"),
     ("strategy", "combine"),

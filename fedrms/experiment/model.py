@@ -24,6 +24,7 @@ from fedrms.data import AnyFederation
 from fedrms.errors import ConfigError
 from fedrms.named_class import named_class
 from fedrms.tasks import Classification, Params, Regression, Task
+from fedrms.tasks.own_loss import OwnLoss
 
 T = TypeVar("T")
 
@@ -147,7 +148,7 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
     if draws(task):
         batch["key"] = torch.from_numpy(test_keys(0, len(y)))
     params, _ = split(module, dict(module.state_dict()))
-    supervised = isinstance(task, Classification | Regression)
+    supervised = isinstance(task, Classification | Regression | OwnLoss)
     watched = _Watched(as_function(module), supervised, federation.num_classes or 1)
     update = LocalUpdate(task, watched, LocalSettings(optimizer=GRADIENT_ALONE))
     present = torch.ones(len(y))
@@ -166,6 +167,9 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
         return after, losses, scored, judged.drawn > 0
 
     with _unchanged(module), _explained(federation):
+        if isinstance(task, OwnLoss):
+            with evaluating(module), torch.no_grad(), addressed_draws(key):
+                task.try_on(watched(params, batch["x"]), batch["y"])
         after, losses, scored, drawn = _without_other_generators(trial)
         padded = [step(rows, torch.tensor([1.0, 1.0, 0.0])) for rows in PADDED if len(y) == 2]
     if supervised and padded and not _alike(*padded):

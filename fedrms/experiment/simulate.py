@@ -115,7 +115,7 @@ def simulate(
         whose weights every run starts.
     loss : callable or nn.Module, optional
         Of (outputs, targets), one number an example or with ``reduction``; by default
-        cross-entropy, or the squared error.
+        cross-entropy, or the squared error. As ``loss._target_`` on the command line.
     strategies : iterable of str or flwr Strategy
         Names of the group ``strategy``, or strategies, each copied for every run. The first, or
         ``fedavg`` where it is among them, is what the others are compared with.
@@ -181,7 +181,7 @@ def _hand_over(config: DictConfig, name: str, strategy: Any, model: Any, loss: A
     if model is not None:
         told["model"] = ("given", {"_target_": f"{room}.GivenModel", "token": keep(model)})
     if loss is not None:
-        told["task"] = ("given", {"_target_": GIVEN_LOSS, "token": keep(loss)})
+        told["loss"] = ("given", {"_target_": GIVEN_LOSS, "token": keep(loss)})
     for group, (choice, options) in told.items():
         config[group] = {"name": choice, **options}
         config.hydra.runtime.choices[group] = choice
