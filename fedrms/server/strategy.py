@@ -549,14 +549,15 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         told = identity_in(reply)
         return self._members.client_of(reply.metadata.src_node_id) if told is None else told
 
-    def _described(self, normalize: str, combine: str) -> dict[str, Any]:
+    def _described(self, normalize: str, combine: str | Callable[..., Tensor]) -> dict[str, Any]:
         """Return what tables say of this strategy, by the names that simulations use."""
         uniform = self._noise.law == "uniform"
         return {
             "strategy": {
                 "name": "fedavg" if uniform else type(self).__name__.lower(),
                 **{"law": self._noise.law, "moment": self._noise.moment, "normalize": normalize},
-                **{"combine": combine, "apply_to": self.apply_to},
+                "combine": combine if isinstance(combine, str) else "own",
+                "apply_to": self.apply_to,
             },
             "seed": self._seed,
         }
