@@ -16,7 +16,8 @@ WRITERS: Final = tuple(
     f"results/{name}.py"
     for name in (
         *("atomic", "attribution", "columns", "config_columns", "fairness"),
-        *("looks", "objective", "partition_table", "protection", "recorder", "seal", "summary"),
+        *("looks", "objective", "own_folder", "own_metrics", "partition_table", "protection"),
+        *("recorder", "seal", "summary"),
     )
 )
 """... but for these, which decide what a run writes."""

@@ -16,7 +16,7 @@ from fedrms import FedRMS
 from fedrms.server.class_losses import ClassLosses
 from fedrms.server.client_index import ClientId
 from fedrms.server.excess import Evidence
-from fedrms.server.excess_scaler import ExcessScaler
+from fedrms.server.excess_scaler import Belief, ExcessScaler
 
 FIXED_EPS = 0.05
 LOW, RIDGE, STEPS = 0.25, 0.1, 20
@@ -40,7 +40,7 @@ class RatioScaler(ExcessScaler):
 class FixedEpsScaler(ExcessScaler):
     """The same eps in every cohort and at every misfit."""
 
-    def _knee(self, examples: np.ndarray, misfit: np.ndarray) -> float:
+    def _knee(self, belief: Belief, examples: np.ndarray, misfit: np.ndarray) -> float:
         return FIXED_EPS
 
 

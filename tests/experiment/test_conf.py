@@ -10,9 +10,10 @@ from omegaconf import OmegaConf
 import fedrms
 from fedrms.cli.options import experiments
 from fedrms.conf_folder import conf_folder
-from fedrms.data import build
+from fedrms.data import Dataset, Examples, Partition, build
 from fedrms.data.to_arrow import write_arrow
 from fedrms.deployment.options import CLIENT_KEYS, ClientOptions, ServerOptions
+from fedrms.engines import Lie
 from fedrms.errors import ConfigError
 from fedrms.experiment import compose_config
 from fedrms.experiment.config import plain
@@ -28,6 +29,26 @@ GROUPS = sorted(
     if (folder.name, file.stem) not in REAL_ONLY
 )
 
+
+def own_data(seed, clients) -> Dataset:
+    x = np.random.default_rng(seed).standard_normal((400, 3)).astype(np.float32)
+    rows = Examples(x, (x[:, 0] > 0).astype(np.int64))
+    return Dataset(rows, rows, "classification", 2, (3,))
+
+
+def own_partition(seed, clients, dataset, n) -> Partition:
+    rows = np.array_split(np.arange(len(dataset.train.y)), clients)
+    return Partition(rows, np.zeros(clients, bool))
+
+
+def own_noise(rows, level, draw, dataset) -> Examples:
+    return Examples(rows.x, np.where(draw.random(len(rows.y)) < level, 0, rows.y))
+
+
+def own_adversary(update, metrics, draw) -> Lie:
+    return Lie(-update, metrics)
+
+
 POLICY = ["data=nothing", "task=policy_gradient", "model=tabular_policy"]
 BESIDE = {
     ("data", "regression"): [],
@@ -41,6 +62,10 @@ BESIDE = {
     ("model", "recurrent"): ["model=recurrent", "client.clip_norm=1.0"],
     ("task", "policy_gradient"): POLICY,
     ("model", "tabular_policy"): POLICY,
+    **{
+        (group, "own"): [f"{group}=own", f"{group}._target_={__name__}.own_{group}"]
+        for group in ("data", "partition", "noise", "adversary")
+    },
     **{
         ("model", file.stem): ["data=nothing", f"model={file.stem}"]
         for file in (conf_folder() / "model").glob("*.yaml")
