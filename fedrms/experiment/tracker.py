@@ -8,15 +8,21 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from fedrms.errors import ConfigError
+from fedrms.experiment.patience import within
 from fedrms.results.config_columns import flatten
 from fedrms.results.seal import AlteredError, read_json, sealed_json
 
 log = logging.getLogger("fedrms")
+
+PATIENCE = 8.0
+"""Seconds that a run waits for a tracker's server."""
 
 TRACKED_FILE = "tracked.json"
 """The name that the tracker knows the run by."""
@@ -48,41 +54,107 @@ def open_tracker(config: Mapping[str, Any], folder: Path, done: int = 0) -> Iter
     Raises
     ------
     ConfigError
-        If the tracker is unknown, not installed, or cannot be opened.
+        If the tracker is unknown, not installed, or cannot be opened. A server that cannot be
+        reached is warned of instead: the tables hold everything anyway.
     """
     options = config.get("tracker") or {"name": "none"}
     name = options.get("name")
     if name not in _TRACKERS:
         raise ConfigError("tracker", f"there is no {name!r}", f"choose from {', '.join(_TRACKERS)}")
-    with ExitStack() as stack:
-        try:
-            send = stack.enter_context(_TRACKERS[name](options, config, folder, done))
-        except ConfigError:
-            raise
-        except Exception as error:  # whatever a tracker's library raises where it cannot open
+    patience = PATIENCE if _is_remote(options) else None
+    others = _services()
+    tracker = _TRACKERS[name](options, config, folder, done)
+    try:
+        send = within(patience, tracker.__enter__)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a tracker's library raises where it cannot open
+        if patience is None or not _is_unreachable(error):
             raise ConfigError(
                 "tracker", f"{name} did not start: {error}", "correct tracker.*, or tracker=none"
             ) from error
-        yield _forgiving(send, name)
+        log.warning("tracker: %s is not told of this run, it did not start: %s", name, error)
+        _end_services(others)
+        yield lambda server_round, row: None
+        return
+    told = _Told(name, send, patience)
+    try:
+        with _closing(told, tracker.__exit__):
+            yield told
+    finally:
+        if told.broken and patience is not None:
+            _end_services(others)
 
 
-def _forgiving(send: Log, name: str) -> Log:
+def _services() -> set[psutil.Process]:
+    """Return the processes by which wandb sends for this one; they wait for a server for hours."""
+    return {
+        child
+        for child in psutil.Process().children()
+        if child.is_running() and child.name().startswith("wandb-core")
+    }
+
+
+def _end_services(others: set[psutil.Process]) -> None:
+    """End those that a run has started, so that the program can end; their files are kept."""
+    ours = _services() - others
+    for service in ours:
+        with suppress(psutil.NoSuchProcess):
+            service.kill()
+    if ours:
+        with suppress(Exception, SystemExit):  # it says that the connection is lost, as it is
+            within(1.0, importlib.import_module("wandb").teardown)
+
+
+def _is_remote(options: Mapping[str, Any]) -> bool:
+    """Say whether a tracker's server may be elsewhere, so that it may be gone."""
+    uri = str(options.get("uri") or "")
+    return uri.startswith(("http:", "https:", "databricks")) or options.get("mode") == "online"
+
+
+def _is_unreachable(error: Exception) -> bool:
+    """Say whether a server gave no answer, rather than one that refuses."""
+    refusing = ("RestException", "AuthenticationError", "UsageError", "InvalidUrlException")
+    return not any(kind.__name__ in refusing for kind in type(error).__mro__)
+
+
+class _Told:
     """Keep a run alive whose tracker is not: the tables hold everything anyway."""
-    broken = False
 
-    def log_round(server_round: int, row: Mapping[str, float]) -> None:
-        nonlocal broken
-        if broken:
+    def __init__(self, name: str, send: Log, patience: float | None) -> None:
+        self._name, self._send, self.patience = name, send, patience
+        self.broken = False
+
+    def __call__(self, server_round: int, row: Mapping[str, float]) -> None:
+        if self.broken:
             return
         try:
-            send(server_round, row)
+            within(self.patience, lambda: self._send(server_round, row))
         except Exception as error:  # whatever a tracker's library raises when its server is gone
-            broken = True
+            self.broken = True
             log.warning(
-                "tracker: %s failed in round %d and is told no more: %s", name, server_round, error
+                "tracker: %s failed in round %d and is told no more: %s",
+                *(self._name, server_round, error),
             )
 
-    return log_round
+
+@contextmanager
+def _closing(told: _Told, leave: Callable[..., object]) -> Iterator[None]:
+    """Close a tracker, told whether an error ended the run."""
+    error: tuple[Any, Any, Any] = (None, None, None)
+    try:
+        yield
+    except BaseException as problem:
+        error = (type(problem), problem, problem.__traceback__)
+        raise
+    finally:
+        if not (told.broken and told.patience):  # nobody would answer
+            try:
+                within(told.patience, lambda: leave(*error))
+            except Exception as problem:  # the run's own error, or its result, matters more
+                if problem is not error[1]:
+                    told.broken = True
+                    log.warning("tracker: could not be closed: %s", problem)
 
 
 @contextmanager
@@ -115,7 +187,12 @@ def _tensorboard(
 def _mlflow(
     options: Mapping[str, Any], config: Mapping[str, Any], folder: Path, done: int
 ) -> Iterator[Log]:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for key, value in {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{PATIENCE:.0f}",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # in four seconds; seven take two minutes
+    }.items():
+        os.environ.setdefault(key, value)
     mlflow = _library("mlflow", "mlflow")
     uri = options.get("uri") or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
     client = mlflow.MlflowClient(tracking_uri=uri)
@@ -137,7 +214,9 @@ def _mlflow(
         metrics = [mlflow.entities.Metric(k, v, now, server_round) for k, v in _known(row).items()]
         client.log_batch(run, metrics=metrics)
 
-    with _closing(lambda failed: client.set_terminated(run, "FAILED" if failed else "FINISHED")):
+    with _telling_how_it_ended(
+        lambda failed: client.set_terminated(run, "FAILED" if failed else "FINISHED")
+    ):
         yield send
 
 
@@ -158,7 +237,7 @@ def _wandb(
         resume="allow" if done else None,
     )
     _note(folder, "wandb", run.id)
-    with _closing(lambda failed: run.finish(exit_code=int(failed))):
+    with _telling_how_it_ended(lambda failed: run.finish(exit_code=int(failed))):
         yield lambda server_round, row: run.log(_known(row), step=server_round)
 
 
@@ -183,17 +262,16 @@ def _note(folder: Path, tracker: str, run: str) -> None:
 
 
 @contextmanager
-def _closing(close: Callable[[bool], object]) -> Iterator[None]:
+def _telling_how_it_ended(close: Callable[[bool], object]) -> Iterator[None]:
     """Close a tracker's run, told whether an error ended it."""
-    failed = True
     try:
         yield
-        failed = False
-    finally:
-        try:
-            close(failed)
-        except Exception as error:  # the run's own error, or its result, matters more
-            log.warning("tracker: could not be closed: %s", error)
+    except GeneratorExit:  # given up, as nobody answers
+        raise
+    except BaseException:
+        close(True)
+        raise
+    close(False)
 
 
 def _library(module: str, extra: str) -> Any:

@@ -1,7 +1,15 @@
 """Trackers are told every round through their own library, on disk, without a network."""
 
+import contextlib
+import json
 import logging
+import os
+import signal
+import socket
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +116,97 @@ def test_a_tracker_that_breaks_is_told_no_more_and_the_run_goes_on(tmp_path, cap
         log(2, {"test_accuracy": 0.6})
         log(3, {"test_accuracy": 0.7})
     assert caplog.text.count("failed in round 2 and is told no more") == 1
+
+
+@pytest.fixture
+def port():
+    """A port that nobody listens at."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]
+
+
+def seconds_lost(result):
+    """Return how long a run took beside its rounds and their tables."""
+    return result.summary["wall_seconds"] - result.rounds["seconds"].sum()
+
+
+def test_an_mlflow_server_that_is_down_costs_a_warning(port, tmp_path, caplog):
+    pytest.importorskip("mlflow", reason="needs the extra mlflow")
+    options = ["tracker=mlflow", f"tracker.uri=http://127.0.0.1:{port}"]
+    result = fedrms.run([*SMALL, *options], folder=tmp_path)
+    assert result.summary["status"] == "finished"
+    assert caplog.text.count("mlflow is not told of this run") == 1
+    assert seconds_lost(result) < 20
+
+
+def test_a_server_that_never_answers_is_not_waited_for(tmp_path, caplog):
+    pytest.importorskip("mlflow", reason="needs the extra mlflow")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        config = {"tracker": {"name": "mlflow", "uri": uri, "experiment": "x"}}
+        began = time.monotonic()
+        with open_tracker(config | {"strategy": {"name": "a"}, "seed": 0}, tmp_path) as log:
+            log(1, {"test_accuracy": 0.5})
+    assert time.monotonic() - began < 15  # it waits for 8 s; imports on a busy machine are slow
+    assert "is not told of this run, it did not start" in caplog.text
+
+
+@pytest.fixture
+def server(port):
+    """A process that answers as MLflow's server does, and where."""
+    pytest.importorskip("mlflow", reason="needs the extra mlflow")
+    words = [sys.executable, str(Path(__file__).with_name("tracking_server.py")), str(port)]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as process:
+
+        def answers() -> bool:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
+                return True
+            return False
+
+        wait_for(answers, "the server", 60)
+        yield process, f"http://127.0.0.1:{port}"
+        process.kill()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_server_that_dies_or_hangs_in_the_middle_is_told_no_more(
+    number, server, tmp_path, caplog
+):
+    process, uri = server
+    config = {"tracker": {"name": "mlflow", "uri": uri, "experiment": "x"}}
+    with open_tracker(config | {"strategy": {"name": "a"}, "seed": 0}, tmp_path) as log:
+        log(1, {"test_accuracy": 0.5})
+        assert "tracker" not in caplog.text
+        process.send_signal(number)
+        began = time.monotonic()
+        log(2, {"test_accuracy": 0.6})
+        assert time.monotonic() - began < 10
+        began = time.monotonic()
+        log(3, {"test_accuracy": 0.7})
+    assert time.monotonic() - began < 1
+    assert caplog.text.count("failed in round 2 and is told no more") == 1
+
+
+def test_a_wandb_server_that_is_down_costs_a_warning(port, tmp_path, repository):
+    pytest.importorskip("wandb", reason="needs the extra wandb")
+    told = {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": "a" * 40}
+    words = ["tracker=wandb", "tracker.mode=online", "hydra.run.dir=run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fedrms.cli", *SMALL, *words],
+        cwd=tmp_path,
+        env=os.environ | told | {"PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("tracker: wandb is not told of this run") == 1
+    assert "Traceback" not in done.stderr
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert summary["wall_seconds"] < 30
