@@ -193,7 +193,11 @@ class Picture:
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         """Show the Plotly figure where a notebook can, a picture elsewhere, and the words."""
-        bundle = dict(self.plotly()._repr_mimebundle_(**options) or {})
+        from fedrms.results.plots.no_upload import no_upload
+
+        figure = self.plotly()
+        with no_upload():
+            bundle = dict(figure._repr_mimebundle_(**options) or {})
         if not bundle:
             file = io.BytesIO()
             self.matplotlib().savefig(file, format="png", dpi=100, bbox_inches="tight")

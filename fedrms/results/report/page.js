@@ -48,6 +48,7 @@
     drawn.add(id);
     return Plotly.newPlot(node, figure.data, figure.layout, {
       responsive: true, displaylogo: false, doubleClickDelay: 400,
+      showSendToCloud: false, plotlyServerURL: "",
       modeBarButtonsToRemove: ["lasso2d", "select2d"], plotGlPixelRatio: 1,
     });
   }
