@@ -3,13 +3,15 @@
 Flower 1.41 serves three APIs at one port. Clients need the Fleet API alone. The Control API
 (submit any code, stop a run, register a key) and the Runtime API ask nobody who they are, so
 the SuperLink listens on the loopback interface, and this gate at the address that clients
-know. It ends TLS there, refuses what is too large, and refuses a signature that it has seen:
-Flower signs the time of a request, and would take a copy for five minutes. It also refuses a
-reply that says to be another client's: Flower looks at the number of who asks, not at that.
+know. It ends TLS there, refuses by its headers what is too large or of a stranger, and refuses a
+signature that it has seen: Flower signs the time of a request, and would take a copy for five
+minutes. It also refuses a reply that says to be another client's: Flower looks at the number of who
+asks, not at that.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import ssl
@@ -26,8 +28,10 @@ import uvicorn
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from google.protobuf.message import DecodeError
 
+from fedrms.deployment.door import Door
 from fedrms.deployment.options import Address
 from fedrms.deployment.ports import listen
+from fedrms.deployment.signatures import Signatures
 from fedrms.errors import RunError
 
 log = logging.getLogger("fedrms")
@@ -38,10 +42,16 @@ PUSH = "/v1/fleet/push-messages"
 LARGEST = 16 << 20
 """Bytes of the largest request; Flower sends arrays in parts of 5 MiB."""
 
-SIGNATURE = "flwr-signature"
-KEPT_SECONDS = 600.0
-"""How long signatures are remembered; Flower takes none that is older than five minutes."""
+THOROUGH_FROM = 64 << 10
+"""Bytes of a body before which the signature is verified."""
+BODY_SECONDS, BODY_RATE = 10.0, 32 << 10
+"""A body may take these seconds, and one more for so many bytes of it."""
+TOO_LARGE = f"a request of more than {LARGEST >> 20} MiB"
+CLOSE = [(b"connection", b"close")]
+"""With a refusal, so that nobody reads what else comes."""
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host"}
+REJOIN_SECONDS = 120.0
+"""After a start, clients of an earlier server go on as if they were connected, and are refused."""
 TOLD_EVERY = 10.0
 """Seconds between two lines about the same kind of refusal."""
 
@@ -61,16 +71,25 @@ class Gatekeeper:
         How its certificate is checked.
     signed : bool
         Clients sign their requests: each signature is taken once.
+    keys : Path, optional
+        Folder of their public keys: nobody else's signature is taken.
     """
 
-    def __init__(self, inside: str, verify: ssl.SSLContext | bool, *, signed: bool) -> None:
+    def __init__(
+        self,
+        inside: str,
+        verify: ssl.SSLContext | bool,
+        *,
+        signed: bool,
+        keys: Path | None = None,
+    ) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
         self._client = httpx.AsyncClient(
             base_url=inside, verify=verify, timeout=120.0, limits=limits, trust_env=False
         )
-        self._signed = signed
-        self._seen: dict[str, float] = {}
+        self._signatures = Signatures(keys) if signed else None
         self._told: dict[str, float] = {}
+        self._opened = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -82,12 +101,22 @@ class Gatekeeper:
         if not allowed:
             await self._refuse(scope, send, 404, "only clients' requests are answered here")
             return
-        body = await _body(receive, headers)
-        if body is None:
-            await self._refuse(scope, send, 413, f"a request of more than {LARGEST >> 20} MiB")
+        length = _length(headers)
+        if length > LARGEST:
+            await self._refuse(scope, send, 413, TOO_LARGE)
             return
-        if self._signed and path != HEALTH and self._replayed(headers):
-            await self._refuse(scope, send, 401, "no signature, or one that was used before")
+        if self._signatures is not None and path != HEALTH:
+            why = self._signatures.problem(headers, thorough=length > THOROUGH_FROM)
+            if why is not None:
+                await self._refuse(scope, send, 401, why)
+                return
+        try:
+            body = await _body(receive)
+        except TimeoutError:
+            await self._refuse(scope, send, 408, "a body that does not come")
+            return
+        if body is None:
+            await self._refuse(scope, send, 413, TOO_LARGE)
             return
         if path == PUSH and speaks_for_another(body):
             await self._refuse(scope, send, 403, "a reply under another client's number")
@@ -99,7 +128,7 @@ class Gatekeeper:
             await _answer(send, 503, b"the SuperLink does not answer")
             return
         if answer.status_code in (400, 401, 403, 413, 422):
-            self._tell(scope, f"the SuperLink refused it ({answer.status_code})")
+            self._tell_of_the_link(scope, answer.status_code)
         kept = [
             (name, value)
             for name, value in answer.headers.raw
@@ -107,20 +136,20 @@ class Gatekeeper:
         ]
         await _answer(send, answer.status_code, answer.content, kept)
 
-    def _replayed(self, headers: dict[str, str]) -> bool:
-        """Say whether a request's signature is missing or known, and remember it."""
-        now = time.monotonic()
-        if len(self._seen) > 4096:
-            self._seen = {k: at for k, at in self._seen.items() if now - at < KEPT_SECONDS}
-        signature = headers.get(SIGNATURE, "")
-        if not signature or signature in self._seen:
-            return True
-        self._seen[signature] = now
-        return False
+    def _tell_of_the_link(self, scope: Scope, status: int) -> None:
+        """Say that the SuperLink refused a request; soon after a start that is usual."""
+        if time.monotonic() - self._opened < REJOIN_SECONDS:
+            who = (scope.get("client") or ("unknown",))[0]
+            self._told.setdefault(who, -TOLD_EVERY)
+            if time.monotonic() - self._told[who] >= TOLD_EVERY:
+                self._told[who] = time.monotonic()
+                log.info("A client at %s knew an earlier server, and is told to join anew", who)
+            return
+        self._tell(scope, f"the SuperLink refused it ({status})")
 
     async def _refuse(self, scope: Scope, send: Send, status: int, why: str) -> None:
         self._tell(scope, why)
-        await _answer(send, status, why.encode())
+        await _answer(send, status, why.encode(), CLOSE)
 
     def _tell(self, scope: Scope, why: str) -> None:
         now = time.monotonic()
@@ -144,6 +173,7 @@ class Gate:
     authority : Path, optional
         Certificate that the SuperLink's own is signed by.
     signed : bool
+    keys : Path, optional
         See :class:`Gatekeeper`.
 
     Raises
@@ -160,19 +190,21 @@ class Gate:
         tls: Path | None,
         authority: Path | None,
         signed: bool,
+        keys: Path | None = None,
     ) -> None:
         self._socket = listen("server.address", address)
         verify = ssl.create_default_context(cafile=str(authority)) if authority else True
         self._server = uvicorn.Server(
             uvicorn.Config(
-                Gatekeeper(inside, verify, signed=signed),
+                Gatekeeper(inside, verify, signed=signed, keys=keys),
+                http=Door,
+                loop="fedrms.deployment.door:DoorLoop",
                 log_config=None,
                 access_log=False,
                 lifespan="off",
                 ssl_certfile=None if tls is None else tls / "server.crt",
                 ssl_keyfile=None if tls is None else str(tls / "server.key"),
-                timeout_graceful_shutdown=2,
-                limit_concurrency=1000,
+                timeout_graceful_shutdown=1,
                 server_header=False,
             )
         )
@@ -217,15 +249,31 @@ def speaks_for_another(body: bytes) -> bool:
     return any(message.metadata.src_node_id != node for message in request.messages_list)
 
 
-async def _body(receive: Receive, headers: dict[str, str]) -> bytes | None:
-    """Read a request; None if it is too large, and then no more of it than that."""
-    length = headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > LARGEST:
-        return None
+def _length(headers: dict[str, str]) -> int:
+    """Return how long a body says to be; the most it may be where it does not say."""
+    told = headers.get("content-length")
+    if told is None:
+        return LARGEST if "transfer-encoding" in headers else 0
+    return int(told) if told.isdecimal() and len(told) < 12 else LARGEST + 1
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """Read a request; None if it is too large, and then no more of it than that.
+
+    Raises
+    ------
+    TimeoutError
+        If it takes longer than a slow line needs.
+    """
     parts: list[bytes] = []
     total = 0
+    started = asyncio.get_running_loop().time()
     while True:
-        message = await receive()
+        room = started + BODY_SECONDS + total / BODY_RATE
+        async with asyncio.timeout_at(room):
+            message = await receive()
+        if message["type"] == "http.disconnect":
+            raise TimeoutError
         part = message.get("body", b"")
         total += len(part)
         if total > LARGEST:

@@ -88,6 +88,7 @@ def serve(config: Mapping[str, Any], folder: Path, resume: Sequence[str] = ()) -
                 tls=options.tls,
                 authority=link.authority,
                 signed=options.auth is not None,
+                keys=options.auth,
             )
         )
         _say(options)

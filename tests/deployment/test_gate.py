@@ -1,17 +1,27 @@
 """The gate lets clients' requests through to a server behind it, and nothing else."""
 
 import http.client
+import socket
 import ssl
 import threading
 import time
+from base64 import b64encode
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import uvicorn
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.node_pb2 import Node
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 
-from fedrms.deployment import gate
-from fedrms.deployment.certificates import make_authority, make_server_pair, write_new
+from fedrms.deployment import door, gate, signatures
+from fedrms.deployment.certificates import (
+    make_authority,
+    make_client_key,
+    make_server_pair,
+    write_new,
+)
 from fedrms.deployment.gate import LARGEST, Gate
 from fedrms.deployment.options import Address
 from fedrms.deployment.ports import free_port
@@ -134,14 +144,89 @@ def test_a_signature_is_taken_once_where_clients_sign(behind, address):
 
 
 def test_signatures_are_forgotten_when_flower_no_longer_takes_them(monkeypatch):
-    keeper = gate.Gatekeeper("http://127.0.0.1:1", True, signed=True)
+    kept = signatures.Signatures(None)
     clock = [0.0]
-    monkeypatch.setattr(gate.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(signatures.time, "monotonic", lambda: clock[0])
     for number in range(5000):
         clock[0] += 1.0
-        assert not keeper._replayed({"flwr-signature": str(number)})
-    assert len(keeper._seen) <= 4097
-    assert keeper._replayed({"flwr-signature": "4990"})
+        assert kept.problem({"flwr-signature": str(number)}, thorough=True) is None
+    assert len(kept) == 600
+    assert "before" in kept.problem({"flwr-signature": "4990"}, thorough=True)
+
+
+def signed_by(private, *, at=None):
+    """The headers that Flower's client sends."""
+    key = load_ssh_private_key(private, None)
+    told = (at or datetime.now(UTC)).isoformat()
+    return {
+        "flwr-public-key": b64encode(public_key_to_bytes(key.public_key())).decode(),
+        "flwr-timestamp": told,
+        "flwr-signature": b64encode(sign_message(key, told.encode())).decode(),
+    }
+
+
+def test_a_stranger_is_refused_by_the_headers_before_any_body_is_sent(behind, address, tmp_path):
+    private, public = make_client_key()
+    (tmp_path / "a.pub").write_bytes(public)
+    stranger, _ = make_client_key()
+    own, other, old = (
+        signed_by(private),
+        signed_by(stranger),
+        signed_by(private, at=datetime.now(UTC) - timedelta(hours=1)),
+    )
+    forged = {**signed_by(private), "flwr-signature": other["flwr-signature"]}
+    announced = {"content-length": str(1 << 20)}
+    with Gate(address, behind, tls=None, authority=None, signed=True, keys=tmp_path):
+        for headers, why in ((other, "a key"), (old, "another time"), (forged, "not the key's")):
+            status, text, told = ask(
+                address, "POST", "/v1/fleet/a", headers={**headers, **announced}
+            )
+            assert (status, told["connection"]) == (401, "close")
+            assert why in text
+        assert ask(address, "POST", "/v1/fleet/a", b"x" * (1 << 20), own)[0] == 200
+        assert ask(address, "POST", "/v1/fleet/a", b"x", own)[0] == 401
+
+
+def closed_after(connection, seconds=20.0):
+    """The seconds until the other side closes a connection."""
+    connection.settimeout(seconds)
+    started = time.monotonic()
+    try:
+        while connection.recv(4096):
+            pass
+    except ConnectionError:
+        pass
+    return time.monotonic() - started
+
+
+def test_connections_that_ask_nothing_and_bodies_that_do_not_come_are_closed(
+    behind, address, monkeypatch
+):
+    monkeypatch.setattr(door, "FIRST_SECONDS", 0.5)
+    monkeypatch.setattr(gate, "BODY_SECONDS", 0.5)
+    with at(address, behind):
+        silent = socket.create_connection((address.host, address.port))
+        half = socket.create_connection((address.host, address.port))
+        half.sendall(b"POST /v1/fleet/a HTTP/1.1\r\nHost: x\r\n")
+        body = socket.create_connection((address.host, address.port))
+        body.sendall(b"POST /v1/fleet/a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
+        for connection in (silent, half, body):
+            assert closed_after(connection) < 15
+            connection.close()
+        assert ask(address, "POST", "/v1/fleet/a", b"xy")[0] == 200
+
+
+def test_one_address_holds_so_many_connections_and_no_more(behind, address, monkeypatch):
+    monkeypatch.setattr(door, "MOST_OF_AN_ADDRESS", 3)
+    with at(address, behind):
+        held = [socket.create_connection((address.host, address.port)) for _ in range(3)]
+        time.sleep(0.2)
+        assert closed_after(socket.create_connection((address.host, address.port))) < 5
+        held.pop().close()
+        time.sleep(0.2)
+        assert ask(address, "GET", "/health")[0] == 200
+        for connection in held:
+            connection.close()
 
 
 def test_a_server_that_is_gone_is_told_of(address):
