@@ -63,7 +63,10 @@ def listed(names: Sequence[Any]) -> str:
 def _columns(reading: Reading, dataset: Dataset, tested: int) -> str:
     what = "column" if len(reading.features) == 1 else "columns"
     numbers = "1 number" if reading.count == 1 else f"{reading.count} numbers"
-    classes = "a number"
+    targets = int(np.prod(dataset.train.y.shape[1:]))
+    classes = "a number" if targets == 1 else f"{targets} numbers"
+    if dataset.task == "multilabel":
+        classes = f"{targets} labels, yes or no each"
     if dataset.class_names is not None:
         classes = f"{len(dataset.class_names)} classes: {listed(dataset.class_names)}"
     return (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrms.data import columns, labels
+from fedrms.data import columns, labels, several_labels
 from fedrms.data.dataset import Dataset, Examples, Reading, Scale, held_out, raw_features
 from fedrms.data.feature_columns import Chosen, choose_columns
 from fedrms.data.feature_values import Encoded, centred, encode
@@ -25,7 +25,7 @@ ROWS_FOR_PIXEL_SCALE = 10_000  # enough for three digits of a mean, and quick
 class Wanted:
     """The option values of one source, as the person set them."""
 
-    label: str | None = None
+    label: str | list[str] | None = None
     features: list[str] | None = None
     drop: list[str] = field(default_factory=list)
     image: str | None = None
@@ -36,6 +36,7 @@ class Wanted:
     categories: dict[str, list[str]] | None = None
     impute: str | None = None
     standardise: bool = True
+    integers: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +94,10 @@ def assemble(
     most_train = optional_whole("data.train_examples", train_examples)
     most_test = optional_whole("data.test_examples", test_examples)
     schema = train.schema()
-    label = labels.find_label(schema, wanted.label)
-    roles = {label: "what is predicted"}
+    many = several_labels.several(schema, wanted.label)
+    names = many or [labels.find_label(schema, _single(wanted.label))]
+    label = ", ".join(names)
+    roles = dict.fromkeys(names, "what is predicted")
     for name, key, role in (
         (wanted.client, "data.client_column", "whose each row is"),
         (wanted.truth, "data.true_label_column", "the true label"),
@@ -115,29 +118,48 @@ def assemble(
     parts = [train] if test is None else [train, test]
     tables = [train.read([*roles, *chosen.names])]
     if test is not None:  # a column that is left aside in the end need not be there
-        tables.append(test.read([label], optional=[*roles, *chosen.names]))
+        tables.append(test.read(names, optional=[*roles, *chosen.names]))
     for table, part in zip(tables, parts, strict=True):
         if not len(table):
             raise ConfigError("data.path", f"{part.origin} has no rows", "give a file with some")
 
-    task = labels.resolve_task(schema.field(label).type, wanted.task)
-    y, truths, class_names = _labels(tables, label, task, wanted, schema)
+    warnings: list[str] = []
+    y: list[NDArray[Any]]
+    truths: list[NDArray[Any] | None] = [None] * len(tables)
+    class_names = None
+    if many:
+        if wanted.truth is not None:
+            raise ConfigError(
+                "data.true_label_column", "says one label, and there are several", "leave it unset"
+            )
+        task, found, odd = several_labels.targets(tables, many, wanted.task)
+        y, warnings = list(found), odd
+    else:
+        task = labels.resolve_task(schema.field(label).type, wanted.task)
+        y, truths, class_names = _labels(tables, label, task, wanted, schema)
     if class_names is not None:
         labels.refuse_ids(label, y[0])
-    warnings: list[str] = []
     if image:
+        standardise = True
         x: list[NDArray[Any]] = [part.pixels(image) for part in parts]
         if x[0].shape[1:] != x[-1].shape[1:]:
             stack(x)
         encoded = Encoded(x, {}, {}, [])
     else:
-        chosen, warnings = set_aside(chosen, tables[0], label, y[0], wanted.categories)
+        for place, name in enumerate(names):
+            target = y[0] if y[0].ndim == 1 else y[0][:, place]
+            target = target.astype(np.int64) if task == "multilabel" else target
+            chosen, told = set_aside(chosen, tables[0], name, target, wanted.categories)
+            warnings += [warning for warning in told if warning not in warnings]
         _refuse_none(chosen)
+        if wanted.integers:
+            _refuse_fractions(chosen, schema)
         for part, table in zip(parts, tables, strict=True):
             for name in chosen.names:
                 columns.require(table.schema, name, f"data.path ({part.origin})")
         encoded = encode(chosen, tables, wanted.impute, wanted.categories or {})
-        x = list(centred(encoded.x) if wanted.standardise else encoded.x)
+        standardise = wanted.standardise and not wanted.integers
+        x = list(centred(encoded.x) if standardise else encoded.x)
     rows = [
         _Rows(x[i], y[i], _ids(table, wanted.client), truths[i]) for i, table in enumerate(tables)
     ]
@@ -161,17 +183,19 @@ def assemble(
     warnings += encoded.warnings
     if trained.truth is not None and tested.truth is None:
         warnings.append(f"the test set has no column {wanted.truth!r}: it is judged by {label!r}")
-    warnings += labels.oddities(label, trained.y, tested.judged(), class_names)
+    if not many:
+        warnings += labels.oddities(label, trained.y, tested.judged(), class_names)
 
+    kind: type = np.int64 if wanted.integers else np.float32
     pool = whole("data.pool", pool)
     shape = _pooled(rows[0].x.shape[1:], pool)
     mean, std = scale or _scale(trained.x, pool)
     unit: Scale = 1.0 if image else std
-    if not (image or wanted.standardise):
+    if not (image or standardise):
         mean, std = 0.0, 1.0
     return Dataset(
-        train=Examples(trained.x if image else trained.x.astype(np.float32), trained.y),
-        test=Examples(tested.x if image else tested.x.astype(np.float32), tested.judged()),
+        train=Examples(trained.x if image else trained.x.astype(kind), trained.y),
+        test=Examples(tested.x if image else tested.x.astype(kind), tested.judged()),
         task=task,
         num_classes=None if class_names is None else len(class_names),
         shape=shape,
@@ -227,6 +251,26 @@ def _labels(
         truth[one[0]] = next(later)
         truths.append(truth)
     return y, truths, class_names
+
+
+def _single(wanted: str | list[str] | None) -> str | None:
+    return wanted if wanted is None or isinstance(wanted, str) else str(wanted[0])
+
+
+def _refuse_fractions(chosen: Chosen, schema: Any) -> None:
+    """Refuse columns that are no whole numbers, where inputs are to stay such."""
+    import pyarrow as pa
+
+    for name in chosen.names:
+        kind = schema.field(name).type
+        while pa.types.is_nested(kind):
+            kind = kind.value_type
+        if not pa.types.is_integer(kind):
+            raise ConfigError(
+                "data.integer_inputs",
+                f"column {name!r} holds {kind}, no whole numbers",
+                "leave the column out by data.drop_columns, or set data.integer_inputs=false",
+            )
 
 
 def _ids(table: Any, name: str | None) -> NDArray[Any] | None:

@@ -25,7 +25,7 @@ def csv(
     path: str | None = None,
     delimiter: str | None = None,
     null_values: Sequence[str] | None = None,
-    label_column: str | None = None,
+    label_column: str | list[str] | None = None,
     true_label_column: str | None = None,
     feature_columns: list[str] | None = None,
     drop_columns: list[str] | None = None,
@@ -33,6 +33,7 @@ def csv(
     categories: Mapping[str, Sequence[Any]] | None = None,
     impute: str | None = None,
     standardise: bool = True,
+    integer_inputs: bool = False,
     classes: list[str] | None = None,
     task: str = "auto",
     train_examples: int | None = None,
@@ -72,6 +73,7 @@ def csv(
         classes=classes,
         task=task,
         standardise=standardise,
+        integer_inputs=integer_inputs,
     )
     split = (
         number("data.test_fraction", test_fraction, 0, 1),

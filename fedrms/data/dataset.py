@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedrms.randomness import generator
 
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "multilabel", "regression"]
 Scale = float | NDArray[np.float32]
 
 
@@ -22,10 +22,11 @@ class Examples:
     Parameters
     ----------
     x : array, ``[n, *shape]``
-        float32 features; inside a :class:`Dataset` also uint8 pixels as they are stored
-        (possibly memory-mapped), which :meth:`Dataset.raw` turns into floats in [0, 1].
-    y : array, ``[n]``
-        int64 class labels, or float32 regression targets.
+        float32 features, or int64 where they are indices; inside a :class:`Dataset` also pixels as
+        they are stored, uint8 or uint16 (possibly memory-mapped), which :meth:`Dataset.raw` turns
+        into floats in [0, 1].
+    y : array, ``[n]``, or ``[n, targets]`` float32
+        int64 class labels, or float32 regression targets; of several labels 0 or 1 each.
     """
 
     x: NDArray[Any]
@@ -80,10 +81,10 @@ class Dataset:
     ----------
     train, test : Examples
         The training examples to be shared among clients, and the global test examples.
-    task : {"classification", "regression"}
+    task : {"classification", "multilabel", "regression"}
         What the targets are.
     num_classes : int or None
-        Number of classes; None for regression.
+        Number of classes; None for regression and several labels.
     shape : tuple of int
         Shape of one example after pooling (``(channels, height, width)`` or ``(features,)``).
     mean, std : float or array broadcastable to `shape`
@@ -126,14 +127,17 @@ class Dataset:
 
     def normalise(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scale `x` in place to ``(x - mean) / std`` and return it."""
-        x -= self.mean
-        x /= self.std
+        if x.dtype.kind != "i":  # indices stay what they are
+            x -= self.mean
+            x /= self.std
         return x
 
 
 def raw_features(x: NDArray[Any], pool: int) -> NDArray[np.float32]:
     """Return a float32 copy of stored features; pixels ``[n, C, H, W]`` in [0, 1] and pooled."""
-    pixels = x.dtype == np.uint8
+    pixels = x.dtype in (np.uint8, np.uint16)
+    if x.dtype.kind == "i":
+        return x.astype(np.int64)
     if pool > 1:
         n, channels, height, width = x.shape
         windows = (n, channels, height // pool, pool, width // pool, pool)
@@ -141,7 +145,7 @@ def raw_features(x: NDArray[Any], pool: int) -> NDArray[np.float32]:
     else:
         features = np.array(x, dtype=np.float32)
     if pixels:
-        features /= np.float32(255)
+        features /= np.float32(np.iinfo(x.dtype).max)
     return features
 
 

@@ -17,7 +17,7 @@ from fedrms.data.dataset import Dataset, Examples, Task
 from fedrms.data.dealing import DEFAULT_CLIENTS, Partition
 from fedrms.data.label_file import read_labels
 from fedrms.data.lazy_sources import LAZY_SOURCES, build_population
-from fedrms.data.noise import Noise, corrupt_x, corrupt_y, decide
+from fedrms.data.noise import KINDS, Noise, corrupt_x, corrupt_y, decide
 from fedrms.data.open_federation import FromPython
 from fedrms.data.options import choose, whole
 from fedrms.data.own_parts import named, spoilt
@@ -26,6 +26,7 @@ from fedrms.data.partition import settled, split
 from fedrms.data.population import CohortRows, Population
 from fedrms.data.sources import SOURCES, load
 from fedrms.data.true_noise import Truth, known_labels, measured_noise, truth_of
+from fedrms.errors import ConfigError
 from fedrms.own_function import names_own
 
 
@@ -58,10 +59,10 @@ class Federation(FromPython):
 
     Parameters
     ----------
-    task : {"classification", "regression"}
+    task : {"classification", "multilabel", "regression"}
         What the targets are.
     num_classes : int or None
-        Number of classes; None for regression.
+        Number of classes; None for regression and several labels.
     shape : tuple of int
         Shape of one example.
     offsets : array, int64 ``[clients + 1]``
@@ -242,6 +243,7 @@ def build(
     if lazy in LAZY_SOURCES.values():
         return build_population(seed, wanted, data, partition, noise, appearance)
     dataset, examples_per_client = load(seed, wanted or usual, data)
+    _refuse_spoilt_indices(dataset, noise, appearance)
     partition = settled(partition, dataset)
     natural = partition["name"] == "natural"
     owners = dataset.natural_ids if natural and dataset.reading is not None else None
@@ -259,6 +261,25 @@ def build(
         federation = replace(federation, names=owners[[rows[0] for rows in shared.rows]])
     line, warnings = account_of(dataset, federation, partition, decided.name)
     return replace(federation, account=line, warnings=warnings)
+
+
+def _refuse_spoilt_indices(
+    dataset: Dataset, noise: Mapping[str, Any], appearance: Mapping[str, Any] | None
+) -> None:
+    """Refuse noise on inputs that are indices, of which near ones have nothing in common."""
+    if dataset.train.x.dtype.kind != "i":
+        return
+    kind = KINDS.get(str(noise.get("name")))
+    for key, asked in (
+        ("noise", kind is not None and kind.touches == "x"),
+        ("appearance", (appearance or {}).get("name", "none") != "none"),
+    ):
+        if asked:
+            raise ConfigError(
+                key,
+                "changes inputs, and these are indices (data.integer_inputs)",
+                f"set {key}=none, or noise=label",
+            )
 
 
 def lay_out(

@@ -269,11 +269,11 @@ def blur(
     result = y.copy()
     for client, rows in _noisy(offsets, levels):
         draw = generator(seed, "target-noise", client)
-        count = rows.stop - rows.start
+        shape = y[rows].shape
         if degrees_of_freedom is None:
-            noise = draw.standard_normal(count)
+            noise = draw.standard_normal(shape)
         else:
-            noise = draw.standard_t(degrees_of_freedom, count)
+            noise = draw.standard_t(degrees_of_freedom, shape)
         result[rows] += (levels[client] * noise).astype(np.float32)
     return result
 

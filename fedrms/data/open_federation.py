@@ -24,7 +24,7 @@ class FromPython:
         frame: Any,
         *,
         client: str | None = None,
-        label: str | None = None,
+        label: str | list[str] | None = None,
         true_label: str | None = None,
         test: Any = None,
         **options: Any,
@@ -47,7 +47,7 @@ class FromPython:
         path: str | Path,
         *,
         client: str | None = None,
-        label: str | None = None,
+        label: str | list[str] | None = None,
         true_label: str | None = None,
         **options: Any,
     ) -> OwnData:
@@ -60,7 +60,7 @@ class FromPython:
         path: str | Path,
         *,
         client: str | None = None,
-        label: str | None = None,
+        label: str | list[str] | None = None,
         true_label: str | None = None,
         **options: Any,
     ) -> OwnData:
@@ -75,7 +75,9 @@ class FromPython:
         ----------
         train : (x, y) or mapping of name to (x, y)
             ``x [rows, *shape]`` and ``y [rows]``, of everyone, or of each client by name. A
-            third array says what the labels should be.
+            third array says what the labels should be. ``y [rows, targets]`` are several labels of
+            yes or no, or several targets. Signed whole numbers in x stay such, for
+            ``torch.nn.Embedding`` (``integer_inputs=False``: floats).
         test : the same, optional
         """
         return own_data.from_arrays(train, test, options)

@@ -43,12 +43,16 @@ def from_files(
     name: str,
     path: str | Path,
     client: str | None,
-    label: str | None,
+    label: str | list[str] | None,
     true_label: str | None,
     options: Mapping[str, Any],
 ) -> OwnData:
     """Return data in files, read where they are; `options` are of any group."""
-    columns = {"client_column": client, "label_column": label, "true_label_column": true_label}
+    columns: dict[str, Any] = {
+        "client_column": client,
+        "label_column": label,
+        "true_label_column": true_label,
+    }
     data, groups = _parted(options)
     told = {key: column for key, column in columns.items() if column is not None}
     return OwnData(
@@ -60,7 +64,7 @@ def from_frame(
     frame: Any,
     test: Any,
     client: str | None,
-    label: str | None,
+    label: str | list[str] | None,
     true_label: str | None,
     options: Mapping[str, Any],
 ) -> OwnData:
@@ -76,7 +80,9 @@ def from_arrays(train: Any, test: Any, options: Mapping[str, Any]) -> OwnData:
     if test is not None:
         tables["test"] = _of_arrays(test)
     names = tables["train"].column_names
-    own = {"standardise": False, "feature_columns": [X]}
+    own: dict[str, Any] = {"standardise": False, "feature_columns": [X]}
+    if _of_integers(tables["train"].schema.field(X).type):
+        own["integer_inputs"] = True
     data, groups = _parted(options)
     columns = (CLIENT if owned else None, LABEL, TRUE_LABEL if TRUE_LABEL in names else None)
     return from_files("parquet", _kept(tables), *columns, own | data | groups)
@@ -107,6 +113,15 @@ def _parted(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
     )
 
 
+def _of_integers(kind: Any) -> bool:
+    """Say whether arrays are of signed whole numbers; others may be pixels, and become floats."""
+    import pyarrow as pa
+
+    while pa.types.is_nested(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_signed_integer(kind))
+
+
 def _array(values: Any) -> Any:
     values = values.detach().cpu().numpy() if hasattr(values, "detach") else values
     return np.asarray(values)
@@ -128,15 +143,16 @@ def _of_arrays(given: Any) -> Any:
         x, *labels = (_array(part) for part in arrays)
         if x.ndim < 2:
             x = x.reshape(len(x), -1)
-        if any(len(y) != len(x) or y.ndim != 1 for y in labels):
+        labels = [y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y for y in labels]
+        if any(len(y) != len(x) or y.ndim not in (1, 2) for y in labels):
             shapes = ", ".join(str(y.shape) for y in labels)
             raise ConfigError(
-                "data", f"{whose}x has shape {x.shape} and labels {shapes}", "give one label a row"
+                "data",
+                f"{whose}x has shape {x.shape} and labels {shapes}",
+                "give one label a row, or [rows, labels]",
             )
-        column: Any = pa.array(np.ascontiguousarray(x).reshape(-1))
-        for side in reversed(x.shape[1:]):
-            column = pa.FixedSizeListArray.from_arrays(column, side)
-        columns = {X: column} | dict(zip((LABEL, TRUE_LABEL), map(pa.array, labels), strict=False))
+        columns = {X: _column(x)}
+        columns |= dict(zip((LABEL, TRUE_LABEL), map(_column, labels), strict=False))
         if client is not None:
             owner = client if isinstance(client, int) else str(client)
             columns[CLIENT] = pa.array([owner] * len(x))
@@ -147,6 +163,16 @@ def _of_arrays(given: Any) -> Any:
         raise ConfigError(
             "data", f"clients' arrays do not go together ({fault})", "give them one shape and type"
         ) from fault
+
+
+def _column(values: Any) -> Any:
+    """Return an array as a column, of lists where a row has several numbers."""
+    import pyarrow as pa
+
+    column: Any = pa.array(np.ascontiguousarray(values).reshape(-1))
+    for side in reversed(values.shape[1:]):
+        column = pa.FixedSizeListArray.from_arrays(column, side)
+    return column
 
 
 def _table(frame: Any) -> Any:

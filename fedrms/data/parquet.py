@@ -56,7 +56,7 @@ def parquet(
     *,
     path: str | None = None,
     hub: str | None = None,
-    label_column: str | None = None,
+    label_column: str | list[str] | None = None,
     true_label_column: str | None = None,
     feature_columns: list[str] | None = None,
     drop_columns: list[str] | None = None,
@@ -65,6 +65,7 @@ def parquet(
     categories: Mapping[str, Sequence[Any]] | None = None,
     impute: str | None = None,
     standardise: bool = True,
+    integer_inputs: bool = False,
     classes: list[str] | None = None,
     task: str = "auto",
     pool: int = 1,
@@ -84,8 +85,9 @@ def parquet(
         and ``test*`` the test set; without the former, every other file is training.
     hub : str, optional
         A data set on the Hugging Face hub, in place of `path` (needs ``fedrms[hub]``).
-    label_column : str, optional
-        What to predict; by default the column named label, target or y.
+    label_column : str or list of str, optional
+        What to predict; by default the column named label, target or y. Several columns, or
+        one of lists, are several labels of yes or no where all are 0 or 1, else several targets.
     true_label_column : str, optional
         What the label should be, where that is known: then clients' noise is the share of
         their labels that differ (for regression the root mean square difference), and the
@@ -108,10 +110,12 @@ def parquet(
         Fill missing numbers with the training median; by default they are refused.
     standardise : bool
         Scale columns of numbers; false leaves them as they are.
+    integer_inputs : bool
+        Leave whole numbers int64, as ``torch.nn.Embedding`` takes them, and do not scale them.
     classes : list of str, optional
         Names of all classes in order, where a file may lack some of them; by default those that
         occur.
-    task : {"auto", "classification", "regression"}
+    task : {"auto", "classification", "multilabel", "regression"}
         Auto is regression exactly for floating-point labels.
     pool : int
         Average-pooling factor for pictures.
@@ -145,6 +149,7 @@ def parquet(
         classes=classes,
         task=task,
         standardise=standardise,
+        integer_inputs=integer_inputs,
     )
     fraction = number("data.test_fraction", test_fraction, 0, 1)
     split = (fraction, whole("data.split_seed", split_seed, 0))
@@ -153,7 +158,7 @@ def parquet(
 
 def wanted_columns(
     *,
-    label_column: str | None,
+    label_column: str | list[str] | None,
     true_label_column: str | None,
     feature_columns: list[str] | None,
     drop_columns: list[str] | None,
@@ -164,6 +169,7 @@ def wanted_columns(
     classes: list[str] | None,
     task: str,
     standardise: bool,
+    integer_inputs: bool,
 ) -> Wanted:
     """Check what a person wrote of their columns."""
     return Wanted(
@@ -175,11 +181,12 @@ def wanted_columns(
         image=image_column,
         client=client_column,
         truth=true_label_column,
-        task=one_of("data.task", task, ("auto", "classification", "regression")),
+        task=one_of("data.task", task, ("auto", "classification", "multilabel", "regression")),
         classes=None if classes is None else tuple(map(str, sequence("data.classes", classes))),
         categories=_categories(categories),
         impute=None if impute is None else one_of("data.impute", impute, ("median",)),
         standardise=switch("data.standardise", standardise),
+        integers=switch("data.integer_inputs", integer_inputs),
     )
 
 

@@ -215,7 +215,8 @@ def _labels(data: ClientRows, places: np.ndarray, present: np.ndarray) -> np.nda
     labels = np.zeros(present.shape, dtype=np.int64)
     y = data.columns["y"]  # only what is asked for leaves the device
     picked = torch.from_numpy(data.offsets[places[who]] + row).to(y.device)
-    labels[who, row] = y[picked].cpu().numpy()
+    if y.dim() == 1:  # several targets are of no class
+        labels[who, row] = y[picked].cpu().numpy()
     return labels
 
 

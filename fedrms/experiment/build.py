@@ -8,7 +8,7 @@ import inspect
 import json
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from fedrms.experiment.own_rules import with_own_rules
 from fedrms.named_class import named_class
 from fedrms.server import ServerOptimizer
 from fedrms.tasks import Classification, Regression, Task
+from fedrms.tasks.multi_label import MultiLabel
 from fedrms.tasks.own_loss import OwnClassLoss, OwnLoss
 
 SEE_HELP = "fedrms --help GROUP lists its options"
@@ -45,6 +46,13 @@ SIDE_KEYS = (
     *("seed", "clients", "validation_clients"),
     *("task", "loss", "data", "partition", "noise", "appearance", "model"),
 )
+
+
+SUPERVISED: dict[str, Callable[[Callable[[], nn.Module]], Task]] = {
+    "classification": Classification,
+    "multilabel": MultiLabel,
+    "regression": Regression,
+}
 
 
 def build_side(config: Mapping[str, Any], device: str) -> ClientSide:
@@ -124,8 +132,7 @@ def build_task(
         own.pop("_target_", None)
     given = make_loss(loss)
     if not own:
-        kind = Classification if federation.task == "classification" else Regression
-        supervised: Task = kind(build_model)
+        supervised: Task = SUPERVISED[federation.task](build_model)
         if given is None or is_usual(given, federation.task):
             return supervised
         lost = OwnLoss if federation.num_classes is None else OwnClassLoss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,10 +21,11 @@ from fedrms.client.draw_keys import draws, test_keys
 from fedrms.client.layer_draws import addressed_draws
 from fedrms.client.local_optimizer import optimizer_order
 from fedrms.client.local_update import LocalUpdate, ModuleFunction, evaluating, trainable
-from fedrms.data import AnyFederation
+from fedrms.data import AnyFederation, Federation
 from fedrms.errors import ConfigError
 from fedrms.named_class import named_class
 from fedrms.tasks import Classification, Params, Regression, Task
+from fedrms.tasks.multi_label import MultiLabel
 from fedrms.tasks.own_loss import OwnLoss
 
 T = TypeVar("T")
@@ -63,7 +65,7 @@ def make_model(options: Mapping[str, Any], federation: AnyFederation) -> nn.Modu
     given = {key: value for key, value in options.items() if key not in ("name", "_target_")}
     shape = tuple(federation.shape)
     try:
-        module = _called(maker, target, given, shape, federation.num_classes or 1)
+        module = _called(maker, target, given, shape, outputs_of(federation))
         if not isinstance(module, nn.Module):
             raise TypeError(f"it gives a {type(module).__name__}, not {MODULE}")
         if any(is_lazy(value) for value in (*module.parameters(), *module.buffers())):
@@ -124,6 +126,11 @@ def _about_an_offer(error: TypeError, offer: Mapping[str, Any]) -> bool:
     )
 
 
+def outputs_of(federation: AnyFederation) -> int:
+    """Return how many numbers a model gives for an example: one a class, or one a target."""
+    return federation.num_classes or math.prod(federation.test_y.shape[1:])
+
+
 def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
     """Take one training step on two examples and score them, so that a misfit shows now.
 
@@ -143,13 +150,14 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
             "set requires_grad=True for what is to be learned" if frozen else CHOOSE,
         )
     examples = len(federation.test_y) > 0
-    y = federation.test_y[:2] if examples else np.zeros(2, federation.test_y.dtype)
+    none = np.zeros((2, *federation.test_y.shape[1:]), federation.test_y.dtype)
+    y = federation.test_y[:2] if examples else none
     batch = {"x": torch.from_numpy(_inputs(federation)[: len(y)]), "y": torch.from_numpy(y)}
     if draws(task):
         batch["key"] = torch.from_numpy(test_keys(0, len(y)))
     params, _ = split(module, dict(module.state_dict()))
-    supervised = isinstance(task, Classification | Regression | OwnLoss)
-    watched = _Watched(as_function(module), supervised, federation.num_classes or 1)
+    supervised = isinstance(task, Classification | MultiLabel | Regression | OwnLoss)
+    watched = _Watched(as_function(module), supervised, outputs_of(federation))
     update = LocalUpdate(task, watched, LocalSettings(optimizer=GRADIENT_ALONE))
     present = torch.ones(len(y))
     key = torch.tensor(0)
@@ -219,7 +227,7 @@ class _Watched:
                 f"gives outputs of shape {tuple(y.shape)} for {len(x)} examples of shape "
                 f"{tuple(x.shape[1:])}",
                 f"let it give [examples, {self._width}]: one number for each class, or one where a "
-                "number is learned",
+                "number is learned, for each of them",
             )
         return y
 
@@ -240,8 +248,15 @@ def _explained(federation: AnyFederation) -> Iterator[None]:
                 "of its buffers in place",
                 "let forward change nothing but values of its own, or choose a model that does not",
             ) from error
+        whole = federation.test_x.dtype.kind == "i"
+        remedy = CHOOSE
+        if whole:
+            remedy = "look them up by a large enough nn.Embedding, or set data.integer_inputs=false"
+        elif "indices" in str(error):
+            remedy = "set data.integer_inputs=true: the inputs are floats, and an index is none"
+        kind = "whole numbers" if whole else "examples"
         raise ConfigError(
-            "model", f"does not fit examples of shape {shape}: {_said(error)}", CHOOSE
+            "model", f"does not fit {kind} of shape {shape}: {_said(error)}", remedy
         ) from error
 
 
@@ -330,9 +345,17 @@ def _refuse_dead(losses: Tensor, gradients: Params) -> None:
 
 
 def _inputs(federation: AnyFederation) -> np.ndarray:
-    """Return two examples, or two of zeros where there are none."""
+    """Return two examples, or two of zeros where there are none.
+
+    Of indices they are the largest and the smallest at each place, which must be looked up too.
+    """
+    if isinstance(federation, Federation) and federation.test_x.dtype.kind == "i":
+        every = [federation.test_x, *(stage.x for stage in federation.stages[:1])]
+        ends = [np.stack([part.max(0), part.min(0)]) for part in every if len(part)]
+        if ends:
+            return np.stack([np.max([e[0] for e in ends], 0), np.min([e[1] for e in ends], 0)])
     x = federation.test_x[:2]
-    return x if len(x) else np.zeros((2, *federation.shape), np.float32)
+    return x if len(x) else np.zeros((2, *federation.shape), x.dtype)
 
 
 def _said(error: Exception) -> str:

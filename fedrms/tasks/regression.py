@@ -1,4 +1,4 @@
-"""Regression: squared error on one real target, judged by mean squared error."""
+"""Regression: squared error on one or several targets, judged by mean squared error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Regression:
     Parameters
     ----------
     build_model : callable () -> nn.Module
-        Makes a model that maps ``[examples, *shape]`` to ``[examples, 1]``.
+        Makes a model that maps ``[examples, *shape]`` to ``[examples, targets]``; the error of an
+        example is the mean over its targets.
     """
 
     metric = "mse"
@@ -36,7 +37,9 @@ class Regression:
 
     def losses(self, apply: Apply, params: Params, batch: Batch) -> Tensor:
         """Return the squared error of each example, ``[examples]``."""
-        return (apply(params, batch["x"]).squeeze(-1) - batch["y"]).square()
+        outputs, y = apply(params, batch["x"]), batch["y"]
+        errors = ((outputs.squeeze(-1) if y.dim() < outputs.dim() else outputs) - y).square()
+        return errors.flatten(1).mean(1) if errors.dim() > 1 else errors
 
     def metrics(self, apply: Apply, params: Params, batch: Batch) -> dict[str, Tensor]:
         """Return ``loss`` and ``mse``, both the squared error of each example."""

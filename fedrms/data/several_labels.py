@@ -1,0 +1,95 @@
+"""Several numbers to predict in each row: yes-or-no labels side by side, or regression targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrms.data import labels
+from fedrms.data.dataset import Task
+from fedrms.data.feature_columns import kind_of
+from fedrms.data.feature_values import list_shape
+from fedrms.errors import ConfigError
+
+KEY = "data.label_column"
+
+
+def several(schema: Any, wanted: Any) -> list[str] | None:
+    """Return the label columns where there are several numbers a row; None for a single one.
+
+    Raises
+    ------
+    ConfigError
+        If a column is absent or named twice.
+    """
+    if isinstance(wanted, list | tuple):
+        names = [str(name) for name in wanted]
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(KEY, f"is {names}", "name different columns")
+        for name in names:
+            if name not in schema.names:
+                told = ", ".join(schema.names)
+                raise ConfigError(KEY, f"there is no column {name!r}", f"choose from {told}")
+        return names if len(names) > 1 or _is_list(schema, names[0]) else None
+    usual = (name for name in labels.LABEL_NAMES if name in schema.names)
+    name = str(wanted) if wanted is not None else next(usual, "")
+    return [name] if name in schema.names and _is_list(schema, name) else None
+
+
+def targets(
+    tables: Sequence[Any], names: Sequence[str], wanted: str
+) -> tuple[Task, list[NDArray[np.float32]], list[str]]:
+    """Return the task, the targets ``[rows, targets]`` of each table, and what is odd.
+
+    Labels are yes or no where every value is 0 or 1 (or true or false), and a person does not say
+    otherwise; else they are numbers.
+
+    Raises
+    ------
+    ConfigError
+        If a value is missing or no number, or is neither 0 nor 1 where labels are meant.
+    """
+    parts = [np.concatenate([_numbers(table, name) for name in names], axis=1) for table in tables]
+    if parts[0].shape[1:] != parts[-1].shape[1:]:
+        raise ConfigError(KEY, "has lists of another length in the test set", "make them alike")
+    binary = all(np.isin(part, (0.0, 1.0)).all() for part in parts)
+    if wanted in ("classification", "multilabel") and not binary:
+        raise ConfigError(
+            "data.task",
+            "several labels are learned as yes or no each, and some values are neither 0 nor 1",
+            "write them as 0 and 1, or set data.task=regression",
+        )
+    if wanted == "regression" or not binary:
+        return "regression", parts, []
+    told, train = [], parts[0]
+    if train.shape[1] > 2 and (train.sum(1) == 1).all():
+        told.append(
+            "each row has exactly one label: where these are classes that exclude each other, give "
+            "one column with the class"
+        )
+    tested = parts[-1].any(0)
+    if lacking := [str(place) for place in np.flatnonzero(train.any(0) & ~tested)]:
+        told.append(f"the test set has no row with label {', '.join(lacking)} (counted from 0)")
+    return "multilabel", parts, told
+
+
+def _is_list(schema: Any, name: str) -> bool:
+    return kind_of(schema.field(name).type)[0] == "list"
+
+
+def _numbers(table: Any, name: str) -> NDArray[np.float32]:
+    column = table.column(name)
+    if _is_list(table.schema, name):
+        shape = list_shape(column)
+        if isinstance(shape, str) or len(shape) != 1:
+            told = shape if isinstance(shape, str) else f"lists of shape {list(shape)}"
+            raise ConfigError(KEY, f"column {name!r} holds {told}", "give lists of one length")
+        flat = column.combine_chunks().flatten()
+        if flat.null_count:
+            raise ConfigError(KEY, f"lists of column {name!r} hold missing values", "fill them")
+        values = flat.to_numpy(zero_copy_only=False)
+        return labels.targets_of([values], name)[0].reshape(len(column), -1)
+    return labels.targets_of([labels.values_of(table, name)], name)[0][:, None]
