@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from fedrms.client import class_losses, loss_moments
     from fedrms.data import Federation
     from fedrms.engines import VectorGrid
+    from fedrms.errors import ConfigError
     from fedrms.experiment import run, simulate
-    from fedrms.results import compare, load_runs, plots
+    from fedrms.results import Runs, compare, load_runs, plots
     from fedrms.server import ClientScaler, FedRMS
     from fedrms.tasks import Task
 
@@ -25,8 +26,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ClientScaler",
+    "ConfigError",
     "FedRMS",
     "Federation",
+    "Runs",
     "Task",
     "VectorGrid",
     "class_losses",
@@ -40,8 +43,10 @@ __all__ = [
 
 _HOME = {
     "ClientScaler": "fedrms.server",
+    "ConfigError": "fedrms.errors",
     "FedRMS": "fedrms.server",
     "Federation": "fedrms.data",
+    "Runs": "fedrms.results",
     "Task": "fedrms.tasks",
     "VectorGrid": "fedrms.engines",
     "class_losses": "fedrms.client",

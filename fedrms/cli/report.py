@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stop("fedrms-report", error)
     for problem in report.problems:
         print(f"fedrms-report: {problem}", file=sys.stderr)
+    for sentence in report.found:
+        print(f"found: {sentence}")
     print(f"report: {os.path.relpath(report.page)}")
     print(f"next: open it in a browser, {report.page.resolve().as_uri()}")
 

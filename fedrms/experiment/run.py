@@ -49,6 +49,7 @@ from fedrms.results.own_folder import RUN_KEY, OwnFolder, take, take_free, take_
 from fedrms.results.partition_table import PARTITION_FILE
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
 from fedrms.results.seal import file_digests, read_json
+from fedrms.results.shown import outcome, outcome_html
 from fedrms.results.summary import SUMMARY_FILE
 from fedrms.tasks.task import never_negative
 from fedrms.words import check_words, resume_folder
@@ -80,6 +81,14 @@ class Result:
     summary: dict[str, Any]
     rounds: pd.DataFrame
     clients: pd.DataFrame
+
+    def __repr__(self) -> str:
+        """Return one line; summary and tables are attributes."""
+        told = ", ".join(f"{name} {text}" for name, text in outcome(self.summary).items())
+        return f"<Result in {self.folder}: {told}>"
+
+    def _repr_html_(self) -> str:
+        return outcome_html(self.summary, str(self.folder))
 
 
 @left_as_found()

@@ -6,7 +6,10 @@ from typing import Final
 
 import pandas as pd
 
-_LAST_KNOWN: Final = ("num_examples", "loss_mean", "rms", "scale", "weight", "true_noise")
+_LAST_KNOWN: Final = (
+    *("num_examples", "loss_mean", "rms", "rms_error", "scale", "weight"),
+    "true_noise",
+)
 _KEYS: Final = ["run", "client"]
 
 
@@ -39,9 +42,9 @@ def final_clients(
     DataFrame
         One row a (run, client), with the labels that lead `clients`; ``score``: mean of
         the metric over the last evaluated rounds, NaN if a round among them has none;
-        ``num_examples``, ``loss_mean``, ``rms``, ``scale``, ``weight`` and ``true_noise``:
-        the last one known; ``rounds``: in how many the client took part; ``failures``: in how
-        many its update could not be used.
+        ``num_examples``, ``loss_mean``, ``rms``, ``rms_error``, ``scale``, ``weight`` and
+        ``true_noise``: the last one known; ``rounds``: in how many the client took part;
+        ``failures``: in how many its update could not be used.
     """
     column = test_metric(clients) if metric is None else metric
     columns = list(clients.columns)

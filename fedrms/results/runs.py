@@ -19,6 +19,7 @@ from fedrms.results.config_columns import read_choices, read_command, read_confi
 from fedrms.results.partition_table import PARTITION_FILE
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
 from fedrms.results.seal import read_json, read_table
+from fedrms.results.shown import runs_html, runs_line
 from fedrms.results.summary import SUMMARY_FILE, higher_is_better, summarise
 
 _THREADS: Final = 8
@@ -50,6 +51,13 @@ class Runs:
     clients: pd.DataFrame
     config: tuple[str, ...] = ()
     partition: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def __repr__(self) -> str:
+        """Return one line; the tables are attributes."""
+        return f"<Runs: {runs_line(self.summary)}>"
+
+    def _repr_html_(self) -> str:
+        return runs_html(self.summary)
 
 
 @dataclass(frozen=True)

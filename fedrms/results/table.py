@@ -175,7 +175,10 @@ def _number(value: float, form: str) -> str:
 def _amount(value: float, percent: bool, *, spread: float = math.nan) -> str:
     scale, form = (100, ".2f") if percent else (1, ".4g")
     text = _number(value * scale, form)
-    return text if math.isnan(value) or math.isnan(spread) else f"{text} ± {spread * scale:{form}}"
+    if math.isnan(value) or math.isnan(spread):
+        return text
+    spread = 0.0 if spread <= 1e-12 * abs(value) else spread  # of equal numbers
+    return f"{text} ± {spread * scale:{form}}"
 
 
 def _difference(row: dict[str, Any], percent: bool) -> str:

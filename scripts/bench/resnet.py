@@ -1,8 +1,8 @@
 """ResNet-8 with GroupNorm for 32x32 images, 78,042 parameters.
 
 He et al. 2016 (arXiv:1512.03385), section 4.2 with n = 1; GroupNorm of 8 groups (Wu and He
-2018, arXiv:1803.08494) in the place of BatchNorm, whose running statistics differ between clients
-over unequal clients; a 1x1 convolution and a norm where a block changes the shape.
+2018, arXiv:1803.08494) in the place of BatchNorm, whose running statistics differ from client to
+client over unequal clients; a 1x1 convolution and a norm where a block changes the shape.
 """
 
 from __future__ import annotations

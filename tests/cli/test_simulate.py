@@ -40,7 +40,10 @@ def test_a_multirun_ends_with_the_paired_table(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "undecided" in done.stdout
-    assert "Holm-corrected for 1 comparison, at .05; undecided with fewer than 6" in done.stdout
+    said = " ".join(done.stdout.split())
+    assert "Holm-corrected for 1 comparison, at .05; undecided with fewer than 6" in said
+    assert "'seed=range(6)' can" in done.stderr
+    assert done.stdout.endswith("results: sweep\nnext: fedrms-report sweep\n")
     assert (tmp_path / "sweep" / "comparison.md").read_text().count("| fed") == 2
     runs = fedrms.load_runs(tmp_path / "sweep")
     assert len(list((tmp_path / "sweep" / ".counterfactual").iterdir())) == 2  # one a seed

@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -192,7 +193,7 @@ def test_figures_have_names_and_descriptions_and_tables_have_headers(desktop):
             """node => ['aria-labelledby', 'aria-describedby'].map(
                  (key) => document.getElementById(node.getAttribute(key)).textContent)"""
         )
-        assert plot.get_attribute("role") == "img"
+        assert plot.get_attribute("role") == "group"
         assert len(told[0]) > 5
         assert len(told[1]) > 20
     tables = page.locator("table")
@@ -209,6 +210,37 @@ def test_figures_have_names_and_descriptions_and_tables_have_headers(desktop):
     assert page.evaluate("document.querySelectorAll('[id]').length") == page.evaluate(
         "new Set([...document.querySelectorAll('[id]')].map((node) => node.id)).size"
     )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_axe_finds_nothing(browser, report, viewport, scheme):
+    rules = pytest.importorskip("axe_playwright_python", reason="needs the extra test")
+    one = Opened(browser, report, viewport, color_scheme=scheme)
+    one.page.evaluate((Path(rules.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
+    found = one.page.evaluate("axe.run(document)")["violations"]
+    assert [(rule["id"], len(rule["nodes"])) for rule in found] == []
+    one.page.close()
+
+
+def test_the_keyboard_passes_over_figures(opened):
+    focusable = "a[href], button, input, select, summary, [tabindex='0']"
+    found = opened.page.evaluate(
+        """(focusable) => [...document.querySelectorAll('.plot')]
+             .flatMap((plot) => [...plot.querySelectorAll(focusable)])
+             .filter((node) => node.tabIndex >= 0).length""",
+        focusable,
+    )
+    assert found == 0
+
+
+def test_the_first_screen_opens_with_the_verdict_and_names_every_client(desktop):
+    first = desktop.page.locator("#setting-1 .verdict").first
+    assert first.bounding_box()["y"] < DESKTOP["height"]
+    assert "Not yet decided: fedrms is better on 2 of 2 seeds" in first.text_content()
+    names = desktop.page.locator("[id$=setting-1-client-weights] .ytick text").all_text_contents()
+    assert [name.split(":")[0] for name in sorted(names)] == list("012345")
+    assert desktop.page.locator("#setting-1 .cards li").count() >= 3
 
 
 def test_without_scripts_all_words_and_tables_are_there(browser, report):

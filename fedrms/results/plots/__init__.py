@@ -9,6 +9,7 @@ from fedrms.results.alarms import noise_alarms
 from fedrms.results.client_finals import final_clients
 from fedrms.results.client_groups import client_groups
 from fedrms.results.plots.client_view import gain_table, gains, ranked_clients
+from fedrms.results.plots.client_weights import client_weights
 from fedrms.results.plots.curves import learning_curves, seconds_per_round
 from fedrms.results.plots.data_view import partition, true_noise
 from fedrms.results.plots.noise_view import (
@@ -23,6 +24,7 @@ from fedrms.results.plots.weights_view import weight_shares
 __all__ = [
     "Picture",
     "client_groups",
+    "client_weights",
     "differences",
     "final_clients",
     "gain_table",

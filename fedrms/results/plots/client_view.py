@@ -7,7 +7,9 @@ import pandas as pd
 
 from fedrms.results.client_finals import test_metric
 from fedrms.results.fairness import share_size
+from fedrms.results.plots import of_runs as tables
 from fedrms.results.plots.curves import names_of
+from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import GROUPS, SYMBOLS, colors_of, dashes_of
 from fedrms.results.plots.picture import Bars, Level, Line, Mark, Panel, Picture, Points, Span, thin
 
@@ -15,6 +17,7 @@ MOST_RANKS = 200
 MOST_BARS = 240
 
 
+@of_runs(tables.clients)
 def ranked_clients(
     clients: pd.DataFrame,
     *,
@@ -83,6 +86,7 @@ def ranked_clients(
     )
 
 
+@of_runs(tables.groups)
 def gains(
     groups: pd.DataFrame,
     strategy: str,

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from fedrms.results.client_finals import test_metric
+from fedrms.results.plots import of_runs as tables
+from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import colors_of, dashes_of
 from fedrms.results.plots.picture import Level, Line, Panel, Picture, thin
 
@@ -20,6 +22,7 @@ def names_of(table: pd.DataFrame, by: str) -> list[str]:
     return sorted(found, key=lambda name: name != "fedavg")
 
 
+@of_runs(tables.rounds)
 def learning_curves(
     rounds: pd.DataFrame,
     *,
@@ -94,6 +97,7 @@ def learning_curves(
     )
 
 
+@of_runs(tables.rounds)
 def seconds_per_round(rounds: pd.DataFrame, *, by: str = "strategy") -> Picture:
     """Draw how long rounds took: the median over runs.
 

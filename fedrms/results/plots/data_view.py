@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from fedrms.results.plots import of_runs as tables
+from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import GROUPS
 from fedrms.results.plots.picture import Bars, Heat, Line, Mark, Panel, Picture, thin
+from fedrms.results.run_words import run_words
 
 MOST_COLUMNS = 80
 
 
+@of_runs(tables.partition)
 def partition(held: pd.DataFrame) -> Picture:
     """Draw how many examples of each class each client holds, or how many where there are none.
 
@@ -51,7 +55,7 @@ def partition(held: pd.DataFrame) -> Picture:
         ],
         table=one[["client", "class", "examples", "rare"]].reset_index(drop=True),
         line='runs.partition.pivot_table("examples", "class", ["run", "client"], observed=True)',
-        note=f"Run {run}, before any noise.{cut}",
+        note=f"{run_words(one)}, before any noise.{cut}",
         height=max(260, min(520, 120 + 26 * len(order))),
     )
 
@@ -69,11 +73,12 @@ def _sizes(one: pd.DataFrame) -> Picture:
         panels=[Panel([bars], x_label="client", y_label="examples")],
         table=held.reset_index(),
         line='runs.partition.groupby(["run", "client"], observed=True)["examples"].sum()',
-        note=f"Run {one['run'].iloc[0]}.",
+        note=f"{run_words(one)}.",
         height=300,
     )
 
 
+@of_runs(tables.clients)
 def true_noise(clients: pd.DataFrame) -> Picture:
     """Draw the noise that the simulator added to each client's data.
 
@@ -113,5 +118,6 @@ def true_noise(clients: pd.DataFrame) -> Picture:
         panels=[Panel(marks, x_label="clients, from clean to noisy", y_label="true noise")],
         table=spread.reset_index(),
         line='runs.clients.groupby(["run", "client"], observed=True)["true_noise"].last()',
-        note=f"Run {run}. A rate of label noise, or a standard deviation, as the noise says.",
+        note=f"{run_words(one)}. A rate of label noise, or a standard deviation, as the noise "
+        "says.",
     )

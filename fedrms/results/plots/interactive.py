@@ -58,7 +58,7 @@ def draw(picture: Picture) -> Any:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         hovermode="closest",
-        legend={"orientation": "h", "y": -0.22, "x": 0, "yanchor": "top"},
+        legend={"orientation": "h", "y": -92 / picture.height, "x": 0, "yanchor": "top"},
         showlegend=len(entries) > 1,
         font={"family": "system-ui, sans-serif", "size": 13},
     )
@@ -72,7 +72,10 @@ def _traces(mark: Mark, panel: Panel, in_legend: bool, picture: Picture) -> list
         return [_heat(mark, picture)]
     shared = {"name": mark.name, "legendgroup": mark.name, "showlegend": in_legend}
     value = "%{y:.2%}" if panel.y_percent else "%{y:.4g}"
-    where = f"{panel.x_label} %{{x}}<br>{panel.y_label} {value}"
+    across = "%{x:.2%}" if panel.x_percent else "%{x}"
+    where = f"{panel.x_label} {across}<br>{panel.y_label} {value}"
+    if panel.y_ticks:  # the names say where
+        where = f"{panel.x_label} {across}"
     x = _small(mark.x)
     if isinstance(mark, Line):
         title = mark.hover or mark.name
@@ -86,6 +89,7 @@ def _traces(mark: Mark, panel: Panel, in_legend: bool, picture: Picture) -> list
                 mode="lines",
                 line={"color": mark.color, "dash": mark.dash, "width": mark.width},
                 hovertemplate=f"{title}<br>{where}<extra></extra>",
+                hoverinfo="skip" if panel.y_ticks else None,
                 **shared,
             )
         )
@@ -217,6 +221,12 @@ def _axes(figure: Any, panel: Panel, column: int) -> None:
     if panel.x_ticks:
         at, text = zip(*panel.x_ticks, strict=True)
         figure.update_xaxes(tickvals=at, ticktext=text, automargin=True, row=1, col=column)
+    if panel.x_percent:
+        figure.update_xaxes(tickformat=".2~%", row=1, col=column)
+    if panel.y_ticks:
+        at, text = zip(*panel.y_ticks, strict=True)
+        figure.update_yaxes(tickvals=at, ticktext=text, row=1, col=column)
+        figure.update_yaxes(range=[-0.7, max(at) + 0.7], row=1, col=column)
     figure.update_yaxes(
         title_text=panel.y_label if column == 1 else None,
         tickformat=".2~%" if panel.y_percent else None,

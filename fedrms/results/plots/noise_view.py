@@ -7,11 +7,15 @@ import math
 import numpy as np
 import pandas as pd
 
+from fedrms.results.alarms import noise_alarms
 from fedrms.results.attribution import noise_auroc, noise_spearman
 from fedrms.results.client_finals import final_clients, test_metric
+from fedrms.results.plots import of_runs as tables
 from fedrms.results.plots.curves import MOST_ROUNDS, names_of
+from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import DASHES, GROUPS, QUALITATIVE, SYMBOLS, on_scale
 from fedrms.results.plots.picture import ColorBar, Line, Mark, Panel, Picture, Points, thin
+from fedrms.results.run_words import run_words
 
 MOST_LINES = 60
 """Clients with a line of their own; of more, bands and some of them."""
@@ -23,6 +27,7 @@ MOST_POINTS = 1500
 """Points of a figure; of more, evenly spaced ones."""
 
 
+@of_runs(tables.ours)
 def scale_over_rounds(clients: pd.DataFrame, *, value: str = "scale") -> Picture:
     """Draw every client's scale over the rounds, colored by its true noise: the idea itself.
 
@@ -80,11 +85,12 @@ def scale_over_rounds(clients: pd.DataFrame, *, value: str = "scale") -> Picture
         panels=[Panel(marks, x_label="round", y_label=f"{value}{_unit(value)}")],
         table=rows[["round", "client", "true_noise", value]],
         line=f'runs.clients.pivot_table("{value}", "round", ["run", "client"], observed=True)',
-        note=f"Run {rows['run'].iloc[0]}." + (f" {cut}" if many else ""),
+        note=f"{run_words(rows)}." + (f" {cut}" if many else ""),
         color_bar=ColorBar("true noise", 0.0, top) if known else None,
     )
 
 
+@of_runs(tables.clients)
 def scale_against_noise(clients: pd.DataFrame, *, by: str = "strategy") -> Picture:
     """Draw each client's last scale against its true noise, with how well the two agree.
 
@@ -173,16 +179,18 @@ def _mean(values: np.ndarray) -> float:
     return float(known.mean()) if len(known) else math.nan
 
 
-def noise_over_rounds(clients: pd.DataFrame, alarms: pd.DataFrame) -> Picture:
+@of_runs(tables.ours)
+def noise_over_rounds(clients: pd.DataFrame, alarms: pd.DataFrame | None = None) -> Picture:
     """Draw the estimated noise of the noisiest clients, and of those with an alarm.
 
     Parameters
     ----------
     clients : DataFrame
         ``runs.clients`` of one run; of several the first is drawn.
-    alarms : DataFrame
-        What :func:`fedrms.results.alarms.noise_alarms` returned.
+    alarms : DataFrame, optional
+        What :func:`fedrms.results.alarms.noise_alarms` returned; found by default.
     """
+    alarms = noise_alarms(clients) if alarms is None else alarms
     run = clients["run"].iloc[0]
     rows = clients[(clients["run"] == run) & clients["rms"].notna()]
     rows = rows[rows["round"].isin(thin(np.sort(rows["round"].unique()), MOST_ROUNDS))]
@@ -228,8 +236,8 @@ def noise_over_rounds(clients: pd.DataFrame, alarms: pd.DataFrame) -> Picture:
         panels=[Panel(marks, x_label="round", y_label="estimated noise (rms)")],
         table=rows[["round", "client", "rms"]],
         line='runs.clients.pivot_table("rms", "round", ["run", "client"], observed=True)',
-        note=f"Run {run}. The noisiest clients and those with an alarm; the band holds 80 % of "
-        "the clients. An alarm marks where a client became noisier and stayed so.",
+        note=f"{run_words(rows)}. The noisiest clients and those with an alarm; the band holds "
+        "80 % of the clients. An alarm marks where a client became noisier and stayed so.",
     )
 
 

@@ -120,7 +120,7 @@ class ColorBar:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes; `x_ticks` are (where, text) pairs that stand in for the axis' own."""
+    """One pair of axes; `x_ticks`, `y_ticks` are (where, text) in the place of the axis' own."""
 
     marks: Sequence[Mark]
     title: str = ""
@@ -131,6 +131,8 @@ class Panel:
     levels: Sequence[Level] = ()
     spans: Sequence[Span] = ()
     x_ticks: Sequence[tuple[float, str]] = ()
+    y_ticks: Sequence[tuple[float, str]] = ()
+    x_percent: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,7 +70,9 @@ def draw(picture: Picture) -> Figure:
 
     count = max(len(picture.panels), 1)
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(max(6.4, 3.1 * count), 3.6), layout="constrained")
+        named = any(panel.y_ticks for panel in picture.panels)
+        tall = max(3.6, picture.height / 170) if named else 3.6
+        figure = Figure(figsize=(max(6.4, 3.1 * count), tall), layout="constrained")
         axes = figure.subplots(1, count, sharey=True, squeeze=False)[0]
         for ax, panel in zip(axes, picture.panels, strict=False):
             _panel(ax, panel, picture)
@@ -88,16 +90,22 @@ def save(picture: Picture, paths: Sequence[Path]) -> None:
 
     figure = draw(picture)
     with mpl.rc_context(_STYLE):
+        figure.draw_without_rendering()  # lays it out, once for all files
+        figure.set_layout_engine("none")
         for path in paths:
-            metadata = {"Date": None} if path.suffix == ".svg" else None
-            figure.savefig(path, bbox_inches="tight", dpi=150, metadata=metadata)
+            options: dict[str, Any] = {"metadata": {"Date": None}}
+            if path.suffix == ".png":  # small figures: to compress them harder takes its time
+                options = {"dpi": 150, "pil_kwargs": {"compress_level": 2}}
+            figure.savefig(path, **options)
 
 
 def _panel(ax: Axes, panel: Panel, picture: Picture) -> None:
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import LogFormatter, PercentFormatter
 
     if panel.y_log:
         ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(LogFormatter())
+        ax.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     areas = [mark for mark in panel.marks if isinstance(mark, Area)]
     if areas:
         layers = ax.stackplot(
@@ -129,6 +137,12 @@ def _panel(ax: Axes, panel: Panel, picture: Picture) -> None:
         at, text = zip(*panel.x_ticks, strict=True)
         turned = 30 if max(map(len, text)) > 8 else 0
         ax.set_xticks(at, text, rotation=turned, ha="right" if turned else "center", fontsize=7)
+    if panel.y_ticks:
+        at, text = zip(*panel.y_ticks, strict=True)
+        ax.set_yticks(at, text, fontsize=7)
+        ax.set_ylim(-0.7, max(at) + 0.7)
+    if panel.x_percent:
+        ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     if panel.y_percent and not any(isinstance(mark, Heat) for mark in panel.marks):
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
 

@@ -6,25 +6,33 @@ import numpy as np
 import pandas as pd
 
 from fedrms.results.client_groups import GROUPS as KINDS
+from fedrms.results.client_groups import client_groups
 from fedrms.results.plots.curves import MOST_ROUNDS, names_of
 from fedrms.results.plots.palette import GROUPS
 from fedrms.results.plots.picture import Area, Level, Panel, Picture, thin
+from fedrms.results.runs import Runs
 
 _HATCHES = {"clean": "", "hard": "/", "rare": ".", "noisy": "x", "liar": "-", "unknown": ""}
 
 
-def weight_shares(clients: pd.DataFrame, groups: pd.DataFrame, *, by: str = "strategy") -> Picture:
+def weight_shares(
+    clients: pd.DataFrame | Runs, groups: pd.DataFrame | None = None, *, by: str = "strategy"
+) -> Picture:
     """Draw which share of the weight each kind of client has, round by round.
 
     Parameters
     ----------
-    clients : DataFrame
-        ``runs.clients``.
-    groups : DataFrame
-        What :func:`fedrms.results.client_groups.client_groups` returned for them.
+    clients : DataFrame or Runs
+        ``runs.clients``, or the runs themselves.
+    groups : DataFrame, optional
+        What :func:`fedrms.results.client_groups.client_groups` returned for them; found by default.
     by : str
         The column that tells the panels apart.
     """
+    if isinstance(clients, Runs):
+        groups = client_groups(clients.clients, clients.partition) if groups is None else groups
+        clients = clients.clients
+    groups = client_groups(clients) if groups is None else groups
     rows = clients.loc[clients["weight"] > 0, ["run", "round", "client", by, "weight"]]
     rows = rows[rows["round"].isin(thin(np.sort(rows["round"].unique()), MOST_ROUNDS))]
     rows = rows.merge(groups[["run", "client", "group"]], on=["run", "client"])

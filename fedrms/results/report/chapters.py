@@ -15,8 +15,10 @@ from fedrms.results.client_groups import client_groups
 from fedrms.results.gauss_markov import gauss_markov_bound
 from fedrms.results.plots.picture import Picture
 from fedrms.results.report import client_tables, run_tables
+from fedrms.results.report.cards import Card, cards_of
 from fedrms.results.report.settings import Setting, select
 from fedrms.results.report.tables import ReportTable
+from fedrms.results.report.verdict import Verdict, verdict_of
 
 MOST_LABELS = 8
 """Strategies in one figure: the baseline and the best; all are in the tables."""
@@ -29,6 +31,8 @@ class Chapter:
     title: str
     parts: list[Picture | ReportTable] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
+    verdict: Verdict | None = None
+    cards: list[Card] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,7 @@ def chapters_of(setting: Setting) -> list[Chapter]:
     material = _material(setting)
     alarms = noise_alarms(_of_label(material, material.focus)) if _has(material, "rms") else None
     chapters = [
+        _at_a_glance(material, alarms),
         Chapter("In short", text=_in_short(material, alarms)),
         _result(material),
         _noise(material, alarms),
@@ -59,7 +64,22 @@ def chapters_of(setting: Setting) -> list[Chapter]:
         _failures(material),
         _reproduce(material),
     ]
-    return [chapter for chapter in chapters if chapter.parts or chapter.text]
+    return [c for c in chapters if c.parts or c.text or c.verdict]
+
+
+def _at_a_glance(material: _Material, alarms: pd.DataFrame | None) -> Chapter:
+    """Return the first screen: what came out, every client's weight, the clients that matter."""
+    setting, focus = material.setting, material.focus
+    mine = material.groups[material.groups["label"] == focus]
+    weighed = "weight" in mine and bool(mine["weight"].notna().any())
+    return Chapter(
+        "At a glance",
+        [plots.client_weights(mine[mine["weight"].notna()])] if weighed else [],
+        verdict=verdict_of(setting, focus),
+        cards=cards_of(setting, focus, material.groups, material.clients, alarms)
+        if weighed
+        else [],
+    )
 
 
 def _material(setting: Setting) -> _Material:
@@ -86,12 +106,15 @@ def _material(setting: Setting) -> _Material:
 
 
 def _in_order(table: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
-    """Keep the rows of these labels, in their order: figures name strategies as they meet them."""
+    """Keep the rows of these labels, in their order and by seed, as figures meet them."""
     if "label" not in table:
         return table
     kept = table[table["label"].isin(labels)]
     place = {label: i for i, label in enumerate(labels)}
-    return kept.iloc[np.argsort(kept["label"].map(place).to_numpy(), kind="stable")]
+    keys = [kept["label"].map(place).to_numpy()]
+    if "seed" in kept:
+        keys.insert(0, pd.to_numeric(kept["seed"].astype(object), errors="coerce").to_numpy())
+    return kept.iloc[np.lexsort(keys)]
 
 
 def _has(material: _Material, column: str) -> bool:

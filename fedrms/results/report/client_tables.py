@@ -11,6 +11,7 @@ from fedrms.results.client_finals import final_clients
 from fedrms.results.plots.client_view import gain_table
 from fedrms.results.report.settings import Setting
 from fedrms.results.report.tables import ReportTable, number, percent
+from fedrms.results.run_words import run_words
 
 _MOST_ROWS: Final = 200
 
@@ -77,7 +78,7 @@ def every_client(groups: pd.DataFrame, metric: str, focus: str) -> ReportTable |
         numbers=numbers,
         cells=cells.rename(columns=lambda name: name.replace("_", " ")),
         line="fedrms.plots.final_clients(runs.clients)",
-        note=f"Run {run}." + (f" {cut} more are in the CSV." if cut else ""),
+        note=f"{run_words(mine)}." + (f" {cut} more are in the CSV." if cut else ""),
         searchable=True,
     )
 
@@ -125,8 +126,8 @@ def estimates(clients: pd.DataFrame) -> ReportTable:
         numbers=numbers,
         cells=cells.rename(columns=lambda name: name.replace("_", " ")),
         line='runs.clients.groupby(["run", "client"], observed=True)[["rms", "scale"]].last()',
-        note=f"Run {run}. Times the median: over the median client's; trend: that of the second "
-        "half of the rounds over that of the first.",
+        note=f"{run_words(final)}. Times the median: over the median client's; trend: that of the "
+        "second half of the rounds over that of the first.",
         searchable=True,
     )
 

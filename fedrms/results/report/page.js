@@ -46,11 +46,27 @@
     for (const [path, value] of Object.entries(theme(figure.layout))) set(figure.layout, path, value);
     for (const trace of figure.data) trace.visible = visible(trace);
     drawn.add(id);
-    return Plotly.newPlot(node, figure.data, figure.layout, {
+    const made = Plotly.newPlot(node, figure.data, figure.layout, {
       responsive: true, displaylogo: false, doubleClickDelay: 400,
       showSendToCloud: false, plotlyServerURL: "",
+      displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false,
       modeBarButtonsToRemove: ["lasso2d", "select2d"], plotGlPixelRatio: 1,
     });
+    return made.then(() => { quiet(node); node.on("plotly_afterplot", () => quiet(node)); });
+  }
+
+  // Name and description say it in words; the keyboard passes over what is for the mouse.
+  function quiet(node) {
+    node.querySelector(".plot-container").setAttribute("aria-hidden", "true");
+    for (const button of node.querySelectorAll("a, button, [tabindex]")) {
+      button.setAttribute("tabindex", "-1");
+    }
+    const frame = node.parentElement;
+    if (frame.scrollWidth > frame.clientWidth) {
+      frame.tabIndex = 0;
+      frame.setAttribute("role", "group");
+      frame.setAttribute("aria-labelledby", node.getAttribute("aria-labelledby"));
+    }
   }
 
   function shown(id) {

@@ -13,7 +13,9 @@ import pandas as pd
 
 from fedrms.errors import ConfigError
 from fedrms.results.plots.picture import Picture
+from fedrms.results.report.cards import Card
 from fedrms.results.report.tables import ReportTable
+from fedrms.results.report.verdict import Verdict
 
 _PANEL_WIDTH = 250
 """Least width of a panel where there are several, in pixels; a phone scrolls."""
@@ -48,6 +50,8 @@ class PlacedChapter:
     title: str
     text: Sequence[str]
     parts: Sequence[Placed]
+    verdict: Verdict | None = None
+    cards: Sequence[Card] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +115,10 @@ def render(
 
 def _setting(one: PlacedSetting) -> dict[str, Any]:
     chapters = [
-        {"id": c.id, "title": c.title, "text": c.text, "parts": [_part(p) for p in c.parts]}
+        {
+            **{"id": c.id, "title": c.title, "text": c.text, "verdict": c.verdict},
+            **{"cards": c.cards, "parts": [_part(p) for p in c.parts]},
+        }
         for c in one.chapters
     ]
     return {"id": one.id, "title": one.title, "chapters": chapters}

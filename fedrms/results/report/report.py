@@ -44,12 +44,15 @@ class Report:
         What the page says about runs that are left out or odd.
     figures, tables : list of Path
         The files beside it.
+    found : list of str
+        The verdict on each setting, in a sentence.
     """
 
     page: Path
     problems: list[str]
     figures: list[Path] = field(default_factory=list)
     tables: list[Path] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
 
 
 def write_report(
@@ -138,7 +141,9 @@ def write_report(
     )
     page = where / "report.html"
     replace_file(page, lambda file: file.write(text.encode()))
-    return Report(page, problems, files.figures, files.tables)
+    verdicts = [(one.title, c.verdict) for one in settings for c in one.chapters if c.verdict]
+    said = [f"{title}: {v.sentence}" if title else v.sentence for title, v in verdicts]
+    return Report(page, problems, files.figures, files.tables, said)
 
 
 class _Files:
@@ -165,6 +170,8 @@ class _Files:
                 c.title,
                 c.text,
                 [self.place(part, prefix) for part in c.parts],
+                c.verdict,
+                c.cards,
             )
             for c in chapters
         ]

@@ -12,6 +12,8 @@ from fedrms.results.report.settings import Setting
 from fedrms.results.report.tables import ReportTable, comparison_cells, number, percent
 
 _LAST: Final = 5
+_ROUNDING: Final = 1e-15
+"""A metric over clients below it is 0 but for rounding."""
 _PLAIN: Final = frozenset({"round", "seconds", "run", "label", "seed", "strategy"})
 _MOST_COMMANDS: Final = 60
 
@@ -77,7 +79,12 @@ def fairness(rounds: pd.DataFrame, setting: Setting) -> list[ReportTable]:
 
 
 def _spread(mean: float, spread: float) -> str:
-    return number(mean) if math.isnan(spread) else f"{number(mean)} ± {number(spread, '.2g')}"
+    """Format a mean and its spread; what is left of numbers that are equal is 0."""
+    mean = 0.0 if abs(mean) < _ROUNDING else mean
+    if math.isnan(spread):
+        return number(mean)
+    spread = 0.0 if spread <= 1e-12 * abs(mean) or spread < _ROUNDING else spread
+    return f"{number(mean)} ± {number(spread, '.2g')}"
 
 
 def configuration(setting: Setting) -> list[ReportTable]:

@@ -1,0 +1,147 @@
+"""The figure of all clients by name: what each weighed, what it weighs now, and its noise."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from fedrms.errors import ConfigError
+from fedrms.results.plots import of_runs as tables
+from fedrms.results.plots.of_runs import of_runs
+from fedrms.results.plots.palette import GROUPS, SYMBOLS
+from fedrms.results.plots.picture import Line, Mark, Panel, Picture, Points
+from fedrms.results.run_words import run_words
+
+MOST_CLIENTS: Final = 30
+"""Rows of the figure; of more clients, those whose weight changed most."""
+
+SURE: Final = 1.96
+"""Standard errors to either side that hold 95 % of a normal distribution."""
+
+
+@of_runs(tables.groups)
+def client_weights(groups: pd.DataFrame, *, strategy: str | None = None) -> Picture:
+    """Draw each client's share of the weight: by its data alone, and as the server set it.
+
+    Parameters
+    ----------
+    groups : DataFrame
+        One row a client of one run: what
+        :func:`fedrms.results.client_groups.client_groups` returned. With several runs the first
+        is drawn.
+    strategy : str, optional
+        Whose runs; by default those of a ``fedrms``, if there are any.
+    """
+    if "strategy" in groups:
+        names = groups["strategy"].astype(str)
+        ours = names == strategy if strategy else names.str.startswith("fedrms")
+        groups = groups[ours] if ours.any() or strategy else groups
+    if groups.empty:
+        raise ConfigError("strategy", f"no run of {strategy!r}", "choose one that ran")
+    table = weight_table(groups)
+    moved = (table["after"] - table["before"]).abs()
+    shown = table.loc[moved.sort_values(kind="stable", ascending=False).index[:MOST_CLIENTS]]
+    shown = shown.sort_values("after", kind="stable")
+    at = np.arange(len(shown))
+    gap = np.full(len(shown), np.nan)
+    before, after = shown["before"].to_numpy(), shown["after"].to_numpy()
+    marks: list[Mark] = [
+        Line(
+            np.column_stack([before, after, gap]).ravel(),
+            np.column_stack([at, at, gap]).ravel(),
+            color="#8a8f96",
+            width=1.5,
+        ),
+        Points(
+            *(before, at),
+            name="before: by number of examples",
+            color="#767676",
+            symbol="circle-open",
+            text=[f"client {c}" for c in shown["client"]],
+        ),
+    ]
+    kinds = [kind for kind in GROUPS if (shown["group"] == kind).any()]
+    for place, kind in enumerate(kinds):
+        its = (shown["group"] == kind).to_numpy()
+        marks.append(
+            Points(
+                *(after[its], at[its]),
+                name="after" if kind == "unknown" else f"after: {kind}",
+                color=GROUPS[kind],
+                symbol=SYMBOLS[place],
+                text=[f"client {row}" for row in shown.loc[its, "told"]],
+            )
+        )
+    cut = len(table) - len(shown)
+    by_weight = table.sort_values("after", kind="stable")
+    least, most = by_weight.iloc[0], by_weight.iloc[-1]
+    return Picture(
+        name="client-weights",
+        title="Every client's weight, before and after",
+        alt=f"Share of the weight of {len(shown)} clients, by number of examples alone and at the "
+        f"end of the run. The least, {least['client']}, goes from {least['before']:.1%} to "
+        f"{least['after']:.1%}; the largest, {most['client']}, from {most['before']:.1%} to "
+        f"{most['after']:.1%}.",
+        panels=[
+            Panel(
+                marks,
+                x_label="share of the weight",
+                y_label="client: estimated noise" if shown["noise"].notna().any() else "client",
+                x_percent=True,
+                y_ticks=[(i, str(told)) for i, told in enumerate(shown["told"])],
+            )
+        ],
+        table=table,
+        line='runs.clients.groupby(["run", "client"], observed=True)'
+        '[["num_examples", "weight", "rms", "rms_error"]].last()',
+        note=f"{run_words(groups)}. {_named(shown)}".strip()
+        + (f" The {len(shown)} that changed most; {cut} more are in the CSV." if cut else ""),
+        height=130 + 22 * len(shown),
+    )
+
+
+def _named(shown: pd.DataFrame) -> str:
+    if shown["noise"].isna().all():
+        return ""
+    if shown["noise_low"].isna().all():
+        return "Beside each name its estimated noise."
+    return (
+        "Beside each name its estimated noise with a 95 % interval: 0 is clean, 1 is labels at "
+        "random."
+    )
+
+
+def weight_table(groups: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a client of the first run, with its weight ``before`` and ``after``.
+
+    ``noise_low`` and ``noise_high`` are the ends of the noise's 95 % interval; NaN where the
+    law gives no standard error. ``told`` is the client's name with its noise.
+    """
+    rows = groups[(groups["run"] == groups["run"].iloc[0]) & groups["weight"].notna()]
+    error = rows["rms_error"] if "rms_error" in rows else pd.Series(np.nan, rows.index)
+    noise = rows["rms"] if "rms" in rows else pd.Series(np.nan, rows.index)
+    examples = rows["num_examples"].astype(float)
+    table = pd.DataFrame(
+        {
+            "client": rows["client"].astype(str),
+            "group": rows["group"].astype(str).replace({"hard": "clean", "rare": "clean"}),
+            "before": examples / examples.sum(),
+            "after": rows["weight"] / rows["weight"].sum(),
+            "noise": noise,
+            "noise_low": (noise - SURE * error).clip(lower=0.0),
+            "noise_high": noise + SURE * error,
+        }
+    ).reset_index(drop=True)
+    columns = [table[name] for name in ("client", "noise", "noise_low", "noise_high")]
+    table["told"] = [_told(*row) for row in zip(*columns, strict=True)]
+    return table
+
+
+def _told(client: str, noise: float, low: float, high: float) -> str:
+    """Return a client's name with its noise, where that is known."""
+    if np.isnan(noise):
+        return client
+    interval = "" if np.isnan(low) else f" ({low:.2f} to {high:.2f})"
+    return f"{client}: {noise:.2f}{interval}"

@@ -1,0 +1,160 @@
+"""Cards of the clients that matter: noise, weight, what they gained, when it changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from fedrms.results.plots.client_view import gain_table
+from fedrms.results.plots.client_weights import weight_table
+from fedrms.results.report.settings import Setting
+
+MOST_CARDS: Final = 6
+
+_MUCH_LESS: Final = 0.75
+"""A weight below this share of the former one is worth a card."""
+
+_HALF: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Card:
+    """One client.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        Clean, noisy, ...; empty where it is not known.
+    why : str
+        Why it has a card.
+    facts : list of (str, str)
+        What is known, and how much.
+    """
+
+    name: str
+    kind: str
+    why: str
+    facts: list[tuple[str, str]]
+
+
+def cards_of(
+    setting: Setting,
+    focus: str,
+    groups: pd.DataFrame,
+    clients: pd.DataFrame,
+    alarms: pd.DataFrame | None,
+) -> list[Card]:
+    """Return cards for the clients of one run whose weight, score or noise changed most.
+
+    Parameters
+    ----------
+    setting : Setting
+        Whose runs these are.
+    focus : str
+        The label of the strategy.
+    groups, clients : DataFrame
+        How each client ended, and its rounds.
+    alarms : DataFrame, optional
+        Who became noisier, and when.
+    """
+    mine = groups[groups["label"] == focus]
+    mine = mine[mine["weight"].notna()]
+    if mine.empty:
+        return []
+    run = mine["run"].iloc[0]
+    one = mine[mine["run"] == run]
+    table = weight_table(one).set_index("client")
+    gains = _gains(setting, focus, groups, one)
+    raised = alarms[alarms["run"].astype(str) == str(run)] if alarms is not None else None
+    reasons: dict[str, str] = {}
+    if raised is not None:
+        reasons |= {str(client): "became noisier" for client in raised["client"].head(2)}
+    kept = (table["after"] / table["before"]).sort_values(kind="stable")
+    for name in kept[kept < _MUCH_LESS].index[:3]:
+        reasons.setdefault(str(name), "weighs much less")
+    if len(gains):
+        ranked = gains.sort_values(kind="stable")
+        if ranked.iloc[-1] > 0:
+            reasons.setdefault(str(ranked.index[-1]), "gained most")
+        if ranked.iloc[0] < 0:
+            reasons.setdefault(str(ranked.index[0]), "lost most")
+    rounds = clients[clients["run"] == run]
+    scores = one.assign(client=one["client"].astype(str)).set_index("client")
+    cards = []
+    for name, why in list(reasons.items())[:MOST_CARDS]:
+        weights, ended = table.loc[[name]].iloc[0], scores.loc[[name]].iloc[0]
+        kind = "" if weights["group"] == "unknown" else str(weights["group"])
+        facts = _facts(setting, name, weights, ended, gains, raised, rounds)
+        cards.append(Card(name, kind, why, facts))
+    return cards
+
+
+def _facts(
+    setting: Setting,
+    name: str,
+    weights: pd.Series[float],
+    ended: pd.Series[float],
+    gains: pd.Series[float],
+    raised: pd.DataFrame | None,
+    rounds: pd.DataFrame,
+) -> list[tuple[str, str]]:
+    facts = []
+    noise, low, high = (float(weights[key]) for key in ("noise", "noise_low", "noise_high"))
+    if not np.isnan(noise):
+        sure = "" if np.isnan(low) else f", 95 % sure {low:.2f} to {high:.2f}"
+        facts.append(("Estimated noise", f"{noise:.2f}{sure}"))
+    if not np.isnan(ended["true_noise"]):
+        facts.append(("True noise", f"{ended['true_noise']:.2f}"))
+    facts.append(("Weight", f"{weights['before']:.1%} by its data, {weights['after']:.1%} now"))
+    if not np.isnan(ended["score"]):
+        accuracy = setting.metric == "accuracy"
+        text = f"{ended['score']:.1%}" if accuracy else f"{ended['score']:.3g}"
+        if name in gains:
+            gain = float(gains[name])
+            much = f"{100 * abs(gain):.1f} points" if accuracy else f"{abs(gain):.3g}"
+            word = "better" if gain >= 0 else "worse"
+            text += f", {much} {word} than with {setting.baseline}"
+        facts.append((f"Its own test {setting.metric}", text))
+    its = raised[raised["client"].astype(str) == name] if raised is not None else None
+    if its is not None and len(its):
+        factor, at = float(its["factor"].iloc[0]), int(its["round"].iloc[0])
+        facts.append(("Changed", f"{factor:.1f} times noisier from round {at}"))
+    since = _below_half_since(name, float(weights["before"]), rounds)
+    if since is not None:
+        facts.append(("Below half of that weight", f"since round {since}"))
+    return facts
+
+
+def _below_half_since(name: str, before: float, rounds: pd.DataFrame) -> int | None:
+    """Return the round since which a client has had less than half of its data's weight."""
+    known = rounds[rounds["weight"].notna()]
+    total = known.groupby("round")["weight"].sum()
+    its = known[known["client"].astype(str) == name].set_index("round")["weight"]
+    low = (its / total.reindex(its.index) < _HALF * before).sort_index()
+    if low.empty or not low.iloc[-1]:
+        return None
+    above = low[~low]
+    later = low.index[low.index > above.index[-1]] if len(above) else low.index
+    return int(later[0])
+
+
+def _gains(
+    setting: Setting, focus: str, groups: pd.DataFrame, one: pd.DataFrame
+) -> pd.Series[float]:
+    """Return each client's gain on the baseline at the same seed, by name."""
+    if not setting.baseline or focus == setting.baseline:
+        return pd.Series(dtype=float)
+    pairs = gain_table(
+        groups,
+        focus,
+        baseline=setting.baseline,
+        by="label",
+        higher_is_better=setting.higher_is_better,
+    )
+    if "seed" in pairs and "seed" in one:
+        pairs = pairs[pairs["seed"] == one["seed"].iloc[0]]
+    return pairs.assign(client=pairs["client"].astype(str)).set_index("client")["gain"]

@@ -1,0 +1,154 @@
+"""What came out, in a sentence that needs no statistics to be read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pandas as pd
+
+from fedrms.results.client_finals import test_metric
+from fedrms.results.report.settings import Setting
+
+_KNOWN: Final = {
+    "fedavg": "fedavg averages clients by their number of examples alone.",
+    "oracle": "oracle knows who is noisy, as only a simulation can: the mark to reach.",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A sentence, and what belongs to it.
+
+    Attributes
+    ----------
+    sentence : str
+    state : str
+        ``better``, ``worse``, ``open`` (compared and not decided), ``alone`` (nothing to compare
+        with) or ``unfinished``.
+    details : list of str
+        Sentences on how sure that is, and what would make it surer.
+    """
+
+    sentence: str
+    state: str
+    details: list[str] = field(default_factory=list)
+
+
+def verdict_of(setting: Setting, focus: str) -> Verdict:
+    """Say how the strategy in focus did, and whether that is decided.
+
+    Parameters
+    ----------
+    setting : Setting
+        Its runs and their comparison.
+    focus : str
+        The label of the strategy.
+    """
+    row = _row(setting, focus)
+    if row is None:
+        return _unfinished(setting, focus)
+    if not setting.baseline or focus == setting.baseline or not row["pairs"]:
+        return _alone(setting, focus, row)
+    return _compared(setting, focus, row)
+
+
+def _row(setting: Setting, focus: str) -> dict[str, Any] | None:
+    if setting.comparison is None:
+        return None
+    records = setting.comparison.to_dict("records")
+    for key, row in zip(setting.comparison.index, records, strict=True):
+        if str(key) == focus:
+            return {str(name): value for name, value in row.items()}
+    return None
+
+
+def _compared(setting: Setting, focus: str, row: dict[str, Any]) -> Verdict:
+    won, pairs = _won(setting, focus), int(row["pairs"])
+    seeds = f"{won} of {pairs} seeds" if pairs > 1 else "the one seed"
+    if math.isnan(row["difference"]):
+        sentence = f"Not decided: {focus} or {setting.baseline} diverged, so no difference is known"
+        return Verdict(f"{sentence}.", "open")
+    amount = _amount(setting, row["difference"])
+    low, high = (_amount(setting, row[f"difference_{end}"]) for end in ("low", "high"))
+    known = math.isfinite(row["difference_low"]) and math.isfinite(row["difference_high"])
+    interval = f" (95 % interval {low} to {high})" if known else ""
+    details = [f"{focus} against {setting.baseline}: {amount}{interval} on average."]
+    details += [text for name, text in _KNOWN.items() if name in setting.labels]
+    decided = {"yes": "better", "no": "worse"}.get(str(row["better"]))
+    unit = _unit(setting)
+    if decided == "better":
+        return Verdict(
+            f"Better on {seeds}: {amount} {unit} with {focus}; decided.", "better", details
+        )
+    if decided == "worse":
+        lost = f"{pairs - won} of {pairs} seeds" if pairs > 1 else "the one seed"
+        sentence = f"Worse on {lost}: {amount} {unit} with {focus}; decided."
+        return Verdict(sentence, decided, details)
+    assert setting.comparison is not None
+    needed = int(setting.comparison.attrs["seeds_needed"])
+    if pairs < needed:
+        more = needed - pairs
+        details.append(f"So few seeds cannot decide; 'seed=range({needed})' can.")
+        ending = f"{more} more seed{'s' * (more > 1)} can decide"
+    else:
+        ending = "the seeds disagree too much"
+    return Verdict(
+        f"Not yet decided: {focus} is better on {seeds}, {amount} {unit}; {ending}.",
+        "open",
+        details,
+    )
+
+
+def _alone(setting: Setting, focus: str, row: dict[str, Any]) -> Verdict:
+    runs = int(row["runs"])
+    seeds = "in one run" if runs == 1 else f"on average over {runs} seeds"
+    sentence = (
+        f"{focus} ends at a test {setting.metric} of {_score(setting, row['mean'])}, {seeds}."
+    )
+    others = [label for label in setting.labels if label != focus]
+    details = [] if others else ["No other strategy ran with these settings to compare with."]
+    return Verdict(sentence, "alone", details)
+
+
+def _unfinished(setting: Setting, focus: str) -> Verdict:
+    rounds = setting.runs.rounds
+    mine = rounds[rounds["label"] == focus] if "label" in rounds else rounds
+    if mine.empty:
+        return Verdict(f"{focus}: no round is known.", "unfinished")
+    done = int(mine.groupby("run", observed=True)["round"].max().min())
+    planned = setting.runs.summary.get("rounds", pd.Series(dtype=float)).dropna()
+    of = f" of {int(planned.max())}" if len(planned) else ""
+    column = test_metric(mine)
+    sentence = f"Not finished: {done}{of} rounds of {focus} are done."
+    known = mine[mine[column].notna()].sort_values("round") if column else mine.iloc[:0]
+    details = []
+    if len(known):
+        score = _score(setting, float(known[column].iloc[-1]))
+        details.append(f"Its test {setting.metric} is {score} so far.")
+    return Verdict(sentence, "unfinished", details)
+
+
+def _won(setting: Setting, focus: str) -> int:
+    """Count the seeds where the strategy in focus ends better than the baseline."""
+    summary, column = setting.runs.summary, f"final_{setting.metric}"
+    if column not in summary or "seed" not in summary:
+        return 0
+    by_label = summary.pivot_table(column, "seed", "label", observed=True)
+    if focus not in by_label or setting.baseline not in by_label:
+        return 0
+    difference = by_label[focus] - by_label[setting.baseline]
+    return int(((difference > 0) if setting.higher_is_better else (difference < 0)).sum())
+
+
+def _unit(setting: Setting) -> str:
+    return "points of accuracy" if setting.metric == "accuracy" else f"in {setting.metric}"
+
+
+def _amount(setting: Setting, difference: float) -> str:
+    return f"{100 * difference:+.1f}" if setting.metric == "accuracy" else f"{difference:+.3g}"
+
+
+def _score(setting: Setting, value: float) -> str:
+    return f"{value:.1%}" if setting.metric == "accuracy" else f"{value:.4g}"

@@ -1,0 +1,137 @@
+"""The first screen: a verdict, every client's weight, and cards, derived by hand from made runs."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import fedrms
+from fedrms.results import plots
+from fedrms.results.client_groups import client_groups
+from fedrms.results.plots.client_weights import MOST_CLIENTS, weight_table
+from fedrms.results.report.chapters import chapters_of
+from fedrms.results.report.run_tables import _spread
+from fedrms.results.report.settings import sort_runs
+from fedrms.results.run_words import run_words
+from tests.report.made_runs import SCALE, write_comparison, write_run
+
+
+def glance(folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        setting = sort_runs(fedrms.load_runs(folder)).settings[0]
+    return chapters_of(setting)[0]
+
+
+@pytest.fixture
+def seven_seeds(tmp_path):
+    for seed in range(7):
+        for strategy in ("fedavg", "fedrms"):
+            write_run(tmp_path / f"{strategy}-{seed}", strategy, seed)
+    return tmp_path
+
+
+def test_a_decided_comparison_says_by_how_much_and_on_how_many_seeds(seven_seeds):
+    verdict = glance(seven_seeds).verdict
+    # five clients gain .1 and one loses .05: .075 a client
+    assert verdict.sentence == (
+        "Better on 7 of 7 seeds: +7.5 points of accuracy with fedrms; decided."
+    )
+    assert verdict.state == "better"
+
+
+def test_two_seeds_are_not_yet_decided_and_four_more_can_decide(comparison_folder):
+    verdict = glance(comparison_folder).verdict
+    assert verdict.sentence == (
+        "Not yet decided: fedrms is better on 2 of 2 seeds, +7.5 points of accuracy; 4 more seeds "
+        "can decide."
+    )
+    assert "'seed=range(6)' can" in " ".join(verdict.details)
+    assert verdict.state == "open"
+
+
+def test_a_lower_error_is_better(tmp_path):
+    write_comparison(tmp_path, metric="mse")
+    assert "fedrms is better on 0 of 2 seeds, +0.075 in mse" in glance(tmp_path).verdict.sentence
+
+
+def test_a_run_alone_says_how_it_ended(tmp_path):
+    write_run(tmp_path / "one", "fedrms")
+    verdict = glance(tmp_path).verdict
+    # (.6 + .5 + .7 + .65 + .8 + .7) / 6
+    assert verdict.sentence == "fedrms ends at a test accuracy of 65.8%, in one run."
+    assert verdict.state == "alone"
+
+
+def test_an_unfinished_run_opens_with_how_far_it_came(tmp_path):
+    write_run(tmp_path / "one", "fedrms", rounds=8, finished=False)
+    verdict = glance(tmp_path).verdict
+    assert verdict.sentence == "Not finished: 8 of 8 rounds of fedrms are done."
+    assert verdict.details == ["Its test accuracy is 65.8% so far."]
+
+
+def test_a_deployed_run_has_weights_and_cards_without_any_truth(tmp_path):
+    names = [f"hospital-{letter}" for letter in "abcdef"]
+    write_run(tmp_path / "one", "fedrms", truth=False, ids=names)
+    first = glance(tmp_path)
+    assert {card.name for card in first.cards} == {"hospital-a", "hospital-b"}
+    assert all(card.kind == "" for card in first.cards)
+    assert "hospital-b" in first.parts[0].alt
+
+
+def test_weights_are_shares_before_and_after(runs):
+    clients = runs.clients[runs.clients["strategy"] == "fedrms"]
+    table = weight_table(client_groups(clients, runs.partition))
+    np.testing.assert_allclose(table["before"], 1 / 6)
+    np.testing.assert_allclose(table["after"], SCALE / SCALE.sum())
+
+
+def test_the_noise_has_its_interval_where_the_law_gives_an_error(runs):
+    groups = client_groups(runs.clients[runs.clients["strategy"] == "fedrms"])
+    table = weight_table(groups.assign(rms=0.5, rms_error=0.1))
+    np.testing.assert_allclose(table["noise_low"], 0.5 - 1.96 * 0.1)
+    np.testing.assert_allclose(table["noise_high"], 0.5 + 1.96 * 0.1)
+    assert table["told"].iloc[0] == "0: 0.50 (0.30 to 0.70)"
+
+
+def test_cards_name_who_lost_weight_who_lost_and_since_when(seven_seeds):
+    cards = {card.name: card for card in glance(seven_seeds).cards}
+    assert cards["1"].why == "weighs much less"
+    facts = dict(cards["1"].facts)
+    assert facts["Weight"] == f"16.7% by its data, {0.1 / SCALE.sum():.1%} now"
+    assert facts["Below half of that weight"] == "since round 1"
+    assert facts["True noise"] == "0.80"
+    assert facts["Its own test accuracy"] == "50.0%, 10.0 points better than with fedavg"
+    assert cards["5"].why == "lost most"
+    assert "5.0 points worse than with fedavg" in dict(cards["5"].facts)["Its own test accuracy"]
+
+
+def test_a_client_that_became_noisier_has_a_card_with_the_round(tmp_path):
+    write_run(tmp_path / "one", "fedrms", rounds=12, jump=(3, 7))
+    card = next(card for card in glance(tmp_path).cards if card.name == "3")
+    assert card.why == "became noisier"
+    assert "from round 7" in dict(card.facts)["Changed"]
+
+
+def test_of_many_clients_those_that_changed_most_are_drawn(runs):
+    groups = client_groups(runs.clients[runs.clients["strategy"] == "fedrms"]).head(1)
+    many = groups.loc[groups.index.repeat(100)].assign(
+        client=range(100), weight=[0.5] + [1.0] * 99, num_examples=10
+    )
+    picture = plots.client_weights(many)
+    assert len(picture.panels[0].y_ticks) == MOST_CLIENTS
+    assert "0" in [told.split(":")[0] for _, told in picture.panels[0].y_ticks]
+    assert "70 more are in the CSV" in picture.note
+
+
+def test_a_run_is_called_by_strategy_and_seed(runs):
+    assert run_words(runs.clients) == "fedavg, seed 0"
+    assert run_words(runs.clients[["run", "round"]]).startswith("Run fedavg-0")
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "text"),
+    [(1.0, 1.6e-16, "1 ± 0"), (3.3e-31, 1e-31, "0 ± 0"), (2.0, 0.5, "2 ± 0.5")],
+)
+def test_what_rounding_leaves_of_equal_numbers_is_zero(mean, spread, text):
+    assert _spread(mean, spread) == text
