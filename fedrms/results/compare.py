@@ -35,7 +35,7 @@ BASELINE: Final = "fedavg"
 ORACLE: Final = "oracle"
 """The strategy that `compare` takes for the oracle, where it ran."""
 
-_UNFINISHED: Final = ("interrupted", "failed")
+_UNFINISHED: Final = ("interrupted", "running", "failed")
 
 
 def compare(
@@ -54,7 +54,7 @@ def compare(
     Two runs are a pair if every config value is the same but for those of `by` itself
     (``strategy``, ``strategy.*``, and ``server_optimizer`` with it). Settings other than
     the seed that vary make scenarios, which are compared each for itself. Of runs with one
-    and the same config the last by name counts; interrupted runs are left out.
+    and the same config the last by name counts; runs that did not finish are left out.
 
     A final number is the mean over the last 5 evaluated rounds; no round is chosen by its
     result. The intervals are those of `fedrms.results.intervals`, the tests those of

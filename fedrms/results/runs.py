@@ -21,6 +21,7 @@ from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
 from fedrms.results.seal import read_json, read_table
 from fedrms.results.shown import runs_html, runs_line
 from fedrms.results.summary import SUMMARY_FILE, higher_is_better, summarise
+from fedrms.results.under_way import under_way
 
 _THREADS: Final = 8
 
@@ -34,8 +35,8 @@ class Runs:
     summary : DataFrame
         One row per run: ``run``, the group choices (``strategy``, ``noise``, ...), every
         config value by its dotted name, and what ``summary.json`` says; ``command`` is the
-        command line that runs the same again. ``status`` is
-        ``"interrupted"`` for a run without a summary; its numbers come from its tables.
+        command line that runs the same again. ``status`` is ``"running"`` for a run that is
+        under way, ``"interrupted"`` for one without a summary; its numbers come from its tables.
         A key of ``summary.json`` that is a config key too is named ``summary.<key>``.
     rounds, clients : DataFrame
         The rows of every ``rounds.parquet`` and ``clients.parquet``, led by ``run``, the
@@ -142,6 +143,12 @@ def _find(roots: list[Path]) -> list[Path]:
             if SUMMARY_FILE in files or ROUNDS_FILE in files:
                 found.add(Path(folder))
     if not found:
+        starting = [str(root) for root in roots if under_way(root)]
+        if starting:
+            raise FileNotFoundError(
+                f"{', '.join(starting)}: a run is under way here, and has written no round yet. "
+                "Try again in a moment."
+            )
         raise FileNotFoundError(
             f"{_text(roots)}: no run in here or below: no folder holds {SUMMARY_FILE} or "
             f"{ROUNDS_FILE}. Give the folder that a run wrote to, or start a run first."
@@ -167,7 +174,7 @@ def _load(folder: Path, name: str) -> _Run | _UnreadableError:
         current = folder / PARTITION_FILE
         partition = _read_table(current)
         current = folder / SUMMARY_FILE
-        summary = _read_summary(current, rounds, clients)
+        summary = _read_summary(current, rounds, clients, config.get("rounds"))
     except Exception as error:  # whatever is wrong with one run must not hide the others
         reason = " ".join(str(error).split())
         return _UnreadableError(f"{current}: unreadable ({type(error).__name__}: {reason})")
@@ -181,17 +188,22 @@ def _read_table(path: Path) -> pa.Table | None:
     return read_table(path)
 
 
-def _read_summary(path: Path, rounds: pa.Table | None, clients: pa.Table | None) -> dict[str, Any]:
+def _read_summary(
+    path: Path, rounds: pa.Table | None, clients: pa.Table | None, wanted: Any
+) -> dict[str, Any]:
+    running = under_way(path.parent)
     if path.exists():
-        told = read_json(path)
+        told = {"status": "finished", **read_json(path)}
         told.pop("files", None)  # their digests
-        return {"status": "finished", **told}
+        if not running or (told["status"] == "finished" and told.get("rounds") == wanted):
+            return told
+    status = {"status": "running" if running else "interrupted"}
     if rounds is None or clients is None or not rounds.num_rows:
-        return {"status": "interrupted"}
+        return status
     tested = [c for c in rounds.column_names if c.startswith("test_") and c != "test_loss"]
     metric = tested[0].removeprefix("test_") if tested else "loss"
     frames = rounds.to_pandas(), clients.to_pandas()
-    return {"status": "interrupted", **summarise(*frames, metric, higher_is_better(metric))}
+    return {**status, **summarise(*frames, metric, higher_is_better(metric))}
 
 
 def _labels(runs: list[_Run]) -> pd.DataFrame:

@@ -151,15 +151,21 @@ def _usable(runs: Runs, metric: str, problems: list[str]) -> Runs:
             f"no run with {metric} finished; what is shown is as far as they went: "
             f"{_named(runs.summary['run'])}"
         )
-        return runs
-    for run, error in zip(
-        runs.summary["run"][~finished],
-        runs.summary.get("error", pd.Series(dtype=object)).reindex(runs.summary.index)[~finished],
-        strict=True,
-    ):
+    for _, row in runs.summary[~finished].iterrows():
+        error, how = row.get("error"), "interrupted"
+        if row["status"] == "running":
+            how = f"running, round {_done(row)} of {row.get('rounds')}"
         why = f": {error}" if isinstance(error, str) and error else ""
-        problems.append(f"{run}: interrupted{why}; its tables are kept, and left out here")
+        left_out = "; its tables are kept, and left out here" if finished.any() else ""
+        problems.append(f"{row['run']}: {how}{why}{left_out}")
+    if not finished.any():
+        return runs
     return select(runs, runs.summary["run"][finished])
+
+
+def _done(row: pd.Series) -> int:
+    rounds = row.get("summary.rounds")
+    return 0 if rounds is None or pd.isna(rounds) else int(rounds)
 
 
 def _comparison(runs: Runs, metric: str, baseline: str, problems: list[str]) -> pd.DataFrame | None:
