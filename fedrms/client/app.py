@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import ERROR
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.clientapp.typing import Mod
 from torch import nn
 
 from fedrms.client.batch_statistics import COUNTER, moving_statistics
@@ -27,6 +26,9 @@ from fedrms.errors import ConfigError, RunError
 from fedrms.server.cohort import GRADIENT_SQUARES
 from fedrms.server.log import log
 from fedrms.tasks import Task
+
+if TYPE_CHECKING:
+    from flwr.clientapp.typing import Mod  # where it is differs between versions of Flower
 
 Record = TypeVar("Record", ArrayRecord, ConfigRecord)
 

@@ -7,12 +7,24 @@ Flower changes one of these, ``tests/engines/test_flower_border.py`` says so.
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from uuid import uuid4
 
 from flwr.app import Message
 from flwr.common.constant import SUPERLINK_NODE_ID
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+
+from fedrms.errors import ConfigError
+
+try:
+    from flwr.supercore.run import Run
+    from flwr.supercore.task_identity import TaskIdentity
+except ImportError as error:
+    raise ConfigError(
+        "flwr",
+        f"fedrms' simulator and servers know Flower 1.41 and 1.42, and {version('flwr')} is "
+        f"installed ({error}); FedRMS and class_losses in an app of your own run on it",
+        "pip install 'flwr>=1.41,<1.43'",
+    ) from error
 
 FIRST_NODE_ID = 2
 """Flower reserves node ids 0 and 1."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from fedrms.client.app import CLIENT_RAISED
 from fedrms.client.settings import LocalSettings
@@ -19,6 +18,9 @@ from fedrms.engines.replies import CohortReplies
 from fedrms.server.cohort import Layout, StackedReplies
 from fedrms.server.membership import Directory
 from fedrms.server.orders import Orders
+
+if TYPE_CHECKING:
+    from flwr.supercore.run import Run  # not where it is in older versions of Flower
 
 
 class Trainer(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import importlib.util
+import importlib
 import itertools
 import json
 import time
@@ -82,10 +82,12 @@ class Record:
 
     def __init__(self, folder: str | Path, weighted_by: str, config: Mapping[str, Any]) -> None:
         for package in ("pandas", "pyarrow"):
-            if importlib.util.find_spec(package) is None:
+            try:
+                importlib.import_module(package)
+            except ModuleNotFoundError as error:
                 raise ConfigError(
                     "record", f"needs {package}, which is not installed", f"install {package}"
-                )
+                ) from error
         self.path = Path(folder)
         self._weighted_by = weighted_by
         self._config = config
