@@ -15,6 +15,8 @@ from flwr.serverapp import Grid
 
 from fedrms.engines.passing_grid import PassingGrid
 from fedrms.errors import RunError
+from fedrms.server.client_index import ClientId
+from fedrms.server.cohort import identity_in
 
 log = logging.getLogger("fedrms")
 
@@ -40,6 +42,8 @@ class FastGrid(PassingGrid):
     registered : bool
         Clients prove by their keys who they are: replies carry the name that the server
         registered the key under, whatever the client calls itself.
+    shares : bool
+        In a trial with keys: the first key that speaks for a share keeps it.
     """
 
     def __init__(
@@ -51,13 +55,15 @@ class FastGrid(PassingGrid):
         wait_seconds: float,
         round_seconds: float,
         registered: bool = False,
+        shares: bool = False,
     ) -> None:
         super().__init__(inner)
         self._poll_seconds = poll_seconds
         self._min_clients = min_clients
         self._wait_seconds = wait_seconds
         self._round_seconds = round_seconds
-        self._registered = registered
+        self._registered, self._shares = registered, shares
+        self._key_of: dict[ClientId, str] = {}
         self._names: dict[int, str] = {}
         self._too_few_since: float | None = None
 
@@ -113,6 +119,8 @@ class FastGrid(PassingGrid):
 
     def _signed(self, reply: Message) -> Message:
         """Put the registered name into a reply in place of what it calls itself."""
+        if self._shares and not reply.has_error():
+            self._keep_to_share(reply)
         if not self._registered or reply.has_error():
             return reply
         for record in reply.content.config_records.values():
@@ -121,3 +129,16 @@ class FastGrid(PassingGrid):
         if name is not None:
             reply.content["registered"] = ConfigRecord({"client-id": name})
         return reply
+
+    def _keep_to_share(self, reply: Message) -> None:
+        """Empty a reply for a share that another key has spoken for."""
+        name, share = self._names.get(reply.metadata.src_node_id), identity_in(reply)
+        if name is None or share is None or self._key_of.setdefault(share, name) == name:
+            return
+        log.warning(
+            "The key %s speaks for share %s, which is that of %s: it is left out",
+            *(name, share, self._key_of[share]),
+        )
+        for record in list(reply.content):
+            del reply.content[record]
+        reply.content["registered"] = ConfigRecord({"client-id": name})

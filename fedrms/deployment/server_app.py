@@ -88,6 +88,7 @@ def _run(config: Mapping[str, Any], order: Order, own: OwnFolder, grid: Grid) ->
         wait_seconds=options.wait_seconds,
         round_seconds=options.round_seconds,
         registered=options.auth is not None and not options.trial,
+        shares=options.auth is not None and options.trial,
     )
 
     def build(values: Mapping[str, Any]) -> Parts:

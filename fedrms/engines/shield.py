@@ -54,15 +54,16 @@ class Shield:
     own_checks: bool
     nonnegative: bool
     members: Membership = field(default_factory=lambda: Membership(0, ask=True, timeout=60.0))
-    _asked: set[int] = field(default_factory=set)
 
     def know(self, sent: Sequence[Message], grid: Grid) -> None:
-        """Ask those who are sent something who they are, once, before what they say counts."""
+        """Ask those who are sent something who they are, before what they say counts."""
         if self.own_checks or directory_of(grid) is not None:
             return
-        nodes = {int(message.metadata.dst_node_id) for message in sent} - self._asked
-        self.members.ask_names(grid, sorted(n for n in nodes if not self.members.knows(n)))
-        self._asked |= nodes
+        nodes = {int(message.metadata.dst_node_id) for message in sent}
+        unknown = sorted(node for node in nodes if not self.members.knows(node))
+        if unknown:
+            self.members.see(grid.get_node_ids())
+            self.members.ask_names(grid, unknown)
 
     def training(self, sent: Sequence[Message], replies: Sequence[Message]) -> Sequence[Message]:
         """Return the replies to a TRAIN round, with an error for each that cannot be averaged."""

@@ -81,6 +81,8 @@ class Membership:
         self._ask = ask
         self._timeout = timeout
         self._client_of: dict[int, ClientId] = {}
+        self._node_of: dict[ClientId, int] = {}
+        self._online: frozenset[int] = frozenset()
         self._directory: Directory | None = None
         self.available = 0
 
@@ -94,9 +96,18 @@ class Membership:
         """Say whether it is known who is behind a node."""
         return node in self._client_of or self.client_of(node) != node
 
+    def see(self, nodes: Iterable[int]) -> None:
+        """Note which nodes are online."""
+        self._online = frozenset(nodes)
+
     def learn(self, node: int, client: ClientId) -> None:
-        """Note who is behind a node."""
-        self._client_of[node] = client
+        """Note who is behind a node; a name is its first holder's for as long as that is online."""
+        holder = self._node_of.get(client, node)
+        if holder != node and holder in self._online:
+            return
+        self._node_of[client], self._client_of[node] = node, client
+        if holder != node:
+            self._client_of.pop(holder, None)
 
     def sample(
         self,
@@ -123,6 +134,7 @@ class Membership:
                 self._draw(purpose, server_round, count, fraction, least)
             )
         nodes = self._wait(grid, needed)
+        self.see(nodes)
         self.available = len(nodes)
         if self._ask:
             self.ask_names(grid, [node for node in nodes if node not in self._client_of])

@@ -125,3 +125,18 @@ def test_training_passes_through(inner):
     replies = grid.send_and_receive(messages)
     assert len(replies) == 3
     assert all(np.isfinite(a.numpy()).all() for r in replies for a in r.content["arrays"].values())
+
+
+def test_in_a_trial_the_first_key_that_speaks_for_a_share_keeps_it(inner, caplog):
+    inner.names = ("one", "two", "three")
+    grid = fast(inner, shares=True)
+    nodes = list(grid.get_node_ids())
+    first = grid.send_and_receive(questions(nodes))
+    assert sorted(identity_in(reply) for reply in first) == [0, 1, 2]
+    inner.names = ("one", "stranger", "three")
+    grid.get_node_ids()
+    again = grid.send_and_receive(questions(nodes))
+    assert {identity_in(reply) for reply in again} == {0, "stranger", 2}
+    (emptied,) = [reply for reply in again if identity_in(reply) == "stranger"]
+    assert list(emptied.content) == ["registered"]
+    assert "The key stranger speaks for share 1, which is that of two" in caplog.text

@@ -227,3 +227,19 @@ def test_a_cohort_of_a_million_clients_is_drawn_from_the_directory_as_from_a_lis
     )
     draw = generator(0, "participation", round=7).choice(1_000_000, size=10, replace=False)
     assert nodes == [2 + client for client in sorted(draw.tolist())]
+
+
+def test_a_second_client_of_the_same_name_does_not_push_the_first_one_out() -> None:
+    grid = HandGrid({10: HandClient("a"), 11: HandClient("b")})
+    strategy = FedRMS(identify="query")
+    train_round(strategy, grid, record(w=[0.0]), 1)
+    grid.clients[12] = HandClient("a")
+    for server_round in (2, 3):
+        train_round(strategy, grid, record(w=[0.0]), server_round)
+        assert strategy.diagnostics is not None
+        assert strategy.diagnostics.clients == ["a", "b"]
+        assert strategy.diagnostics.failures == {12: "it claims to be client a"}
+    del grid.clients[10]  # the first one goes, and has perhaps come again as the second
+    train_round(strategy, grid, record(w=[0.0]), 4)
+    assert strategy.diagnostics.clients == ["a", "b"]
+    assert strategy.diagnostics.failures == {}
