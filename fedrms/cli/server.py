@@ -35,6 +35,10 @@ All options of fedrms (fedrms --help), and:
 """
 
 
+PATIENCE = 30.0
+"""Seconds that what a killed server has left may take to end; it is told to at once."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the ``fedrms-server`` command; exit codes as those of ``fedrms``.
 
@@ -74,7 +78,7 @@ def go_on(words: Sequence[str], named: Path) -> None:
     from fedrms.deployment.serve import serve
     from fedrms.results.own_folder import take
 
-    with take(named, "resume"):
+    with take(named, "resume", PATIENCE):
         config, folder, resume = stopped_server(words)
         log_into(folder)
         show_outcome(serve(config, folder, resume), folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 import tomli_w
 
 from fedrms.deployment.programs import find_program
+from fedrms.deployment.undertaker import undertaker
 from fedrms.errors import RunError
 
 CONNECTION = "fedrms"
@@ -88,6 +89,9 @@ class FlowerHome:
 
 @contextmanager
 def private_home(name: str) -> Iterator[FlowerHome]:
-    """Make a home for the time of a ``with`` block."""
-    with tempfile.TemporaryDirectory(prefix=f"{name}-", ignore_cleanup_errors=True) as folder:
+    """Make a home for the time of a ``with`` block; nothing in it outlives this process."""
+    with (
+        tempfile.TemporaryDirectory(prefix=f"{name}-", ignore_cleanup_errors=True) as folder,
+        undertaker(folder),
+    ):
         yield FlowerHome(Path(folder))

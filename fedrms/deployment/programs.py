@@ -16,6 +16,9 @@ import psutil
 
 from fedrms.errors import ConfigError
 
+GRACE = 6.0
+"""Seconds that processes have to end, half of them after they were told to."""
+
 
 def find_program(name: str) -> str:
     """Return the path of a program that was installed beside this Python.
@@ -98,7 +101,7 @@ class Program:
                 self._process.wait()
         # Also what has lost its parent, and what has just been started.
         while family := living_in(self._home):
-            end_all(family)
+            end_all(family, min(2 * self._grace, GRACE), ask_at_once=self._grace < GRACE / 2)
 
     def __enter__(self) -> Self:
         return self
@@ -125,9 +128,13 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def end_all(processes: Sequence[psutil.Process], grace: float = 6.0) -> None:
-    """Wait for processes that are about to end, and end those that do not."""
-    _, alive = psutil.wait_procs(processes, timeout=grace / 2)
+def end_all(
+    processes: Sequence[psutil.Process], grace: float = GRACE, *, ask_at_once: bool = False
+) -> None:
+    """Wait for processes that are about to end, unless they are not; end those that do not."""
+    alive = list(processes)
+    if not ask_at_once:
+        _, alive = psutil.wait_procs(alive, timeout=grace / 2)
     for process in alive:
         _signal(process, signal.SIGTERM)
     _, alive = psutil.wait_procs(alive, timeout=grace / 2)

@@ -28,9 +28,12 @@ from fedrms.results.summary import SUMMARY_FILE
 
 log = logging.getLogger("fedrms")
 
-APP_STARTS_SECONDS = 120.0
+APP_STARTS_SECONDS = 60.0
+"""How often Flower is asked whether it is still starting the app."""
 APP_ENDS_SECONDS = 20.0
 LOOK_EVERY = 0.2
+STARTING = ("pending", "starting", "running")
+"""What Flower says of a run whose app has not said yet that it is there."""
 
 NOT_TRAVELLING = ("server", "tracker")
 """Groups that are this machine's business; the rest of the configuration clients may see."""
@@ -131,10 +134,13 @@ def _watch(link: SuperLink, run_id: str, order: Order, rounds: int) -> None:
                 raise RunError(f"the SuperLink ended before the run:\n{link.program.tail()}")
             if time.monotonic() - started > APP_STARTS_SECONDS:
                 status, why = link.status(run_id)
-                raise RunError(
-                    f"the server's app did not start (Flower says {status} {why}); see "
-                    f"{folder / 'superlink.log'}"
-                )
+                if status not in STARTING and not result.is_file():
+                    raise RunError(
+                        f"the server's app did not start (Flower says {status} {why}); see "
+                        f"{folder / 'superlink.log'}"
+                    )
+                log.info("Flower is still starting the server's app (it says %s)", status)
+                started = time.monotonic()
         elif gone or not is_alive(outcome.pid):
             lost_since = lost_since or time.monotonic()
             patience = APP_ENDS_SECONDS if is_alive(outcome.pid) else 1.0
@@ -162,17 +168,25 @@ def _raise_lost(link_gone: bool, folder: Path, rounds: int) -> None:
 
 
 def _stop_app(result: Path) -> None:
-    """Let the server's app save what it has, if it still runs."""
+    """Let the server's app save what it has, if it still runs.
+
+    What it has saved it says; Flower's program around it may take longer to end, or be a zombie.
+    """
     outcome = Outcome.read(result)
     if outcome is None or outcome.status != "running":
         return
     try:
         process = psutil.Process(outcome.pid)
         process.send_signal(signal.SIGTERM)
-        process.wait(APP_ENDS_SECONDS)
     except psutil.NoSuchProcess:
         return
-    except psutil.TimeoutExpired:
+    deadline = time.monotonic() + APP_ENDS_SECONDS
+    while is_alive(outcome.pid) and time.monotonic() < deadline:
+        told = Outcome.read(result)
+        if told is not None and told.status != "running":
+            return
+        time.sleep(LOOK_EVERY)
+    if is_alive(outcome.pid):
         end_all([process])
 
 

@@ -19,7 +19,10 @@ from fedrms.deployment.ports import free_port
 from fedrms.deployment.programs import Program, find_program
 from fedrms.errors import RunError
 
-START_SECONDS = 180.0
+START_SECONDS = 1800.0
+"""How long it may start; while its program lives that is a matter of the machine's load."""
+ENDS_SECONDS = 1.0
+"""Its grace: when it is stopped, all that counts is saved already."""
 REGISTER_AT_ONCE = 4
 
 
@@ -63,7 +66,10 @@ class SuperLink:
             words += ["--ssl-keyfile", str(folder / "link.key"), "--enable-supernode-auth"]
         home.connect(f"127.0.0.1:{port}", self.authority)
         self.program = Program(
-            words, environment=home.environment(FEDRMS_ORDER=str(order)), log=log
+            words,
+            environment=home.environment(FEDRMS_ORDER=str(order)),
+            log=log,
+            grace=ENDS_SECONDS,
         )
 
     def wait(self) -> None:

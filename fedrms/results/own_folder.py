@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -74,7 +75,7 @@ def take_named(pattern: str, path: Path, key: str = RUN_KEY) -> OwnFolder:
     return take_free(path, key) if "${now:" in pattern else take(path, key)
 
 
-def take(path: Path, key: str = RUN_KEY) -> OwnFolder:
+def take(path: Path, key: str = RUN_KEY, patience: float = 0.0) -> OwnFolder:
     """Take a folder, made if it is not there.
 
     Parameters
@@ -83,6 +84,8 @@ def take(path: Path, key: str = RUN_KEY) -> OwnFolder:
         The folder.
     key : str
         The config key that names it, for the error. ``resume`` names one that must be there.
+    patience : float
+        Seconds in which whoever has it may end: the processes of a server that was killed do.
 
     Raises
     ------
@@ -95,7 +98,9 @@ def take(path: Path, key: str = RUN_KEY) -> OwnFolder:
             f"there is no run in {path}",
             "give the folder of one run, such as outputs/DATE/TIME",
         )
-    own = _try(path, key)
+    deadline = time.monotonic() + patience
+    while (own := _try(path, key)) is None and time.monotonic() < deadline:
+        time.sleep(0.2)
     if own is None:
         raise ConfigError(
             key, f"a run is under way in {path}", "wait for it or stop it, or choose another folder"

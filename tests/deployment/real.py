@@ -58,6 +58,7 @@ class Site:
         """Return living processes and files in the temporary folder, after a short wait."""
         _, alive = psutil.wait_procs(self.processes(), timeout=5)
         homes = self.temporary.glob("fedrms-*")  # PyTorch has a cache of its own there
+        alive = [process for process in alive if self._is_ours(process)]
         return [" ".join(process.cmdline()) for process in alive] + [str(path) for path in homes]
 
     def told(self, characters: int = 1500) -> str:
