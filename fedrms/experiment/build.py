@@ -69,8 +69,12 @@ def build_side(config: Mapping[str, Any], device: str) -> ClientSide:
 
 def side_json(config: Mapping[str, Any]) -> str:
     """Return the part of a configuration that a client's process is built from."""
-    statistics = statistics_order(config["client"].get("statistics"))
+    statistics = _statistics(config)
     return json.dumps({**{key: config.get(key) for key in SIDE_KEYS}, "statistics": statistics})
+
+
+def _statistics(config: Mapping[str, Any]) -> str:
+    return statistics_order((config.get("client") or {}).get("statistics"))
 
 
 def side_from_json(text: str, device: str) -> ClientSide:
@@ -216,7 +220,7 @@ def build_strategy(
         raise ConfigError("strategy", "has no _target_", "name a Flower Strategy class")
     maker = named_class("strategy._target_", target, Strategy, STRATEGY)
     column = f"loss_{options.get('moment')}"
-    told = statistic_keys(statistics_order(config["client"].get("statistics")))
+    told = statistic_keys(_statistics(config))
     if column in told:
         options["moment"] = told[column]
     accepted = inspect.signature(maker).parameters

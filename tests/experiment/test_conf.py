@@ -21,12 +21,14 @@ from fedrms.experiment.config import plain
 REAL = ("server", "node")
 """Groups of real servers and clients; tests/deployment composes them."""
 REAL_ONLY = {("data", "none")}
+OWN = "own"
+"""Choices that need a function; test_extending runs them."""
 GROUPS = sorted(
     (folder.name, file.stem)
     for folder in conf_folder().iterdir()
     if folder.is_dir() and folder.name not in ("hydra", "experiment", "reproduce", *REAL)
     for file in folder.glob("*.yaml")
-    if (folder.name, file.stem) not in REAL_ONLY
+    if (folder.name, file.stem) not in REAL_ONLY and file.stem != OWN
 )
 
 
