@@ -44,6 +44,7 @@ _SYMBOLS: Final = {
     "cross": "P",
     "star": "*",
 }
+_DPI: Final = 150
 _STYLE: Final[Any] = PAPER | {
     "font.size": 9,
     "svg.fonttype": "none",
@@ -87,16 +88,21 @@ def draw(picture: Picture) -> Figure:
 def save(picture: Picture, paths: Sequence[Path]) -> None:
     """Draw a picture into files; their endings choose the formats. The same bytes every time."""
     import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
 
     figure = draw(picture)
     with mpl.rc_context(_STYLE):
-        figure.draw_without_rendering()  # lays it out, once for all files
+        figure.set_dpi(_DPI)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()  # lays it out, once for all files
         figure.set_layout_engine("none")
         for path in paths:
-            options: dict[str, Any] = {"metadata": {"Date": None}}
-            if path.suffix == ".png":  # small figures: to compress them harder takes its time
-                options = {"dpi": 150, "pil_kwargs": {"compress_level": 2}}
-            figure.savefig(path, **options)
+            if path.suffix == ".png":
+                pixels = Image.fromarray(np.asarray(canvas.buffer_rgba()))
+                pixels.save(path, compress_level=2, dpi=(_DPI, _DPI))
+            else:
+                figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _panel(ax: Axes, panel: Panel, picture: Picture) -> None:

@@ -1,0 +1,85 @@
+"""What the README and the docs promise: commands and code that run, links that lead somewhere."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))
+    if path.name != "decisions.md"
+)
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(((?![a-z]+:|#)[^)\s#]+)")
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    return BLOCK.findall((ROOT / page).read_text())
+
+
+def follow(page: str, folder: Path) -> None:
+    """Run a page's blocks of sh and python in their order, python in one namespace."""
+    here = Path(sys.executable).parent
+    path = os.pathsep.join([str(here), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for language, text in blocks(page):
+        command = {"sh": ["sh", "-eu", "-c", text], "python": [sys.executable, "-c", text]}
+        if language in command:
+            done = subprocess.run(
+                command[language], cwd=folder, env=environment, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"{page}\n{text}\n{done.stdout}{done.stderr}"
+
+
+def test_the_first_steps_and_the_gallery_run_as_they_are_written(tmp_path):
+    pytest.importorskip("plotly", reason="needs the extra report")
+    follow("docs/tutorial.md", tmp_path)
+    assert (tmp_path / "compared" / "report.html").is_file()
+    follow("docs/gallery.md", tmp_path)
+
+
+def test_the_readmes_own_model_runs_as_it_is_written(tmp_path):
+    shutil.copytree(ROOT / "examples" / "hospitals", tmp_path / "examples" / "hospitals")
+    follow("README.md", tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_in_the_docs_is_python(page):
+    for language, text in blocks(page):
+        if language == "python":
+            compile(text, page, "exec")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_to_files_lead_to_files(page):
+    for link in LINK.findall((ROOT / page).read_text()):
+        brought = (
+            {"outputs.md", "changelog.md", "contributing.md"} if page == "docs/index.md" else ()
+        )
+        assert link in brought or (ROOT / page).parent.joinpath(link).exists(), link
+
+
+def test_the_readme_is_short_and_has_what_fills_its_table():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.split()) < 900
+    scripts = (ROOT / "scripts" / "headline.py").read_text()
+    for marker in re.findall(r"<!-- .*?headline.*? -->", text):
+        assert marker in scripts
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocstrings", reason="needs the extra docs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    assert "strategy=fedrms" in (tmp_path / "site" / "reference" / "options.html").read_text()
+    reference = (tmp_path / "site" / "reference" / "python.html").read_text()
+    for name in ("fedrms.server.strategy.FedRMS", "fedrms.results.plots.curves.learning_curves"):
+        assert f'id="{name}"' in reference
