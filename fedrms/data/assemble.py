@@ -301,7 +301,7 @@ def _described(chosen: Chosen, encoded: Encoded) -> tuple[str, ...]:
 def _scale(x: NDArray[Any], pool: int) -> tuple[Scale, Scale]:
     """Return the training mean and standard deviation (1 where it is 0), by channel or column."""
     axes: tuple[int, ...] = (0,)
-    if x.dtype == np.uint8:
+    if x.dtype.kind == "u":
         x, axes = raw_features(x[:ROWS_FOR_PIXEL_SCALE], pool), (0, 2, 3)
     if len(x) == 0:
         return 0.0, 1.0

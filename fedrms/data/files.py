@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ class Part:
     files: tuple[Path, ...] = ()
     table: Any = None
     called: str = "the hub data set"
+    pictures: Mapping[str, Any] | None = None
+    """How pictures in memory are decoded, whose names the table's metadata hold."""
 
     @property
     def origin(self) -> str:
@@ -74,7 +76,10 @@ class Part:
     def pixels(self, image: str) -> images.Pixels:
         """Return the decoded pictures of a column, uint8 ``[rows, channels, height, width]``."""
         if self.table is not None:
-            return images.decode(_blobs(self.table.column(image)), "the hub data set")
+            names = (self.table.schema.metadata or {}).get(b"pictures")
+            called = None if names is None else names.decode().split("\n")
+            blobs = _blobs(self.table.column(image))
+            return images.decode(blobs, self.called, called=called, **(self.pictures or {}))
         parts = []
         for file in self.files:
 
@@ -87,12 +92,12 @@ class Part:
 
 
 def stamps(path: str | None) -> tuple[tuple[str, int, int], ...]:
-    """Return name, size and time of change of a file, or of those in a folder; none for None."""
+    """Return name, size and time of change of a file, or of those under a folder; none for None."""
     if path is None:
         return ()
     place = Path(path).expanduser()
-    files = sorted(place.iterdir()) if place.is_dir() else [place] if place.is_file() else []
-    told = [(file.name, file.stat()) for file in files if file.is_file()]
+    files = sorted(place.rglob("*")) if place.is_dir() else [place] if place.is_file() else []
+    told = [(str(file.relative_to(place)), file.stat()) for file in files if file.is_file()]
     return tuple((name, status.st_size, status.st_mtime_ns) for name, status in told)
 
 

@@ -17,12 +17,27 @@ from fedrms.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-Pixels = NDArray[np.uint8]
-COLOUR_REMEDY = "convert the pictures to 8-bit grey or RGB"
+Pixels = NDArray[Any]
+"""uint8, or uint16 where a picture is deeper."""
+
+DEEP = 257
+"""What an 8-bit grey is in 16 bits."""
+DECODER = 2
+"""Changes where the same bytes give other pixels, so that nothing old is taken from the cache."""
 
 
-def decode(blobs: Sequence[bytes | None], origin: str) -> Pixels:
+def decode(
+    blobs: Sequence[bytes | None],
+    origin: str,
+    *,
+    called: Sequence[str] | None = None,
+    size: tuple[int, int] | None = None,
+    colour: str = "auto",
+) -> Pixels:
     """Decode encoded pictures of one size.
+
+    They are turned as their EXIF data say. What is transparent lies on white. Pictures with 16 bits
+    keep them, and others beside them are brought to 16.
 
     Parameters
     ----------
@@ -30,54 +45,110 @@ def decode(blobs: Sequence[bytes | None], origin: str) -> Pixels:
         One encoded picture each (PNG, JPEG, or anything else that Pillow reads).
     origin : str
         Where they come from, for error messages.
+    called : sequence of str, optional
+        Names of the pictures for error messages; by default their rows.
+    size : (height, width), optional
+        Make every picture this large.
+    colour : {"auto", "grey", "rgb"}
+        Auto is grey where every picture is.
 
     Returns
     -------
-    array, uint8 ``[n, channels, height, width]``
-        One channel where every picture is grey, three (RGB) otherwise.
+    array, uint8 or uint16 ``[n, channels, height, width]``
+        One channel for grey, three for RGB.
 
     Raises
     ------
     ConfigError
-        If a picture is missing, unreadable, deeper than 8 bits, or of another size.
+        If a picture is missing, unreadable, deeper than 16 bits, or of another size.
     """
-    pictures = [_decode_one(blob, f"row {row} of {origin}") for row, blob in enumerate(blobs)]
+    pictures = []
+    for row, blob in enumerate(blobs):
+        where = f"row {row} of {origin}" if called is None else f"{called[row]} in {origin}"
+        pictures.append(_decode_one(blob, where, size, colour))
     if not pictures:
         return np.zeros((0, 1, 1, 1), np.uint8)
     sizes = {picture.shape[:2] for picture in pictures}
     if len(sizes) > 1:
         (h, w), (g, v) = sorted(sizes)[:2]
         raise ConfigError(
-            "data.image_column",
+            "data.image_column" if called is None else "data.size",
             f"{origin} holds pictures of different sizes ({h}x{w} and {g}x{v}, height x width)",
-            "resize them to one size",
+            "resize them to one size" if called is None else "set data.size=[height,width]",
         )
+    if any(picture.dtype == np.uint16 for picture in pictures):
+        pictures = [p if p.dtype == np.uint16 else p.astype(np.uint16) * DEEP for p in pictures]
     if any(picture.ndim == 3 for picture in pictures):
         rgb = [p if p.ndim == 3 else np.repeat(p[:, :, None], 3, axis=2) for p in pictures]
         return np.ascontiguousarray(np.stack(rgb).transpose(0, 3, 1, 2))
     return np.stack(pictures)[:, None]
 
 
-def _decode_one(blob: bytes | None, where: str) -> Pixels:
+def _decode_one(
+    blob: bytes | None, where: str, size: tuple[int, int] | None, colour: str
+) -> Pixels:
     import io
 
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     if blob is None:
         raise ConfigError(
             "data.image_column", f"{where} has no picture bytes", "drop the row or embed the bytes"
         )
     try:
-        with Image.open(io.BytesIO(blob)) as picture:
-            mode = picture.mode
-            decoded = picture.convert("L" if mode in ("L", "1") else "RGB")
-    except (OSError, SyntaxError, ValueError) as fault:
+        with Image.open(io.BytesIO(blob)) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            deep = _sixteen_bits(picture, where)
+            if deep is not None:
+                return _deep_sized(deep, size, colour)
+            picture = _on_white(picture)
+            grey = colour == "grey" or (colour == "auto" and picture.mode in ("L", "1"))
+            picture = picture.convert("L" if grey else "RGB")
+            if size is not None and picture.size != size[::-1]:
+                picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
+            return np.asarray(picture)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
         raise ConfigError(
-            "data.image_column", f"{where} cannot be read as a picture ({fault})", "drop the row"
+            "data.image_column", f"{where} cannot be read as a picture ({fault})", "drop it"
         ) from fault
-    if mode.startswith(("I", "F")):
-        raise ConfigError("data.image_column", f"{where} is deeper than 8 bits", COLOUR_REMEDY)
-    return np.asarray(decoded)
+
+
+def _sixteen_bits(picture: Any, where: str) -> Pixels | None:
+    """Return the pixels of a grey picture with 16 bits; None for 8."""
+    if not picture.mode.startswith(("I", "F")):
+        return None
+    values = np.asarray(picture)
+    whole = values.dtype.kind in "iu" and values.size
+    if not whole or values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
+        raise ConfigError(
+            "data.image_column",
+            f"{where} is deeper than 16 bits",
+            "convert the pictures to 8 or 16 bits",
+        )
+    return values.astype(np.uint16)
+
+
+def _deep_sized(values: Pixels, size: tuple[int, int] | None, colour: str) -> Pixels:
+    from PIL import Image
+
+    if size is not None and values.shape != size:
+        wide = Image.fromarray(values.astype(np.float32), "F")
+        sized = np.asarray(wide.resize(size[::-1], Image.Resampling.BILINEAR))
+        values = np.rint(sized).astype(np.uint16)
+    return np.repeat(values[:, :, None], 3, axis=2) if colour == "rgb" else values
+
+
+def _on_white(picture: Any) -> Any:
+    """Return a picture without transparency, grey where it was grey."""
+    from PIL import Image
+
+    if not picture.has_transparency_data:
+        return picture
+    grey = picture.mode in ("L", "LA", "La", "1")
+    clear = picture.convert("RGBA")
+    white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
+    laid = Image.alpha_composite(white, clear)
+    return laid.convert("L" if grey else "RGB")
 
 
 def cached(file: Path, column: str, decode_file: Callable[[], Pixels]) -> Pixels:
@@ -92,7 +163,7 @@ def cached(file: Path, column: str, decode_file: Callable[[], Pixels]) -> Pixels
         return decode_file()
     try:
         stored: NDArray[Any] = np.load(entry, mmap_mode="r", allow_pickle=False)
-        if stored.dtype == np.uint8 and stored.ndim == 4:
+        if stored.dtype in (np.uint8, np.uint16) and stored.ndim == 4:
             return stored
     except (OSError, ValueError, EOFError):
         pass
@@ -106,7 +177,7 @@ def _entry(file: Path, column: str) -> Path | None:
     try:
         folder = os.environ.get("FEDRMS_CACHE") or Path.home() / ".cache" / "fedrms"
         status = file.stat()
-        identity = (str(file.resolve()), status.st_size, status.st_mtime_ns, column)
+        identity = (str(file.resolve()), status.st_size, status.st_mtime_ns, column, DECODER)
     except (OSError, RuntimeError):
         return None
     return Path(folder) / f"{hashlib.sha256(repr(identity).encode()).hexdigest()[:32]}.npy"

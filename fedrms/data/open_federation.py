@@ -68,6 +68,19 @@ class FromPython:
         return own_data.from_files("csv", path, client, label, true_label, options)
 
     @classmethod
+    def from_images(cls, path: str | Path, **options: Any) -> OwnData:
+        """Take a folder of pictures, a folder a class, perhaps in one a client; see `data=images`.
+
+        Parameters
+        ----------
+        path : path
+            ``FOLDER/CLASS/picture.png`` or ``FOLDER/CLIENT/CLASS/picture.png``.
+        **options
+            ``size``, ``colour``, ``classes``, ``test_fraction``, ...
+        """
+        return own_data.from_files("images", path, None, None, None, options)
+
+    @classmethod
     def from_arrays(cls, train: Any, *, test: Any = None, **options: Any) -> OwnData:
         """Take NumPy arrays or tensors, whose numbers stay as they are.
 

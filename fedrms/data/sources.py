@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedrms.data.csv import csv
 from fedrms.data.dataset import Dataset, Examples, held_out
+from fedrms.data.image_folders import images
 from fedrms.data.options import choose, defaults_of, one_of, optional_whole, positive, read, whole
 from fedrms.data.own_parts import own_dataset
 from fedrms.data.parquet import cifar10, mnist, parquet
@@ -201,6 +202,7 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
     "cifar10": cifar10,
     "parquet": parquet,
     "csv": csv,
+    "images": images,
     "regression": regression,
     "synthetic": synthetic,
     "nothing": nothing,

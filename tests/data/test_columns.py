@@ -268,7 +268,8 @@ def test_missing_numbers_are_filled_with_the_training_median(read: Read) -> None
 @pytest.mark.parametrize(
     ("table", "options", "words"),
     [
-        ({"a": X, "label": [[1, 0]] * N}, {}, r"data\.label_column: .*are lists"),
+        ({"a": X, "label": [["x"]] * N}, {}, r"data\.label_column: .*lists of no numbers"),
+        ({"a": X, "label": [[1]] + [[1, 0]] * (N - 1)}, {}, r"data\.label_column: .*1 to 2"),
         ({"a": X, "label": [{"p": 1}] * N}, {}, r"data\.label_column: .*struct"),
         ({"a": X, "label": [date(2020, 1, 1)] * N}, {}, r"data\.label_column: .*a time"),
         ({"a": X, "label": pa.nulls(N)}, {}, r"data\.label_column: .*empty in all rows"),

@@ -277,12 +277,6 @@ def test_first_rows_are_kept_when_fewer_are_asked(tmp_path: Path) -> None:
             "data.image_column",
             "4x4 and 5x5",
         ),
-        (
-            {"image": [png(greys(1)[0].astype(np.uint16))] * 4, "y": [0] * 4},
-            {},
-            "data.image_column",
-            "deeper than 8 bits",
-        ),
     ],
 )
 def test_unusable_columns_are_named(

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 
 import fedrms
 from fedrms.cli.options import experiments
@@ -91,6 +92,17 @@ def table(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    draw = np.random.default_rng(0)
+    for number in range(120):
+        file = folder / f"site{number % 4}" / ("dark", "light")[number // 4 % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (4, 4)).astype(np.uint8)).save(file)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def mapped(tmp_path_factory):
     digits = build(
         seed=0,
@@ -119,6 +131,8 @@ def test_every_choice_runs_two_rounds(group, choice, tmp_path, request):
     if choice in ("parquet", "csv"):
         folder = request.getfixturevalue("table")
         overrides += [f"data.path={folder}", "data.feature_columns=[a,b,c]"]
+    if choice == "images":
+        overrides.append(f"data.path={request.getfixturevalue('pictures')}")
     if (group, choice) == ("noise", "file"):
         labels = np.zeros(1347, np.int64)
         pd.DataFrame({"people": labels}).to_parquet(tmp_path / "labels.parquet")
