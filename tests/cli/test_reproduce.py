@@ -78,7 +78,7 @@ def test_a_report_of_a_part_is_written_where_asked_and_runs_nothing(made, tmp_pa
         folder=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "page: here/digits.md\n"
+    assert done.stdout.startswith("page: here/digits.md\nnext: fedrms-report ")
     table = pd.read_parquet(tmp_path / "here" / "data" / "digits.parquet")
     assert table[["strategy", "seed"]].to_numpy().tolist() == [["fedavg", 1]]
 

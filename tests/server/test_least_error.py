@@ -31,7 +31,7 @@ def test_no_other_eps_has_a_smaller_error(seed: int, bias: float) -> None:
     examples = draw.integers(1, 1000, clients).astype(float)
     best = least_error(*known(noise), examples, bias)
     everywhere = [error(e, noise, examples, bias) for e in np.geomspace(LEVELS[0], LEVELS[-1], 500)]
-    assert error(best, noise, examples, bias) <= min(everywhere) * 1.001
+    assert error(best, noise, examples, bias) <= min(everywhere) * 1.005
 
 
 def test_by_hand() -> None:

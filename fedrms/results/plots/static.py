@@ -94,7 +94,7 @@ def save(picture: Picture, paths: Sequence[Path]) -> None:
     figure = draw(picture)
     with mpl.rc_context(_STYLE):
         figure.set_dpi(_DPI)
-        canvas = FigureCanvasAgg(figure)
+        canvas: Any = FigureCanvasAgg(figure)
         canvas.draw()  # lays it out, once for all files
         figure.set_layout_engine("none")
         for path in paths:
