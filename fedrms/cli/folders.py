@@ -59,7 +59,8 @@ class TakeFolder(Callback):
         except FedRMSError as error:
             _end(error)
         _set(config.hydra.sweep, "dir", str(own.path))
-        _set(config.hydra, "output_subdir", None)
+        # Jobs are composed anew from these; fedrms keeps their configuration itself.
+        config.hydra.overrides.hydra.append("hydra.output_subdir=null")
 
 
 def taken() -> Any:

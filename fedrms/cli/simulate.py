@@ -103,12 +103,16 @@ def run_job(config: DictConfig) -> float:
     The score of the validation clients, where there are any, else the final test metric.
     """
     from fedrms.experiment import run
+    from fedrms.experiment.own_folder import take
 
     job = HydraConfig.get()
     multirun = job.mode != RunMode.RUN
     shared = job.sweep.dir if multirun else None
     try:
-        result = run(with_hydra(config), folder=taken(), brief=multirun, shared=shared)
+        own = taken()
+        if multirun and own.path == Path(job.sweep.dir):  # another launcher than that of fedrms
+            own = take(Path(job.runtime.output_dir))
+        result = run(with_hydra(config), folder=own, brief=multirun, shared=shared)
     except FedRMSError as error:
         if multirun:
             raise  # the launcher names it, and goes on with other jobs

@@ -110,3 +110,10 @@ def test_workers_end_with_a_parent_that_is_killed(start, tmp_path):
     sweep.communicate()
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
+
+
+def test_another_launcher_runs_each_job_in_a_folder_of_its_own(start, tmp_path):
+    code, out, err = end(start("seed=0,1", "rounds=1", "hydra/launcher=basic"))
+    assert code == 0, err
+    assert fedrms.load_runs(tmp_path / "sweep").summary.status.tolist() == ["finished"] * 2
+    assert "results: sweep" in out

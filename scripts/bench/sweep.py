@@ -1,0 +1,104 @@
+"""Time multiruns of default jobs on two cores, on one, and one job after the other.
+
+``python scripts/bench/sweep.py --jobs 90`` runs ``fedrms -m`` in new processes, in turns whose
+order rotates: on as many cores as asked for, with one worker a core; on one core, with one worker;
+and, as before there were workers, one job after the other by ``hydra/launcher=basic`` on the same
+cores as the first. Seconds are from the command's start to its end, imports and comparison
+included. ``load`` is how many processes wanted a core when the turns began and ended (1 minute's
+average): on a busy machine a second core is not there to be gained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from table import markdown, write_csv
+
+COMMAND = (sys.executable, "-m", "fedrms.cli", "-m")
+COLUMNS = {
+    "way": "{}",
+    "jobs": "{:.0f}",
+    "cores": "{:.0f}",
+    "turns": "{:.0f}",
+    "seconds": "{:.1f}",
+    "fastest": "{:.1f}",
+    "slowest": "{:.1f}",
+    "of_one_core": "{:.2f}",
+    "of_one_by_one": "{:.2f}",
+    "load_before": "{:.1f}",
+    "load_after": "{:.1f}",
+}
+
+
+def seconds_of(words: list[str], cores: list[int]) -> float:
+    """Run one multirun on some cores and return its seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        done = subprocess.run(
+            [*COMMAND, *words, f"hydra.sweep.dir={folder}/sweep"],
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+        took = time.perf_counter() - began
+    if done.returncode:
+        raise SystemExit(f"fedrms -m {' '.join(words)} failed: {done.stderr[-500:]}")
+    return took
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=90)
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="write the table as CSV")
+    parser.add_argument("words", nargs="*", help="overrides of every job, such as rounds=5")
+    options = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))[-options.cores :]
+    shared = [*options.words, f"seed=range({options.jobs})", "device=cpu"]
+    ways = {
+        "workers": ([*shared], cores),
+        "one core": ([*shared, "hydra.launcher.workers=1"], cores[-1:]),
+        "one by one": ([*shared, "hydra/launcher=basic"], cores),
+    }
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    before = os.getloadavg()[0]
+    for turn in range(options.turns):
+        names = list(ways)
+        for way in names[turn % 3 :] + names[: turn % 3]:
+            times[way].append(seconds_of(*ways[way]))
+            print(f"{way}: {times[way][-1]:.1f} s", file=sys.stderr, flush=True)
+    median = {way: statistics.median(taken) for way, taken in times.items()}
+    rows: list[dict[str, Any]] = [
+        {
+            "way": way,
+            "jobs": options.jobs,
+            "cores": len(ways[way][1]),
+            "turns": options.turns,
+            "seconds": median[way],
+            "fastest": min(taken),
+            "slowest": max(taken),
+            "of_one_core": median[way] / median["one core"],
+            "of_one_by_one": median[way] / median["one by one"],
+            "load_before": before,
+            "load_after": os.getloadavg()[0],
+        }
+        for way, taken in times.items()
+    ]
+    print(markdown(rows, COLUMNS))
+    if options.out:
+        write_csv(options.out, rows)
+
+
+if __name__ == "__main__":
+    main()
