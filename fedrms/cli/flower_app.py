@@ -12,6 +12,7 @@ from fedrms.errors import ConfigError, FedRMSError
 
 HELP = """\
 python -m fedrms.cli.flower_app FOLDER [OVERRIDES]: write fedrms' own Flower app, for flwr run.
+The same as fedrms-new-app FOLDER --like own [OVERRIDES].
 
   python -m fedrms.cli.flower_app my-app clients=3 rounds=5 server.trial=true server.min_clients=3
   flwr run my-app local --stream --federation-config num-supernodes=3
@@ -36,13 +37,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     try:
-        folder = _write(Path(words[0]), words[1:])
+        folder = write_own_app(Path(words[0]), words[1:])
     except FedRMSError as error:
         stop("fedrms.cli.flower_app", error)
     print(f"flwr run {folder} --stream")
 
 
-def _write(folder: Path, overrides: Sequence[str]) -> Path:
+def write_own_app(folder: Path, overrides: Sequence[str]) -> Path:
+    """Write fedrms' own app and return its folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Is made.
+    overrides : sequence of str
+        Of the configuration, as of ``fedrms-server``.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is there, or the configuration cannot run.
+    """
     if folder.exists():
         raise ConfigError(str(folder), "is there already", "name a folder that is to be made")
     from fedrms.deployment.app_folder import write_app

@@ -14,7 +14,8 @@ app = ClientApp()
 def train_client(msg: Message, context: Context) -> Message:
     """Train the received model on this client's data."""
     client, clients = context.node_config["partition-id"], context.node_config["num-partitions"]
-    x, y = load_client(client, clients)
+    seed = context.run_config["seed"]
+    x, y = load_client(client, clients, seed)
     model = Net()
     model.load_state_dict(msg.content["arrays"].to_torch_state_dict())
 
@@ -22,7 +23,7 @@ def train_client(msg: Message, context: Context) -> Message:
     with torch.no_grad():  # for FedRMS: how wrong the received model is here, class by class
         metrics.update(class_losses(model(x), y))
 
-    torch.manual_seed(1000 * msg.content["config"]["server-round"] + client)
+    torch.manual_seed(100_000 * seed + 1000 * msg.content["config"]["server-round"] + client)
     train(model, x, y, context.run_config["local-epochs"], context.run_config["learning-rate"])
     arrays = ArrayRecord(model.state_dict())
     return Message(RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics)}), reply_to=msg)

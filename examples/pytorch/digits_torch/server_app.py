@@ -17,14 +17,14 @@ STRATEGIES = {"fedavg": FedAvg, "fedrms": FedRMS}
 def main(grid: Grid, context: Context) -> None:
     """Train for some rounds, test on images that no client holds, and print the accuracy."""
     config = context.run_config
-    x, y = load_test()
+    x, y = load_test(config["seed"])
 
     def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord:
         model = Net()
         model.load_state_dict(arrays.to_torch_state_dict())
         return MetricRecord({"accuracy": accuracy(model, x, y)})
 
-    torch.manual_seed(0)
+    torch.manual_seed(config["seed"])
     strategy = STRATEGIES[config["strategy"]](
         fraction_evaluate=0.0,
         min_train_nodes=config["clients"],  # both strategies wait for so many

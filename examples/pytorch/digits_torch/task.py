@@ -21,25 +21,28 @@ class Net(nn.Module):
         return self.layers(x)
 
 
-def images():
-    """Return all images and labels, in an order drawn once."""
+def images(seed=0):
+    """Return all images and labels, in an order drawn once a seed."""
     x, y = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(y))
+    order = np.random.default_rng(seed).permutation(len(y))
     return torch.tensor(x[order] / 16, dtype=torch.float32), torch.tensor(y[order])
 
 
-def load_test():
+def load_test(seed=0):
     """Return the images that no client holds, with their true labels."""
-    x, y = images()
+    x, y = images(seed)
     return x[:TEST], y[:TEST]
 
 
-def load_client(client, clients):
+def load_client(client, clients, seed=0):
     """Return the images of one client, with the labels that it has for them."""
-    x, y = images()
+    x, y = images(seed)
     x, y = x[TEST:][client::clients], y[TEST:][client::clients]
     if client % 5 in (1, 3):
-        wrong = torch.rand(len(y), generator=torch.Generator().manual_seed(client)) < WRONG
+        wrong = (
+            torch.rand(len(y), generator=torch.Generator().manual_seed(1000 * seed + client))
+            < WRONG
+        )
         y = torch.where(wrong, (y + 1) % 10, y)
     return x, y
 
