@@ -103,7 +103,7 @@ def run_job(config: DictConfig) -> float:
     The score of the validation clients, where there are any, else the final test metric.
     """
     from fedrms.experiment import run
-    from fedrms.experiment.own_folder import take
+    from fedrms.results.own_folder import take
 
     job = HydraConfig.get()
     multirun = job.mode != RunMode.RUN
