@@ -23,8 +23,8 @@ from fedrms.client.train import train_client
 from fedrms.data import AnyFederation
 from fedrms.data.validation import Validation
 from fedrms.errors import ConfigError, RunError
-from fedrms.server.cohort import GRADIENT_SQUARES
-from fedrms.server.log import log
+from fedrms.flower_log import log
+from fedrms.replies.cohort import GRADIENT_SQUARES
 from fedrms.tasks import Task
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import torch
 
 from fedrms.client.model_scores import model_scores
 from fedrms.client.scored_examples import ScoredExamples, scored_examples
-from fedrms.server.class_losses import class_key
+from fedrms.replies.class_losses import class_key
 
 
 def stacked_class_losses(
@@ -32,7 +32,7 @@ def stacked_class_losses(
     Returns
     -------
     dict
-        Each ``[clients]`` float64, under :func:`fedrms.server.class_losses.class_key`:
+        Each ``[clients]`` float64, under :func:`fedrms.replies.class_losses.class_key`:
         ``count``, ``mean`` and ``variance`` of the losses of each class and, where they are
         known, the mean ``chance`` loss; the last three are NaN where a client holds none of it.
     """

@@ -40,7 +40,7 @@ import numpy as np
 from fedrms.client.loss_moments import metric_key
 from fedrms.client.settings import LocalSettings
 from fedrms.randomness import counter_uniform
-from fedrms.server.class_losses import class_key
+from fedrms.replies.class_losses import class_key
 
 Metric = TypeVar("Metric")
 

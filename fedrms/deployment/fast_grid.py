@@ -15,8 +15,8 @@ from flwr.serverapp import Grid
 
 from fedrms.engines.passing_grid import PassingGrid
 from fedrms.errors import RunError
-from fedrms.server.client_index import ClientId
-from fedrms.server.cohort import identity_in
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import identity_in
 
 log = logging.getLogger("fedrms")
 

@@ -33,7 +33,7 @@ from flwr.clientapp import ClientApp
 from fedrms.client.app import CLIENT_RAISED
 from fedrms.deployment.ports import free_port
 from fedrms.deployment.programs import find_program
-from fedrms.server.log import log
+from fedrms.flower_log import log
 
 MADE_FOR = "1.41"
 """The version of Flower whose internals this knows."""

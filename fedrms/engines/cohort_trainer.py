@@ -19,6 +19,7 @@ from fedrms.client.schedule import drops_out
 from fedrms.client.settings import LocalSettings
 from fedrms.client.statistic_privacy import released
 from fedrms.client.train import divergence
+from fedrms.combining.row_blocks import RowBlocks, Stack
 from fedrms.data import AnyFederation, Population
 from fedrms.engines.allocator import keep_freed_memory
 from fedrms.engines.cohort_training import ClientRows, train_cohort
@@ -26,9 +27,8 @@ from fedrms.engines.executor import Executor
 from fedrms.engines.memory import Budget
 from fedrms.engines.on_disk import on_disk
 from fedrms.one_thread import one_thread_an_operation
-from fedrms.server.client_scaler import ClientId
-from fedrms.server.cohort import Layout, Norms, StackedReplies
-from fedrms.server.row_blocks import RowBlocks, Stack
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import Layout, Norms, StackedReplies
 from fedrms.tasks import Task
 
 log = logging.getLogger("fedrms")

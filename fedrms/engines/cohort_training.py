@@ -12,10 +12,10 @@ from fedrms.client.draw_keys import at_step
 from fedrms.client.local_update import LocalUpdate, Tree
 from fedrms.client.reply import needs_received_losses, reply_metrics
 from fedrms.client.schedule import Schedule, own_lr, schedule
+from fedrms.combining.clip import update_norms
 from fedrms.engines.executor import Executor
 from fedrms.engines.products import FasterLinear
 from fedrms.engines.work import Work, own_parameters
-from fedrms.server.clip import update_norms
 
 SCORED_AT_ONCE = 1 << 15
 """Most rows scored in one forward pass outside of training."""

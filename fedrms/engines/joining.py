@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedrms.combining.row_blocks import RowBlocks, Stack, take_rows
 from fedrms.engines.on_disk import on_disk
-from fedrms.server.client_scaler import ClientId
-from fedrms.server.cohort import Norms, StackedReplies
-from fedrms.server.row_blocks import RowBlocks, Stack, take_rows
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import Norms, StackedReplies
 
 
 def join(

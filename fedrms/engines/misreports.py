@@ -19,9 +19,9 @@ from torch import Tensor
 from fedrms.data.adversaries import Adversaries
 from fedrms.engines.replies import CohortReplies
 from fedrms.randomness import generator
-from fedrms.server.class_losses import class_key
-from fedrms.server.cohort import Layout, StackedReplies, identity_in
-from fedrms.server.orders import Orders
+from fedrms.replies.class_losses import class_key
+from fedrms.replies.cohort import Layout, StackedReplies, identity_in
+from fedrms.replies.orders import Orders
 
 LOSS_CLAIMS = ("honest", "zero", "tiny", "copy_clean")
 UPDATES = ("honest", "flip", "scale", "random")

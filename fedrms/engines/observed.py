@@ -17,12 +17,12 @@ from fedrms.client.app import REFUSED
 from fedrms.engines.passing_grid import PassingGrid
 from fedrms.engines.replies import CohortReplies
 from fedrms.engines.shield import Shield
-from fedrms.server.client_scaler import ClientId
-from fedrms.server.cohort import identity_in
-from fedrms.server.limits import shown
-from fedrms.server.membership import Directory, Membership, directory_of
-from fedrms.server.orders import Orders
-from fedrms.server.replies import numbers_in
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import identity_in
+from fedrms.replies.limits import shown
+from fedrms.replies.membership import Directory, Membership, directory_of
+from fedrms.replies.orders import Orders
+from fedrms.replies.replies import numbers_in
 
 WHO = "query.whoami"
 """What a strategy asks new nodes; their answers count before what their training replies say."""

@@ -16,8 +16,8 @@ from fedrms.errors import ConfigError, RunError
 from fedrms.named_class import Form
 from fedrms.own_function import OwnFunction
 from fedrms.randomness import generator
-from fedrms.server.class_losses import COLUMNS, class_key
-from fedrms.server.cohort import StackedReplies, identity_in
+from fedrms.replies.class_losses import COLUMNS, class_key
+from fedrms.replies.cohort import StackedReplies, identity_in
 
 
 @dataclass(frozen=True, eq=False)

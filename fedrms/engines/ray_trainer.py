@@ -15,7 +15,7 @@ from fedrms.engines.memory import Budget
 from fedrms.engines.ray_cluster import load_ray
 from fedrms.engines.ray_pool import Chunk, WorkerPool
 from fedrms.engines.ray_worker import as_replies
-from fedrms.server.cohort import Layout, StackedReplies
+from fedrms.replies.cohort import Layout, StackedReplies
 
 Metrics = dict[str, int | float | list[int] | list[float]]
 

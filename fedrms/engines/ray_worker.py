@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fedrms.client.settings import LocalSettings
 from fedrms.engines.simulated_grid import Trainer
-from fedrms.server.client_scaler import ClientId
-from fedrms.server.cohort import Layout, Norms, StackedReplies
-from fedrms.server.lazy_array import LazyArray
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import Layout, Norms, StackedReplies
+from fedrms.replies.lazy_array import LazyArray
 
 Piece = tuple[
     list[ClientId],

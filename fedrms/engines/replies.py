@@ -12,9 +12,9 @@ from torch import Tensor
 from fedrms.client.app import CLIENT_RAISED
 from fedrms.engines.flower_border import number
 from fedrms.errors import RunError
-from fedrms.server.cohort import GRADIENT_SQUARES, Layout, StackedReplies
-from fedrms.server.lazy_array import LazyArray
-from fedrms.server.lazy_messages import LazyMessages
+from fedrms.replies.cohort import GRADIENT_SQUARES, Layout, StackedReplies
+from fedrms.replies.lazy_array import LazyArray
+from fedrms.replies.lazy_messages import LazyMessages
 from fedrms.server.running_statistics import with_batches_counted
 
 

@@ -18,16 +18,16 @@ from flwr.serverapp.strategy import Strategy
 from fedrms.client.app import CLIENT_RAISED
 from fedrms.engines.flower_border import number
 from fedrms.engines.replies import CohortReplies
+from fedrms.flower_log import log
+from fedrms.replies.claims import Addressees
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import LARGEST, Cohort, identity_in
+from fedrms.replies.limits import shown
+from fedrms.replies.membership import Membership, directory_of
+from fedrms.replies.metric_ranges import Range, known_ranges
+from fedrms.replies.replies import bad_rows, check_metrics
 from fedrms.server import FedRMS
-from fedrms.server.claims import Addressees
-from fedrms.server.client_index import ClientId
-from fedrms.server.cohort import LARGEST, Cohort, identity_in
 from fedrms.server.evaluation import merged_metrics, sound_evaluations
-from fedrms.server.limits import shown
-from fedrms.server.log import log
-from fedrms.server.membership import Membership, directory_of
-from fedrms.server.metric_ranges import Range, known_ranges
-from fedrms.server.replies import bad_rows, check_metrics
 from fedrms.server.soundness import Needs, single_record, sound_training
 
 EXAMPLES_LIMIT = 1e6

@@ -15,9 +15,9 @@ from fedrms.client.app import CLIENT_RAISED
 from fedrms.client.settings import LocalSettings
 from fedrms.engines.flower_border import FIRST_NODE_ID, become_server, number
 from fedrms.engines.replies import CohortReplies
-from fedrms.server.cohort import Layout, StackedReplies
-from fedrms.server.membership import Directory
-from fedrms.server.orders import Orders
+from fedrms.replies.cohort import Layout, StackedReplies
+from fedrms.replies.membership import Directory
+from fedrms.replies.orders import Orders
 
 if TYPE_CHECKING:
     from flwr.supercore.run import Run  # not where it is in older versions of Flower

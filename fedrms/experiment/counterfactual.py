@@ -29,10 +29,10 @@ from fedrms.errors import RunError
 from fedrms.experiment.adversary import clean_throughout
 from fedrms.experiment.parts import Parts
 from fedrms.experiment.provenance import provenance
+from fedrms.replies.membership import Membership, directory_of
+from fedrms.replies.orders import Orders
 from fedrms.results.protection import CleanFederation
 from fedrms.results.seal import AlteredError
-from fedrms.server.membership import Membership, directory_of
-from fedrms.server.orders import Orders
 
 log = logging.getLogger("fedrms")
 

@@ -33,10 +33,10 @@ from fedrms.experiment.checkpoint import options_of
 from fedrms.experiment.config import AUTO_CLIENTS, plain, with_clients
 from fedrms.experiment.engine import Engine, build_engine
 from fedrms.experiment.foreign import refuse_strays
+from fedrms.replies.client_index import ClientId
 from fedrms.results.fairness import validate as validate_fairness
 from fedrms.results.own_metrics import own_metrics
 from fedrms.server import FedRMS
-from fedrms.server.client_scaler import ClientId
 from fedrms.tasks.task import never_negative
 
 

@@ -22,13 +22,13 @@ from fedrms.data.roster import Roster
 from fedrms.engines.observed import Observation
 from fedrms.errors import RunError
 from fedrms.experiment.adversary import clean_throughout
+from fedrms.replies.client_index import ClientId
 from fedrms.results import Recorder, by_look, client_metrics, weighting_metrics
 from fedrms.results.fairness import validate
 from fedrms.results.objective import OBJECTIVE, Objective
 from fedrms.results.own_metrics import computed, own_metrics
 from fedrms.results.protection import CleanFederation
 from fedrms.server import Diagnostics
-from fedrms.server.client_scaler import ClientId
 
 REPORTED = {
     "num_examples": "num-examples",

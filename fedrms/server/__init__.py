@@ -1,10 +1,11 @@
 """How client updates are weighed and combined: the FedRMS strategy and its pieces."""
 
-from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
+from fedrms.combining.server_optimizer import ServerOptimizer
+from fedrms.replies.client_index import ClientId
 from fedrms.server.diagnostics import Diagnostics
 from fedrms.server.evaluation import median_metrics
-from fedrms.server.server_optimizer import ServerOptimizer
 from fedrms.server.strategy import FedRMS
+from fedrms.weighting.client_scaler import ClientScaler, Scales
 
 __all__ = [
     "ClientId",

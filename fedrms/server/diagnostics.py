@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedrms.server.client_index import ClientId
+from fedrms.replies.client_index import ClientId
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
-from fedrms.server.claims import Addressees, assign
-from fedrms.server.client_index import ClientId
-from fedrms.server.cohort import identity_in, order_key
-from fedrms.server.evaluation_reports import Reports, Value, check_reports
-from fedrms.server.limits import excess, shown
-from fedrms.server.log import log
-from fedrms.server.metric_ranges import Range
-from fedrms.server.replies import two_counts
+from fedrms.flower_log import log
+from fedrms.replies.claims import Addressees, assign
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import identity_in, order_key
+from fedrms.replies.evaluation_reports import Reports, Value, check_reports
+from fedrms.replies.limits import excess, shown
+from fedrms.replies.metric_ranges import Range
+from fedrms.replies.replies import two_counts
 
 Aggregate = Callable[[list[RecordDict], str], MetricRecord]
 

@@ -11,9 +11,9 @@ import torch
 from flwr.app import ArrayRecord
 from torch import Tensor
 
-from fedrms.server.cohort import Cohort, Layout
-from fedrms.server.log import log
-from fedrms.server.replies import model_of
+from fedrms.flower_log import log
+from fedrms.replies.cohort import Cohort, Layout
+from fedrms.replies.replies import model_of
 
 NAMED = 5
 """Most arrays or clients named in a line of the log."""

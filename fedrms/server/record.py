@@ -19,11 +19,11 @@ import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord
 
 from fedrms.errors import ConfigError
-from fedrms.server.class_losses import by_class, class_key
-from fedrms.server.client_index import ClientId
-from fedrms.server.cohort import Cohort
+from fedrms.flower_log import log
+from fedrms.replies.class_losses import by_class, class_key
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import Cohort
 from fedrms.server.diagnostics import Diagnostics
-from fedrms.server.log import log
 
 if TYPE_CHECKING:
     from fedrms.results.own_folder import OwnFolder

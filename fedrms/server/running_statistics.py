@@ -15,10 +15,10 @@ import torch
 from flwr.app import Array, ArrayRecord
 from torch import Tensor
 
-from fedrms.server.clip import update_norms
-from fedrms.server.cohort import Cohort, Layout
-from fedrms.server.row_blocks import RowBlocks, blocks_of
-from fedrms.server.weighted_mean import mean
+from fedrms.combining.clip import update_norms
+from fedrms.combining.row_blocks import RowBlocks, blocks_of
+from fedrms.combining.weighted_mean import mean
+from fedrms.replies.cohort import Cohort, Layout
 
 MEAN, VARIANCE, COUNTER = "running_mean", "running_var", "num_batches_tracked"
 

@@ -3,7 +3,7 @@
 Flower's strategies take replies as they come: one key too many ends the run, one NaN spoils the
 model. What is left here has the names, shapes and kinds of numbers that were sent, in their order,
 and the same metrics from everyone. The strategies of fedrms take more than that (parts of a
-model, metrics from some), and look for themselves (:mod:`fedrms.server.replies`).
+model, metrics from some), and look for themselves (:mod:`fedrms.replies.replies`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
-from fedrms.server.claims import Addressees, assign
-from fedrms.server.client_index import ClientId
-from fedrms.server.cohort import LARGEST, Layout, order_key
+from fedrms.replies.claims import Addressees, assign
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import LARGEST, Layout, order_key
+from fedrms.replies.evaluation_reports import Reports, Value, check_reports
+from fedrms.replies.limits import excess, shown
+from fedrms.replies.metric_ranges import Range
+from fedrms.replies.replies import bad_rows, model_of, two_counts
 from fedrms.server.evaluation import leave_out_incomplete, merged_metrics
-from fedrms.server.evaluation_reports import Reports, Value, check_reports
-from fedrms.server.limits import excess, shown
-from fedrms.server.metric_ranges import Range
-from fedrms.server.replies import bad_rows, model_of, two_counts
 
 FLOATING, WHOLE = "f", "iub"
 """Kinds of numpy's dtypes."""

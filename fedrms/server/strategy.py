@@ -22,30 +22,26 @@ from flwr.serverapp.strategy import FedAvg, Result
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from torch import Tensor
 
+from fedrms.combining.aggregation import Aggregation, choose
+from fedrms.combining.columns import LEAST
+from fedrms.combining.combine import Rule
+from fedrms.combining.server_optimizer import ServerOptimizer
 from fedrms.errors import ConfigError, RunError
+from fedrms.flower_log import log
 from fedrms.one_thread import one_thread_an_operation
-from fedrms.server.aggregation import Aggregation, choose
-from fedrms.server.asked import Asked, NotesWhatIsAsked
-from fedrms.server.claims import Addressees
-from fedrms.server.client_index import ClientId
-from fedrms.server.client_scaler import ClientScaler, Scales
-from fedrms.server.cohort import Cohort, Layout, StackedReplies, having, identity_in
-from fedrms.server.columns import LEAST
-from fedrms.server.combine import Rule
+from fedrms.replies.asked import Asked, NotesWhatIsAsked
+from fedrms.replies.claims import Addressees
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import Cohort, Layout, StackedReplies, having, identity_in
+from fedrms.replies.membership import Membership
+from fedrms.replies.metric_ranges import Range, known_ranges
+from fedrms.replies.model_arrays import as_clients_have_it, with_others_averaged
+from fedrms.replies.orders import Orders, scaled
+from fedrms.replies.replies import NOT_STRUCTURAL, model_of, read_replies
 from fedrms.server.diagnostics import Diagnostics
 from fedrms.server.evaluation import aggregate_evaluations
-from fedrms.server.excess_scaler import ExcessScaler
-from fedrms.server.laws import Law
-from fedrms.server.log import log
-from fedrms.server.membership import Membership
-from fedrms.server.metric_ranges import Range, known_ranges
-from fedrms.server.model_arrays import as_clients_have_it, with_others_averaged
-from fedrms.server.noise_estimate import NoiseEstimate
-from fedrms.server.orders import Orders, scaled
 from fedrms.server.partial_models import PartialModels
-from fedrms.server.python_names import SpeaksPython
 from fedrms.server.record import Record
-from fedrms.server.replies import NOT_STRUCTURAL, model_of, read_replies
 from fedrms.server.round_metrics import averaged as averaged_metrics
 from fedrms.server.round_metrics import averaged_lists, weighed_down
 from fedrms.server.running_statistics import (
@@ -55,7 +51,11 @@ from fedrms.server.running_statistics import (
     statistic_columns,
     with_batches_counted,
 )
-from fedrms.server.server_optimizer import ServerOptimizer
+from fedrms.weighting.client_scaler import ClientScaler, Scales
+from fedrms.weighting.excess_scaler import ExcessScaler
+from fedrms.weighting.laws import Law
+from fedrms.weighting.noise_estimate import NoiseEstimate
+from fedrms.weighting.python_names import SpeaksPython
 
 APPLY_TO = ("update", "local_lr")
 
@@ -79,9 +79,9 @@ class FedRMS(NotesWhatIsAsked, SpeaksPython, FedAvg):
         tails).
     law : str or callable (default: "excess")
         From noise to scale. ``excess`` compares each client's losses with those of clean
-        clients on the same classes (:mod:`fedrms.server.excess_scaler`); clients that report
+        clients on the same classes (:mod:`fedrms.weighting.excess_scaler`); clients that report
         one moment of their losses alone are scaled by ``deadzone`` among each other. The others
-        read one moment a client (:mod:`fedrms.server.laws`); ``uniform`` is FedAvg.
+        read one moment a client (:mod:`fedrms.weighting.laws`); ``uniform`` is FedAvg.
     law_options : mapping, optional
         The law's parameters, such as ``{"tilt": 0.0}``.
     num_classes : int, optional
@@ -96,19 +96,19 @@ class FedRMS(NotesWhatIsAsked, SpeaksPython, FedAvg):
         ``update`` scales what a client sends; ``local_lr`` sends the scale to the client,
         which multiplies its learning rate by it (measured worse; the idea names it).
     normalize, combine, combine_options, clip_norm, clip_median, noise_multiplier
-        See :class:`fedrms.server.aggregation.Aggregation`.
+        See :class:`fedrms.combining.aggregation.Aggregation`.
     require_evidence : bool (default: False)
         Leave out clients that report nothing that the law reads. Otherwise they weigh as in
         FedAvg, with scale 1, which is what a clean client has; so set it where clients may be
         silent to hide their noise.
     examples_limit : float or None (default: 1e6)
         Largest number of examples a client may claim, in multiples of the cohort's median
-        (:func:`fedrms.server.replies.implausible`); who claims more is left out. The default
+        (:func:`fedrms.replies.replies.implausible`); who claims more is left out. The default
         stops nonsense alone. Set it to the largest ratio that your clients can honestly have.
     metric_ranges : mapping, optional
         Least and largest value that clients may report of a metric when they evaluate, such as
         ``{"loss": (0, 100)}``; None for no limit. Accuracies, shares and errors have their own
-        (:mod:`fedrms.server.metric_ranges`).
+        (:mod:`fedrms.replies.metric_ranges`).
     server_optimizer : ServerOptimizer, optional
         Defaults to SGD with learning rate 1.
     fraction_train, fraction_evaluate, min_train_nodes, min_evaluate_nodes, \

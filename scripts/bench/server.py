@@ -22,8 +22,8 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedMedian, Krum
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 
+from fedrms.combining.combine import krum, mean, median
 from fedrms.engines.flower_border import become_server
-from fedrms.server.combine import krum, mean, median
 
 SHAPES = ((100, 1_000_000), (1000, 100_000))
 QUICK = ((50, 100_000), (200, 20_000))

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from fedrms import FedRMS
-from fedrms.server.class_losses import ClassLosses
-from fedrms.server.client_index import ClientId
-from fedrms.server.excess import Evidence
-from fedrms.server.excess_scaler import Belief, ExcessScaler
+from fedrms.replies.class_losses import ClassLosses
+from fedrms.replies.client_index import ClientId
+from fedrms.weighting.excess import Evidence
+from fedrms.weighting.excess_scaler import Belief, ExcessScaler
 
 FIXED_EPS = 0.05
 LOW, RIDGE, STEPS = 0.25, 0.1, 20

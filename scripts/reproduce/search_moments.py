@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from fedrms import FedRMS
-from fedrms.server.client_averages import ClientAverages
-from fedrms.server.client_scaler import Scales
-from fedrms.server.cohort import Cohort
-from fedrms.server.gram import gram
+from fedrms.combining.gram import gram
+from fedrms.replies.cohort import Cohort
+from fedrms.weighting.client_averages import ClientAverages
+from fedrms.weighting.client_scaler import Scales
 
 CLEAN = 0.25
 """Quantile over clients that stands for a clean one."""

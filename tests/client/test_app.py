@@ -15,7 +15,7 @@ from fedrms.client.app import REFUSED, Identity
 from fedrms.client.evaluate import evaluate
 from fedrms.client.train import train_client
 from fedrms.engines.flower_border import become_server, number
-from fedrms.server.cohort import identity_in
+from fedrms.replies.cohort import identity_in
 from fedrms.tasks import Classification
 
 from .by_hand import federation, parameters, problem, update_of, with_bad_client

@@ -16,7 +16,7 @@ from fedrms.client import LocalSettings
 from fedrms.client.class_losses import stacked_class_losses
 from fedrms.client.statistic_privacy import StatisticPrivacy, _sums, laplace, private_losses
 from fedrms.errors import ConfigError
-from fedrms.server.class_losses import class_key
+from fedrms.replies.class_losses import class_key
 
 from ..server.by_hand import quickly
 

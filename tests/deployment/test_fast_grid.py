@@ -13,7 +13,7 @@ from fedrms.engines import VectorGrid
 from fedrms.errors import RunError
 from fedrms.experiment.config import compose_config
 from fedrms.experiment.parts import build_parts, initial_arrays
-from fedrms.server.cohort import identity_in
+from fedrms.replies.cohort import identity_in
 
 
 class SlowGrid(VectorGrid):

@@ -8,10 +8,10 @@ import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
 from fedrms.engines.flower_border import become_server, number
-from fedrms.server.claims import Addressees
-from fedrms.server.cohort import Layout
-from fedrms.server.membership import Membership
-from fedrms.server.replies import read_replies
+from fedrms.replies.claims import Addressees
+from fedrms.replies.cohort import Layout
+from fedrms.replies.membership import Membership
+from fedrms.replies.replies import read_replies
 
 
 class Bomb:

@@ -20,7 +20,7 @@ from fedrms.client.train import train_client
 from fedrms.data import Federation
 from fedrms.engines import VectorGrid
 from fedrms.engines.flower_border import FIRST_NODE_ID, become_server, number
-from fedrms.server.cohort import StackedReplies
+from fedrms.replies.cohort import StackedReplies
 from fedrms.tasks import Task
 
 from ..client.by_hand import parameters, update_of

@@ -13,7 +13,7 @@ import numpy as np
 from fedrms.engines.cohort_trainer import CohortTrainer
 from fedrms.engines.executor import Executor
 from fedrms.errors import ConfigError
-from fedrms.server.cohort import StackedReplies
+from fedrms.replies.cohort import StackedReplies
 
 from ..client.by_hand import federation, problem, with_bad_client
 

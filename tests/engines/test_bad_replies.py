@@ -15,9 +15,9 @@ from fedrms.engines import VectorGrid
 from fedrms.engines.observed import Observation, ObservedGrid
 from fedrms.experiment.build import build_strategy
 from fedrms.experiment.config import compose_config, plain
+from fedrms.replies.class_losses import class_key
+from fedrms.replies.cohort import StackedReplies
 from fedrms.server import FedRMS
-from fedrms.server.class_losses import class_key
-from fedrms.server.cohort import StackedReplies
 
 from ..client.by_hand import federation, problem
 from .bad_replies import FAULTS, NO_COUNT, NOT_FINITE, SpoilingGrid, metrics, says

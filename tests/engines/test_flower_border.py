@@ -15,7 +15,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 
 from fedrms.engines.flower_border import FIRST_NODE_ID, become_server, number
-from fedrms.server.lazy_array import LazyArray
+from fedrms.replies.lazy_array import LazyArray
 
 VALUES = [
     np.arange(6, dtype=np.float32).reshape(2, 3),

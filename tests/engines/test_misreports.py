@@ -13,15 +13,15 @@ from flwr.app import Message
 
 from fedrms import FedRMS
 from fedrms.client import LocalSettings
+from fedrms.combining.row_blocks import RowBlocks
 from fedrms.data.adversaries import choose_adversaries
 from fedrms.engines import VectorGrid
 from fedrms.engines.misreports import Misreports, about_losses
 from fedrms.engines.observed import Observation, ObservedGrid
 from fedrms.engines.replies import CohortReplies
-from fedrms.server.class_losses import class_key
-from fedrms.server.cohort import Layout
-from fedrms.server.replies import read_replies
-from fedrms.server.row_blocks import RowBlocks
+from fedrms.replies.class_losses import class_key
+from fedrms.replies.cohort import Layout
+from fedrms.replies.replies import read_replies
 
 from ..client.by_hand import federation, problem
 from .by_hand import AppGrid, arrays_of, orders, run_strategy, vector

@@ -16,8 +16,8 @@ from fedrms.engines.flower_border import number
 from fedrms.engines.observed import Observation, ObservedGrid
 from fedrms.engines.replies import CohortReplies
 from fedrms.errors import RunError
+from fedrms.replies.membership import Directory
 from fedrms.server import FedRMS
-from fedrms.server.membership import Directory
 
 from ..client.by_hand import federation, problem, with_bad_client
 from .by_hand import AppGrid, arrays_of, orders, run_strategy, vector

@@ -12,9 +12,9 @@ from flwr.serverapp.strategy import FedAvg, FedMedian
 
 from fedrms import FedRMS
 from fedrms.client import LocalSettings
+from fedrms.combining.row_blocks import RowBlocks
 from fedrms.engines import VectorGrid, on_disk
 from fedrms.errors import RunError
-from fedrms.server.row_blocks import RowBlocks
 
 from ..client.by_hand import federation, problem, with_bad_client
 from .by_hand import arrays_of, orders, run_strategy, train_stacked, vector

@@ -18,10 +18,10 @@ import fedrms
 from fedrms import FedRMS
 from fedrms.client import LocalSettings
 from fedrms.client.statistic_privacy import StatisticPrivacy
+from fedrms.combining.aggregation import privacy_noise
 from fedrms.engines import VectorGrid
 from fedrms.engines.observed import Observation, ObservedGrid
 from fedrms.errors import ConfigError
-from fedrms.server.aggregation import privacy_noise
 
 from ..client.by_hand import federation, problem
 from ..server.by_hand import HandClient, column, grid_of, numbers, record, train_round

@@ -18,13 +18,13 @@ import pytest
 import torch
 
 from fedrms.client import LocalSettings
+from fedrms.combining.row_blocks import RowBlocks
 from fedrms.engines.joining import join
 from fedrms.engines.ray_cluster import connected
 from fedrms.engines.ray_pool import WorkerPool
 from fedrms.engines.ray_trainer import RayTrainer
 from fedrms.errors import ConfigError, RunError
-from fedrms.server.cohort import Layout, StackedReplies
-from fedrms.server.row_blocks import RowBlocks
+from fedrms.replies.cohort import Layout, StackedReplies
 
 from ..client.by_hand import problem
 from .by_hand import arrays_of

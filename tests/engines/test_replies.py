@@ -12,8 +12,8 @@ from fedrms.engines import VectorGrid
 from fedrms.engines.flower_border import become_server, number
 from fedrms.engines.replies import CohortReplies
 from fedrms.errors import RunError
+from fedrms.replies.cohort import Layout, StackedReplies
 from fedrms.server import FedRMS
-from fedrms.server.cohort import Layout, StackedReplies
 
 from ..client.by_hand import federation, problem
 from .by_hand import arrays_of, vector

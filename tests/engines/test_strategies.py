@@ -29,7 +29,7 @@ from fedrms.client import LocalSettings
 from fedrms.client.schedule import drops_out
 from fedrms.engines import VectorGrid
 from fedrms.server import FedRMS
-from fedrms.server.excess_scaler import ExcessScaler
+from fedrms.weighting.excess_scaler import ExcessScaler
 
 from ..client.by_hand import CLASSES, federation, problem
 from .by_hand import AppGrid, arrays_of, run_strategy, train_one_by_one, vector

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 import fedrms
 from fedrms.errors import ConfigError, RunError
-from fedrms.server.excess_scaler import OPTIONS
+from fedrms.weighting.excess_scaler import OPTIONS
 
 SMALL = ["rounds=2", "client.epochs=1"]
 

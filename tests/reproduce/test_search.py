@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import brentq
 
 import fedrms
-from fedrms.server.class_losses import ClassLosses
+from fedrms.replies.class_losses import ClassLosses
 
 
 @pytest.fixture(scope="module", autouse=True)

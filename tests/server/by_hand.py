@@ -14,8 +14,8 @@ from flwr.supercore.run import Run
 from hypothesis import settings
 
 from fedrms.engines.flower_border import become_server, number
+from fedrms.replies.class_losses import ClassLosses, class_key
 from fedrms.server import FedRMS
-from fedrms.server.class_losses import ClassLosses, class_key
 
 CLIENT_RAISED = 2
 

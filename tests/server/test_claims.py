@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
+from fedrms.replies.claims import Addressees, assign
+from fedrms.replies.membership import Membership
+from fedrms.replies.replies import implausible
 from fedrms.server import FedRMS
-from fedrms.server.claims import Addressees, assign
-from fedrms.server.membership import Membership
-from fedrms.server.replies import implausible
 
 from .by_hand import HandClient, HandGrid, grid_of, numbers, order, record, train_round
 
@@ -46,12 +46,19 @@ def test_of_two_nodes_with_one_name_the_one_known_by_it_keeps_it() -> None:
     assert failures == {100: "it claims to be client 0"}
 
 
-@pytest.mark.parametrize("names", [(None, None), (0, 0)])
-def test_of_two_nodes_alike_nobody_can_tell_who_is_right(names: Any) -> None:
-    sent, addressees = asked(*names)
+def test_of_two_new_nodes_with_one_name_nobody_can_tell_who_is_right() -> None:
+    sent, addressees = asked(None, None)
     senders, failures = assign([said(to, 0) for to in sent], addressees)
     assert senders == {}
     assert failures == {0: "two replies carry this client id in one round"}
+
+
+def test_a_name_is_its_first_holders_while_that_is_there() -> None:
+    sent, addressees = asked(0, 0)
+    senders, failures = assign([said(to, 0) for to in sent], addressees)
+    assert list(senders) == [0]
+    assert senders[0].metadata.reply_to_message_id == sent[0].metadata.message_id
+    assert list(failures.values()) == ["it claims to be client 0"]
 
 
 def test_a_new_node_that_brings_a_known_name_is_that_client_started_anew() -> None:

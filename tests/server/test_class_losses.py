@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedrms.server.class_losses import by_class, class_key, read_class_losses, silent_of
-from fedrms.server.cohort import Cohort
+from fedrms.replies.class_losses import by_class, class_key, read_class_losses, silent_of
+from fedrms.replies.cohort import Cohort
 
 NAN = float("nan")
 

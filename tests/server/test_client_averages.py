@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedrms.errors import ConfigError
-from fedrms.server.client_averages import ClientAverages
+from fedrms.weighting.client_averages import ClientAverages
 
 
 def added(averages: ClientAverages, server_round: int, clients: list, values: list) -> np.ndarray:

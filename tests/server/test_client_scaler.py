@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedrms.errors import ConfigError
-from fedrms.server.client_scaler import ClientScaler, exchange
-from fedrms.server.laws import LAWS
+from fedrms.weighting.client_scaler import ClientScaler, exchange
+from fedrms.weighting.laws import LAWS
 
 from .by_hand import quickly
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrms.server.clip import clip_factors, update_norms
+from fedrms.combining.clip import clip_factors, update_norms
 
 from .by_hand import quickly
 

@@ -9,8 +9,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedrms.server.claims import Addressees
-from fedrms.server.cohort import (
+from fedrms.combining.row_blocks import RowBlocks
+from fedrms.replies.claims import Addressees
+from fedrms.replies.cohort import (
     Cohort,
     Layout,
     Norms,
@@ -18,9 +19,8 @@ from fedrms.server.cohort import (
     identity_in,
     order_key,
 )
-from fedrms.server.membership import Membership
-from fedrms.server.replies import read_replies
-from fedrms.server.row_blocks import RowBlocks
+from fedrms.replies.membership import Membership
+from fedrms.replies.replies import read_replies
 
 from .by_hand import numbers, order, quickly, record
 

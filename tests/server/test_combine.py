@@ -10,9 +10,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize
 from scipy.stats import trim_mean
 
-from fedrms.errors import ConfigError
-from fedrms.server import by_coordinate, columns, weighted_mean
-from fedrms.server.combine import (
+from fedrms.combining import by_coordinate, columns, weighted_mean
+from fedrms.combining.combine import (
     COMBINE,
     bind_rule,
     geometric_median,
@@ -22,6 +21,7 @@ from fedrms.server.combine import (
     multi_krum,
     trimmed_mean,
 )
+from fedrms.errors import ConfigError
 
 from .by_hand import quickly
 

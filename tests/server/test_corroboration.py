@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedrms.errors import ConfigError
+from fedrms.replies.class_losses import ClassLosses
 from fedrms.server import FedRMS
-from fedrms.server.class_losses import ClassLosses
-from fedrms.server.corroboration import MOST_WORK, contradicted, told_by_updates, ways_of_length
-from fedrms.server.excess import measure
-from fedrms.server.excess_scaler import ExcessScaler
+from fedrms.weighting.corroboration import MOST_WORK, contradicted, told_by_updates, ways_of_length
+from fedrms.weighting.excess import measure
+from fedrms.weighting.excess_scaler import ExcessScaler
 
 from .by_hand import HandClient, grid_of, losses_of, losses_told, quickly, record, train_round
 

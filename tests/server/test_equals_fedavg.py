@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedrms.server import FedRMS
-from fedrms.server.laws import LAWS
+from fedrms.weighting.laws import LAWS
 
 from .by_hand import HandClient, HandGrid, column, grid_of, numbers, quickly, record, train_round
 

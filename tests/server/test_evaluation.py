@@ -7,9 +7,9 @@ import pytest
 from flwr.app import Error, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
+from fedrms.replies.metric_ranges import range_in
 from fedrms.server import FedRMS
 from fedrms.server.evaluation import median_metrics
-from fedrms.server.metric_ranges import range_in
 
 from .by_hand import HandClient, grid_of, order, record
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrms.server.class_losses import ClassLosses
-from fedrms.server.excess import Evidence, measure, weighted_quantiles
+from fedrms.replies.class_losses import ClassLosses
+from fedrms.weighting.excess import Evidence, measure, weighted_quantiles
 
 from .by_hand import quickly
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedrms.errors import ConfigError
-from fedrms.server.class_losses import ClassLosses
-from fedrms.server.excess import Evidence
-from fedrms.server.excess_scaler import OPTIONS, ExcessScaler
+from fedrms.replies.class_losses import ClassLosses
+from fedrms.weighting.excess import Evidence
+from fedrms.weighting.excess_scaler import OPTIONS, ExcessScaler
 
 from .by_hand import losses_of, quickly
 

@@ -8,9 +8,9 @@ import pytest
 from flwr.app import Message
 
 from fedrms.errors import ConfigError
+from fedrms.replies.class_losses import class_key
 from fedrms.server import FedRMS
-from fedrms.server.class_losses import class_key
-from fedrms.server.excess_scaler import ExcessScaler
+from fedrms.weighting.excess_scaler import ExcessScaler
 
 from .by_hand import HandClient, HandGrid, column, grid_of, numbers, record, train_round
 

@@ -8,10 +8,11 @@ from flwr.serverapp.strategy import Krum, MultiKrum
 from flwr.serverapp.strategy.multikrum import select_multikrum
 from torch import Tensor
 
+from fedrms.combining import gram
+from fedrms.combining.combine import bind_rule, krum, multi_krum
+from fedrms.combining.krum import least_scores
 from fedrms.errors import ConfigError
-from fedrms.server import FedRMS, gram
-from fedrms.server.combine import bind_rule, krum, multi_krum
-from fedrms.server.krum import least_scores
+from fedrms.server import FedRMS
 
 from .by_hand import HandClient, grid_of, numbers, record, train_round
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import median_abs_deviation
 
 from fedrms.errors import ConfigError
-from fedrms.server.laws import (
+from fedrms.weighting.laws import (
     LAWS,
     bind_law,
     deadzone,

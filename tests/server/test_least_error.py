@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrms.server.least_error import LEVELS, SAMPLE, least_error
+from fedrms.weighting.least_error import LEVELS, SAMPLE, least_error
 
 from .by_hand import quickly
 

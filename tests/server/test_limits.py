@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
+from fedrms.replies.class_losses import class_key
+from fedrms.replies.cohort import Layout
+from fedrms.replies.limits import excess, shown
+from fedrms.replies.metric_ranges import range_in
+from fedrms.replies.replies import read_replies
 from fedrms.server import FedRMS
-from fedrms.server.class_losses import class_key
-from fedrms.server.cohort import Layout
-from fedrms.server.limits import excess, shown
-from fedrms.server.metric_ranges import range_in
-from fedrms.server.replies import read_replies
 
 from .by_hand import order, record
 

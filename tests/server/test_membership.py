@@ -10,8 +10,8 @@ from flwr.app import Error, Message
 
 from fedrms.errors import RunError
 from fedrms.randomness import generator
+from fedrms.replies.membership import Directory, Membership
 from fedrms.server import FedRMS
-from fedrms.server.membership import Directory, Membership
 
 from .by_hand import HandClient, HandGrid, column, grid_of, record, train_round
 

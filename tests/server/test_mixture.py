@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrms.server.mixture import ALIKE, LEAST_REACH, MOST, UNLIKE, borne_out, reach_of
+from fedrms.weighting.mixture import ALIKE, LEAST_REACH, MOST, UNLIKE, borne_out, reach_of
 
 from .by_hand import quickly
 

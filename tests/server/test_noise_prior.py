@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrms.server.noise_prior import GRID, fit, likelihood, posterior, quantile
+from fedrms.weighting.noise_prior import GRID, fit, likelihood, posterior, quantile
 
 from .by_hand import quickly
 

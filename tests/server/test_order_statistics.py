@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrms.server.laws import deadzone
-from fedrms.server.order_statistics import ascending, median, quantile
+from fedrms.weighting.laws import deadzone
+from fedrms.weighting.order_statistics import ascending, median, quantile
 
 from .by_hand import quickly
 

@@ -5,7 +5,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from fedrms.engines.flower_border import become_server
-from fedrms.server.orders import Orders
+from fedrms.replies.orders import Orders
 
 ARRAYS = ArrayRecord({"w": torch.zeros(2)})
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedrms.server import row_blocks
-from fedrms.server.aggregation import Aggregation
-from fedrms.server.cohort import Layout, StackedReplies
-from fedrms.server.combine import COMBINE
-from fedrms.server.replies import bad_rows, read_replies
-from fedrms.server.row_blocks import RowBlocks, blocks_of, join_stacks, take_rows
+from fedrms.combining import row_blocks
+from fedrms.combining.aggregation import Aggregation
+from fedrms.combining.combine import COMBINE
+from fedrms.combining.row_blocks import RowBlocks, blocks_of, join_stacks, take_rows
+from fedrms.replies.cohort import Layout, StackedReplies
+from fedrms.replies.replies import bad_rows, read_replies
 
 from .by_hand import record
 

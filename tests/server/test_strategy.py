@@ -11,8 +11,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, Re
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg
 
 from fedrms.errors import ConfigError
+from fedrms.replies.cohort import StackedReplies
 from fedrms.server import FedRMS, ServerOptimizer
-from fedrms.server.cohort import StackedReplies
 
 from .by_hand import HandClient, HandGrid, column, grid_of, numbers, record, train_round
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedrms.server import columns, weighted_mean
-from fedrms.server.row_blocks import RowBlocks
-from fedrms.server.weighted_mean import FEW, GROUP, mean
+from fedrms.combining import columns, weighted_mean
+from fedrms.combining.row_blocks import RowBlocks
+from fedrms.combining.weighted_mean import FEW, GROUP, mean
 
 UNIT = 2.0**-24
 CLIENTS, PARAMETERS = 1000, 400

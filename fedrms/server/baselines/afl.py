@@ -9,12 +9,12 @@ import numpy as np
 from torch import Tensor
 
 from fedrms.errors import ConfigError
+from fedrms.replies.client_index import ClientId, ClientIndex
+from fedrms.replies.cohort import Cohort
 from fedrms.server.baselines.fixed_options import OWN_WEIGHTS, fixed
-from fedrms.server.client_index import ClientIndex
-from fedrms.server.client_scaler import ClientId, Scales
-from fedrms.server.cohort import Cohort
 from fedrms.server.simplex import project_on_simplex
 from fedrms.server.strategy import FedRMS
+from fedrms.weighting.client_scaler import Scales
 
 ROUNDING = 1e-12
 """What a cohort may hold of the mixture by rounding alone."""

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from fedrms.errors import ConfigError
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import Cohort
 from fedrms.server.baselines.fixed_options import UNSCALED, fixed
-from fedrms.server.client_scaler import ClientId, Scales
-from fedrms.server.cohort import Cohort
 from fedrms.server.strategy import FedRMS
+from fedrms.weighting.client_scaler import Scales
 
 
 def water_level(losses: np.ndarray, examples: np.ndarray, regularisation: float) -> float:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from fedrms.combining.aggregation import choose
+from fedrms.combining.row_blocks import Stack, blocks_of
 from fedrms.errors import ConfigError
-from fedrms.server.aggregation import choose
+from fedrms.replies.cohort import Cohort, Layout
 from fedrms.server.baselines.fixed_options import OWN_WEIGHTS, fixed
 from fedrms.server.baselines.term import tilted
-from fedrms.server.client_scaler import Scales
-from fedrms.server.cohort import Cohort, Layout
-from fedrms.server.row_blocks import Stack, blocks_of
 from fedrms.server.strategy import FedRMS
+from fedrms.weighting.client_scaler import Scales
 
 MEASURES = ("loss", "variance")
 

@@ -12,14 +12,15 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 from torch import float64
 
+from fedrms.combining.gram import gram
+from fedrms.combining.row_blocks import Stack
 from fedrms.errors import ConfigError
+from fedrms.replies.class_losses import class_key
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import Cohort
 from fedrms.server.baselines.fixed_options import UNSCALED, fixed
-from fedrms.server.class_losses import class_key
-from fedrms.server.client_scaler import ClientId, Scales
-from fedrms.server.cohort import Cohort
-from fedrms.server.gram import gram
-from fedrms.server.row_blocks import Stack
 from fedrms.server.strategy import FedRMS
+from fedrms.weighting.client_scaler import Scales
 
 FITS = 9
 """Mixtures that vote on who is noisy, as in the authors' code."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from fedrms.errors import ConfigError
-from fedrms.server.client_scaler import Scales
-from fedrms.server.cohort import Cohort
+from fedrms.replies.cohort import Cohort
 from fedrms.server.strategy import FedRMS
+from fedrms.weighting.client_scaler import Scales
 
 MODES = ("clean_only", "true_rate", "inverse_variance")
 

@@ -11,11 +11,11 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 from torch import Tensor
 
+from fedrms.combining.columns import over_columns
+from fedrms.combining.row_blocks import Stack, blocks_of
 from fedrms.errors import ConfigError
+from fedrms.replies.cohort import Cohort
 from fedrms.server.baselines.fixed_options import OWN_STEP, fixed
-from fedrms.server.cohort import Cohort
-from fedrms.server.columns import over_columns
-from fedrms.server.row_blocks import Stack, blocks_of
 from fedrms.server.strategy import FedRMS
 
 CELLS = 1 << 17

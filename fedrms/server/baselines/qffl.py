@@ -8,10 +8,10 @@ import numpy as np
 from torch import Tensor
 
 from fedrms.errors import ConfigError
+from fedrms.replies.cohort import Cohort
 from fedrms.server.baselines.fixed_options import OWN_STEP, fixed
-from fedrms.server.client_scaler import Scales
-from fedrms.server.cohort import Cohort
 from fedrms.server.strategy import FedRMS
+from fedrms.weighting.client_scaler import Scales
 
 TINY = 1e-10
 """Added to every loss, as the authors' code does, so that a loss of 0 has powers."""

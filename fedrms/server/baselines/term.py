@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from fedrms.errors import ConfigError
+from fedrms.replies.cohort import Cohort
 from fedrms.server.baselines.fixed_options import UNSCALED, fixed
-from fedrms.server.client_scaler import Scales
-from fedrms.server.cohort import Cohort
 from fedrms.server.strategy import FedRMS
+from fedrms.weighting.client_scaler import Scales
 
 
 def tilted(losses: np.ndarray, t: float) -> np.ndarray:

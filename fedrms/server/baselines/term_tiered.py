@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from fedrms.errors import ConfigError
+from fedrms.replies.cohort import Cohort
 from fedrms.server.baselines.fixed_options import UNSCALED, fixed
 from fedrms.server.baselines.term import tilted
-from fedrms.server.client_scaler import Scales
-from fedrms.server.cohort import Cohort
 from fedrms.server.strategy import FedRMS
+from fedrms.weighting.client_scaler import Scales
 
 
 class TieredTERM(FedRMS):

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
+from fedrms.combining.row_blocks import RowBlocks
 from fedrms.errors import ConfigError
 from fedrms.server.baselines import DGA
 from fedrms.server.baselines.dga import update_variances
-from fedrms.server.row_blocks import RowBlocks
 
 from ..by_hand import HandClient, column, grid_of, numbers, quickly, record, train_round
 

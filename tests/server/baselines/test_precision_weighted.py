@@ -6,9 +6,9 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, Error, Message, RecordDict
 
+from fedrms.combining.row_blocks import RowBlocks
 from fedrms.errors import ConfigError
 from fedrms.server.baselines.precision_weighted import PrecisionWeighted, precision_weighted_mean
-from fedrms.server.row_blocks import RowBlocks
 
 from ..by_hand import HandClient, column, grid_of, numbers, record, train_round
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fedrms.server.cohort import LARGEST
+from fedrms.replies.cohort import LARGEST
 
 Range = tuple[float, float]
 

@@ -1,13 +1,13 @@
 """The law ``excess``: RMSProp's 1 / (r + eps) on the loss that only noise explains.
 
-rho_k   <- moving average of the excess share (see :mod:`fedrms.server.excess`)
+rho_k   <- moving average of the excess share (see :mod:`fedrms.weighting.excess`)
 G       = distribution of true shares over clients, and its posterior for each client
-          (see :mod:`fedrms.server.noise_prior`)
+          (see :mod:`fedrms.weighting.noise_prior`)
 rho_0   : a low quantile of G
 z_k(g)  = b_k max(0, g - rho_0)           b_k: how far the variance of k's losses bears it out
-          (see :mod:`fedrms.server.mixture`)
+          (see :mod:`fedrms.weighting.mixture`)
 s_k     = E[eps / (eps + z_k(g)) | rho_k] * hardness_k ^ tilt
-eps     = least error of the average (see :mod:`fedrms.server.least_error`) + slack * misfit
+eps     = least error of the average (see :mod:`fedrms.weighting.least_error`) + slack * misfit
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 
 from fedrms.errors import ConfigError
-from fedrms.server import noise_prior
-from fedrms.server.class_losses import ClassLosses
-from fedrms.server.client_averages import ClientAverages
-from fedrms.server.client_index import ClientId
-from fedrms.server.client_scaler import Scales
-from fedrms.server.excess import Evidence, measure
-from fedrms.server.laws import check_options
-from fedrms.server.least_error import least_error
-from fedrms.server.mixture import borne_out, reach_of
+from fedrms.replies.class_losses import ClassLosses
+from fedrms.replies.client_index import ClientId
+from fedrms.weighting import noise_prior
+from fedrms.weighting.client_averages import ClientAverages
+from fedrms.weighting.client_scaler import Scales
+from fedrms.weighting.excess import Evidence, measure
+from fedrms.weighting.laws import check_options
+from fedrms.weighting.least_error import least_error
+from fedrms.weighting.mixture import borne_out, reach_of
 
 SHARE, ERROR, MISFIT, HARDNESS, SPREAD, EXAMPLES = range(6)
 """Columns of the averages."""
@@ -56,11 +56,11 @@ class ExcessScaler:
     Parameters
     ----------
     decay, bias_correction, staleness, warmup, memory
-        As in :class:`~fedrms.server.client_scaler.ClientScaler`.
+        As in :class:`~fedrms.weighting.client_scaler.ClientScaler`.
     bias : float
         How soon noisy clients are given up for a cleaner average: how much more the noise of
         labels that are all wrong biases an average, squared, than sampling does. eps is where
-        bias and variance together are least (:mod:`fedrms.server.least_error`): with 20 equal
+        bias and variance together are least (:mod:`fedrms.weighting.least_error`): with 20 equal
         clients of which 10 have a quarter of their labels wrong it is .05, and they count a
         sixth; a single one of them would count two thirds.
     slack : float
@@ -77,13 +77,13 @@ class ExcessScaler:
         not of their own, so that noise earns nothing. 0 switches it off.
     mixture : float
         1: an excess is noise as far as the client's losses are a mixture of those of right and of
-        wrong labels (:mod:`fedrms.server.mixture`), so that clients with other inputs keep
+        wrong labels (:mod:`fedrms.weighting.mixture`), so that clients with other inputs keep
         their weight, and clients whose labels are wrong nearly all alike do too. 0: all of it is
         noise, which is right where inputs may be spoiled and nobody's merely differ.
     corroboration : float
         How many times as long as is usual for the loss it claims a client's update may be; above
         that the loss that is usual for such an update takes the claim's place
-        (:mod:`fedrms.server.corroboration`). 0 takes every claim as it is. Not in regression.
+        (:mod:`fedrms.weighting.corroboration`). 0 takes every claim as it is. Not in regression.
 
     Notes
     -----

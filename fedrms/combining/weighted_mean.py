@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrms.server.columns import Scratch, over_columns
-from fedrms.server.row_blocks import RowBlocks, Stack, blocks_of
+from fedrms.combining.columns import Scratch, over_columns
+from fedrms.combining.row_blocks import RowBlocks, Stack, blocks_of
 
 GROUP = 64
 """Most clients that are summed in float32."""

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedrms.server.class_losses import ClassLosses
-from fedrms.server.cohort import LARGEST
-from fedrms.server.corroboration import contradicted, told_by_updates, ways_of_length
+from fedrms.replies.class_losses import ClassLosses
+from fedrms.replies.cohort import LARGEST
+from fedrms.weighting.corroboration import contradicted, told_by_updates, ways_of_length
 
 CLAIM_FLOOR = 0.05
 """Share of the chance loss below which losses of a class are too small to compare as a ratio."""
@@ -48,7 +48,7 @@ class Evidence:
         yet to learn.
     spread : np.ndarray
         Variance of the client's losses within classes above that of clean clients, in the
-        square of the unit (see :mod:`fedrms.server.mixture`).
+        square of the unit (see :mod:`fedrms.weighting.mixture`).
     claims_noise : np.ndarray
         ``[cohort]`` boolean: False for those who claim to lose nothing at all, with an update
         that does not contradict it. They enter no reference, for nobody could be compared
@@ -94,7 +94,7 @@ def measure(
         ``[cohort]`` L2 norms of the updates; without them, or without a chance loss, claims are
         taken as they are.
     corroboration : float
-        X of :mod:`fedrms.server.corroboration`; 0 takes claims as they are.
+        X of :mod:`fedrms.weighting.corroboration`; 0 takes claims as they are.
     work : np.ndarray, optional
         ``[cohort]`` reported work, NaN for who reports none.
     """

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrms.server.columns import over_columns
-from fedrms.server.row_blocks import Stack, blocks_of
+from fedrms.combining.columns import over_columns
+from fedrms.combining.row_blocks import Stack, blocks_of
 
 CELLS = 1 << 18
 """Most numbers handled at a time: they stay in the caches."""

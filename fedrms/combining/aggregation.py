@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedrms.combining.clip import clip_factors, clipped, update_norms
+from fedrms.combining.combine import COMBINE, Rule, bind_rule, rule_name
+from fedrms.combining.row_blocks import Stack
+from fedrms.combining.weighted_mean import mean_where_it_lies
 from fedrms.errors import ConfigError
+from fedrms.flower_log import log
 from fedrms.randomness import generator
-from fedrms.server.clip import clip_factors, clipped, update_norms
-from fedrms.server.combine import COMBINE, Rule, bind_rule, rule_name
-from fedrms.server.log import log
-from fedrms.server.row_blocks import Stack
-from fedrms.server.weighted_mean import mean_where_it_lies
 
 NORMALIZE = ("sum", "mean", "none")
 
@@ -32,7 +32,7 @@ class Aggregation:
     combine : str or callable
         ``mean``, ``median``, ``trimmed_mean``, ``geometric_median``, ``krum`` or
         ``multi_krum``, all weighted; or a function of the same form, see
-        :mod:`fedrms.server.combine`.
+        :mod:`fedrms.combining.combine`.
     combine_options : mapping, optional
         The rule's parameters, such as ``{"trim": 0.2}`` or ``{"byzantine": 4}``.
     clip_norm, clip_median : float, optional

@@ -15,12 +15,12 @@ from typing import Any
 
 from torch import Tensor
 
+from fedrms.combining.by_coordinate import median, trimmed_mean
+from fedrms.combining.geometric_median import geometric_median
+from fedrms.combining.krum import krum, multi_krum
+from fedrms.combining.row_blocks import Stack
+from fedrms.combining.weighted_mean import mean
 from fedrms.errors import ConfigError, RunError
-from fedrms.server.by_coordinate import median, trimmed_mean
-from fedrms.server.geometric_median import geometric_median
-from fedrms.server.krum import krum, multi_krum
-from fedrms.server.row_blocks import Stack
-from fedrms.server.weighted_mean import mean
 
 Rule = Callable[..., Tensor]
 

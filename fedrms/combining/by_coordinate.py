@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrms.server.columns import Scratch, over_columns
-from fedrms.server.row_blocks import Stack, slabs_of
+from fedrms.combining.columns import Scratch, over_columns
+from fedrms.combining.row_blocks import Stack, slabs_of
 
 CELLS = 1 << 17
 """Most numbers sorted at a time: with what is made of them, they stay in a CPU's caches."""

@@ -8,9 +8,9 @@ from functools import cached_property
 
 from flwr.app import Message
 
-from fedrms.server.client_index import ClientId
-from fedrms.server.cohort import identity_in
-from fedrms.server.membership import Membership
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import identity_in
+from fedrms.replies.membership import Membership
 
 
 @dataclass(frozen=True)

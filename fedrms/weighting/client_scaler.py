@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from fedrms.errors import ConfigError
-from fedrms.server.client_averages import ClientAverages
-from fedrms.server.client_index import ClientId
-from fedrms.server.laws import Law, bind_law
-from fedrms.server.python_names import in_python
+from fedrms.replies.client_index import ClientId
+from fedrms.weighting.client_averages import ClientAverages
+from fedrms.weighting.laws import Law, bind_law
+from fedrms.weighting.python_names import in_python
 
 __all__ = ["ClientId", "ClientScaler", "Scales"]
 
@@ -62,7 +62,7 @@ class ClientScaler:
         beta: how much of the past is kept each time a client takes part. 0.9 remembers
         about ten rounds; 0 uses this round alone and is poor under label noise.
     law : str or callable
-        See :mod:`fedrms.server.laws`.
+        See :mod:`fedrms.weighting.laws`.
     law_options : mapping, optional
         The law's parameters.
     bias_correction : bool

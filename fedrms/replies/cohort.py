@@ -12,11 +12,11 @@ import torch
 from flwr.app import ArrayRecord, Message
 from torch import Tensor
 
+from fedrms.combining.clip import update_norms
+from fedrms.combining.row_blocks import Stack, join_stacks, take_rows
 from fedrms.errors import ConfigError
-from fedrms.server.client_scaler import ClientId
-from fedrms.server.clip import update_norms
-from fedrms.server.lazy_array import LazyArray
-from fedrms.server.row_blocks import Stack, join_stacks, take_rows
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.lazy_array import LazyArray
 
 GRADIENT_SQUARES = "gradient-squares"
 """The ``ArrayRecord`` of a reply that holds the mean squared gradient of every parameter."""
@@ -34,7 +34,7 @@ class Layout:
     """Where each floating array of an ``ArrayRecord`` lies in a flat vector.
 
     Integer and boolean arrays (counters, masks) have no place in it; see
-    :mod:`fedrms.server.model_arrays`.
+    :mod:`fedrms.replies.model_arrays`.
     """
 
     names: tuple[str, ...]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedrms.errors import ConfigError
-from fedrms.server.client_index import ClientId, ClientIndex, Clients
+from fedrms.replies.client_index import ClientId, ClientIndex, Clients
 
 MEMORIES = ("ema", "cumulative")
 """How the past of a client is kept."""
@@ -22,7 +22,7 @@ class ClientAverages:
     columns : int
         Numbers a client.
     decay, bias_correction, staleness, memory
-        See :class:`fedrms.server.client_scaler.ClientScaler`.
+        See :class:`fedrms.weighting.client_scaler.ClientScaler`.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from flwr.app import ArrayRecord, Message
 
-from fedrms.server.lazy_array import LazyArray
+from fedrms.replies.lazy_array import LazyArray
 
 LONGEST_SHOWN = 300
 """Most characters of a client's text that a log, a table or an error repeats."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedrms.server.cohort import LARGEST, Cohort
+from fedrms.replies.cohort import LARGEST, Cohort
 
 COLUMNS = ("count", "mean", "variance", "chance")
 """What a client reports of each class, under the keys of :func:`class_key`."""

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrms.server.gram import gram
-from fedrms.server.row_blocks import Stack
-from fedrms.server.weighted_mean import mean
+from fedrms.combining.gram import gram
+from fedrms.combining.row_blocks import Stack
+from fedrms.combining.weighted_mean import mean
 
 
 def geometric_median(

@@ -12,10 +12,10 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedrms.errors import RunError
+from fedrms.flower_log import log
 from fedrms.randomness import generator
-from fedrms.server.client_scaler import ClientId
-from fedrms.server.cohort import identity_in, order_key
-from fedrms.server.log import log
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import identity_in, order_key
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrms.server.gram import gram, gram_error, gram_rows
-from fedrms.server.row_blocks import Stack, take_rows
-from fedrms.server.weighted_mean import mean
+from fedrms.combining.gram import gram, gram_error, gram_rows
+from fedrms.combining.row_blocks import Stack, take_rows
+from fedrms.combining.weighted_mean import mean
 
 TIE = 1e-12
 """Scores nearer than this share of the squared norms count as equal: the first client wins."""

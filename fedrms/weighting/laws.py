@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from fedrms.errors import ConfigError
-from fedrms.server.order_statistics import ascending
-from fedrms.server.order_statistics import median as median_of
-from fedrms.server.order_statistics import quantile as quantile_of
+from fedrms.weighting.order_statistics import ascending
+from fedrms.weighting.order_statistics import median as median_of
+from fedrms.weighting.order_statistics import quantile as quantile_of
 
 Law = Callable[..., np.ndarray]
 

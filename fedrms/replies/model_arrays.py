@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 
-from fedrms.server.cohort import Layout
-from fedrms.server.log import log
-from fedrms.server.replies import model_of
+from fedrms.flower_log import log
+from fedrms.replies.cohort import Layout
+from fedrms.replies.replies import model_of
 
 
 def as_clients_have_it(sent: ArrayRecord, replies: Iterable[Message], key: str) -> ArrayRecord:

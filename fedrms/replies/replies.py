@@ -10,9 +10,10 @@ import torch
 from flwr.app import ArrayRecord, Message
 from torch import Tensor
 
-from fedrms.server.claims import Addressees, assign
-from fedrms.server.client_index import ClientId
-from fedrms.server.cohort import (
+from fedrms.combining.row_blocks import Stack, blocks_of, take_rows
+from fedrms.replies.claims import Addressees, assign
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import (
     GRADIENT_SQUARES,
     LARGEST,
     Cohort,
@@ -20,9 +21,8 @@ from fedrms.server.cohort import (
     StackedReplies,
     order_key,
 )
-from fedrms.server.limits import excess, shown
-from fedrms.server.metric_ranges import MEANS, SPREADS
-from fedrms.server.row_blocks import Stack, blocks_of, take_rows
+from fedrms.replies.limits import excess, shown
+from fedrms.replies.metric_ranges import MEANS, SPREADS
 
 NOT_FINITE = "the parameters are not finite"
 TOO_LARGE = "the parameters are too large to be measured"
@@ -74,7 +74,7 @@ def read_replies(
         Whether clients were asked for their squared gradients (see :class:`StackedReplies`).
     given : ArrayRecord, optional
         The model that clients were given, to take the place of arrays that they do not send, and
-        to judge by how large replies may be (:func:`fedrms.server.limits.excess`).
+        to judge by how large replies may be (:func:`fedrms.replies.limits.excess`).
     classes : int
         By how many classes clients were asked for their losses.
     nonnegative : bool

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
-from fedrms.server.lazy_messages import LazyMessages
+from fedrms.replies.lazy_messages import LazyMessages
 
 
 class Orders(LazyMessages):

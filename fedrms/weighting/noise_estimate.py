@@ -9,13 +9,14 @@ import numpy as np
 from torch import Tensor
 
 from fedrms.errors import ConfigError
-from fedrms.server.class_losses import read_class_losses, silent_of
-from fedrms.server.client_scaler import ClientId, ClientScaler, Scales
-from fedrms.server.cohort import Cohort
-from fedrms.server.excess import Evidence
-from fedrms.server.excess_scaler import ExcessScaler
-from fedrms.server.laws import LAWS, Law, law_name
-from fedrms.server.missing_evidence import Missing, known_moments
+from fedrms.replies.class_losses import read_class_losses, silent_of
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import Cohort
+from fedrms.weighting.client_scaler import ClientScaler, Scales
+from fedrms.weighting.excess import Evidence
+from fedrms.weighting.excess_scaler import ExcessScaler
+from fedrms.weighting.laws import LAWS, Law, law_name
+from fedrms.weighting.missing_evidence import Missing, known_moments
 
 WORK = "work"
 """Metric of a reply: the sum of the client's learning rates over its steps."""

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrms.server.columns import LEAST, Scratch
-from fedrms.server.row_blocks import Stack, slabs_of
+from fedrms.combining.columns import LEAST, Scratch
+from fedrms.combining.row_blocks import Stack, slabs_of
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]

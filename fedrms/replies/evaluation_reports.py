@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedrms.server.client_index import ClientId
-from fedrms.server.cohort import LARGEST
-from fedrms.server.metric_ranges import Range, inside, range_in
-from fedrms.server.replies import implausible
+from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import LARGEST
+from fedrms.replies.metric_ranges import Range, inside, range_in
+from fedrms.replies.replies import implausible
 
 Value = int | float | list[int] | list[float]
 
@@ -67,9 +67,9 @@ def check_reports(
     """Leave out the reports that cannot be averaged, and metrics that few clients know.
 
     Left out is who reports no number of examples above 0, or one above the limit (see
-    :func:`fedrms.server.replies.implausible`); a list where most have a number, or one of another
+    :func:`fedrms.replies.replies.implausible`); a list where most have a number, or one of another
     length; numbers that are not finite, or outside of the metric's range (see
-    :func:`fedrms.server.metric_ranges.range_in`). A metric that is finite for few clients, or that
+    :func:`fedrms.replies.metric_ranges.range_in`). A metric that is finite for few clients, or that
     fewer than half report, is left out for all.
 
     Parameters

@@ -7,8 +7,8 @@ from logging import INFO, WARNING
 import numpy as np
 
 from fedrms.errors import ConfigError
-from fedrms.server.cohort import LARGEST, Cohort
-from fedrms.server.log import log
+from fedrms.flower_log import log
+from fedrms.replies.cohort import LARGEST, Cohort
 
 NAMED = 20
 """Most clients named in a line of the log."""

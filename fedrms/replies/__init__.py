@@ -1,0 +1,1 @@
+"""What clients said: replies read, checked, named and stacked."""
