@@ -53,11 +53,11 @@ def test_of_two_new_nodes_with_one_name_nobody_can_tell_who_is_right() -> None:
     assert failures == {0: "two replies carry this client id in one round"}
 
 
-def test_a_name_is_its_first_holders_while_that_is_there() -> None:
+def test_a_name_goes_to_the_node_that_took_it_last_where_its_first_holder_is_gone() -> None:
     sent, addressees = asked(0, 0)
     senders, failures = assign([said(to, 0) for to in sent], addressees)
     assert list(senders) == [0]
-    assert senders[0].metadata.reply_to_message_id == sent[0].metadata.message_id
+    assert senders[0].metadata.reply_to_message_id == sent[1].metadata.message_id
     assert list(failures.values()) == ["it claims to be client 0"]
 
 
