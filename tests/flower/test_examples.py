@@ -1,6 +1,6 @@
 """The examples as a user runs them: ``flwr run``, simulated and against real SuperNodes.
 
-Three clients and two rounds; client 1 labels most digits as the next one.
+Three clients and two rounds; client 1 takes most digits for another one.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import SGDClassifier
 
 TEST = 297  # images that no client trains on
-WRONG = 0.9  # share of the digits that such a client labels as the next one, a 3 as a 4
+WRONG = 0.9  # share of the digits that such a client takes for any of the other nine
 CLASSES = np.arange(10)
 
 
@@ -35,6 +35,7 @@ def load_client(client, clients):
     x, y = images()
     x, y = x[TEST:][client::clients], y[TEST:][client::clients]
     if client % 5 in (1, 3):
-        wrong = np.random.default_rng(client).random(len(y)) < WRONG
-        y = np.where(wrong, (y + 1) % 10, y)
+        draw = np.random.default_rng(client)
+        other = (y + draw.integers(1, 10, len(y))) % 10
+        y = np.where(draw.random(len(y)) < WRONG, other, y)
     return x, y
