@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fedrms.experiment.config import compose_config
 from fedrms.experiment.given import GIVEN_LOSS, keep
 from fedrms.experiment.run import run
 from fedrms.results import Runs, compare, load_runs
+from fedrms.results.own_folder import take_free
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +72,8 @@ class Simulation:
         """Write the page of ``fedrms-report`` and return its path."""
         from fedrms.results.report import write_report
 
-        return write_report([self.folder], **{"baseline": self.baseline, **options}).page
+        folders = [self.folder / str(name) for name in self.summary["run"]]
+        return write_report(folders, **{"baseline": self.baseline, **options}).page
 
     def __str__(self) -> str:
         """Return the comparison as text."""
@@ -139,7 +142,6 @@ def simulate(
     ConfigError
         Before any training, naming the key and the remedy.
     """
-    where = Path(folder) if folder else Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S")
     told = groups | {"rounds": rounds, "client.lr": lr}
     words = [*_data_words(data), *_words({k: v for k, v in told.items() if v is not None})]
     if isinstance(model, str):
@@ -148,16 +150,25 @@ def simulate(
     chosen, numbers = _named(strategies), [int(seed) for seed in seeds]
     if not chosen or not numbers:
         raise ConfigError("strategies", "there is nothing to run", "give strategies and seeds")
-    for seed in numbers:
-        for name, strategy in chosen.items():
-            config = compose_config(
-                [*words, f"seed={seed}", *([f"strategy={name}"] if strategy is None else [])]
-            )
-            with open_dict(config):
-                _hand_over(config, name, strategy, None if isinstance(model, str) else model, loss)
-            run(config, folder=where / f"{name}-{seed}", brief=True, shared=where)
+    with ExitStack() as held:
+        where = Path(folder) if folder else held.enter_context(take_free(_now())).path
+        made = []
+        for seed in numbers:
+            for name, strategy in chosen.items():
+                config = compose_config(
+                    [*words, f"seed={seed}", *([f"strategy={name}"] if strategy is None else [])]
+                )
+                own = None if isinstance(model, str) else model
+                with open_dict(config):
+                    _hand_over(config, name, strategy, own, loss)
+                made.append(where / f"{name}-{seed}")
+                run(config, folder=made[-1], brief=True, shared=where)
     baseline = "fedavg" if "fedavg" in chosen else next(iter(chosen))
-    return Simulation(where, load_runs(where), baseline)
+    return Simulation(where, load_runs(made), baseline)
+
+
+def _now() -> Path:
+    return Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S")
 
 
 def _named(strategies: Iterable[Any]) -> dict[str, Any]:

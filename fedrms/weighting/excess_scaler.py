@@ -4,8 +4,8 @@ rho_k   <- moving average of the excess share (see :mod:`fedrms.weighting.excess
 G       = distribution of true shares over clients, and its posterior for each client
           (see :mod:`fedrms.weighting.noise_prior`)
 rho_0   : a low quantile of G
-z_k(g)  = b_k max(0, g - rho_0)           b_k: how far the variance of k's losses bears it out
-          (see :mod:`fedrms.weighting.mixture`)
+z_k(g)  = a b_k max(0, g - rho_0)         a: how far the model has learnt anything
+          b_k: how far the variance of k's losses bears it out (see :mod:`fedrms.weighting.mixture`)
 s_k     = E[eps / (eps + z_k(g)) | rho_k] * hardness_k ^ tilt
 eps     = least error of the average (see :mod:`fedrms.weighting.least_error`) + slack * misfit
 """
@@ -45,6 +45,9 @@ OPTIONS: Mapping[str, float] = {
 
 MARGIN = 2.0
 """Standard errors that are forgiven where there is no chance loss."""
+
+LEARNT = 0.1
+"""How far below chance the loss of half of the clients is where losses count in full."""
 
 MOST_CLIENTS = 2000
 """Above so many known clients the prior is fitted to those of the cohort."""
@@ -110,7 +113,7 @@ class ExcessScaler:
         self.averages = ClientAverages(
             *(6, decay), bias_correction=bias_correction, staleness=staleness, memory=memory
         )
-        self._eps, self._least = 1.0, 0.0
+        self._eps, self._least, self._learnt = 1.0, 0.0, 1.0
         self._chance = True
         self._prior = np.zeros(0)
 
@@ -190,6 +193,7 @@ class ExcessScaler:
         rms, error = np.zeros(len(clients)), np.zeros(len(clients))
         if told.size:
             self._fit(mean)
+            self._learnt = _learnt(evidence, told)
             belief = self._belief(mean)
             self._eps = self._knee(belief, examples[told], mean[:, MISFIT])
             ema[told] = self.averages.raw(where)[:, SHARE]
@@ -217,14 +221,14 @@ class ExcessScaler:
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state, for a checkpoint."""
         own = {"eps": self._eps, "chance": self._chance, "prior": self._prior}
-        own["least"] = self._least
+        own |= {"least": self._least, "learnt": self._learnt}
         return self.averages.state_dict() | own
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state from :meth:`state_dict` back."""
         self.averages.load_state_dict(state)
         self._eps, self._chance = float(state["eps"]), bool(state["chance"])
-        self._least = float(state["least"])
+        self._least, self._learnt = float(state["least"]), float(state["learnt"])
         self._prior = np.array(state["prior"], dtype=np.float64)
 
     def _fit(self, cohort: np.ndarray) -> None:
@@ -247,7 +251,7 @@ class ExcessScaler:
         reach = reach_of(mean[:, MISFIT])
         above = np.maximum(noise_prior.GRID - self._least, 0.0)
         beyond = np.maximum(mean[:, SHARE] - noise_prior.GRID[-1], 0.0)
-        noise = above + beyond[:, None]
+        noise = self._learnt * (above + beyond[:, None])
         if self.options["mixture"]:
             noise = borne_out(share, mean[:, SPREAD], reach)[:, None] * noise
         chances = noise_prior.posterior(_likelihood(mean), self._prior)
@@ -304,6 +308,16 @@ class Belief:
     def expected(self) -> np.ndarray:
         """r_k, ``[clients]``."""
         return np.asarray((self.noise * self.chances).sum(axis=1))
+
+
+def _learnt(evidence: Evidence, told: np.ndarray) -> float:
+    """Return how far the model has learnt what most clients say: 0 to 1.
+
+    As long as half of them lose as much as by chance, losses tell whom the model happens to agree
+    with, and not who is right.
+    """
+    level = float(np.median((evidence.share + evidence.misfit)[told]))
+    return float(np.clip((1.0 - level) / LEARNT, 0.0, 1.0))
 
 
 def _likelihood(mean: np.ndarray) -> np.ndarray:

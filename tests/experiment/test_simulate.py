@@ -60,6 +60,21 @@ def test_a_frame_a_net_and_a_loss_give_a_paired_table(tmp_path):
     assert runs.rounds["round"].max() == 2
 
 
+def test_calls_in_one_second_or_one_folder_are_not_mixed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = sys.modules["fedrms.experiment.simulate"]  # the package names the function so
+    monkeypatch.setattr(module, "_now", lambda: Path("outputs/now"))
+    federation = fedrms.Federation.from_arrays((X, Y), clients=4)
+    asked = {"rounds": 1, "strategies": ["fedavg"]}
+    first, second = (fedrms.simulate(federation, seeds=[seed], **asked) for seed in (0, 1))
+    assert first.folder != second.folder
+    assert second.summary["seed"].tolist() == [1]
+    for seed in (0, 1):
+        again = fedrms.simulate(federation, seeds=[seed], folder=tmp_path / "mine", **asked)
+        assert again.summary["seed"].tolist() == [seed]
+        assert set(again.models) == {("fedavg", seed)}
+
+
 def test_both_doors_give_the_same_bits(tmp_path):
     FRAME.to_parquet(tmp_path / "train.parquet")
     quick(

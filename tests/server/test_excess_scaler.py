@@ -109,6 +109,20 @@ def test_an_excess_without_the_spread_of_a_mixture_is_no_noise() -> None:
     assert scales.scale[2:] == pytest.approx([0.04 / 0.54] * 3, rel=0.01)
 
 
+@pytest.mark.parametrize(("misfit", "believed"), [(0.6, 1.0), (0.75, 0.5), (0.8, 0.0), (1.3, 0.0)])
+def test_nobody_is_noisy_to_a_model_that_has_learnt_nothing(misfit: float, believed: float) -> None:
+    """Half of the clients lose .2 more than the reference: 1 - (misfit + .2) over .1 is believed.
+
+    A first model that happens to agree with two clients whose labels are wrong would else learn
+    from them alone.
+    """
+    share = [0.0, 0.0, 0.2, 0.2, 0.2]
+    options = {**BY_HAND, "mixture": 0.0}
+    told = ExcessScaler(**options).update(1, list(range(5)), evidence(share, misfit=misfit), FIVE)
+    assert told.rms[2:] == pytest.approx(np.full(3, 0.2 * believed), abs=2e-3)
+    assert (told.scale[2:] < 0.9).all() == (believed > 0.0)
+
+
 def test_an_excess_beyond_the_grid_weighs_what_it_is() -> None:
     share = [0.0, 0.0, 0.0, 0.0, 4000.0]
     scales = ExcessScaler(**BY_HAND).update(1, list(range(5)), evidence(share), FIVE)
