@@ -9,7 +9,7 @@ import pytest
 
 from fedrms.cli import new_app
 
-KINDS = ["pytorch", "sklearn"]
+KINDS = ["adapters", "pytorch", "sklearn", "tabular", "text"]
 
 
 def test_the_kinds_are_the_examples_that_are_apps(capsys):
@@ -49,16 +49,13 @@ def test_the_app_has_its_own_name_everywhere(kind, tmp_path):
         (["app"], "--like: is missing"),
         (["app", "--like"], "--like: is missing"),
         (["--like", "pytorch"], "FOLDER: is missing"),
-        (["there", "--like", "pytorch"], "there: is there already"),
-        (["7th", "--like", "pytorch"], "'7th' cannot be the name of a package"),
-        (["torch", "--like=pytorch"], "the package 'torch' is what the app uses"),
-        (["json", "--like=pytorch"], "'json' cannot be the name of a package"),
-        (
-            ["app", "--like", "pytorch", "rounds=3"],
-            "rounds=3: nothing reads it with --like pytorch",
-        ),
-        (["app", "--kind", "pytorch"], "--kind: there is no such option"),
-        (["file/app", "--like", "pytorch"], "file/app: cannot be made"),
+        (["there", "--like", "text"], "there: is there already"),
+        (["7th", "--like", "text"], "'7th' cannot be the name of a package"),
+        (["torch", "--like=text"], "the package 'torch' is what the app uses"),
+        (["json", "--like=text"], "'json' cannot be the name of a package"),
+        (["app", "--like", "text", "rounds=3"], "rounds=3: nothing reads it with --like text"),
+        (["app", "--kind", "text"], "--kind: there is no such option"),
+        (["file/app", "--like", "text"], "file/app: cannot be made"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_message(words, message, tmp_path, monkeypatch, capsys):
