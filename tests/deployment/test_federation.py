@@ -186,7 +186,7 @@ def test_a_message_that_is_too_large_is_refused_before_it_is_read(served):
 def test_a_signed_request_is_taken_once(served):
     (first, _), (second, why) = served[3]["replay"]
     assert first != 401
-    assert (second, why) == (401, b"no signature, or one that was used before")
+    assert (second, why) == (401, b"a signature that was used before")
 
 
 def test_nobody_reaches_what_submits_code_and_stops_runs(served):
