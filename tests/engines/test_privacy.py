@@ -153,7 +153,7 @@ def test_an_update_of_no_length_is_clipped_and_noised_like_any_other() -> None:
 def test_noise_that_hides_nobody_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         FedRMS(**options)
-    assert caught.value.key == "strategy.noise_multiplier"
+    assert caught.value.key == "noise_multiplier"
 
 
 @pytest.mark.parametrize("grid", [VectorGrid, AppGrid])

@@ -188,7 +188,7 @@ def test_noise_that_is_asked_for_is_added_and_said(write, tmp_path, caplog):
     assert sorted(result.clients.groupby("client").true_noise.last()) == [0, 0, 0.3, 0.8]
     assert "noise=label added to 2 of 4 clients, all other labels taken as right" in caplog.text
     assert "true_noise" not in result.summary
-    with pytest.raises(ConfigError, match="feature spoils features"):
+    with pytest.raises(ConfigError, match="feature may spoil features"):
         fedrms.run(
             [*write(noisy_sites()), "noise=feature", "data.true_label_column=right"],
             folder=tmp_path / "two",

@@ -245,4 +245,4 @@ def test_a_law_may_be_any_function(law, options, least):
 def test_a_partial_law_without_such_an_option_is_named():
     with pytest.raises(ConfigError, match="'powered' has no such option") as caught:
         FedRMS(law=functools.partial(powered, power=1.0), law_options={"pover": 1.0})
-    assert caught.value.key == "strategy.law_options.pover"
+    assert caught.value.key == "law_options['pover']"

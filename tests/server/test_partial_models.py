@@ -1,5 +1,7 @@
 """Clients that send adapters or a head alone."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -55,11 +57,12 @@ def test_where_all_send_the_same_part_the_rest_stays() -> None:
 
 
 def test_what_is_not_sent_and_what_is_not_known_is_told_once(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
     clients = cohort()
     clients[0].model = record(body=[2.0, 3.0], head=[20.0], control=[1.0])
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="flwr"):
         FedRMS(law="uniform").start(grid_of(clients), START, num_rounds=3)
     assert caplog.text.count("arrays body, head, tail are averaged without clients 0, 1, 2") == 1
     assert caplog.text.count("arrays control are not in the model that was sent") == 1
