@@ -17,7 +17,7 @@ WRITERS: Final = tuple(
     for name in (
         *("atomic", "attribution", "columns", "config_columns", "fairness"),
         *("looks", "objective", "own_folder", "own_metrics", "partition_table", "protection"),
-        *("recorder", "seal", "summary"),
+        *("recorder", "seal", "shown", "summary"),
     )
 )
 """... but for these, which decide what a run writes."""
