@@ -33,12 +33,6 @@ def simulated(flower: RealFlower, repository: Path):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_in_simulation_fedrms_names_more_digits_rightly_than_fedavg(example, simulated):
-    assert simulated(example, "fedrms") > simulated(example, "fedavg") + 2
-
-
-@pytest.mark.ray
 @pytest.mark.deployment
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_real_supernodes_give_the_accuracy_of_the_simulation(

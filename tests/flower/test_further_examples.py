@@ -14,7 +14,7 @@ from fedrms.cli import new_app
 
 from .real_flower import SIMULATION, THREE_CLIENTS, RealFlower
 
-GAIN = {"text": 5.0, "tabular": 1.0, "adapters": 5.0}
+GAIN = {"pytorch": 0.0, "sklearn": 1.0, "text": 5.0, "tabular": 1.0, "adapters": 5.0}
 """Percent by which FedRMS is better at least, with ten clients of which four have wrong labels."""
 
 
@@ -43,7 +43,7 @@ def test_fedrms_scores_better_than_fedavg(example, in_one_process):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("example", GAIN)
+@pytest.mark.parametrize("example", ["text", "tabular", "adapters"])
 def test_under_flwr_run_a_written_app_gives_the_score_of_its_example(
     example, flower: RealFlower, in_one_process, tmp_path
 ):
