@@ -22,16 +22,13 @@ from fedrms.flower_log import log
 from fedrms.replies.claims import Addressees
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import LARGEST, Cohort, identity_in
-from fedrms.replies.limits import shown
+from fedrms.replies.limits import EXAMPLES_LIMIT, shown
 from fedrms.replies.membership import Membership, directory_of
 from fedrms.replies.metric_ranges import Range, known_ranges
 from fedrms.replies.replies import bad_rows, check_metrics
 from fedrms.server import FedRMS
 from fedrms.server.evaluation import merged_metrics, sound_evaluations
 from fedrms.server.soundness import Needs, single_record, sound_training
-
-EXAMPLES_LIMIT = 1e6
-"""What ``FedRMS`` has as its default."""
 
 
 @dataclass

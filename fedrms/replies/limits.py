@@ -13,6 +13,9 @@ from flwr.app import ArrayRecord, Message
 
 from fedrms.replies.lazy_array import LazyArray
 
+EXAMPLES_LIMIT = 1e6
+"""Most examples that a client may claim by default, in multiples of the cohort's median."""
+
 LONGEST_SHOWN = 300
 """Most characters of a client's text that a log, a table or an error repeats."""
 

@@ -148,7 +148,7 @@ class Record:
         count, good = len(clients), len(seen.clients)
         columns: dict[str, Any] = {
             "round": seen.server_round,
-            "client": [_name(client, name_of) for client in clients],
+            "client": [name_of(client) for client in clients],
             "failed": np.arange(count) >= good,
             "failure": [None] * good + [seen.failures[client] for client in clients[good:]],
         }
@@ -182,7 +182,7 @@ class Record:
             return
         self._pending.of_clients = _tidy(_scalars(metrics, but=self._weighted_by))
         self._pending.by_client = {
-            _name(who(reply), name_of): _tidy(
+            name_of(who(reply)): _tidy(
                 {
                     key: value
                     for record in reply.content.metric_records.values()
@@ -327,10 +327,6 @@ def _leave(ref: weakref.ref[Record]) -> None:
 
 def _holds_a_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in _IN_RUN_FOLDERS)
-
-
-def _name(client: ClientId, name_of: Callable[[ClientId], str]) -> str:
-    return name_of(client)
 
 
 def _losses_of(metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

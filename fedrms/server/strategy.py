@@ -33,6 +33,7 @@ from fedrms.replies.asked import Asked, NotesWhatIsAsked
 from fedrms.replies.claims import Addressees
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import Cohort, Layout, StackedReplies, having, identity_in
+from fedrms.replies.limits import EXAMPLES_LIMIT
 from fedrms.replies.membership import Membership
 from fedrms.replies.metric_ranges import Range, known_ranges
 from fedrms.replies.model_arrays import as_clients_have_it, with_others_averaged
@@ -187,7 +188,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         clip_median: float | None = None,
         noise_multiplier: float = 0.0,
         require_evidence: bool = False,
-        examples_limit: float | None = 1e6,
+        examples_limit: float | None = EXAMPLES_LIMIT,
         metric_ranges: Mapping[str, Range | None] | None = None,
         server_optimizer: ServerOptimizer | None = None,
         seed: int = 0,
