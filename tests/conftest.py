@@ -42,6 +42,23 @@ def real_data() -> Path:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several workers share the tests, begin with those that wait for real processes."""
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not any(map(item.get_closest_marker, ("deployment", "ray"))))
+    """Where several workers share the tests, spread the files with real processes over the others.
+
+    A federation of its own wants both cores, so three at once would wait for each other.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    real = [file for file, own in files.items() if any(map(_has_real_processes, own))]
+    others = [file for file in files if file not in real]
+    places = [
+        (place * len(others) // max(len(real), 1), 0, file) for place, file in enumerate(real)
+    ]
+    places += [(place, 1, file) for place, file in enumerate(others)]
+    items[:] = [item for *_, file in sorted(places) for item in files[file]]
+
+
+def _has_real_processes(item: pytest.Item) -> bool:
+    return any(map(item.get_closest_marker, ("deployment", "ray")))
