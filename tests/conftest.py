@@ -16,7 +16,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(autouse=True)
 def no_log_outlives_its_test() -> Iterator[None]:
-    """A program that a test calls may log to a stream that pytest closes behind the test."""
+    """A program that a test calls may log to a stream that pytest closes behind the test.
+
+    Flower's simulation stops its log's propagation where it finds an event loop, and for good:
+    without propagation, no later test in this process would see what Flower's log says.
+    """
+    logging.getLogger("flwr").propagate = True
     logs = [logging.getLogger(name) for name in (None, "fedrms")]
     before = [list(log.handlers) for log in logs]
     yield

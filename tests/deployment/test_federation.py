@@ -85,7 +85,7 @@ def joined(site, name, authority, key):
         f"client.key={site.folder / key}",
         name=name,
     )
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while client.process.poll() is None and "does not take this client" not in client.said:
         assert time.monotonic() < deadline, client.said
         time.sleep(0.2)

@@ -1,7 +1,5 @@
 """Clients that send adapters or a head alone."""
 
-import logging
-
 import numpy as np
 import pytest
 import torch
@@ -57,9 +55,8 @@ def test_where_all_send_the_same_part_the_rest_stays() -> None:
 
 
 def test_what_is_not_sent_and_what_is_not_known_is_told_once(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
     clients = cohort()
     clients[0].model = record(body=[2.0, 3.0], head=[20.0], control=[1.0])
     with caplog.at_level("INFO", logger="flwr"):

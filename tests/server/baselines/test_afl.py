@@ -101,10 +101,8 @@ def test_what_a_cohort_holds_by_rounding_gives_nobody_the_round() -> None:
 
 
 def test_a_cohort_that_holds_nothing_is_no_reason_to_warn(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    flower = logging.getLogger("flwr")
-    monkeypatch.setattr(flower, "propagate", True)
     strategy = AFL(mixture_learning_rate=1.0)
     a_round(strategy, {0: 1.0, 1: 1.0, 2: 9.0}, 1)
     with caplog.at_level(logging.WARNING, "flwr"):
