@@ -7,6 +7,7 @@ asked. It does not depend on the strategy, so runs that differ by the strategy a
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -107,13 +108,13 @@ def _read(parts: Parts, folder: Path) -> CleanFederation:
 
 def _train(parts: Parts, folder: Path, simulate: Simulate) -> None:
     """Train aside and rename: another process sees the whole run or none."""
-    values = _without_strategy(parts.config)
+    values, clean = _without_strategy(parts.config), functools.partial(_clean, parts)
     folder.parent.mkdir(parents=True, exist_ok=True)
     drawn = random.getstate()  # Flower's strategies sample with the global generator
     try:
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as aside:
             made = Path(aside) / folder.name
-            simulate(OmegaConf.create(values), made, lambda grid: _CleanOnly(grid, parts))
+            simulate(OmegaConf.create(values), made, lambda grid: PassedOn(grid, clean))
             _move(made, folder)
     except RunError as error:
         raise RunError(f"counterfactual=clean, the clean clients alone: {error}") from error
@@ -164,20 +165,20 @@ def _nobody_is_clean(parts: Parts) -> bool:
     return not _clean(parts, np.arange(federation.clients)).any()
 
 
-class _CleanOnly:
-    """Pick the messages to clients that are clean in all rounds.
+class PassedOn:
+    """Pick the messages to some clients.
 
     Parameters
     ----------
     grid : Grid
         Where the clients are; asked for their names if it does not tell.
-    parts : Parts
-        Of the run that is compared; they tell who is noisy, and who lies.
+    kept : callable
+        From ids ``[clients]`` to which of them get their message.
     """
 
-    def __init__(self, grid: Grid, parts: Parts) -> None:
+    def __init__(self, grid: Grid, kept: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> None:
         self._grid = grid
-        self._parts = parts
+        self._kept = kept
         self._members = Membership(0, ask=True, timeout=60.0)
         self._asked: set[int] = set()
 
@@ -187,8 +188,8 @@ class _CleanOnly:
         else:
             nodes = [int(message.metadata.dst_node_id) for message in messages]
         clients = np.array([int(client) for client in self._clients(nodes)], dtype=np.int64)
-        clean = _clean(self._parts, clients)
-        return [messages[place] for place in np.flatnonzero(clean).tolist()]
+        kept = self._kept(clients)
+        return [messages[place] for place in np.flatnonzero(kept).tolist()]
 
     def _clients(self, nodes: list[int]) -> list[int | str]:
         directory = directory_of(self._grid)

@@ -87,7 +87,7 @@ def read_stopped(overrides: Sequence[str]) -> Stopped:
         If there are checkpoints and none can be used.
     """
     folder = Path(resume_folder(overrides) or "")
-    kept = _kept(folder)
+    kept = kept_config(folder)
     rest = without_resume(overrides)
     check_words(rest, flags=False)
     config = _overridden(kept, rest)
@@ -157,7 +157,7 @@ def refuse_others(folder: Path, config: DictConfig | Mapping[str, Any]) -> None:
     if not path.exists() and not results:
         return
     try:
-        kept = _kept(folder)
+        kept = kept_config(folder)
     except ConfigError as error:
         held = results[0] if results else path.relative_to(folder)
         raise ConfigError(
@@ -266,7 +266,14 @@ def _keep_rounds(stopped: Stopped) -> None:
         _write(path, notes)
 
 
-def _kept(folder: Path) -> DictConfig:
+def kept_config(folder: Path) -> DictConfig:
+    """Return the configuration that a run has kept in its folder.
+
+    Raises
+    ------
+    ConfigError
+        If there is no run, or its configuration is not as it was written.
+    """
     path = folder / ".hydra" / "config.yaml"
     if not path.is_file():
         jobs = _jobs_in(folder)

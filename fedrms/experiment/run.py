@@ -167,7 +167,7 @@ def run(
             reference = None
             if parts.config.get("counterfactual", "none") == "clean":
                 reference = clean_reference(
-                    parts, Path(shared) if shared else where, _simulate_aside
+                    parts, Path(shared) if shared else where, simulate_aside
                 )
             return _simulate(
                 *(parts, where),
@@ -233,7 +233,7 @@ def _shared_by(folder: Path) -> Path | None:
     return folder.parent if (folder.parent / COUNTERFACTUALS).is_dir() else None
 
 
-def _simulate_aside(config: DictConfig, where: Path, narrow: Narrow) -> None:
+def simulate_aside(config: DictConfig, where: Path, narrow: Narrow) -> None:
     """Train a federation that a run is compared with."""
     prepare_folder(where, config)
     _simulate(build_parts(config), where, narrow, brief=True)

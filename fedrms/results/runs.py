@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from fedrms.results.config_columns import read_choices, read_command, read_config
+from fedrms.results.left_out import LEFT_OUT_FILE
 from fedrms.results.partition_table import PARTITION_FILE
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
 from fedrms.results.seal import read_json, read_table
@@ -45,6 +46,8 @@ class Runs:
         The columns of `summary` that are choices or config values.
     partition : DataFrame
         The rows of every ``partition.parquet``, led as `rounds` is.
+    left_out : DataFrame
+        The rows of every ``left_out.parquet``: what ``fedrms-leave-out`` has measured.
     """
 
     summary: pd.DataFrame
@@ -52,6 +55,7 @@ class Runs:
     clients: pd.DataFrame
     config: tuple[str, ...] = ()
     partition: pd.DataFrame = field(default_factory=pd.DataFrame)
+    left_out: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __repr__(self) -> str:
         """Return one line; the tables are attributes."""
@@ -70,6 +74,7 @@ class _Run:
     rounds: pa.Table | None
     clients: pa.Table | None
     partition: pa.Table | None
+    left_out: pa.Table | None
 
 
 class _UnreadableError(Exception):
@@ -127,6 +132,7 @@ def load_runs(path: str | Path | Iterable[str | Path]) -> Runs:
         clients=_stack([run.clients for run in runs], labels),
         config=config,
         partition=_stack([run.partition for run in runs], labels),
+        left_out=_stack([run.left_out for run in runs], labels),
     )
 
 
@@ -173,13 +179,15 @@ def _load(folder: Path, name: str) -> _Run | _UnreadableError:
         clients = _read_table(current)
         current = folder / PARTITION_FILE
         partition = _read_table(current)
+        current = folder / LEFT_OUT_FILE
+        left_out = _read_table(current)
         current = folder / SUMMARY_FILE
         summary = _read_summary(current, rounds, clients, config.get("rounds"))
     except Exception as error:  # whatever is wrong with one run must not hide the others
         reason = " ".join(str(error).split())
         return _UnreadableError(f"{current}: unreadable ({type(error).__name__}: {reason})")
     summary |= {"command": command} if command else {}
-    return _Run(name, choices, config, summary, rounds, clients, partition)
+    return _Run(name, choices, config, summary, rounds, clients, partition, left_out)
 
 
 def _read_table(path: Path) -> pa.Table | None:

@@ -82,13 +82,19 @@ def cards_of(
             reasons.setdefault(str(ranked.index[-1]), "gained most")
         if ranked.iloc[0] < 0:
             reasons.setdefault(str(ranked.index[0]), "lost most")
+    measured = setting.runs.left_out
+    if len(measured):
+        measured = measured[measured["run"].astype(str) == str(run)]
+        missed = measured.sort_values("lost", kind="stable").tail(1)
+        for name in missed.loc[missed["lost"] > 0, "client"].astype(str):
+            reasons.setdefault(name, "missed most")
     rounds = clients[clients["run"] == run]
     scores = one.assign(client=one["client"].astype(str)).set_index("client")
     cards = []
     for name, why in list(reasons.items())[:MOST_CARDS]:
         weights, ended = table.loc[[name]].iloc[0], scores.loc[[name]].iloc[0]
         kind = "" if weights["group"] == "unknown" else str(weights["group"])
-        facts = _facts(setting, name, weights, ended, gains, raised, rounds)
+        facts = _facts(setting, name, weights, ended, gains, raised, rounds, measured)
         cards.append(Card(name, kind, why, facts))
     return cards
 
@@ -101,6 +107,7 @@ def _facts(
     gains: pd.Series[float],
     raised: pd.DataFrame | None,
     rounds: pd.DataFrame,
+    measured: pd.DataFrame,
 ) -> list[tuple[str, str]]:
     facts = []
     noise, low, high = (float(weights[key]) for key in ("noise", "noise_low", "noise_high"))
@@ -119,6 +126,9 @@ def _facts(
             word = "better" if gain >= 0 else "worse"
             text += f", {much} {word} than with {setting.baseline}"
         facts.append((f"Its own test {setting.metric}", text))
+    lost = measured[measured["client"].astype(str) == name] if len(measured) else measured
+    if len(lost):
+        facts.append(("If it is left out", _left_out(setting, float(lost["lost"].iloc[0]))))
     its = raised[raised["client"].astype(str) == name] if raised is not None else None
     if its is not None and len(its):
         factor, at = float(its["factor"].iloc[0]), int(its["round"].iloc[0])
@@ -127,6 +137,12 @@ def _facts(
     if since is not None:
         facts.append(("Below half of that weight", f"since round {since}"))
     return facts
+
+
+def _left_out(setting: Setting, lost: float) -> str:
+    much = f"{100 * abs(lost):.1f} points" if setting.metric == "accuracy" else f"{abs(lost):.3g}"
+    word = "worse" if lost >= 0 else "better"
+    return f"the federation is {much} {word} (measured, at this seed)"
 
 
 def _below_half_since(name: str, before: float, rounds: pd.DataFrame) -> int | None:

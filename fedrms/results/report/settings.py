@@ -130,6 +130,7 @@ def select(runs: Runs, names: Any) -> Runs:
         rounds=of(runs.rounds),
         clients=of(runs.clients),
         partition=of(runs.partition),
+        left_out=of(runs.left_out),
     )
 
 

@@ -1,0 +1,57 @@
+"""``fedrms-leave-out``: measure what a run's federation loses without some of its clients."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from fedrms.cli.ending import keep_flower_offline, stop
+from fedrms.errors import FedRMSError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the ``fedrms-leave-out`` command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line after the program's name; ``sys.argv`` by default.
+    """
+    given = _parser().parse_args(arguments)
+    keep_flower_offline()
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    told = logging.getLogger("fedrms.left_out")
+    told.addHandler(logging.StreamHandler(sys.stdout))
+    told.setLevel(logging.INFO)
+    try:
+        from fedrms.experiment.left_out import leave_out
+
+        leave_out(given.folder, given.clients, most=given.most)
+    except FedRMSError as error:
+        stop("fedrms-leave-out", error)
+    print("one seed tells no more than that seed: repeat it on others")
+    print(f"next: fedrms-report {given.folder}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fedrms-leave-out",
+        description="Run a finished simulation again without each of some clients, and say what "
+        "the federation loses. It takes as long as one run a client.",
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="of one finished run")
+    parser.add_argument(
+        "--clients",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="whom; by default those whose weight differs most from their share of the examples",
+    )
+    parser.add_argument("--most", type=int, default=6, metavar="N", help="how many of these (6)")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What a federation loses without one of its clients: the run again, with that client never asked.
+
+This is the leave-one-out value of a client (of data: Ghorbani and Zou 2019, arXiv:1904.02868).
+Seed, data, mini-batches and strategy are the same; the client gets no TRAIN message.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+
+from fedrms.data import Federation
+from fedrms.errors import ConfigError
+from fedrms.experiment.as_found import left_as_found
+from fedrms.experiment.config import plain
+from fedrms.experiment.counterfactual import PassedOn
+from fedrms.experiment.foreign import refuse_foreign_addresses
+from fedrms.experiment.parts import build_parts
+from fedrms.experiment.resume import kept_config
+from fedrms.experiment.run import quiet_flower, simulate_aside
+from fedrms.results.left_out import LeftOut, write_left_out
+from fedrms.results.runs import load_runs
+
+log = logging.getLogger("fedrms.left_out")
+
+MOST = 6
+"""Clients that are left out in turn where none is named."""
+
+
+def leave_out(
+    folder: str | Path, clients: Sequence[str] = (), *, most: int = MOST
+) -> list[LeftOut]:
+    """Run a finished simulation again without each of some clients, and say what that changes.
+
+    Parameters
+    ----------
+    folder : path
+        Of the run. ``left_out.parquet`` in it gets the result, which ``fedrms-report`` shows.
+    clients : sequence of str
+        Their names, or numbers; by default those whose weight differs most from their share
+        of the examples.
+    most : int
+        How many these are.
+
+    Returns
+    -------
+    list of LeftOut
+        One a client. Final numbers are means of the last five evaluated rounds, of one seed, and
+        say no more than that seed does.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds no finished simulation, or no such client; if one is left alone.
+    """
+    where = Path(folder)
+    kept = plain(kept_config(where))
+    refuse_foreign_addresses(kept, set())
+    runs = load_runs(where)
+    if len(runs.summary) != 1 or runs.summary["status"].iloc[0] != "finished":
+        raise ConfigError("folder", f"{where} holds no finished run", "finish it, or give another")
+    summary = runs.summary.iloc[0]
+    config = {**kept, "counterfactual": "none", "fairness": {"metrics": [], "fraction": 0.1}}
+    config |= {"checkpoint": {**kept["checkpoint"], "every": 0}, "clients": int(summary["clients"])}
+    rows: list[LeftOut] = []
+    with left_as_found():
+        quiet_flower()
+        federation = build_parts(OmegaConf.create(config)).side.federation
+        if not isinstance(federation, Federation):
+            raise ConfigError("data", "is drawn client by client", "leave out clients of another")
+        names = [str(name) for name in federation.names_of(np.arange(federation.clients))]
+        if federation.clients < 2:
+            raise ConfigError("clients", "is 1", "nobody is left without it")
+        metric, final = str(summary["metric"]), float(summary[f"final_{summary['metric']}"])
+        for name in clients or _furthest(runs.clients, most):
+            if name not in names:
+                some = ", ".join(names[:8])
+                raise ConfigError("--clients", f"there is no client {name!r}", f"give {some}, ...")
+            without = _final_without(config, where, names.index(name), f"final_{metric}")
+            lost = final - without if summary["higher_is_better"] else without - final
+            log.info("without client %s: %s %.4f, with it %.4f", name, metric, without, final)
+            rows.append(LeftOut(name, final, without, lost))
+    write_left_out(where, metric, rows)
+    return rows
+
+
+def _final_without(config: dict[str, Any], folder: Path, client: int, column: str) -> float:
+    def others(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.asarray(ids != client)
+
+    with tempfile.TemporaryDirectory(prefix=".left-out-", dir=folder) as aside:
+        made = Path(aside) / "run"
+        simulate_aside(OmegaConf.create(config), made, lambda grid: PassedOn(grid, others))
+        return float(load_runs(made).summary[column].iloc[0])
+
+
+def _furthest(rows: pd.DataFrame, most: int) -> list[str]:
+    """Return those whose last weight is furthest from their share of the examples."""
+    last = rows[rows["weight"].notna()].groupby("client", observed=True)[["weight", "num_examples"]]
+    kept = last.last()
+    share = kept["num_examples"] / kept["num_examples"].sum()
+    ratio = np.log(np.maximum(kept["weight"] / kept["weight"].sum(), 1e-12) / share).abs()
+    return [str(name) for name in ratio.sort_values(ascending=False, kind="stable").index[:most]]

@@ -1,0 +1,64 @@
+"""What was measured by leaving out clients of a run, as a table beside it: ``left_out.parquet``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fedrms.results.atomic import replace_file
+from fedrms.results.columns import client_ids
+from fedrms.results.seal import sealed_schema
+
+LEFT_OUT_FILE: Final = "left_out.parquet"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How a federation does without one of its clients.
+
+    Attributes
+    ----------
+    client : str
+        Its name, or number.
+    final, final_without : float
+        The final metric with it and without it.
+    lost : float
+        How much worse that is without it; below 0 where it is better.
+    """
+
+    client: str
+    final: float
+    final_without: float
+    lost: float
+
+
+def write_left_out(folder: Path, metric: str, rows: Sequence[LeftOut]) -> Path:
+    """Write ``client``, ``metric``, ``final``, ``final_without`` and ``lost``, a row a client.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder, which must exist.
+    metric : str
+        The final metric's name.
+    rows : sequence of LeftOut
+        What was measured.
+    """
+    table = pa.table(
+        {
+            "client": client_ids(np.array([row.client for row in rows])),
+            "metric": pa.array([metric] * len(rows), pa.string()),
+            "final": pa.array([row.final for row in rows], pa.float64()),
+            "final_without": pa.array([row.final_without for row in rows], pa.float64()),
+            "lost": pa.array([row.lost for row in rows], pa.float64()),
+        }
+    )
+    sealed = table.cast(sealed_schema(table))
+    replace_file(folder / LEFT_OUT_FILE, lambda file: pq.write_table(sealed, file))
+    return folder / LEFT_OUT_FILE
