@@ -28,6 +28,7 @@ from fedrms.weighting.excess import Evidence, measure
 from fedrms.weighting.laws import check_options
 from fedrms.weighting.least_error import least_error
 from fedrms.weighting.mixture import borne_out, reach_of
+from fedrms.weighting.persistence import Persistence
 
 SHARE, ERROR, MISFIT, HARDNESS, SPREAD, EXAMPLES = range(6)
 """Columns of the averages."""
@@ -116,11 +117,12 @@ class ExcessScaler:
         self._eps, self._least, self._learnt = 1.0, 0.0, 1.0
         self._chance = True
         self._prior = np.zeros(0)
+        self._persistence = Persistence()
 
     @property
     def nbytes(self) -> int:
         """Bytes of the state's arrays."""
-        return self.averages.nbytes
+        return self.averages.nbytes + self._persistence.nbytes
 
     def checks(self, losses: ClassLosses) -> bool:
         """Say whether :meth:`measure` would read the lengths of updates, which cost a pass."""
@@ -193,8 +195,11 @@ class ExcessScaler:
         rms, error = np.zeros(len(clients)), np.zeros(len(clients))
         if told.size:
             self._fit(mean)
+            if self._chance:
+                share = mean[:, SHARE] - self._least
+                self._persistence.watch(where, share, mean[:, SPREAD], mean[:, MISFIT])
             self._learnt = _learnt(evidence, told)
-            belief = self._belief(mean)
+            belief = self._belief(where)
             self._eps = self._knee(belief, examples[told], mean[:, MISFIT])
             ema[told] = self.averages.raw(where)[:, SHARE]
             rms[told], error[told] = belief.expected, belief.error
@@ -205,7 +210,8 @@ class ExcessScaler:
     def rms(self) -> dict[ClientId, float]:
         """Return the current noise estimate of every client ever seen: a share of chance loss."""
         mean = self.averages.everyone()
-        rms = self._belief(mean).expected if len(mean) else np.zeros(0)
+        everyone = np.arange(len(mean))
+        rms = self._belief(everyone).expected if len(mean) else np.zeros(0)
         return dict(zip(self.averages.clients(), rms.tolist(), strict=True))
 
     def scale_of(self, clients: Sequence[ClientId]) -> np.ndarray:
@@ -215,14 +221,14 @@ class ExcessScaler:
         scale = np.ones(len(where))
         if seen.any() and self.averages.last_round >= self.warmup:
             mean = self.averages.mean(where[seen])
-            scale[seen] = self._tilted(mean, self._belief(mean))
+            scale[seen] = self._tilted(mean, self._belief(where[seen]))
         return scale
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state, for a checkpoint."""
         own = {"eps": self._eps, "chance": self._chance, "prior": self._prior}
         own |= {"least": self._least, "learnt": self._learnt}
-        return self.averages.state_dict() | own
+        return self.averages.state_dict() | own | self._persistence.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state from :meth:`state_dict` back."""
@@ -230,6 +236,7 @@ class ExcessScaler:
         self._eps, self._chance = float(state["eps"]), bool(state["chance"])
         self._least, self._learnt = float(state["least"]), float(state["learnt"])
         self._prior = np.array(state["prior"], dtype=np.float64)
+        self._persistence.load_state_dict(state)
 
     def _fit(self, cohort: np.ndarray) -> None:
         """Estimate the distribution of true shares, from everyone's averages or the cohort's."""
@@ -242,8 +249,9 @@ class ExcessScaler:
         self._prior = noise_prior.fit(_likelihood(known))
         self._least = noise_prior.quantile(self._prior, self.options["clean_share"])
 
-    def _belief(self, mean: np.ndarray) -> Belief:
+    def _belief(self, where: np.ndarray) -> Belief:
         """Return what the averages of some clients say of their noise."""
+        mean = self.averages.mean(where)
         share = mean[:, SHARE] - self._least
         if not self._chance:
             noise = np.maximum(share, 0.0)[:, None]
@@ -253,7 +261,8 @@ class ExcessScaler:
         beyond = np.maximum(mean[:, SHARE] - noise_prior.GRID[-1], 0.0)
         noise = self._learnt * (above + beyond[:, None])
         if self.options["mixture"]:
-            noise = borne_out(share, mean[:, SPREAD], reach)[:, None] * noise
+            borne = borne_out(share, mean[:, SPREAD], reach)
+            noise = np.maximum(borne, self._persistence.verdict(where))[:, None] * noise
         chances = noise_prior.posterior(_likelihood(mean), self._prior)
         wrong = np.maximum(share, 0.0)
         flips = wrong * np.maximum(reach - wrong, 0.0) / mean[:, EXAMPLES]
@@ -273,7 +282,7 @@ class ExcessScaler:
         trust, seen = np.ones(len(where)), where >= 0
         if seen.any():
             mean = self.averages.mean(where[seen])
-            trust[seen] = self._scale(mean, self._belief(mean))
+            trust[seen] = self._scale(mean, self._belief(where[seen]))
             trust[~seen] = trust[seen].mean()
         return trust
 
