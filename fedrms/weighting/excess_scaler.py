@@ -5,7 +5,8 @@ G       = distribution of true shares over clients, and its posterior for each c
           (see :mod:`fedrms.weighting.noise_prior`)
 rho_0   : a low quantile of G
 z_k(g)  = a b_k max(0, g - rho_0)         a: how far the model has learnt anything
-          b_k: how far the variance of k's losses bears it out (see :mod:`fedrms.weighting.mixture`)
+          b_k: how far the variance of k's losses bears it out (see :mod:`fedrms.weighting.mixture`);
+          1 once time has (see :mod:`fedrms.weighting.persistence`)
 s_k     = E[eps / (eps + z_k(g)) | rho_k] * hardness_k ^ tilt
 eps     = least error of the average (see :mod:`fedrms.weighting.least_error`) + slack * misfit
 """
@@ -81,7 +82,8 @@ class ExcessScaler:
         not of their own, so that noise earns nothing. 0 switches it off.
     mixture : float
         1: an excess is noise as far as the client's losses are a mixture of those of right and of
-        wrong labels (:mod:`fedrms.weighting.mixture`), so that clients with other inputs keep
+        wrong labels (:mod:`fedrms.weighting.mixture`), or keep the rate of one while the excess
+        falls (:mod:`fedrms.weighting.persistence`), so that clients with other inputs keep
         their weight, and clients whose labels are wrong nearly all alike do too. 0: all of it is
         noise, which is right where inputs may be spoiled and nobody's merely differ.
     corroboration : float
