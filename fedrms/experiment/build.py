@@ -8,6 +8,7 @@ import inspect
 import json
 import logging
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -30,10 +31,12 @@ from fedrms.experiment.loss import is_usual, make_loss
 from fedrms.experiment.model import make_model, try_model
 from fedrms.experiment.own_rules import with_own_rules
 from fedrms.named_class import named_class
-from fedrms.server import ServerOptimizer
+from fedrms.server import FedRMS, ServerOptimizer
+from fedrms.server.weighed_by import weighed_by
 from fedrms.tasks import Classification, Regression, Task
 from fedrms.tasks.multi_label import MultiLabel
 from fedrms.tasks.own_loss import OwnClassLoss, OwnLoss
+from fedrms.weighting import Weighting
 
 SEE_HELP = "fedrms --help GROUP lists its options"
 ORDERED_ELSEWHERE = {"class_losses", "gradient_decay", "optimizer"}
@@ -41,7 +44,12 @@ ORDERED_ELSEWHERE = {"class_losses", "gradient_decay", "optimizer"}
 UNDER_STATISTIC_DP = {"clip": "statistic_clip", "epsilon": "statistic_epsilon"}
 """Settings that are nested in the configuration."""
 TASK = "a task (a class with the members of fedrms.tasks.Task)"
-STRATEGY = "a Flower strategy (a class derived from flwr.serverapp.strategy.Strategy)"
+STRATEGY = (
+    "a Flower strategy (a class derived from flwr.serverapp.strategy.Strategy) or a weighting (one "
+    "derived from fedrms.weighting.Weighting)"
+)
+WERE_STRATEGIES = re.compile(r"^fedrms\.server\.baselines(?:\.\w+)?\.([A-Z]\w+)$")
+"""Weightings by the names that they had as strategies, as in the configurations of older runs."""
 SIDE_KEYS = (
     *("seed", "clients", "validation_clients"),
     *("task", "loss", "data", "partition", "noise", "appearance", "model"),
@@ -209,8 +217,9 @@ def build_strategy(
 ) -> Strategy:
     """Make the strategy: ours, Flower's or anyone's, by its ``_target_``.
 
+    Where that is a weighting, ``FedRMS`` runs it; options go to whichever of the two takes them.
     Flower's strategies sample with Python's global generator, which is seeded here. The
-    truth about noise and adversaries goes to a strategy that asks for it (``reveal_truth``).
+    truth about noise and adversaries goes to whoever asks for it (``reveal_truth``).
     """
     logging.getLogger("flwr").addFilter(_expected)
     random.seed(randomness.integer(config["seed"], "flower-sampling"))
@@ -218,12 +227,18 @@ def build_strategy(
     target = options.pop("_target_", None)
     if target is None:
         raise ConfigError("strategy", "has no _target_", "name a Flower Strategy class")
-    maker = named_class("strategy._target_", target, Strategy, STRATEGY)
+    target = WERE_STRATEGIES.sub(r"fedrms.weighting.\1", str(target))
+    named = named_class("strategy._target_", target, _is_strategy, STRATEGY)
+    maker: Callable[..., Strategy] = named
     column = f"loss_{options.get('moment')}"
     told = statistic_keys(_statistics(config))
     if column in told:
         options["moment"] = told[column]
-    accepted = inspect.signature(maker).parameters
+    accepted = dict(inspect.signature(named).parameters)
+    if isinstance(named, type) and issubclass(named, Weighting):
+        maker = functools.partial(weighed_by, named)
+        accepted |= inspect.signature(FedRMS).parameters
+        del accepted["weighting"]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     offered: dict[str, Any] = {"seed": config["seed"], "identify": "query"}
     server_optimizer = build_server_optimizer(config["server_optimizer"])
@@ -246,16 +261,26 @@ def build_strategy(
             f"it takes {', '.join(accepted)}",
         )
     try:
-        strategy: Strategy = maker(**options)
+        strategy = maker(**options)
     except ConfigError as error:
         raise error.configured or error from None
     except Exception as error:  # somebody's class may raise anything
         raise ConfigError("strategy", str(error), "mend its options") from error
-    if hasattr(strategy, "reveal_truth"):
-        lie = adversaries.lie if adversaries else None
-        strategy.reveal_truth(federation.true_noise, lie)
+    reveal = wants_truth(strategy)
+    if reveal is not None:
+        reveal(federation.true_noise, adversaries.lie if adversaries else None)
     assert isinstance(strategy, Strategy)
     return strategy
+
+
+def wants_truth(strategy: Strategy) -> Callable[..., None] | None:
+    """Return what takes the truth of a strategy or its weighting; None where nobody asks."""
+    told: Callable[..., None] | None = getattr(strategy, "reveal_truth", None)
+    return told or getattr(getattr(strategy, "weighting", None), "reveal_truth", None)
+
+
+def _is_strategy(kind: type) -> bool:
+    return issubclass(kind, Strategy | Weighting)
 
 
 def build_server_optimizer(config: Mapping[str, Any]) -> ServerOptimizer:

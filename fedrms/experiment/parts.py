@@ -28,6 +28,7 @@ from fedrms.experiment.build import (
     build_strategy,
     choose_device,
     server_device,
+    wants_truth,
 )
 from fedrms.experiment.checkpoint import options_of
 from fedrms.experiment.config import AUTO_CLIENTS, plain, with_clients
@@ -152,7 +153,7 @@ def _check_truth(config: Mapping[str, Any], strategy: Strategy, federation: AnyF
     remedy = "name the right labels by data.true_label_column, or choose another"
     who = "of some clients" if federation.truth == "measured" else "of any client"
     for key, needs in (
-        ("strategy", hasattr(strategy, "reveal_truth")),
+        ("strategy", wants_truth(strategy) is not None),
         ("counterfactual", config.get("counterfactual", "none") == "clean"),
         ("adversary.among", config["adversary"].get("among", "any") != "any"),
     ):

@@ -49,7 +49,7 @@ class ClassLosses:
 
 
 def read_class_losses(
-    cohort: Cohort, weighted_by: str = "num-examples", *, asked: int | None = None
+    cohort: Cohort, *, asked: int | None = None
 ) -> tuple[Cohort, ClassLosses | None]:
     """Return the losses by class of those who report them, or None if nobody does.
 
@@ -66,8 +66,6 @@ def read_class_losses(
     ----------
     cohort : Cohort
         The round's replies.
-    weighted_by : str
-        Metric that holds the number of examples.
     asked : int, optional
         By how many classes clients were asked for their losses. In a class that no one else
         can hold a client would be its own reference, so that its noise would go unseen.
@@ -96,7 +94,7 @@ def read_class_losses(
         for row, client in enumerate(cohort.clients)
         if not (valid[row] or silent[row])
     }
-    examples = cohort.metrics.get(weighted_by, np.full(len(cohort.clients), np.inf))[valid]
+    examples = cohort.metrics.get(cohort.weighted_by, np.full(len(cohort.clients), np.inf))[valid]
     cohort = cohort.keep(valid | silent, reasons)
     count, held = count[valid], held[valid]
     count = count * np.minimum(1.0, examples / count.sum(axis=1))[:, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -186,6 +186,15 @@ class Cohort:
     """The arrays that a client did not send; its row holds what it was given there."""
     norms: np.ndarray | None = None
     """``[clients]`` of the updates, where the engine measured them."""
+    weighted_by: str = "num-examples"
+    """The metric that holds the number of examples."""
+    lengths_tell: bool = True
+    """Whether the length of an update tells of its client's losses."""
+
+    @property
+    def examples(self) -> np.ndarray:
+        """``[clients]`` n_k."""
+        return self.metrics[self.weighted_by]
 
     def update_norms(self, received: Tensor) -> np.ndarray:
         """Return ``[clients]`` the L2 norms of the updates from the received model."""
@@ -196,14 +205,15 @@ class Cohort:
         if valid.all():
             return self
         rows = np.flatnonzero(valid)
-        return Cohort(
-            [self.clients[row] for row in rows],
-            take_rows(self.parameters, rows),
-            {name: column[rows] for name, column in self.metrics.items()},
-            self.failures | dict(reasons),
-            {client: reply for client, reply in self.replies.items() if client not in reasons},
-            {client: names for client, names in self.lacking.items() if client not in reasons},
-            None if self.norms is None else self.norms[rows],
+        return replace(
+            self,
+            clients=[self.clients[row] for row in rows],
+            parameters=take_rows(self.parameters, rows),
+            metrics={name: column[rows] for name, column in self.metrics.items()},
+            failures=self.failures | dict(reasons),
+            replies={c: reply for c, reply in self.replies.items() if c not in reasons},
+            lacking={c: names for c, names in self.lacking.items() if c not in reasons},
+            norms=None if self.norms is None else self.norms[rows],
         )
 
     def of_rows(self, rows: np.ndarray, columns: Tensor) -> Cohort:
@@ -211,7 +221,8 @@ class Cohort:
         assert isinstance(self.parameters, Tensor)
         parameters = self.parameters[torch.from_numpy(rows)][:, columns]
         metrics = {name: column[rows] for name, column in self.metrics.items()}
-        return Cohort([self.clients[row] for row in rows], parameters, metrics)
+        clients = [self.clients[row] for row in rows]
+        return Cohort(clients, parameters, metrics, weighted_by=self.weighted_by)
 
 
 def order_key(client: ClientId) -> tuple[bool, int, str]:

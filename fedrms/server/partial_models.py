@@ -4,33 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from logging import INFO
-from typing import Protocol
 
 import numpy as np
 import torch
 from flwr.app import ArrayRecord
 from torch import Tensor
 
+from fedrms.combining.aggregation import Aggregation
 from fedrms.flower_log import log
 from fedrms.replies.cohort import Cohort, Layout
 from fedrms.replies.replies import model_of
+from fedrms.weighting.weighting import Weighted
 
 NAMED = 5
 """Most arrays or clients named in a line of the log."""
-
-
-class Combines(Protocol):
-    """What makes one update of a cohort's; :class:`fedrms.FedRMS` is such."""
-
-    def weigh(self, cohort: Cohort, received: Tensor, scale: np.ndarray) -> np.ndarray:
-        """Return ``[cohort]`` weights."""
-        ...
-
-    def combine(
-        self, cohort: Cohort, received: Tensor, scale: np.ndarray
-    ) -> tuple[Tensor, np.ndarray]:
-        """Return the update and the weights."""
-        ...
 
 
 class PartialModels:
@@ -58,19 +45,15 @@ class PartialModels:
             log(INFO, "\t> %s", text)
 
     def combined(
-        self,
-        strategy: Combines,
-        cohort: Cohort,
-        layout: Layout,
-        received: Tensor,
-        scale: np.ndarray,
+        self, aggregation: Aggregation, weighted: Weighted, layout: Layout, received: Tensor
     ) -> tuple[Tensor, np.ndarray]:
         """Return the update ``[parameters]`` and ``[cohort]`` the weights of whole updates.
 
         Arrays that the same clients sent are combined together; one that nobody sent stays.
         """
+        cohort = weighted.cohort
         if not cohort.lacking:
-            return strategy.combine(cohort, received, scale)
+            return _combined(aggregation, weighted, received)
         ends = np.cumsum(layout.sizes).tolist()
         places = [torch.arange(e - n, e) for e, n in zip(ends, layout.sizes, strict=True)]
         columns = dict(zip(layout.names, places, strict=True))
@@ -83,9 +66,16 @@ class PartialModels:
             rows = np.flatnonzero(np.frombuffer(senders, dtype=bool))
             if len(rows):
                 where = torch.cat([columns[name] for name in names])
-                part = cohort.of_rows(rows, where)
-                update[where], _ = strategy.combine(part, received[where], scale[rows])
-        return update, strategy.weigh(cohort, received, scale)
+                part = weighted.of_rows(rows, where)
+                update[where], _ = _combined(aggregation, part, received[where])
+        return update, weighted.shares(aggregation)
+
+
+def _combined(
+    aggregation: Aggregation, weighted: Weighted, received: Tensor
+) -> tuple[Tensor, np.ndarray]:
+    cohort, weights = weighted.cohort, weighted.shares(aggregation)
+    return aggregation.update(cohort.parameters, received, weights, cohort.norms), weights
 
 
 def _few(names: Sequence[str]) -> str:

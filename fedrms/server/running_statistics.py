@@ -54,6 +54,38 @@ def averaged(cohort: Cohort, received: Tensor, weights: np.ndarray, statistics: 
     return received[statistics] + mean(clients, received[statistics], share)
 
 
+def with_statistics(
+    following: Tensor,
+    cohort: Cohort,
+    received: Tensor,
+    weights: np.ndarray,
+    layout: Layout,
+    combined: Tensor | None,
+) -> Tensor:
+    """Return the next model with its running statistics averaged, or as they were combined.
+
+    Parameters
+    ----------
+    following, received : Tensor
+        ``[parameters]`` the model after the server's step, and before.
+    cohort : Cohort
+        The clients' models.
+    weights : np.ndarray
+        ``[cohort]``.
+    layout : Layout
+        Of the model.
+    combined : Tensor, optional
+        ``[parameters]`` what a rule other than the mean has made of the models.
+    """
+    columns = statistic_columns(layout)
+    told = averaged(cohort, received, weights, columns) if combined is None else combined[columns]
+    following = following.clone()
+    following[columns] = told
+    variances = statistic_columns(layout, (VARIANCE,))
+    following[variances] = following[variances].clamp(min=0.0)
+    return following
+
+
 def with_batches_counted(
     record: ArrayRecord, before: ArrayRecord, steps: np.ndarray, weights: np.ndarray | None = None
 ) -> ArrayRecord:

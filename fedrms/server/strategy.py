@@ -2,18 +2,19 @@
 
 A thin adapter around a chain of small pieces, each in its own file:
 
-    read replies -> clip each client -> scale each client -> combine -> server optimizer
+    read replies -> weigh each client -> clip and combine -> server optimizer
 
-With every scale equal it is FedAvg, exactly.
+Any weighting will do (:mod:`fedrms.weighting`). With every scale equal it is FedAvg, exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from logging import INFO, WARNING
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -26,42 +27,50 @@ from fedrms.combining.aggregation import Aggregation, choose
 from fedrms.combining.columns import LEAST
 from fedrms.combining.combine import Rule
 from fedrms.combining.server_optimizer import ServerOptimizer
-from fedrms.errors import ConfigError, RunError
+from fedrms.errors import ConfigError
 from fedrms.flower_log import log
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.replies.asked import Asked, NotesWhatIsAsked
 from fedrms.replies.claims import Addressees
 from fedrms.replies.client_index import ClientId
-from fedrms.replies.cohort import Cohort, Layout, StackedReplies, having, identity_in
+from fedrms.replies.cohort import Cohort, Layout, having, identity_in
 from fedrms.replies.limits import EXAMPLES_LIMIT
 from fedrms.replies.membership import Membership
 from fedrms.replies.metric_ranges import Range, known_ranges
-from fedrms.replies.model_arrays import as_clients_have_it, with_others_averaged
+from fedrms.replies.model_arrays import with_others_averaged
 from fedrms.replies.orders import Orders, scaled
-from fedrms.replies.replies import NOT_STRUCTURAL, model_of, read_replies
+from fedrms.replies.replies import model_of, read_replies
 from fedrms.server.diagnostics import Diagnostics
 from fedrms.server.evaluation import aggregate_evaluations
+from fedrms.server.heard import (
+    contents_of,
+    given_to_clients,
+    heard,
+    refuse_nonsense,
+    stacked,
+)
+from fedrms.server.old_hooks import OldHooks
 from fedrms.server.partial_models import PartialModels
 from fedrms.server.record import Record
 from fedrms.server.round_metrics import averaged as averaged_metrics
 from fedrms.server.round_metrics import averaged_lists, weighed_down
 from fedrms.server.running_statistics import (
-    VARIANCE,
-    averaged,
     norms_without,
     statistic_columns,
     with_batches_counted,
+    with_statistics,
 )
-from fedrms.weighting.client_scaler import ClientScaler, Scales
+from fedrms.weighting.client_scaler import ClientScaler
 from fedrms.weighting.excess_scaler import ExcessScaler
 from fedrms.weighting.laws import Law
 from fedrms.weighting.noise_estimate import NoiseEstimate
 from fedrms.weighting.python_names import SpeaksPython
+from fedrms.weighting.weighting import Foresees, Weighted, Weighting
 
 APPLY_TO = ("update", "local_lr")
 
 
-class FedRMS(NotesWhatIsAsked, SpeaksPython, FedAvg):
+class FedRMS(NotesWhatIsAsked, OldHooks, SpeaksPython, FedAvg):
     """Scale each client's update by the inverse root of an average of its loss noise.
 
     Drop-in for Flower's ``FedAvg`` where clients add ``class_losses(scores, labels)`` of the
@@ -78,11 +87,15 @@ class FedRMS(NotesWhatIsAsked, SpeaksPython, FedAvg):
         Which moment of the losses is the noise: ``second_moment`` (rises with the label
         noise all the way), ``variance`` (falls again past one half) or ``mad`` (for heavy
         tails).
-    law : str or callable (default: "excess")
-        From noise to scale. ``excess`` compares each client's losses with those of clean
-        clients on the same classes (:mod:`fedrms.weighting.excess_scaler`); clients that report
-        one moment of their losses alone are scaled by ``deadzone`` among each other. The others
-        read one moment a client (:mod:`fedrms.weighting.laws`); ``uniform`` is FedAvg.
+    weighting : Weighting, optional
+        Who counts how much, in place of the law: ``FedRMS(weighting=TERM(t=-2.0))``. The noise
+        estimate is then watched beside it, for the tables.
+    law : str or callable, optional
+        From noise to scale; by default ``excess``, and ``uniform`` beside a weighting. ``excess``
+        compares each client's losses with those of clean clients on the same classes
+        (:mod:`fedrms.weighting.excess_scaler`); clients that report one moment of their losses
+        alone are scaled by ``deadzone`` among each other. The others read one moment a client
+        (:mod:`fedrms.weighting.laws`); ``uniform`` is FedAvg.
     law_options : mapping, optional
         The law's parameters, such as ``{"tilt": 0.0}``.
     num_classes : int, optional
@@ -135,11 +148,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         What was done with each client in the latest round.
     evaluation_failures : mapping
         Reason by client id of those left out of the latest evaluation.
-    required_metrics : tuple of str
-        Metrics besides the statistic that a subclass makes weights of: clients that do not
-        report one, as a number of 0 or more, are left out.
-    reads_gradient_squares : bool
-        Whether replies carry squared gradients; for a subclass that asks clients for them.
+    weighting : Weighting
+        Who counts how much.
+    estimate : NoiseEstimate
+        Of every client's noise; the weighting itself where no other was given.
     nonnegative_losses : bool
         Whether losses cannot be below 0, as cross-entropy and squared error cannot: mean losses
         that are, in training or evaluation, are then not believed. A simulator or
@@ -153,8 +165,6 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         to ``record``.
     """
 
-    required_metrics: tuple[str, ...] = ()
-    reads_gradient_squares = False
     nonnegative_losses = False
 
     def __init__(
@@ -170,9 +180,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         train_metrics_aggr_fn: Callable[[list[RecordDict], str], MetricRecord] | None = None,
         evaluate_metrics_aggr_fn: Callable[[list[RecordDict], str], MetricRecord] | None = None,
         *,
+        weighting: Weighting | None = None,
         statistic: str | None = None,
         moment: str = "second_moment",
-        law: str | Law = "excess",
+        law: str | Law | None = None,
         law_options: Mapping[str, Any] | None = None,
         num_classes: int | None = None,
         decay: float | None = None,
@@ -218,15 +229,28 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         }
         if decay is not None:  # each scaler knows its own default
             memory_options["decay"] = decay
-        self._noise = NoiseEstimate(
+        if weighting is not None:
+            given: dict[str, Any] = {"law": law, "law_options": law_options, "apply_to": apply_to}
+            given |= {"normalize": normalize, "combine": combine}
+            given |= {"combine_options": combine_options}
+            weighting.check(given | {"clip_norm": clip_norm, "clip_median": clip_median})
+            statistic = statistic or weighting.asks.get("statistic")
+        self.estimate = NoiseEstimate(
             statistic=statistic,
             moment=moment,
-            law=law,
+            law=law or ("excess" if weighting is None else "uniform"),
             law_options=law_options,
             num_classes=num_classes,
             memory=memory_options,
             require=require_evidence,
         )
+        self.weighting = weighting or self.estimate
+        if apply_to == "local_lr" and not isinstance(self.weighting, Foresees):
+            raise ConfigError(
+                "strategy.apply_to",
+                f"is local_lr, and {type(weighting).__name__} knows no weight before the round",
+                "leave it at update",
+            )
         self.aggregation = Aggregation(
             normalize=normalize,
             combine=combine,
@@ -246,6 +270,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self._received: ArrayRecord = ArrayRecord()
         self.diagnostics: Diagnostics | None = None
         self._trained = False
+        self._name: Callable[[ClientId], str] = str
         self._partial = PartialModels()
         self._record: Record | None = None
         if record is not None:
@@ -254,22 +279,26 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
     @property
     def scaler(self) -> ClientScaler | ExcessScaler:
         """The estimates of every client."""
-        return self._noise.scaler
+        return self.estimate.scaler
 
     @property
     def statistic(self) -> str:
         """Where clients are told to read their losses."""
-        return self._noise.statistic
+        return self.estimate.statistic
 
     @property
     def class_losses(self) -> int:
         """By how many classes clients are asked for their losses; 0 means not at all."""
-        return self._noise.class_losses
+        return int(self._asks.get("class-losses", 0))
+
+    @property
+    def _asks(self) -> Mapping[str, Any]:
+        return {**self.weighting.asks, **self.estimate.asks}
 
     def summary(self) -> None:
         """Log the strategy's settings, and FedAvg's below them."""
-        log(INFO, "\t├──> Client scaling:")
-        for line in self._noise.settings():
+        log(INFO, "\t├──> Client scaling: %s", type(self.weighting).__name__)
+        for line in self.estimate.settings():
             log(INFO, "\t│\t├── %s", line)
         log(INFO, "\t│\t└── Applied to: %s", self.apply_to)
         log(INFO, "\t├──> Normalize: %s", self.aggregation.normalize)
@@ -278,7 +307,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     def name_clients(self, client_name: Callable[[ClientId], str]) -> None:
         """Take what clients are called in messages; the simulator calls this."""
-        self._noise.client_name = client_name
+        self._name = client_name
 
     def start(
         self,
@@ -335,12 +364,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
                 "take a model with GroupNorm or LayerNorm in the place of BatchNorm",
             )
         config["server-round"] = server_round
-        config["statistic"] = self._noise.statistic
-        if self._noise.class_losses:
-            config["class-losses"] = self._noise.class_losses
+        config.update(self._asks)
         scales = None
-        if self.apply_to == "local_lr":
-            scales = self._noise.scale_of([self._members.client_of(node) for node in nodes])
+        if self.apply_to == "local_lr" and isinstance(self.weighting, Foresees):
+            scales = self.weighting.scale_of([self._members.client_of(node) for node in nodes])
         record = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
         self._tell_sample("configure_train", nodes)
         messages = self._construct_messages(record, nodes, MessageType.TRAIN)
@@ -353,87 +380,83 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Clip, scale and combine the round's replies, and step the server optimizer."""
         asked = self.asked("configure_train", server_round)
-        if _stacked(replies):
-            self._tell_received(replies)
-        else:  # an engine in this process numbers messages as they are made
-            replies = self._told(list(replies), is_train=True)
-        self._received = self._given(asked, replies)
+        replies = heard(self, replies, is_train=True)
+        self._received = given_to_clients(
+            asked, replies, self.arrayrecord_key, steps_only=self._steps
+        )
         layout = Layout.of(self._received)
         cells = (len(asked.messages) if asked else len(replies)) * sum(layout.sizes)
         with nullcontext() if cells >= LEAST else one_thread_an_operation():
             arrays, metrics, cohort = self._aggregate(server_round, replies, layout, asked)
         if self._record is not None and self.diagnostics is not None:
-            self._record.trained(cohort, self.diagnostics, self._noise.client_name, metrics)
+            self._record.trained(cohort, self.diagnostics, self._name, metrics)
         return arrays, metrics
 
     def _aggregate(
         self, server_round: int, replies: Sequence[Message], layout: Layout, asked: Asked | None
     ) -> tuple[ArrayRecord | None, MetricRecord | None, Cohort | None]:
         addressees = Addressees(members=self._members)
-        if asked and not _stacked(replies):
+        if asked and not stacked(replies):
             addressees = Addressees.of(asked.messages, self._members, server_round)
         cohort = read_replies(
             *(replies, layout, addressees),
             arrays=self.arrayrecord_key,
             weighted_by=self.weighted_by_key,
             examples_limit=self.examples_limit,
-            squares=self.reads_gradient_squares,
+            squares="gradient-decay" in self._asks,
             given=self._received,
             classes=self.class_losses,
             nonnegative=self.nonnegative_losses,
         )
         self._partial.tell(cohort, self._received, self.arrayrecord_key)
-        if not cohort.clients:
-            self._refuse_nonsense(server_round, cohort, replies)
+        if not cohort.clients and not self._trained:
+            refuse_nonsense(server_round, cohort, replies)
         for client, reply in cohort.replies.items():
             self._members.learn(reply.metadata.src_node_id, client)
-        for required in self.required_metrics:
-            cohort = having(cohort, required, type(self).__name__, "strategy")
+        for needed in self.weighting.needs:
+            cohort = having(cohort, needed, type(self.weighting).__name__, "strategy")
         current, statistics = layout.flatten(self._received), statistic_columns(layout)
         if len(statistics) and cohort.norms is None:
             cohort.norms = norms_without(cohort, current, statistics)
-        # Where clients' learning rates are scaled, lengths tell of the scales.
-        known = asked is not None and len(asked.arrays) > 0
-        received = current if known and len(current) and self.apply_to != "local_lr" else None
-        cohort, statistic = self._noise.read(cohort, self.weighted_by_key, received)
+        known = asked is not None and len(asked.arrays) > 0 and len(current) > 0
+        cohort.lengths_tell = known and self.apply_to != "local_lr"
+        weighted = Weighted(cohort, np.ones(0))
+        if cohort.clients:
+            weighted = self._weighted(server_round, cohort, current)
+            weighted = self._hooked(server_round, weighted, current)
+            cohort = weighted.cohort
         for client, reason in cohort.failures.items():
-            name = self._noise.client_name(client)
+            name = self._name(client)
             log(WARNING, "Round %d: client %s left out: %s", server_round, name, reason)
         if not cohort.clients:
             self.diagnostics = Diagnostics(server_round, [], {}, cohort.failures)
             return None, None, None
         self._trained = True
 
-        scales = self.scale(server_round, cohort, statistic)
-        applied = np.ones_like(scales.scale) if self.apply_to == "local_lr" else scales.scale
-        if len(current):
-            update, weights = self._partial.combined(self, cohort, layout, current, applied)
-        else:
-            update, weights = current, self.weigh(cohort, current, applied)
+        applied = weighted
+        if self.apply_to == "local_lr":  # clients have applied it already
+            applied = replace(weighted, scale=np.ones_like(weighted.scale))
+        update, weights = current, applied.shares(self.aggregation)
+        if self.weighting.rule is not None:
+            update, weights = self.weighting.rule(cohort.parameters, current)
+        elif len(current):
+            update, weights = self._partial.combined(self.aggregation, applied, layout, current)
         update = self.aggregation.private(update, weights, self._seed, server_round)
         following = self.server_optimizer.step(current, update)
         if len(statistics):
-            following = self._with_statistics(
-                following, cohort, current, current + update, weights, layout
-            )
+            plain = self.aggregation.combine == "mean" and not cohort.lacking
+            moved = None if plain else current + update
+            following = with_statistics(following, cohort, current, weights, layout, moved)
         self.diagnostics = Diagnostics(
             server_round,
             cohort.clients,
-            {
-                "statistic": statistic,
-                "ema": scales.ema,
-                "rms": scales.rms,
-                "scale": scales.scale,
-                "weight": weights,
-            }
-            | ({} if scales.error is None else {"rms_error": scales.error}),
+            {**weighted.columns, "scale": weighted.scale, "weight": weights},
             cohort.failures,
             self.server_optimizer.lr_used,
         )
-        named = self._noise.client_name
-        disbelieved = [named(client) for client in self._noise.not_believed]
-        line = weighed_down([named(c) for c in cohort.clients], scales.scale, disbelieved)
-        log(INFO, "\t> %s", line)
+        disbelieved = [self._name(client) for client in weighted.not_believed]
+        named = [self._name(client) for client in cohort.clients]
+        log(INFO, "\t> %s", weighed_down(named, weighted.scale, disbelieved))
         arrays = layout.unflatten(following, self._received)
         if len(statistics) and "steps" in cohort.metrics and not cohort.replies:
             steps = cohort.metrics["steps"]
@@ -442,26 +465,14 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             sent_back = [cohort.replies[client] for client in cohort.clients]
             models = [model_of(reply, self.arrayrecord_key)[0] for reply in sent_back]
             arrays = with_others_averaged(arrays, [m for m in models if m is not None], weights)
-        return arrays, self._metrics(cohort, scales, replies), cohort
+        return arrays, self._metrics(weighted, replies), cohort
 
-    def _with_statistics(
-        self,
-        following: Tensor,
-        cohort: Cohort,
-        received: Tensor,
-        combined: Tensor,
-        weights: np.ndarray,
-        layout: Layout,
-    ) -> Tensor:
-        """Return the next model with its running statistics averaged, or combined by the rule."""
-        columns = statistic_columns(layout)
-        plain = self.aggregation.combine == "mean" and not cohort.lacking
-        told = averaged(cohort, received, weights, columns) if plain else combined[columns]
-        following = following.clone()
-        following[columns] = told
-        variances = statistic_columns(layout, (VARIANCE,))
-        following[variances] = following[variances].clamp(min=0.0)
-        return following
+    def _weighted(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
+        """Return what each client counts, with the noise estimate beside it."""
+        told = self.estimate(server_round, cohort, received)
+        if self.weighting is self.estimate or not told.cohort.clients:
+            return told
+        return self.weighting(server_round, told.cohort, received).beside(told)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -486,7 +497,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Average the evaluations that can be, as Flower's ``FedAvg`` does."""
-        replies = self._told(list(replies), is_train=False)
+        replies = heard(self, replies, is_train=False)
         if not replies:
             return None
         asked = self.asked("configure_evaluate", server_round)
@@ -501,49 +512,20 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             sent=asked.arrays if asked else None,
         )
         if self._record is not None:
-            name = self._noise.client_name
-            self._record.evaluated(server_round, replies, self._sender, name, metrics)
+            self._record.evaluated(server_round, replies, self._sender, self._name, metrics)
         return metrics
-
-    def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
-        """Return the cohort's scales; what a subclass changes to weigh clients its own way."""
-        return self._noise.scale(server_round, cohort, statistic, self.weighted_by_key)
-
-    def weigh(self, cohort: Cohort, received: Tensor, scale: np.ndarray) -> np.ndarray:
-        """Return ``[cohort]`` the weight of each update in the combined one.
-
-        For a subclass whose weights are not n_k s_k, or depend on the models.
-
-        Parameters
-        ----------
-        cohort : Cohort
-            The round's replies.
-        received : Tensor
-            ``[parameters]`` the model they were given.
-        scale : np.ndarray
-            ``[cohort]`` s_k, from :meth:`scale`.
-        """
-        return self.aggregation.weights(cohort.metrics[self.weighted_by_key], scale)
-
-    def combine(
-        self, cohort: Cohort, received: Tensor, scale: np.ndarray
-    ) -> tuple[Tensor, np.ndarray]:
-        """Return the update ``[parameters]`` and the clients' weights in it ``[cohort]``.
-
-        For a subclass whose weights differ from parameter to parameter; see :meth:`weigh`.
-        """
-        weights = self.weigh(cohort, received, scale)
-        return self.aggregation.update(cohort.parameters, received, weights, cohort.norms), weights
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that lives across rounds, for a checkpoint."""
-        return self._noise.state_dict() | {
-            "server_optimizer": self.server_optimizer.state_dict(),
-        }
+        weighting = {} if self.weighting is self.estimate else self.weighting.state_dict()
+        stepping = {"server_optimizer": self.server_optimizer.state_dict()}
+        return self.estimate.state_dict() | weighting | stepping
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state from :meth:`state_dict` back."""
-        self._noise.load_state_dict(state)
+        self.estimate.load_state_dict(state)
+        if self.weighting is not self.estimate:
+            self.weighting.load_state_dict(state)
         self.server_optimizer.load_state_dict(state["server_optimizer"])
 
     def _sender(self, reply: Message) -> ClientId:
@@ -552,11 +534,13 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     def _described(self, normalize: str, combine: str | Callable[..., Tensor]) -> dict[str, Any]:
         """Return what tables say of this strategy, by the names that simulations use."""
-        uniform = self._noise.law == "uniform"
+        kind = type(self if self.weighting is self.estimate else self.weighting)
+        plain = self.weighting is self.estimate and self.estimate.law == "uniform"
         return {
             "strategy": {
-                "name": "fedavg" if uniform else type(self).__name__.lower(),
-                **{"law": self._noise.law, "moment": self._noise.moment, "normalize": normalize},
+                "name": "fedavg" if plain else kind.__name__.lower(),
+                **{"law": self.estimate.law, "moment": self.estimate.moment},
+                "normalize": normalize,
                 "combine": combine if isinstance(combine, str) else "own",
                 "apply_to": self.apply_to,
             },
@@ -569,76 +553,22 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         """Return one message a node; FedAvg's hook for subclasses."""
         return Orders(node_ids, message_type, self.arrayrecord_key, self.configrecord_key, record)
 
-    def _refuse_nonsense(
-        self, server_round: int, cohort: Cohort, replies: Sequence[Message]
-    ) -> None:
-        """Raise where no reply was ever good and all of these fail for one structural reason."""
-        reasons = set(cohort.failures.values())
-        if _stacked(replies) or self._trained or len(reasons) != 1:
-            return
-        reason = reasons.pop()
-        if reason in NOT_STRUCTURAL or any(reply.has_error() for reply in replies):
-            return
-        raise RunError(
-            f"no reply to round {server_round} can be used, and no earlier one could: {reason}; "
-            "mend the client or the strategy's keys (arrayrecord_key, weighted_by_key)"
-        )
-
-    def _told(self, replies: list[Message], *, is_train: bool) -> list[Message]:
-        """Return the replies that Flower's hook lets through, the good ones first."""
-        if not hasattr(FedAvg, "_check_and_log_replies"):  # Flower 1.21
-            good = sum(not reply.has_error() for reply in replies)
-            told = "aggregate_train" if is_train else "aggregate_evaluate"
-            log(INFO, "%s: Received %s results and %s failures", told, good, len(replies) - good)
-            return sorted(replies, key=lambda reply: reply.has_error())
-        parts = self._check_and_log_replies(replies, is_train=is_train, validate=False)
-        return [reply for part in parts for reply in part]
-
-    def _tell_received(self, replies: Sequence[Message]) -> None:
-        stacked: StackedReplies = replies.stacked  # type: ignore[attr-defined]
-        told = len(stacked.clients), len(stacked.failures)
-        log(INFO, "aggregate_train: Received %s results and %s failures", *told)
-
     def _tell_sample(self, what: str, nodes: Sequence[int]) -> None:
         among = self._members.available
         log(INFO, "%s: Sampled %s nodes (out of %s)", what, len(nodes), among)
 
-    def _given(self, asked: Asked | None, replies: Sequence[Message]) -> ArrayRecord:
-        """Return the model that clients were given, zeros where nobody knows or none was.
+    @property
+    def _steps(self) -> bool:
+        """Whether the round needs the steps from the model that clients were given."""
+        parts, plain = self.aggregation, self.server_optimizer.plain
+        return bool(parts.normalize != "sum" or not plain or parts.clip_norm or parts.clip_median)
 
-        A plain average does not depend on it.
-        """
-        given = asked.arrays if asked else ArrayRecord()
-        if _stacked(replies) or not any(not reply.has_error() for reply in replies):
-            return given
-        if len(given):
-            return as_clients_have_it(given, replies, self.arrayrecord_key)
-        moved = self.aggregation.normalize != "sum" or not self.server_optimizer.plain
-        if moved or self.aggregation.clip_norm or self.aggregation.clip_median:
-            raise RunError(
-                "steps from the model that clients were given need to know it, and there is "
-                "none: configure_train was not called for this round, or sent no arrays; call "
-                "it, or leave server_optimizer, normalize, clip_norm and clip_median as they are"
-            )
-        return as_clients_have_it(given, replies, self.arrayrecord_key)
-
-    def _metrics(self, cohort: Cohort, scales: Scales, replies: Sequence[Message]) -> MetricRecord:
-        if self.train_metrics_aggr_fn is aggregate_metricrecords:  # FedAvg's default
-            record = averaged_metrics(cohort.metrics, self.weighted_by_key, scales.scale)
-            told = [cohort.replies[c].content for c in cohort.clients if c in cohort.replies]
-            if told:
-                lists = averaged_lists(told, cohort.metrics[self.weighted_by_key])
-                record.update(lists)
-            return record
-        if _stacked(replies):  # messages are made for it, an error for who is not among the valid
-            valid = set(cohort.clients)
-            answers = [reply for reply in replies if not reply.has_error()]
-            contents = [reply.content for reply in answers if identity_in(reply) in valid]
-        else:
-            contents = [cohort.replies[client].content for client in cohort.clients]
-        return self.train_metrics_aggr_fn(contents, self.weighted_by_key)
-
-
-def _stacked(replies: Iterable[Message]) -> TypeGuard[Sequence[Message]]:
-    """Say whether an engine in this process put a stack beside its messages."""
-    return getattr(replies, "stacked", None) is not None
+    def _metrics(self, weighted: Weighted, replies: Sequence[Message]) -> MetricRecord:
+        cohort = weighted.cohort
+        if self.train_metrics_aggr_fn is not aggregate_metricrecords:  # FedAvg's default
+            return self.train_metrics_aggr_fn(contents_of(cohort, replies), self.weighted_by_key)
+        record = averaged_metrics(cohort.metrics, self.weighted_by_key, weighted.scale)
+        told = [cohort.replies[c].content for c in cohort.clients if c in cohort.replies]
+        if told:
+            record.update(averaged_lists(told, cohort.examples))
+        return record

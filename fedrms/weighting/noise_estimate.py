@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,10 @@ from fedrms.replies.class_losses import read_class_losses, silent_of
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import Cohort
 from fedrms.weighting.client_scaler import ClientScaler, Scales
-from fedrms.weighting.excess import Evidence
 from fedrms.weighting.excess_scaler import ExcessScaler
 from fedrms.weighting.laws import LAWS, Law, law_name
 from fedrms.weighting.missing_evidence import Missing, known_moments
+from fedrms.weighting.weighting import NONE, Weighted, Weighting
 
 WORK = "work"
 """Metric of a reply: the sum of the client's learning rates over its steps."""
@@ -26,7 +26,7 @@ OWN_KEY = "loss-"
 """How the key of a statistic of losses begins that is none of these."""
 
 
-class NoiseEstimate:
+class NoiseEstimate(Weighting):
     """Read a cohort's losses, and scale clients by them.
 
     Under the law ``excess`` losses by class are read. Clients that report a moment of their
@@ -48,19 +48,17 @@ class NoiseEstimate:
         The estimates of every client.
     law : str
         The law's name.
-    not_believed : list
-        Clients whose updates contradict the losses that they claim, in the latest round.
     """
 
     def __init__(
         self,
         *,
-        statistic: str | None,
-        moment: str,
-        law: str | Law,
-        law_options: Mapping[str, Any] | None,
-        num_classes: int | None,
-        memory: Mapping[str, Any],
+        statistic: str | None = None,
+        moment: str = "second_moment",
+        law: str | Law = "excess",
+        law_options: Mapping[str, Any] | None = None,
+        num_classes: int | None = None,
+        memory: Mapping[str, Any] = NONE,
         require: bool = False,
     ) -> None:
         if moment not in MOMENTS and not moment.startswith(OWN_KEY):
@@ -92,30 +90,22 @@ class NoiseEstimate:
         if isinstance(self.scaler, ExcessScaler):
             self._moments = ClientScaler(law="deadzone", **memory)
         self._missing = Missing(self._key, by_class=law == "excess", require=require)
-        self._evidence: Evidence | None = None
-        self.client_name: Callable[[ClientId], str] = str
-        self.not_believed: list[ClientId] = []
-        self._by_class = self._by_moment = np.zeros(0, np.int64)
 
     @property
     def class_losses(self) -> int:
         """By how many classes clients are asked for their losses; 0 means not at all."""
         return (self._num_classes or 1) if isinstance(self.scaler, ExcessScaler) else 0
 
-    def read(
-        self, cohort: Cohort, weighted_by: str, received: Tensor | None = None
-    ) -> tuple[Cohort, np.ndarray]:
-        """Return those who say what the law needs, and the statistic ``[cohort]`` of the tables.
+    @property
+    def asks(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """What the round's orders tell clients."""
+        by_class = {"class-losses": self.class_losses} if self.class_losses else {}
+        return {"statistic": self.statistic, **by_class}
 
-        Parameters
-        ----------
-        cohort : Cohort
-            The round's replies.
-        weighted_by : str
-            Metric that holds the number of examples.
-        received : Tensor, optional
-            ``[parameters]`` the model that clients began with, where their updates are to
-            corroborate what they claim.
+    def __call__(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
+        """Return the scales of those who say what the law needs.
+
+        The columns are ``statistic``, ``ema``, ``rms`` and, under ``excess``, ``rms_error``.
 
         Raises
         ------
@@ -123,8 +113,10 @@ class NoiseEstimate:
             If nobody ever reported what the law reads, and it is required.
         """
         count = len(cohort.clients)
-        if not self._needed or not count:
-            return cohort, cohort.metrics.get(self._key, np.full(count, np.nan))
+        if not self._needed and isinstance(self.scaler, ClientScaler):
+            statistic = cohort.metrics.get(self._key, np.full(count, np.nan))
+            found = self.scaler.update(server_round, cohort.clients, statistic)
+            return _weighted(cohort, statistic, found)
         by_class = np.zeros(count, bool)
         if isinstance(self.scaler, ExcessScaler):
             by_class = ~silent_of(cohort, self._num_classes)
@@ -132,49 +124,32 @@ class NoiseEstimate:
         cohort = self._missing.check(cohort, by_class, ever=ever)
         losses = None
         if isinstance(self.scaler, ExcessScaler) and cohort.clients:
-            cohort, losses = read_class_losses(cohort, weighted_by, asked=self._num_classes)
+            cohort, losses = read_class_losses(cohort, asked=self._num_classes)
         count = len(cohort.clients)
-        statistic = np.full(count, np.nan)
-        self._by_class, self.not_believed = np.zeros(0, np.int64), []
-        if isinstance(self.scaler, ExcessScaler) and losses is not None and len(losses.count):
-            self._by_class = np.flatnonzero(~silent_of(cohort, self._num_classes))
-            lengths = None
-            if received is not None and self.scaler.checks(losses):
-                lengths = cohort.update_norms(received)[self._by_class]
-            clients = [cohort.clients[row] for row in self._by_class]
-            work = _positive(cohort.metrics.get(WORK))
-            work = None if work is None else work[self._by_class]
-            self._evidence = self.scaler.measure(clients, losses, lengths, work)
-            contradicted = np.flatnonzero(self._evidence.contradicted)
-            self.not_believed = [clients[row] for row in contradicted]
-            statistic[self._by_class] = self._evidence.share
-        others = np.setdiff1d(np.arange(count), self._by_class)
-        told = known_moments(cohort, self._key)[others]
-        self._by_moment = others[np.isfinite(told)]
-        statistic[others] = told
-        return cohort, statistic
-
-    def scale(
-        self, server_round: int, cohort: Cohort, statistic: np.ndarray, weighted_by: str
-    ) -> Scales:
-        """Return the scales of a cohort that was just :meth:`read`."""
-        if not self._needed and isinstance(self.scaler, ClientScaler):
-            return self.scaler.update(server_round, cohort.clients, statistic)
-        count = len(cohort.clients)
-        unknown = np.full(count, np.nan)
+        statistic, unknown = np.full(count, np.nan), np.full(count, np.nan)
         known = unknown.copy() if isinstance(self.scaler, ExcessScaler) else None
         scales = Scales(unknown, unknown.copy(), np.ones(count), known)
-        if isinstance(self.scaler, ExcessScaler) and len(self._by_class):
-            assert self._evidence is not None
-            clients = [cohort.clients[row] for row in self._by_class]
-            examples = cohort.metrics[weighted_by][self._by_class]
-            found = self.scaler.update(server_round, clients, self._evidence, examples)
-            _enter(scales, self._by_class, found)
-        if isinstance(self._moments, ClientScaler) and len(self._by_moment):
-            clients = [cohort.clients[row] for row in self._by_moment]
-            found = self._moments.update(server_round, clients, statistic[self._by_moment])
-            _enter(scales, self._by_moment, found)
-        return scales
+        told, not_believed = np.zeros(0, np.int64), []
+        if isinstance(self.scaler, ExcessScaler) and losses is not None and len(losses.count):
+            told = np.flatnonzero(~silent_of(cohort, self._num_classes))
+            lengths = None
+            if cohort.lengths_tell and self.scaler.checks(losses):
+                lengths = cohort.update_norms(received)[told]
+            clients = [cohort.clients[row] for row in told]
+            work = _positive(cohort.metrics.get(WORK))
+            work = None if work is None else work[told]
+            evidence = self.scaler.measure(clients, losses, lengths, work)
+            not_believed = [clients[row] for row in np.flatnonzero(evidence.contradicted)]
+            statistic[told] = evidence.share
+            examples = cohort.examples[told]
+            _enter(scales, told, self.scaler.update(server_round, clients, evidence, examples))
+        others = np.setdiff1d(np.arange(count), told)
+        statistic[others] = known_moments(cohort, self._key)[others]
+        others = others[np.isfinite(statistic[others])]
+        if isinstance(self._moments, ClientScaler) and len(others):
+            clients = [cohort.clients[row] for row in others]
+            _enter(scales, others, self._moments.update(server_round, clients, statistic[others]))
+        return _weighted(cohort, statistic, scales, not_believed)
 
     def scale_of(self, clients: Sequence[ClientId]) -> np.ndarray:
         """Return the scales that the current estimates give the next round; 1 for the unseen."""
@@ -209,6 +184,18 @@ class NoiseEstimate:
         self.scaler.load_state_dict(state["scaler"])
         if "moments" in state:
             self._moments.load_state_dict(state["moments"])
+
+
+def _weighted(
+    cohort: Cohort,
+    statistic: np.ndarray,
+    scales: Scales,
+    not_believed: Sequence[ClientId] = (),
+) -> Weighted:
+    columns = {"statistic": statistic, "ema": scales.ema, "rms": scales.rms}
+    if scales.error is not None:
+        columns["rms_error"] = scales.error
+    return Weighted(cohort, scales.scale, columns, not_believed=not_believed)
 
 
 def _enter(scales: Scales, rows: np.ndarray, found: Scales) -> None:

@@ -31,10 +31,10 @@ VARIANTS = {
     "rmsprop": ("strategy=fedrms", "strategy.law=rmsprop"),
     "literal text": ("strategy=fedrms_text",),
     "random effects, median tau": ("strategy=fedrms", "strategy.law=random_effects"),
-    "random effects, DL tau": ("search_moments.RandomEffects",),
+    "random effects, DL tau": ("search_moments.RandomEffects", "strategy.law=uniform"),
     "population reference": ("search_moments.AbovePopulation",),
     "mixture on log r": ("search_moments.Mixture",),
-    "agreement of updates": ("search_moments.Agreement",),
+    "agreement of updates": ("search_moments.Agreement", "strategy.law=uniform"),
 }
 """A variant's overrides; a name of a class stands for strategy=fedrms of that class."""
 

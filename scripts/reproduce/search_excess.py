@@ -135,4 +135,4 @@ class Excess(FedRMS):
 
     def __init__(self, *, variant: str, num_classes: int | None = None, **options: Any) -> None:
         super().__init__(num_classes=num_classes, **options)
-        self._noise.scaler = self.SCALERS[variant]()
+        self.estimate.scaler = self.SCALERS[variant]()

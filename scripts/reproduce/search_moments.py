@@ -17,7 +17,7 @@ from fedrms import FedRMS
 from fedrms.combining.gram import gram
 from fedrms.replies.cohort import Cohort
 from fedrms.weighting.client_averages import ClientAverages
-from fedrms.weighting.client_scaler import Scales
+from fedrms.weighting.weighting import Weighted, Weighting
 
 CLEAN = 0.25
 """Quantile over clients that stands for a clean one."""
@@ -107,20 +107,22 @@ class Mixture(FedRMS):
         super().__init__(**options | {"law": mixture_posterior})
 
 
-class RandomEffects(FedRMS):
+class RandomEffects(Weighting):
     """Scale by the inverse square of the mean loss while training, shrunk by its standard error.
 
     ``s = min(1, q / y)^2``, y a client's shrunk loss and q their lower quartile. A dead zone that
     evidence opens: where losses differ no more than by chance everyone counts in full.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options | {"law": "rmsprop"})
+    asks = {"statistic": "prequential"}  # noqa: RUF012
+    needs = ("loss-mean", "loss-variance")
+
+    def __init__(self) -> None:
         self.estimates = ClientAverages(2, DECAY)
 
-    def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
+    def __call__(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
         """Average loss and squared error over rounds, and shrink the cohort's."""
-        examples = 0.5 * cohort.metrics["num-examples"]  # half an epoch was scored
+        examples = 0.5 * cohort.examples  # half an epoch was scored
         squared_error = cohort.metrics["loss-variance"] / examples
         where = self.estimates.place(cohort.clients)
         pair = np.stack([cohort.metrics["loss-mean"], squared_error], axis=1)
@@ -128,8 +130,7 @@ class RandomEffects(FedRMS):
         mean, square = self.estimates.everyone().T
         losses = np.maximum(shrunk(mean, np.sqrt(np.maximum(square, 1e-300))), 1e-300)
         scale = np.square(np.minimum(1.0, np.quantile(losses, CLEAN) / losses[where]))
-        estimated = super().scale(server_round, cohort, statistic)
-        return Scales(ema=estimated.ema, rms=losses[where], scale=scale)
+        return Weighted(cohort, scale, {"rms": losses[where]})
 
 
 def agreement(products: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -150,30 +151,27 @@ def agreement(products: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.divide(with_others, length, out=np.zeros(len(own)), where=length > 0.0)
 
 
-class Agreement(FedRMS):
+class Agreement(Weighting):
     """Scale by how far a client's update agrees with the others', on the server alone.
 
     The square of the cosine with the sum of the other updates (:func:`agreement`), averaged
     over rounds, over its upper quartile, 1 at most. Clients need to report nothing.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options | {"law": "uniform"})
+    def __init__(self) -> None:
         self.cosines = ClientAverages(1, DECAY)
-        self._round = 0
 
-    def weigh(self, cohort: Cohort, received: Tensor, scale: np.ndarray) -> np.ndarray:
-        """Return n_k s_k, with the scale from the updates."""
-        self._round += 1
-        examples = cohort.metrics["num-examples"]
+    def __call__(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
+        """Scale by what the updates say."""
+        examples = cohort.examples
         products = gram(cohort.parameters, received, torch.float64)
         before = self.cosines.find(cohort.clients)
         trust = np.ones(len(before))
         if (before >= 0).all():
             trust = self._scale(before)
         where = self.cosines.place(cohort.clients)
-        self.cosines.add(self._round, where, agreement(products, examples * trust)[:, None])
-        return super().weigh(cohort, received, self._scale(where))
+        self.cosines.add(server_round, where, agreement(products, examples * trust)[:, None])
+        return Weighted(cohort, self._scale(where))
 
     def _scale(self, where: np.ndarray) -> np.ndarray:
         cosine = np.maximum(self.cosines.everyone()[:, 0], 0.0)

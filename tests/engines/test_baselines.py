@@ -13,7 +13,8 @@ from safetensors.numpy import load_file
 import fedrms
 from fedrms.client import LocalSettings
 from fedrms.engines import VectorGrid
-from fedrms.server.baselines import AFL, DGA, QFFL, TERM, TieredTERM
+from fedrms.server.weighed_by import weighed_by
+from fedrms.weighting import AFL, DGA, QFFL, TERM, TieredTERM
 
 from ..client.by_hand import federation, problem
 from .by_hand import AppGrid, arrays_of, run_strategy, train_one_by_one, vector
@@ -21,12 +22,12 @@ from .by_hand import AppGrid, arrays_of, run_strategy, train_one_by_one, vector
 SIZES = [9, 12, 5, 8, 17]
 SETTINGS = LocalSettings(lr=0.1, epochs=1, batch_size=8)
 BASELINES = {
-    "qffl": partial(QFFL, q=1.0, client_learning_rate=0.1),
-    "afl": AFL,
-    "term": TERM,
-    "term_tiered": TieredTERM,
-    "dga_loss": DGA,
-    "dga_variance": partial(DGA, measure="variance", beta=1e3),
+    "qffl": partial(weighed_by, QFFL, q=1.0, client_learning_rate=0.1),
+    "afl": partial(weighed_by, AFL),
+    "term": partial(weighed_by, TERM),
+    "term_tiered": partial(weighed_by, TieredTERM),
+    "dga_loss": partial(weighed_by, DGA),
+    "dga_variance": partial(weighed_by, DGA, measure="variance", beta=1e3),
 }
 
 

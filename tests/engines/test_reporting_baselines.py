@@ -13,9 +13,10 @@ import fedrms
 from fedrms.client import LocalSettings
 from fedrms.engines import VectorGrid
 from fedrms.server import FedRMS
-from fedrms.server.baselines.arfl import ARFL
-from fedrms.server.baselines.fednoro import FedNoRo
-from fedrms.server.baselines.precision_weighted import PrecisionWeighted
+from fedrms.server.weighed_by import weighed_by
+from fedrms.weighting.arfl import ARFL
+from fedrms.weighting.fednoro import FedNoRo
+from fedrms.weighting.precision_weighted import PrecisionWeighted
 
 from ..client.by_hand import CLASSES, federation, problem
 from .by_hand import AppGrid, arrays_of, orders, run_strategy, vector
@@ -23,9 +24,11 @@ from .by_hand import AppGrid, arrays_of, orders, run_strategy, vector
 SIZES = [9, 12, 5, 8, 17, 7, 13]
 SETTINGS = LocalSettings(lr=0.1, epochs=1, batch_size=4)
 STRATEGIES = {
-    "arfl": lambda: ARFL(regularisation=0.2, identify="query"),
-    "fednoro": lambda: FedNoRo(stage_one=1, num_classes=CLASSES, identify="query"),
-    "precision_weighted": lambda: PrecisionWeighted(gradient_decay=0.9, identify="query"),
+    "arfl": lambda: weighed_by(ARFL, regularisation=0.2, identify="query"),
+    "fednoro": lambda: weighed_by(FedNoRo, stage_one=1, num_classes=CLASSES, identify="query"),
+    "precision_weighted": lambda: weighed_by(
+        PrecisionWeighted, gradient_decay=0.9, identify="query"
+    ),
 }
 
 

@@ -58,7 +58,13 @@ def folder(page, tmp_path_factory):
 
 TITLES = [
     *("A law", "A rule of combination", "Noise", "A partition", "Data", "A statistic"),
-    *("A fairness metric", "A strategy", "An adversary", "A group's file of your own"),
+    *(
+        "A fairness metric",
+        "A weighting",
+        "A strategy",
+        "An adversary",
+        "A group's file of your own",
+    ),
 ]
 
 
@@ -131,8 +137,16 @@ def test_the_fairness_metric_is_a_column(ran):
     assert result.rounds["shortfall"].to_numpy() == pytest.approx(expected.to_numpy())
 
 
-def test_the_strategys_weights_and_its_column_are_in_the_table(ran):
+def test_the_strategys_column_is_in_the_table(ran):
     table = ran("A strategy").clients
+    last = table[table["round"] == 2].sort_values("place")
+    assert last["place"].tolist() == [0, 1, 2, 3, 4]
+    assert last["weight"].is_monotonic_decreasing
+    assert table["weight"].equals(ran("").clients["weight"])
+
+
+def test_the_weightings_weights_and_its_column_are_in_the_table(ran):
+    table = ran("A weighting").clients
     root = table["num_examples"] ** 0.5
     share = root / root.groupby(table["round"]).transform("sum")
     assert table["weight"].to_numpy() == pytest.approx(share.to_numpy())

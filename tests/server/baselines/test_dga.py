@@ -12,8 +12,10 @@ from scipy.special import softmax
 
 from fedrms.combining.row_blocks import RowBlocks
 from fedrms.errors import ConfigError
-from fedrms.server.baselines import DGA
-from fedrms.server.baselines.dga import update_variances
+from fedrms.server import FedRMS
+from fedrms.server.weighed_by import weighed_by
+from fedrms.weighting import DGA
+from fedrms.weighting.dga import update_variances
 
 from ..by_hand import HandClient, column, grid_of, numbers, quickly, record, train_round
 
@@ -22,13 +24,13 @@ def client(name: int, loss: float, model: Any = (0.0,), examples: float = 10) ->
     return HandClient(name, record(w=list(model)), examples=examples, losses={"train-loss": loss})
 
 
-def weights(strategy: DGA, clients: list[HandClient], received: Any = (0.0,)) -> list[float]:
+def weights(strategy: FedRMS, clients: list[HandClient], received: Any = (0.0,)) -> list[float]:
     train_round(strategy, grid_of(clients), record(w=list(received)))
     return column(strategy, "weight")
 
 
 def test_weights_by_loss_by_hand_whatever_the_sizes() -> None:
-    strategy = DGA(beta=1.0)
+    strategy = weighed_by(DGA, beta=1.0)
     clients = [
         client(k, loss, examples=n)
         for k, (loss, n) in enumerate([(0.0, 10), (log(2), 80), (log(4), 500)])
@@ -39,7 +41,7 @@ def test_weights_by_loss_by_hand_whatever_the_sizes() -> None:
 
 def test_weights_by_variance_by_hand() -> None:
     # The updates (1, 1), (1, -1) and (0, 4) have variances 0, 1 and 4.
-    strategy = DGA(measure="variance", beta=log(2))
+    strategy = weighed_by(DGA, measure="variance", beta=log(2))
     clients = [
         client(k, 0.0, model) for k, model in enumerate([(6.0, 8.0), (6.0, 6.0), (5.0, 11.0)])
     ]
@@ -49,7 +51,7 @@ def test_weights_by_variance_by_hand() -> None:
 @pytest.mark.parametrize("measure", ["loss", "variance"])
 def test_without_beta_it_is_the_plain_mean(measure: str) -> None:
     clients = [client(0, 1.0, (1.0, 0.0), 10), client(1, 9.0, (3.0, 8.0), 90)]
-    strategy = DGA(measure=measure, beta=0.0)
+    strategy = weighed_by(DGA, measure=measure, beta=0.0)
     arrays, _ = train_round(strategy, grid_of(clients), record(w=[0.0, 0.0]))
     assert numbers(arrays)["w"] == pytest.approx([2.0, 4.0])
     assert column(strategy, "weight") == [0.5, 0.5]
@@ -64,10 +66,10 @@ def test_without_beta_it_is_the_plain_mean(measure: str) -> None:
 def test_weights_are_the_softmax_and_a_loss_added_to_all_changes_nothing(
     losses: list[float], beta: float, shift: float
 ) -> None:
-    found = weights(DGA(beta=beta), [client(k, loss) for k, loss in enumerate(losses)])
+    found = weights(weighed_by(DGA, beta=beta), [client(k, loss) for k, loss in enumerate(losses)])
     assert found == pytest.approx(softmax(-beta * np.array(losses)), abs=1e-12)
     shifted = [client(k, loss + shift) for k, loss in enumerate(losses)]
-    assert weights(DGA(beta=beta), shifted) == pytest.approx(found, rel=1e-6, abs=1e-9)
+    assert weights(weighed_by(DGA, beta=beta), shifted) == pytest.approx(found, rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -85,9 +87,11 @@ def test_variances_are_numpys_on_a_stack_and_in_blocks(dtype: torch.dtype) -> No
 
 def test_a_loss_measure_needs_no_moments_and_a_variance_needs_no_loss() -> None:
     silent = [HandClient(k, record(w=[float(k), 0.0]), losses={}) for k in range(2)]
-    assert sum(weights(DGA(measure="variance"), silent, (0.0, 0.0))) == pytest.approx(1.0)
+    assert sum(weights(weighed_by(DGA, measure="variance"), silent, (0.0, 0.0))) == pytest.approx(
+        1.0
+    )
     with pytest.raises(ConfigError, match="needs 'train-loss'") as caught:
-        weights(DGA(), silent, (0.0, 0.0))
+        weights(weighed_by(DGA), silent, (0.0, 0.0))
     assert "'train-loss'" in caught.value.remedy
 
 
@@ -97,5 +101,5 @@ def test_a_loss_measure_needs_no_moments_and_a_variance_needs_no_loss() -> None:
 )
 def test_a_value_that_cannot_be_meant_is_refused(options: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        DGA(**options)
+        weighed_by(DGA, **options)
     assert caught.value.key == key

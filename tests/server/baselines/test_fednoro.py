@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from fedrms.errors import ConfigError
-from fedrms.server.baselines.fednoro import FedNoRo, distance_scale, noisy_clients
+from fedrms.server.weighed_by import weighed_by
+from fedrms.weighting.fednoro import FedNoRo, distance_scale, noisy_clients
 
 from ..by_hand import HandClient, column, grid_of, numbers, record, train_round
 
@@ -65,7 +66,7 @@ def test_where_nothing_parts_clients_all_are_clean(losses) -> None:
 
 
 def test_after_stage_one_weights_fall_with_the_distance() -> None:
-    strategy, grid = FedNoRo(stage_one=1, num_classes=2), grid_of(COHORT)
+    strategy, grid = weighed_by(FedNoRo, stage_one=1, num_classes=2), grid_of(COHORT)
     train_round(strategy, grid, record(w=[0.0, 0.0]), 1)
     assert column(strategy, "scale") == [1.0] * 4
     arrays, _ = train_round(strategy, grid, record(w=[0.0, 0.0]), 2)
@@ -76,19 +77,19 @@ def test_after_stage_one_weights_fall_with_the_distance() -> None:
 
 
 def test_the_orders_ask_for_losses_by_class() -> None:
-    strategy, grid = FedNoRo(num_classes=7), grid_of(COHORT)
+    strategy, grid = weighed_by(FedNoRo, num_classes=7), grid_of(COHORT)
     train_round(strategy, grid, record(w=[0.0, 0.0]))
     assert grid.sent[0][0].content["config"]["class-losses"] == 7
 
 
 def test_without_losses_by_class_the_mean_loss_parts_clients() -> None:
-    strategy = FedNoRo(stage_one=0)
+    strategy = weighed_by(FedNoRo, stage_one=0)
     train_round(strategy, grid_of(COHORT), record(w=[0.0, 0.0]))
     assert column(strategy, "scale") == pytest.approx(SCALES)
 
 
 def test_clients_are_parted_once() -> None:
-    strategy = FedNoRo(stage_one=0, num_classes=2)
+    strategy = weighed_by(FedNoRo, stage_one=0, num_classes=2)
     train_round(strategy, grid_of(COHORT), record(w=[0.0, 0.0]), 1)
     changed = [client(k, PLACES[k], LOSSES[3 - k]) for k in range(4)]
     train_round(strategy, grid_of(changed), record(w=[0.0, 0.0]), 2)
@@ -96,10 +97,10 @@ def test_clients_are_parted_once() -> None:
 
 
 def test_a_client_heard_for_the_first_time_is_parted_beside_the_others_and_a_checkpoint_keeps_it():
-    first = FedNoRo(stage_one=1, num_classes=2)
+    first = weighed_by(FedNoRo, stage_one=1, num_classes=2)
     train_round(first, grid_of(COHORT[:3]), record(w=[0.0, 0.0]), 1)
     train_round(first, grid_of(COHORT[:3]), record(w=[0.0, 0.0]), 2)
-    resumed = FedNoRo(stage_one=1, num_classes=2)
+    resumed = weighed_by(FedNoRo, stage_one=1, num_classes=2)
     resumed.load_state_dict(first.state_dict())
     # Alone with client 0 it is the farthest noisy client: D = 1.
     train_round(resumed, grid_of([COHORT[0], COHORT[3]]), record(w=[0.0, 0.0]), 3)
@@ -108,5 +109,5 @@ def test_a_client_heard_for_the_first_time_is_parted_beside_the_others_and_a_che
 
 def test_a_stage_of_less_than_no_rounds_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        FedNoRo(stage_one=-1)
+        weighed_by(FedNoRo, stage_one=-1)
     assert caught.value.key == "stage_one"

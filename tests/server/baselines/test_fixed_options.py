@@ -6,16 +6,17 @@ from typing import Any
 import pytest
 
 from fedrms.errors import ConfigError
-from fedrms.server.baselines import AFL, DGA, QFFL, TERM, TieredTERM
+from fedrms.server.weighed_by import weighed_by
+from fedrms.weighting import AFL, DGA, QFFL, TERM, TieredTERM
 
 from ..by_hand import HandClient, column, grid_of, record, train_round
 
 MAKERS: dict[str, Any] = {
-    "qffl": partial(QFFL, client_learning_rate=0.1),
-    "afl": AFL,
-    "term": TERM,
-    "term_tiered": TieredTERM,
-    "dga": DGA,
+    "qffl": partial(weighed_by, QFFL, client_learning_rate=0.1),
+    "afl": partial(weighed_by, AFL),
+    "term": partial(weighed_by, TERM),
+    "term_tiered": partial(weighed_by, TieredTERM),
+    "dga": partial(weighed_by, DGA),
 }
 REPORTS = {"loss-mean": 1.0, "loss-variance": 1.0, "train-loss": 1.0}
 every_baseline = pytest.mark.parametrize("name", MAKERS)

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 
 from fedrms.errors import ConfigError
-from fedrms.server.baselines import Oracle
+from fedrms.server import FedRMS
+from fedrms.server.weighed_by import weighed_by
+from fedrms.weighting import Oracle
 
 from ..by_hand import HandClient, column, grid_of, numbers, record, train_round
 
 
-def oracle_round(levels: list[float], **options: Any) -> Oracle:
-    oracle = Oracle(**options)
-    oracle.reveal_truth(lambda server_round: np.array(levels))
+def oracle_round(levels: list[float], **options: Any) -> FedRMS:
+    oracle = weighed_by(Oracle, **options)
+    oracle.weighting.reveal_truth(lambda server_round: np.array(levels))
     clients = [HandClient(k, record(w=[float(k)]), examples=10) for k in range(len(levels))]
     train_round(oracle, grid_of(clients), record(w=[0.0]))
     return oracle
@@ -46,8 +48,8 @@ def test_scales_come_from_the_truth(mode: str, levels: list[float], expected: li
 def test_adversaries_are_not_clean(
     mode: str, levels: list[float], liars: list[int], expected: list[float]
 ) -> None:
-    oracle = Oracle(mode=mode)
-    oracle.reveal_truth(
+    oracle = weighed_by(Oracle, mode=mode)
+    oracle.weighting.reveal_truth(
         lambda server_round: np.array(levels), lambda clients: np.isin(clients, liars)
     )
     clients = [HandClient(k, record(w=[float(k)])) for k in range(len(levels))]
@@ -56,8 +58,8 @@ def test_adversaries_are_not_clean(
 
 
 def test_weights_are_shares_of_examples_times_the_truth() -> None:
-    oracle = Oracle(mode="true_rate")
-    oracle.reveal_truth(lambda server_round: np.array([0.0, 0.5, 0.75]))
+    oracle = weighed_by(Oracle, mode="true_rate")
+    oracle.weighting.reveal_truth(lambda server_round: np.array([0.0, 0.5, 0.75]))
     clients = [
         HandClient(k, record(w=[float(k)]), examples=examples)
         for k, examples in enumerate([10, 40, 40])
@@ -69,9 +71,9 @@ def test_weights_are_shares_of_examples_times_the_truth() -> None:
 
 
 def test_the_truth_is_looked_up_by_client_and_round() -> None:
-    oracle = Oracle(mode="true_rate")
+    oracle = weighed_by(Oracle, mode="true_rate")
     by_round = {1: [0.0, 0.5, 0.25], 2: [0.5, 0.0, 1.0]}
-    oracle.reveal_truth(lambda server_round: np.array(by_round[server_round]))
+    oracle.weighting.reveal_truth(lambda server_round: np.array(by_round[server_round]))
     later_clients = [HandClient(2), HandClient(1)]
     train_round(oracle, grid_of(later_clients), record(w=[0.0]), 1)
     assert column(oracle, "scale") == [0.5, 0.75]
@@ -85,8 +87,8 @@ def test_the_estimates_are_kept_beside_the_truth() -> None:
 
 
 def test_clients_need_not_report_any_statistic() -> None:
-    oracle = Oracle(mode="true_rate")
-    oracle.reveal_truth(lambda server_round: np.array([0.0, 0.5]))
+    oracle = weighed_by(Oracle, mode="true_rate")
+    oracle.weighting.reveal_truth(lambda server_round: np.array([0.0, 0.5]))
     clients = [HandClient(k, losses={}) for k in range(2)]
     train_round(oracle, grid_of(clients), record(w=[0.0]))
     assert column(oracle, "scale") == [1.0, 0.5]
@@ -96,8 +98,8 @@ def test_clients_need_not_report_any_statistic() -> None:
 def test_noisy_clients_have_no_say_in_a_robust_centre_either(combine: str) -> None:
     levels = [0.0, 0.0, 0.0, 0.9, 0.9]
     options = {"combine_options": {"trim": 0.0}} if combine == "trimmed_mean" else {}
-    oracle = Oracle(combine=combine, **options)
-    oracle.reveal_truth(lambda server_round: np.array(levels))
+    oracle = weighed_by(Oracle, combine=combine, **options)
+    oracle.weighting.reveal_truth(lambda server_round: np.array(levels))
     clients = [HandClient(k, record(w=[2.0 if k < 3 else 100.0])) for k in range(5)]
     arrays, _ = train_round(oracle, grid_of(clients), record(w=[0.0]))
     assert numbers(arrays)["w"] == pytest.approx([2.0])
@@ -105,13 +107,13 @@ def test_noisy_clients_have_no_say_in_a_robust_centre_either(combine: str) -> No
 
 def test_without_the_truth_it_says_where_it_belongs() -> None:
     with pytest.raises(ConfigError, match="needs the true noise") as caught:
-        train_round(Oracle(), grid_of([HandClient(0), HandClient(1)]), record(w=[0.0]))
+        train_round(weighed_by(Oracle), grid_of([HandClient(0), HandClient(1)]), record(w=[0.0]))
     assert caught.value.key == "strategy"
     assert "simulation" in caught.value.remedy
 
 
 def test_an_unknown_mode_is_refused_with_its_key() -> None:
     with pytest.raises(ConfigError) as caught:
-        Oracle(mode="perfect")
+        weighed_by(Oracle, mode="perfect")
     assert caught.value.key == "mode"
     assert "inverse_variance" in caught.value.remedy

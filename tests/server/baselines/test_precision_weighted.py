@@ -8,7 +8,8 @@ from flwr.app import ArrayRecord, Error, Message, RecordDict
 
 from fedrms.combining.row_blocks import RowBlocks
 from fedrms.errors import ConfigError
-from fedrms.server.baselines.precision_weighted import PrecisionWeighted, precision_weighted_mean
+from fedrms.server.weighed_by import weighed_by
+from fedrms.weighting.precision_weighted import PrecisionWeighted, precision_weighted_mean
 
 from ..by_hand import HandClient, column, grid_of, numbers, record, train_round
 
@@ -43,7 +44,7 @@ def test_an_eps_that_is_large_beside_the_variances_gives_the_plain_mean() -> Non
 
 
 def test_it_is_numpys_weighted_average_in_blocks_of_rows_and_columns_too(monkeypatch) -> None:
-    from fedrms.server.baselines import precision_weighted
+    from fedrms.weighting import precision_weighted
 
     draw = torch.Generator().manual_seed(0)
     rows = torch.cat(
@@ -65,7 +66,7 @@ def test_equal_variances_give_the_plain_mean_whatever_the_numbers_of_examples() 
         WithSquares(k, record(w=[float(k), 1.0]), examples=10 + 90 * k, squares=same)
         for k in range(3)
     ]
-    strategy = PrecisionWeighted()
+    strategy = weighed_by(PrecisionWeighted)
     arrays, _ = train_round(strategy, grid_of(clients), record(w=[0.0, 0.0]))
     assert numbers(arrays)["w"] == pytest.approx([1.0, 1.0])
     assert column(strategy, "weight") == pytest.approx([1 / 3] * 3)
@@ -76,7 +77,7 @@ def test_variances_travel_in_messages() -> None:
         WithSquares(0, record(w=[2.0, 10.0]), squares=record(w=[1.0, 4.0])),
         WithSquares(1, record(w=[6.0, 20.0]), squares=record(w=[3.0, 1.0])),
     ]
-    strategy, grid = PrecisionWeighted(gradient_decay=0.9), grid_of(clients)
+    strategy, grid = weighed_by(PrecisionWeighted, gradient_decay=0.9), grid_of(clients)
     arrays, _ = train_round(strategy, grid, record(w=[1.0, 8.0]))
     assert grid.sent[0][0].content["config"]["gradient-decay"] == 0.9
     assert numbers(arrays)["w"] == pytest.approx([3.0, 18.0], rel=1e-6)
@@ -96,7 +97,7 @@ def test_a_client_without_proper_variances_is_left_out_with_the_reason(squares, 
         WithSquares(0, record(w=[2.0, 10.0]), squares=record(w=[1.0, 1.0])),
         WithSquares(1, record(w=[6.0, 20.0]), squares=squares),
     ]
-    strategy = PrecisionWeighted()
+    strategy = weighed_by(PrecisionWeighted)
     arrays, _ = train_round(strategy, grid_of(clients), record(w=[1.0, 8.0]))
     assert numbers(arrays)["w"] == pytest.approx([2.0, 10.0])
     assert strategy.diagnostics is not None
@@ -115,5 +116,5 @@ def test_a_client_without_proper_variances_is_left_out_with_the_reason(squares, 
 )
 def test_options_that_have_no_meaning_are_refused(options: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        PrecisionWeighted(**options)
+        weighed_by(PrecisionWeighted, **options)
     assert caught.value.key == f"{key}"

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedrms.errors import ConfigError
-from fedrms.server.baselines import QFFL
+from fedrms.server.weighed_by import weighed_by
+from fedrms.weighting import QFFL
 
 from ..by_hand import HandClient, column, grid_of, numbers, quickly, record, train_round
 
@@ -32,7 +33,7 @@ def algorithm_2(
 def test_a_round_by_hand() -> None:
     # L = 2. Delta w = (-2, 0) and (0, -4); Delta = (-2, 0) and (0, -12);
     # h = 4 + 2 = 6 and 16 + 6 = 22. The step is (2, 12) / 28.
-    strategy = QFFL(q=1.0, client_learning_rate=0.5)
+    strategy = weighed_by(QFFL, q=1.0, client_learning_rate=0.5)
     clients = [client(0, [1.0, 0.0], 1.0), client(1, [0.0, 2.0], 3.0)]
     arrays, _ = train_round(strategy, grid_of(clients), record(w=[0.0, 0.0]))
     assert numbers(arrays)["w"] == pytest.approx([1 / 14, 3 / 7], rel=1e-6)
@@ -54,14 +55,14 @@ def test_a_round_is_the_papers_algorithm_at_any_q(
     w, models = rng.normal(size=4), rng.normal(size=(3, 4))
     losses = unit * rng.uniform(0.1, 2.0, 3)
     clients = [client(k, models[k], losses[k]) for k in range(3)]
-    strategy = QFFL(q=q, client_learning_rate=lr)
+    strategy = weighed_by(QFFL, q=q, client_learning_rate=lr)
     arrays, _ = train_round(strategy, grid_of(clients), record(w=w))
     expected = algorithm_2(w, models, losses, q, 1 / lr)
     assert numbers(arrays)["w"] == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 def test_without_fairness_it_is_the_plain_mean_whatever_the_losses_and_sizes() -> None:
-    strategy = QFFL(q=0.0, client_learning_rate=0.1)
+    strategy = weighed_by(QFFL, q=0.0, client_learning_rate=0.1)
     clients = [client(0, [1.0], 0.5, examples=10), client(1, [3.0], 9.0, examples=90)]
     arrays, _ = train_round(strategy, grid_of(clients), record(w=[0.5]))
     assert numbers(arrays)["w"] == pytest.approx([2.0])
@@ -77,12 +78,12 @@ def test_flowers_q_fedavg_takes_the_same_step_from_the_same_losses() -> None:
         return numbers(train_round(strategy, grid_of(clients), record(w=start))[0])["w"]
 
     theirs = end_of(QFedAvg(client_learning_rate=0.2, q=1.5, train_loss_key="train-loss"))
-    ours = end_of(QFFL(client_learning_rate=0.2, q=1.5))
+    ours = end_of(weighed_by(QFFL, client_learning_rate=0.2, q=1.5))
     assert ours == pytest.approx(theirs, rel=1e-9)
 
 
 def test_a_large_q_follows_the_client_with_the_highest_loss() -> None:
-    strategy = QFFL(q=200.0, client_learning_rate=0.1)
+    strategy = weighed_by(QFFL, q=200.0, client_learning_rate=0.1)
     clients = [client(0, [0.0], 1e-12), client(1, [1.0], 1.0), client(2, [1.0], 2.0)]
     train_round(strategy, grid_of(clients), record(w=[0.0]))
     assert column(strategy, "scale") == pytest.approx([0.0, 0.0, 1.0], abs=1e-50)
@@ -92,7 +93,7 @@ def test_a_large_q_follows_the_client_with_the_highest_loss() -> None:
 
 def test_clients_are_asked_for_their_loss_at_the_received_model() -> None:
     grid = grid_of([client(k, [0.0], 1.0) for k in range(2)])
-    train_round(QFFL(client_learning_rate=0.1), grid, record(w=[0.0]))
+    train_round(weighed_by(QFFL, client_learning_rate=0.1), grid, record(w=[0.0]))
     assert grid.sent[0][0].content["config"]["statistic"] == "incoming"
 
 
@@ -106,5 +107,5 @@ def test_clients_are_asked_for_their_loss_at_the_received_model() -> None:
 )
 def test_a_value_that_cannot_be_meant_is_refused(options: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        QFFL(**{"client_learning_rate": 0.1} | options)
+        weighed_by(QFFL, **{"client_learning_rate": 0.1} | options)
     assert caught.value.key == key

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from fedrms.errors import ConfigError
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import Cohort
-from fedrms.server.baselines.fixed_options import UNSCALED, fixed
-from fedrms.server.strategy import FedRMS
-from fedrms.weighting.client_scaler import Scales
+from fedrms.weighting.weighting import INCOMING, UNSCALED, Weighted, Weighting
 
 
 def water_level(losses: np.ndarray, examples: np.ndarray, regularisation: float) -> float:
@@ -38,7 +37,7 @@ def water_level(losses: np.ndarray, examples: np.ndarray, regularisation: float)
     return float(levels[last])
 
 
-class ARFL(FedRMS):
+class ARFL(Weighting):
     """Weigh clients by how far their loss lies below a common level.
 
     Clients report their loss at the received model. The server alternates as published: local
@@ -51,9 +50,6 @@ class ARFL(FedRMS):
     regularisation : float (default: 1.0)
         lambda as a multiple of the known clients' examples; in units of loss. Large values
         give FedAvg, small ones the best client alone. 1 is the default of the authors' code.
-    **options
-        As in :class:`FedRMS`, without those that scale. ``statistic`` says where the loss is
-        read: ``incoming``, at the received model, as published.
 
     Notes
     -----
@@ -67,19 +63,20 @@ class ARFL(FedRMS):
     The level depends on the unit of the loss, so lambda must be set for the task.
     """
 
-    required_metrics = ("loss-mean",)
+    asks = INCOMING
+    needs = ("loss-mean",)
+    decides = UNSCALED
 
-    def __init__(self, *, regularisation: float = 1.0, **options: Any) -> None:
+    def __init__(self, *, regularisation: float = 1.0) -> None:
         if not regularisation > 0:
             raise ConfigError("strategy.regularisation", f"is {regularisation}", "set it above 0")
-        super().__init__(**fixed("ARFL", {"statistic": "incoming"} | options, UNSCALED))
         self.regularisation = regularisation
         self._heard: dict[ClientId, tuple[float, float]] = {}
 
-    def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
-        """Scale by the depth under the level; the estimates are kept beside it for the tables."""
+    def __call__(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
+        """Scale by the depth under the level."""
         losses = np.asarray(cohort.metrics["loss-mean"], dtype=np.float64)
-        examples = np.asarray(cohort.metrics[self.weighted_by_key], dtype=np.float64)
+        examples = np.asarray(cohort.examples, dtype=np.float64)
         pairs = zip(losses.tolist(), examples.tolist(), strict=True)
         self._heard.update(zip(cohort.clients, pairs, strict=True))
         depth = np.ones_like(losses)
@@ -88,14 +85,12 @@ class ARFL(FedRMS):
             total = self.regularisation * known[:, 1].sum()
             level = water_level(known[:, 0], known[:, 1], total)
             depth = np.maximum(level - losses, 0.0)
-        estimated = super().scale(server_round, cohort, statistic)
-        return Scales(ema=estimated.ema, rms=estimated.rms, scale=depth)
+        return Weighted(cohort, depth)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that lives across rounds, for a checkpoint."""
-        return super().state_dict() | {"heard": dict(self._heard)}
+        return {"heard": dict(self._heard)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state from :meth:`state_dict` back."""
-        super().load_state_dict(state)
         self._heard = dict(state["heard"])

@@ -11,16 +11,14 @@ from torch import Tensor
 from fedrms.errors import ConfigError
 from fedrms.replies.client_index import ClientId, ClientIndex
 from fedrms.replies.cohort import Cohort
-from fedrms.server.baselines.fixed_options import OWN_WEIGHTS, fixed
-from fedrms.server.simplex import project_on_simplex
-from fedrms.server.strategy import FedRMS
-from fedrms.weighting.client_scaler import Scales
+from fedrms.weighting.simplex import project_on_simplex
+from fedrms.weighting.weighting import INCOMING, OWN_WEIGHTS, Weighted, Weighting
 
 ROUNDING = 1e-12
 """What a cohort may hold of the mixture by rounding alone."""
 
 
-class AFL(FedRMS):
+class AFL(Weighting):
     """Minimise the loss of the worst mixture of clients: ``min_w max_lambda sum lambda_k F_k(w)``.
 
     Stochastic-AFL (section 4 of the paper) steps both players at once, the model down and the
@@ -37,9 +35,6 @@ class AFL(FedRMS):
     mixture_learning_rate : float (default: 0.1)
         The step of the mixture, per unit of loss; 0 leaves it uniform, which is the plain
         mean of the clients. 0.1 is what the code of Li et al. (arXiv:1905.10497) runs AFL with.
-    **options
-        As in :class:`FedRMS`, without those that scale or normalise. ``statistic`` says where
-        the loss is read: ``incoming``, at the received model, as published.
 
     Notes
     -----
@@ -58,16 +53,17 @@ class AFL(FedRMS):
       strategy, the latest model is the result.
     """
 
-    required_metrics = ("loss-mean",)
+    asks = INCOMING
+    needs = ("loss-mean",)
+    decides = OWN_WEIGHTS
 
-    def __init__(self, *, mixture_learning_rate: float = 0.1, **options: Any) -> None:
+    def __init__(self, *, mixture_learning_rate: float = 0.1) -> None:
         if not 0 <= mixture_learning_rate < np.inf:
             raise ConfigError(
                 "strategy.mixture_learning_rate",
                 f"is {mixture_learning_rate}",
                 "set it to 0 or more",
             )
-        super().__init__(**fixed("AFL", {"statistic": "incoming"} | options, OWN_WEIGHTS))
         self.mixture_learning_rate = mixture_learning_rate
         self._index = ClientIndex()
         self._mixture = np.zeros(0)
@@ -78,35 +74,28 @@ class AFL(FedRMS):
         names = clients.tolist() if isinstance(clients, np.ndarray) else clients
         return dict(zip(names, self._mixture.tolist(), strict=True))
 
-    def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
+    def __call__(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
         """Scale by lambda_k times the clients known, 1 in a uniform mixture, then step lambda.
 
-        A cohort that holds nothing of the mixture has scales of 1.
+        A cohort that holds nothing of the mixture has scales of 1. Examples do not count.
         """
         where = self._places(cohort)
-        watched = super().scale(server_round, cohort, statistic)
         before = self._mixture[where]
         holds = before.sum() > ROUNDING
         scale = before * len(self._mixture) if holds else np.ones_like(before)
         climbed = before + self.mixture_learning_rate * cohort.metrics["loss-mean"]
         self._mixture[where] = project_on_simplex(climbed, before.sum())
-        return Scales(watched.ema, watched.rms, scale)
-
-    def weigh(self, cohort: Cohort, received: Tensor, scale: np.ndarray) -> np.ndarray:
-        """Return ``[cohort]`` lambda_k, normalised over the cohort; examples do not count."""
-        return self.aggregation.weights(np.ones_like(scale), scale)
+        return Weighted(cohort, scale, count=np.ones_like(scale))
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that lives across rounds, for a checkpoint.
 
         ``mixture_clients`` and ``mixture`` are ids and lambda_k in one order.
         """
-        mixture = {"mixture_clients": self._index.clients(), "mixture": self._mixture.copy()}
-        return super().state_dict() | mixture
+        return {"mixture_clients": self._index.clients(), "mixture": self._mixture.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state from :meth:`state_dict` back."""
-        super().load_state_dict(state)
         self._index = ClientIndex()
         self._index.add(state["mixture_clients"])
         self._mixture = np.array(state["mixture"], dtype=np.float64)

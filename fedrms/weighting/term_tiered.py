@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from torch import Tensor
 
 from fedrms.errors import ConfigError
 from fedrms.replies.cohort import Cohort
-from fedrms.server.baselines.fixed_options import UNSCALED, fixed
-from fedrms.server.baselines.term import tilted
-from fedrms.server.strategy import FedRMS
-from fedrms.weighting.client_scaler import Scales
+from fedrms.weighting.term import tilted
+from fedrms.weighting.weighting import INCOMING, UNSCALED, Weighted, Weighting
 
 
-class TieredTERM(FedRMS):
+class TieredTERM(Weighting):
     """Tilt over a client's examples by tau, and over clients by t.
 
     The paper's hierarchical objective, with clients as its groups::
@@ -40,25 +37,23 @@ class TieredTERM(FedRMS):
         R_k (the paper's tilt over annotators is -2), above 0 it magnifies them.
     tau : float (default: 0.1)
         The tilt over a client's examples, per unit of loss; 0 makes R_k the mean loss, which
-        is :class:`~fedrms.server.baselines.TERM`. Above 0 a client whose losses spread counts
+        is :class:`~fedrms.weighting.TERM`. Above 0 a client whose losses spread counts
         as one of higher loss, below 0 as one of lower.
-    **options
-        As in :class:`~fedrms.server.baselines.TERM`.
     """
 
-    required_metrics = ("loss-mean", "loss-variance")
+    asks = INCOMING
+    needs = ("loss-mean", "loss-variance")
+    decides = UNSCALED
 
-    def __init__(self, *, t: float = -2.0, tau: float = 0.1, **options: Any) -> None:
+    def __init__(self, *, t: float = -2.0, tau: float = 0.1) -> None:
         for key, value in (("t", t), ("tau", tau)):
             if not np.isfinite(value):
                 raise ConfigError(f"strategy.{key}", f"is {value}", "set a finite tilt")
-        super().__init__(**fixed("two-level TERM", {"statistic": "incoming"} | options, UNSCALED))
         self.t = t
         self.tau = tau
 
-    def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
+    def __call__(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
         """Scale by exp(t R_k), relative to the largest of the round."""
-        watched = super().scale(server_round, cohort, statistic)
         mean, variance = cohort.metrics["loss-mean"], cohort.metrics["loss-variance"]
         risks = mean + self.tau / 2.0 * variance
-        return Scales(watched.ema, watched.rms, tilted(risks, self.t))
+        return Weighted(cohort, tilted(risks, self.t))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from torch import Tensor
 
 from fedrms.errors import ConfigError
 from fedrms.replies.cohort import Cohort
-from fedrms.server.baselines.fixed_options import UNSCALED, fixed
-from fedrms.server.strategy import FedRMS
-from fedrms.weighting.client_scaler import Scales
+from fedrms.weighting.weighting import INCOMING, UNSCALED, Weighted, Weighting
 
 
 def tilted(losses: np.ndarray, t: float) -> np.ndarray:
@@ -27,7 +24,7 @@ def tilted(losses: np.ndarray, t: float) -> np.ndarray:
     return np.asarray(np.exp(exponent - exponent.max()))
 
 
-class TERM(FedRMS):
+class TERM(Weighting):
     """Minimise the tilted loss ``1/t log sum_k p_k exp(t F_k)``, p_k = n_k / sum n.
 
     Its gradient weighs client k's by ``p_k exp(t F_k)``, normalised (Lemma 1 of the paper, with
@@ -40,9 +37,6 @@ class TERM(FedRMS):
         Per unit of loss. Above 0 it magnifies high losses, for fairness (the paper's federated
         experiment has 0.1), below 0 it suppresses them, for noisy clients (the paper's noisy
         annotators have -2); 0 is FedAvg.
-    **options
-        As in :class:`FedRMS`, without those that scale. ``statistic`` says where the loss is
-        read: ``incoming``, at the received model, as published.
 
     Notes
     -----
@@ -52,15 +46,15 @@ class TERM(FedRMS):
     draws clients by n_k instead of weighing them by it.
     """
 
-    required_metrics = ("loss-mean",)
+    asks = INCOMING
+    needs = ("loss-mean",)
+    decides = UNSCALED
 
-    def __init__(self, *, t: float = -2.0, **options: Any) -> None:
+    def __init__(self, *, t: float = -2.0) -> None:
         if not np.isfinite(t):
             raise ConfigError("strategy.t", f"is {t}", "set a finite tilt")
-        super().__init__(**fixed("TERM", {"statistic": "incoming"} | options, UNSCALED))
         self.t = t
 
-    def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
+    def __call__(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
         """Scale by exp(t F_k), relative to the largest of the round."""
-        watched = super().scale(server_round, cohort, statistic)
-        return Scales(watched.ema, watched.rms, tilted(cohort.metrics["loss-mean"], self.t))
+        return Weighted(cohort, tilted(cohort.metrics["loss-mean"], self.t))

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
 from fedrms.errors import ConfigError
 from fedrms.replies.cohort import Cohort
-from fedrms.server.baselines.fixed_options import OWN_STEP, fixed
-from fedrms.server.strategy import FedRMS
-from fedrms.weighting.client_scaler import Scales
+from fedrms.weighting.weighting import INCOMING, OWN_STEP, Weighted, Weighting
 
 TINY = 1e-10
 """Added to every loss, as the authors' code does, so that a loss of 0 has powers."""
 
 
-class QFFL(FedRMS):
+class QFFL(Weighting):
     """Minimise ``sum_k p_k F_k^(q + 1) / (q + 1)``: clients with high losses count for more.
 
     With F_k the client's loss at the model w that it received, w_k the model that it returns
@@ -39,9 +35,6 @@ class QFFL(FedRMS):
         loss. The paper has 1 on its synthetic data, 5 on Vehicle, 0.001 on Shakespeare.
     client_learning_rate : float
         Its inverse stands for L, the Lipschitz constant of the gradient at q = 0.
-    **options
-        As in :class:`FedRMS`, without those that scale, clip or combine. ``statistic`` says
-        where the loss is read: ``incoming``, at the received model, as published.
 
     Notes
     -----
@@ -53,9 +46,11 @@ class QFFL(FedRMS):
     the place of F_k.
     """
 
-    required_metrics = ("loss-mean",)
+    asks = INCOMING
+    needs = ("loss-mean",)
+    decides = OWN_STEP
 
-    def __init__(self, *, client_learning_rate: float, q: float = 1.0, **options: Any) -> None:
+    def __init__(self, *, client_learning_rate: float, q: float = 1.0) -> None:
         if not q >= 0:
             raise ConfigError("strategy.q", f"is {q}", "set it to 0 or more")
         if not client_learning_rate > 0:
@@ -64,22 +59,16 @@ class QFFL(FedRMS):
                 f"is {client_learning_rate}",
                 "set it above 0, to the clients' learning rate",
             )
-        super().__init__(**fixed("q-FedAvg", {"statistic": "incoming"} | options, OWN_STEP))
         self.q = q
         self.lipschitz = 1.0 / client_learning_rate
 
-    def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
-        """Scale by F_k^q, relative to the highest loss of the round."""
-        losses = _losses(cohort)
-        watched = super().scale(server_round, cohort, statistic)
-        return Scales(watched.ema, watched.rms, (losses / losses.max()) ** self.q)
+    def __call__(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
+        """Scale by F_k^q, relative to the highest loss of the round.
 
-    def weigh(self, cohort: Cohort, received: Tensor, scale: np.ndarray) -> np.ndarray:
-        """Return ``[cohort]`` L F_k^q / sum_j h_j; both sides are divided by L max F^q."""
-        norms = cohort.update_norms(received)
-        stretch = 1.0 + self.q * self.lipschitz * np.square(norms) / _losses(cohort)
-        return np.asarray(scale / (scale * stretch).sum())
-
-
-def _losses(cohort: Cohort) -> np.ndarray:
-    return np.asarray(cohort.metrics["loss-mean"] + TINY)
+        The weights are L F_k^q / sum_j h_j; both sides are divided by L max F^q.
+        """
+        losses = np.asarray(cohort.metrics["loss-mean"] + TINY)
+        scale = (losses / losses.max()) ** self.q
+        squares = np.square(cohort.update_norms(received))
+        stretch = 1.0 + self.q * self.lipschitz * squares / losses
+        return Weighted(cohort, scale, weights=np.asarray(scale / (scale * stretch).sum()))

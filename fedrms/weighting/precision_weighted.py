@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message
-from flwr.serverapp import Grid
 from torch import Tensor
 
 from fedrms.combining.columns import over_columns
 from fedrms.combining.row_blocks import Stack, blocks_of
 from fedrms.errors import ConfigError
 from fedrms.replies.cohort import Cohort
-from fedrms.server.baselines.fixed_options import OWN_STEP, fixed
-from fedrms.server.strategy import FedRMS
+from fedrms.weighting.weighting import OWN_STEP, Weighted, Weighting
 
 CELLS = 1 << 17
 """Most numbers handled at a time."""
 
 
-class PrecisionWeighted(FedRMS):
+class PrecisionWeighted(Weighting):
     """Average every parameter with its own weights: the inverse variance of its gradient.
 
     ``w_j <- sum_k w_kj / v_kj / sum_k 1 / v_kj``, where v_kj is the second raw moment
@@ -39,8 +33,6 @@ class PrecisionWeighted(FedRMS):
         which is no longer the paper's method. A parameter that a client's data never touches
         has v = 0 there: as published, that client's value, which is the received one, then
         outweighs the others'.
-    **options
-        As in :class:`FedRMS`, without those that scale, clip or combine.
 
     Notes
     -----
@@ -53,29 +45,23 @@ class PrecisionWeighted(FedRMS):
     In the tables a client's ``weight`` is its mean share over parameters.
     """
 
-    reads_gradient_squares = True
+    decides = OWN_STEP
 
-    def __init__(self, *, gradient_decay: float = 0.999, eps: float = 1e-8, **options: Any) -> None:
+    def __init__(self, *, gradient_decay: float = 0.999, eps: float = 1e-8) -> None:
         if not 0.0 < gradient_decay < 1.0:
             raise ConfigError("strategy.gradient_decay", f"is {gradient_decay}", "set it in (0, 1)")
         if not eps > 0.0:
             raise ConfigError("strategy.eps", f"is {eps}", "set it above 0")
-        super().__init__(**fixed("precision weighting", options, OWN_STEP))
-        self.gradient_decay = gradient_decay
+        self.asks = {"gradient-decay": gradient_decay}
         self.eps = eps
 
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Ask for squared gradients beside the models; see Flower's ``Strategy``."""
-        config["gradient-decay"] = self.gradient_decay
-        return super().configure_train(server_round, arrays, config, grid)
+    def __call__(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
+        """Scale nobody: whose parameter counts how much, the rule of combination says."""
+        return Weighted(cohort, np.ones(len(cohort.clients)))
 
-    def combine(
-        self, cohort: Cohort, received: Tensor, scale: np.ndarray
-    ) -> tuple[Tensor, np.ndarray]:
+    def rule(self, parameters: Stack, received: Tensor) -> tuple[Tensor, np.ndarray]:
         """Return the update ``[parameters]`` and the clients' mean shares in it ``[cohort]``."""
-        return precision_weighted_mean(cohort.parameters, received, self.eps)
+        return precision_weighted_mean(parameters, received, self.eps)
 
 
 def precision_weighted_mean(rows: Stack, received: Tensor, eps: float) -> tuple[Tensor, np.ndarray]:

@@ -5,24 +5,20 @@ FLUTE: arXiv:2203.13789, github.com/microsoft/msrflute, ``core/strategies/dga.py
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
 from fedrms.combining.aggregation import choose
 from fedrms.combining.row_blocks import Stack, blocks_of
 from fedrms.errors import ConfigError
-from fedrms.replies.cohort import Cohort, Layout
-from fedrms.server.baselines.fixed_options import OWN_WEIGHTS, fixed
-from fedrms.server.baselines.term import tilted
-from fedrms.server.strategy import FedRMS
-from fedrms.weighting.client_scaler import Scales
+from fedrms.replies.cohort import Cohort
+from fedrms.weighting.term import tilted
+from fedrms.weighting.weighting import OWN_WEIGHTS, Weighted, Weighting
 
 MEASURES = ("loss", "variance")
 
 
-class DGA(FedRMS):
+class DGA(Weighting):
     """Weigh clients by the softmax of minus beta times a measure of how bad their update is.
 
     ``exp(-beta m_k) / sum_j exp(-beta m_j)``; how many examples a client has does not count,
@@ -39,8 +35,6 @@ class DGA(FedRMS):
         Per unit of the measure; 0 is the plain mean. FLUTE's examples have 1 and 20. Neither
         measure is free of units: ``variance`` is tiny, so that a beta that does anything is of
         the order of its inverse.
-    **options
-        As in :class:`FedRMS`, without those that scale or normalise.
 
     Notes
     -----
@@ -56,29 +50,27 @@ class DGA(FedRMS):
     - Its weights by reinforcement learning, and its stale gradients, are not here.
     """
 
-    def __init__(self, *, measure: str = "loss", beta: float = 1.0, **options: Any) -> None:
+    decides = OWN_WEIGHTS
+
+    def __init__(self, *, measure: str = "loss", beta: float = 1.0) -> None:
         choose("strategy.measure", measure, MEASURES)
         if not 0 <= beta < np.inf:
             raise ConfigError("strategy.beta", f"is {beta}", "set it to 0 or more")
-        super().__init__(**fixed("DGA", options, OWN_WEIGHTS))
         self.measure = measure
         self.beta = beta
-        self.required_metrics = ("train-loss",) if measure == "loss" else ()
+        self.needs = ("train-loss",) if measure == "loss" else ()
 
-    def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
-        """Scale by the softmax, times the cohort's size so that 1 is the plain mean."""
-        watched = super().scale(server_round, cohort, statistic)
+    def __call__(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
+        """Scale by the softmax, times the cohort's size so that 1 is the plain mean.
+
+        Examples do not count.
+        """
         if self.measure == "loss":
             measured = cohort.metrics["train-loss"]
         else:
-            received = Layout.of(self._received).flatten(self._received)
             measured = update_variances(cohort.parameters.to(received.device), received)
         share = tilted(measured, -self.beta)
-        return Scales(watched.ema, watched.rms, share / share.mean())
-
-    def weigh(self, cohort: Cohort, received: Tensor, scale: np.ndarray) -> np.ndarray:
-        """Return ``[cohort]`` the softmax; examples do not count."""
-        return self.aggregation.weights(np.ones_like(scale), scale)
+        return Weighted(cohort, share / share.mean(), count=np.ones_like(share))
 
 
 def update_variances(parameters: Stack, received: Tensor) -> np.ndarray:

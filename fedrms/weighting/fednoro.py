@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message
-from flwr.serverapp import Grid
-from torch import float64
+from torch import Tensor, float64
 
 from fedrms.combining.gram import gram
 from fedrms.combining.row_blocks import Stack
@@ -18,9 +16,7 @@ from fedrms.errors import ConfigError
 from fedrms.replies.class_losses import class_key
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import Cohort
-from fedrms.server.baselines.fixed_options import UNSCALED, fixed
-from fedrms.server.strategy import FedRMS
-from fedrms.weighting.client_scaler import Scales
+from fedrms.weighting.weighting import UNSCALED, Weighted, Weighting
 
 FITS = 9
 """Mixtures that vote on who is noisy, as in the authors' code."""
@@ -86,7 +82,7 @@ def distance_scale(parameters: Stack, noisy: np.ndarray) -> np.ndarray:
     return np.exp(-distance / largest) if largest > 0.0 else np.ones(len(noisy))
 
 
-class FedNoRo(FedRMS):
+class FedNoRo(Weighting):
     """Find the noisy clients once, and weigh them down by their distance to the clean ones.
 
     Stage 1 is FedAvg for ``stage_one`` rounds. Then clients report the losses of the received
@@ -100,9 +96,6 @@ class FedNoRo(FedRMS):
     num_classes : int, optional
         Classes whose losses clients report; the simulator sets it. Without it, as in
         regression, and from clients that report no losses by class, the mean loss is used alone.
-    **options
-        As in :class:`FedRMS`, without those that scale; ``statistic`` must be ``incoming`` for
-        losses by class.
 
     Notes
     -----
@@ -117,28 +110,20 @@ class FedNoRo(FedRMS):
     adds up the distances of single tensors.
     """
 
-    required_metrics = ("loss-mean",)
+    needs = ("loss-mean",)
+    decides = UNSCALED
 
-    def __init__(
-        self, *, stage_one: int = 5, num_classes: int | None = None, **options: Any
-    ) -> None:
+    def __init__(self, *, stage_one: int = 5, num_classes: int | None = None) -> None:
         if not isinstance(stage_one, int) or stage_one < 0:
             raise ConfigError("strategy.stage_one", f"is {stage_one}", "set rounds, 0 or more")
-        super().__init__(**fixed("FedNoRo", {"statistic": "incoming"} | options, UNSCALED))
         self.stage_one = stage_one
         self._classes = num_classes or 0
+        self.asks = {"statistic": "incoming", "class-losses": self._classes}
         self._losses: dict[ClientId, list[float]] = {}
         self._noisy: dict[ClientId, bool] = {}
 
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Ask for losses by class beside the rest; see Flower's ``Strategy``."""
-        config["class-losses"] = self._classes
-        return super().configure_train(server_round, arrays, config, grid)
-
-    def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
-        """Scale by the distance to clean clients; the estimates are kept beside it."""
+    def __call__(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
+        """Scale by the distance to clean clients."""
         for client, losses in zip(cohort.clients, self._read_losses(cohort), strict=True):
             if client not in self._noisy:
                 self._losses[client] = losses
@@ -149,16 +134,14 @@ class FedNoRo(FedRMS):
                 self._noisy = dict(zip(self._losses, parted, strict=True))
             noisy = np.array([self._noisy[client] for client in cohort.clients])
             scale = distance_scale(cohort.parameters, noisy)
-        estimated = super().scale(server_round, cohort, statistic)
-        return Scales(ema=estimated.ema, rms=estimated.rms, scale=scale)
+        return Weighted(cohort, scale)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that lives across rounds, for a checkpoint."""
-        return super().state_dict() | {"losses": dict(self._losses), "noisy": dict(self._noisy)}
+        return {"losses": dict(self._losses), "noisy": dict(self._noisy)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state from :meth:`state_dict` back."""
-        super().load_state_dict(state)
         self._losses, self._noisy = dict(state["losses"]), dict(state["noisy"])
 
     def _read_losses(self, cohort: Cohort) -> list[list[float]]:

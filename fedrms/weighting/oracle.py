@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from fedrms.errors import ConfigError
 from fedrms.replies.cohort import Cohort
-from fedrms.server.strategy import FedRMS
-from fedrms.weighting.client_scaler import Scales
+from fedrms.weighting.weighting import Weighted, Weighting
 
 MODES = ("clean_only", "true_rate", "inverse_variance")
 
 
-class Oracle(FedRMS):
+class Oracle(Weighting):
     """Weigh clients by the noise that only the simulator knows: the bar to reach.
 
     Parameters
@@ -26,8 +25,6 @@ class Oracle(FedRMS):
         the Gauss-Markov weight when the level is the standard deviation of target noise.
         Adversaries get 0 in every mode, but where a cohort has nobody else; ``clean_only``
         averages all the honest clients of a cohort without a clean one.
-    **options
-        As in :class:`FedRMS`.
 
     Notes
     -----
@@ -36,12 +33,11 @@ class Oracle(FedRMS):
     the bound for linear models.
     """
 
-    def __init__(self, *, mode: str = "clean_only", **options: Any) -> None:
+    def __init__(self, *, mode: str = "clean_only") -> None:
         if mode not in MODES:
             raise ConfigError(
                 "strategy.mode", f"there is no {mode!r}", f"choose one of {', '.join(MODES)}"
             )
-        super().__init__(**{"law": "uniform"} | options)
         self.mode = mode
         self._true_noise: Callable[[int], np.ndarray] | None = None
         self._lie: Callable[[np.ndarray], np.ndarray] | None = None
@@ -62,8 +58,8 @@ class Oracle(FedRMS):
         """
         self._true_noise, self._lie = true_noise, lie
 
-    def scale(self, server_round: int, cohort: Cohort, statistic: np.ndarray) -> Scales:
-        """Scale by the truth; the estimates are kept beside it for the tables."""
+    def __call__(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
+        """Scale by the truth."""
         if self._true_noise is None:
             raise ConfigError(
                 "strategy", "the oracle needs the true noise", "use it in simulation only"
@@ -71,11 +67,10 @@ class Oracle(FedRMS):
         clients = np.array(cohort.clients, dtype=np.int64)
         level = self._true_noise(server_round)[clients]
         lying = np.zeros(len(clients), bool) if self._lie is None else self._lie(clients)
-        estimated = super().scale(server_round, cohort, statistic)
         honest = ~lying if not lying.all() else lying
         scale = np.zeros(len(clients))
         scale[honest] = self._from_truth(level[honest])
-        return Scales(ema=estimated.ema, rms=estimated.rms, scale=scale)
+        return Weighted(cohort, scale)
 
     def _from_truth(self, level: np.ndarray) -> np.ndarray:
         if self.mode == "clean_only":
