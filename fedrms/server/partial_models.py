@@ -21,7 +21,7 @@ NAMED = 5
 
 
 class PartialModels:
-    """Combine cohorts in which some send adapters or a head alone, and say once who does."""
+    """Say once who sends adapters or a head alone, and what is not used."""
 
     def __init__(self) -> None:
         self._told: set[str] = set()
@@ -44,31 +44,32 @@ class PartialModels:
             self._told.add(text)
             log(INFO, "\t> %s", text)
 
-    def combined(
-        self, aggregation: Aggregation, weighted: Weighted, layout: Layout, received: Tensor
-    ) -> tuple[Tensor, np.ndarray]:
-        """Return the update ``[parameters]`` and ``[cohort]`` the weights of whole updates.
 
-        Arrays that the same clients sent are combined together; one that nobody sent stays.
-        """
-        cohort = weighted.cohort
-        if not cohort.lacking:
-            return _combined(aggregation, weighted, received)
-        ends = np.cumsum(layout.sizes).tolist()
-        places = [torch.arange(e - n, e) for e, n in zip(ends, layout.sizes, strict=True)]
-        columns = dict(zip(layout.names, places, strict=True))
-        groups: dict[bytes, list[str]] = {}
-        for name in layout.names:
-            sent = [name not in cohort.lacking.get(client, ()) for client in cohort.clients]
-            groups.setdefault(np.array(sent).tobytes(), []).append(name)
-        update = torch.zeros_like(received)
-        for senders, names in groups.items():
-            rows = np.flatnonzero(np.frombuffer(senders, dtype=bool))
-            if len(rows):
-                where = torch.cat([columns[name] for name in names])
-                part = weighted.of_rows(rows, where)
-                update[where], _ = _combined(aggregation, part, received[where])
-        return update, weighted.shares(aggregation)
+def combined_by_part(
+    aggregation: Aggregation, weighted: Weighted, layout: Layout, received: Tensor
+) -> tuple[Tensor, np.ndarray]:
+    """Return the update ``[parameters]`` and ``[cohort]`` the weights of whole updates.
+
+    Arrays that the same clients sent are combined together; one that nobody sent stays.
+    """
+    cohort = weighted.cohort
+    if not cohort.lacking:
+        return _combined(aggregation, weighted, received)
+    ends = np.cumsum(layout.sizes).tolist()
+    places = [torch.arange(e - n, e) for e, n in zip(ends, layout.sizes, strict=True)]
+    columns = dict(zip(layout.names, places, strict=True))
+    groups: dict[bytes, list[str]] = {}
+    for name in layout.names:
+        sent = [name not in cohort.lacking.get(client, ()) for client in cohort.clients]
+        groups.setdefault(np.array(sent).tobytes(), []).append(name)
+    update = torch.zeros_like(received)
+    for senders, names in groups.items():
+        rows = np.flatnonzero(np.frombuffer(senders, dtype=bool))
+        if len(rows):
+            where = torch.cat([columns[name] for name in names])
+            part = weighted.of_rows(rows, where)
+            update[where], _ = _combined(aggregation, part, received[where])
+    return update, weighted.shares(aggregation)
 
 
 def _combined(

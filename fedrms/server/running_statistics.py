@@ -54,36 +54,11 @@ def averaged(cohort: Cohort, received: Tensor, weights: np.ndarray, statistics: 
     return received[statistics] + mean(clients, received[statistics], share)
 
 
-def with_statistics(
-    following: Tensor,
-    cohort: Cohort,
-    received: Tensor,
-    weights: np.ndarray,
-    layout: Layout,
-    combined: Tensor | None,
-) -> Tensor:
-    """Return the next model with its running statistics averaged, or as they were combined.
-
-    Parameters
-    ----------
-    following, received : Tensor
-        ``[parameters]`` the model after the server's step, and before.
-    cohort : Cohort
-        The clients' models.
-    weights : np.ndarray
-        ``[cohort]``.
-    layout : Layout
-        Of the model.
-    combined : Tensor, optional
-        ``[parameters]`` what a rule other than the mean has made of the models.
-    """
-    columns = statistic_columns(layout)
-    told = averaged(cohort, received, weights, columns) if combined is None else combined[columns]
-    following = following.clone()
-    following[columns] = told
+def clamped(model: Tensor, layout: Layout) -> Tensor:
+    """Return a model ``[parameters]`` whose running variances are 0 or more, in its place."""
     variances = statistic_columns(layout, (VARIANCE,))
-    following[variances] = following[variances].clamp(min=0.0)
-    return following
+    model[variances] = model[variances].clamp(min=0.0)
+    return model
 
 
 def with_batches_counted(

@@ -37,9 +37,8 @@ from fedrms.replies.cohort import Cohort, Layout, having, identity_in
 from fedrms.replies.limits import EXAMPLES_LIMIT
 from fedrms.replies.membership import Membership
 from fedrms.replies.metric_ranges import Range, known_ranges
-from fedrms.replies.model_arrays import with_others_averaged
 from fedrms.replies.orders import Orders, scaled
-from fedrms.replies.replies import model_of, read_replies
+from fedrms.replies.replies import read_replies
 from fedrms.server.diagnostics import Diagnostics
 from fedrms.server.evaluation import aggregate_evaluations
 from fedrms.server.heard import (
@@ -49,17 +48,13 @@ from fedrms.server.heard import (
     refuse_nonsense,
     stacked,
 )
+from fedrms.server.next_model import as_record, combined, stepped_statistics
 from fedrms.server.old_hooks import OldHooks
 from fedrms.server.partial_models import PartialModels
 from fedrms.server.record import Record
 from fedrms.server.round_metrics import averaged as averaged_metrics
 from fedrms.server.round_metrics import averaged_lists, weighed_down
-from fedrms.server.running_statistics import (
-    norms_without,
-    statistic_columns,
-    with_batches_counted,
-    with_statistics,
-)
+from fedrms.server.running_statistics import norms_without, statistic_columns
 from fedrms.weighting.client_scaler import ClientScaler
 from fedrms.weighting.excess_scaler import ExcessScaler
 from fedrms.weighting.laws import Law
@@ -221,19 +216,13 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             raise ConfigError(
                 "strategy.examples_limit", f"is {examples_limit}", "set it to 1 or more, or to null"
             )
-        memory_options: dict[str, Any] = {
-            "bias_correction": bias_correction,
-            "staleness": staleness,
-            "warmup": warmup,
-            "memory": memory,
+        chosen: dict[str, Any] = {
+            **{"normalize": normalize, "combine": combine, "combine_options": combine_options},
+            **{"clip_norm": clip_norm, "clip_median": clip_median},
         }
-        if decay is not None:  # each scaler knows its own default
-            memory_options["decay"] = decay
         if weighting is not None:
-            given: dict[str, Any] = {"law": law, "law_options": law_options, "apply_to": apply_to}
-            given |= {"normalize": normalize, "combine": combine}
-            given |= {"combine_options": combine_options}
-            weighting.check(given | {"clip_norm": clip_norm, "clip_median": clip_median})
+            scaling = {"law": law, "law_options": law_options, "apply_to": apply_to}
+            weighting.check({**chosen, **scaling})
             statistic = statistic or weighting.asks.get("statistic")
         self.estimate = NoiseEstimate(
             statistic=statistic,
@@ -241,8 +230,12 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             law=law or ("excess" if weighting is None else "uniform"),
             law_options=law_options,
             num_classes=num_classes,
-            memory=memory_options,
             require=require_evidence,
+            memory={
+                **{"bias_correction": bias_correction, "staleness": staleness},
+                **{"warmup": warmup, "memory": memory},
+                **({} if decay is None else {"decay": decay}),  # each scaler has its own default
+            },
         )
         self.weighting = weighting or self.estimate
         if apply_to == "local_lr" and not isinstance(self.weighting, Foresees):
@@ -251,14 +244,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
                 f"is local_lr, and {type(weighting).__name__} knows no weight before the round",
                 "leave it at update",
             )
-        self.aggregation = Aggregation(
-            normalize=normalize,
-            combine=combine,
-            combine_options=combine_options,
-            clip_norm=clip_norm,
-            clip_median=clip_median,
-            noise_multiplier=noise_multiplier,
-        )
+        self.aggregation = Aggregation(**chosen, noise_multiplier=noise_multiplier)
         self.examples_limit = examples_limit
         self._seed = seed
         self.apply_to = apply_to
@@ -436,17 +422,14 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         applied = weighted
         if self.apply_to == "local_lr":  # clients have applied it already
             applied = replace(weighted, scale=np.ones_like(weighted.scale))
-        update, weights = current, applied.shares(self.aggregation)
-        if self.weighting.rule is not None:
-            update, weights = self.weighting.rule(cohort.parameters, current)
-        elif len(current):
-            update, weights = self._partial.combined(self.aggregation, applied, layout, current)
-        update = self.aggregation.private(update, weights, self._seed, server_round)
-        following = self.server_optimizer.step(current, update)
-        if len(statistics):
-            plain = self.aggregation.combine == "mean" and not cohort.lacking
-            moved = None if plain else current + update
-            following = with_statistics(following, cohort, current, weights, layout, moved)
+        parts, rule = self.aggregation, self.weighting.rule
+        update, weights = combined(applied, parts, rule, layout, current)
+        update = parts.private(update, weights, self._seed, server_round)
+        following = stepped_statistics(
+            self.server_optimizer.step(current, update),
+            *(cohort, current, current + update, weights, layout),
+            plain=parts.combine == "mean",
+        )
         self.diagnostics = Diagnostics(
             server_round,
             cohort.clients,
@@ -457,14 +440,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         disbelieved = [self._name(client) for client in weighted.not_believed]
         named = [self._name(client) for client in cohort.clients]
         log(INFO, "\t> %s", weighed_down(named, weighted.scale, disbelieved))
-        arrays = layout.unflatten(following, self._received)
-        if len(statistics) and "steps" in cohort.metrics and not cohort.replies:
-            steps = cohort.metrics["steps"]
-            arrays = with_batches_counted(arrays, self._received, steps, weights)
-        if cohort.replies:
-            sent_back = [cohort.replies[client] for client in cohort.clients]
-            models = [model_of(reply, self.arrayrecord_key)[0] for reply in sent_back]
-            arrays = with_others_averaged(arrays, [m for m in models if m is not None], weights)
+        key = self.arrayrecord_key
+        arrays = as_record(following, layout, self._received, cohort, weights, key)
         return arrays, self._metrics(weighted, replies), cohort
 
     def _weighted(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:

@@ -1,0 +1,116 @@
+"""From weighed clients to the model that the next round begins with."""
+
+from __future__ import annotations
+
+import numpy as np
+from flwr.app import ArrayRecord
+from torch import Tensor
+
+from fedrms.combining.aggregation import Aggregation
+from fedrms.replies.cohort import Cohort, Layout
+from fedrms.replies.model_arrays import with_others_averaged
+from fedrms.replies.replies import model_of
+from fedrms.server.partial_models import combined_by_part
+from fedrms.server.running_statistics import (
+    averaged,
+    clamped,
+    statistic_columns,
+    with_batches_counted,
+)
+from fedrms.weighting.weighting import Rule, Weighted
+
+
+def combined(
+    weighted: Weighted,
+    aggregation: Aggregation,
+    rule: Rule | None,
+    layout: Layout,
+    received: Tensor,
+) -> tuple[Tensor, np.ndarray]:
+    """Return the update ``[parameters]`` and the clients' weights in it ``[cohort]``.
+
+    Parameters
+    ----------
+    weighted : Weighted
+        What each client counts.
+    aggregation : Aggregation
+        How updates become one.
+    rule : callable, optional
+        A weighting's own, in its place.
+    layout : Layout
+        Of the model.
+    received : Tensor
+        ``[parameters]`` the model that clients began with.
+    """
+    if rule is not None:
+        return rule(weighted.cohort.parameters, received)
+    if not len(received):
+        return received, weighted.shares(aggregation)
+    return combined_by_part(aggregation, weighted, layout, received)
+
+
+def stepped_statistics(
+    following: Tensor,
+    cohort: Cohort,
+    received: Tensor,
+    combined: Tensor,
+    weights: np.ndarray,
+    layout: Layout,
+    *,
+    plain: bool,
+) -> Tensor:
+    """Return the next model with its running statistics averaged, or as a rule combined them.
+
+    Parameters
+    ----------
+    following, received, combined : Tensor
+        ``[parameters]`` the model after the server's step, before it, and as clients' models
+        make it.
+    cohort, weights
+        The clients, and ``[cohort]`` their weights.
+    layout : Layout
+        Of the model.
+    plain : bool
+        Whether the rule is the mean.
+    """
+    columns = statistic_columns(layout)
+    if not len(columns):
+        return following
+    plain = plain and not cohort.lacking
+    told = averaged(cohort, received, weights, columns) if plain else combined[columns]
+    following = following.clone()
+    following[columns] = told
+    return clamped(following, layout)
+
+
+def as_record(
+    following: Tensor,
+    layout: Layout,
+    received: ArrayRecord,
+    cohort: Cohort,
+    weights: np.ndarray,
+    key: str,
+) -> ArrayRecord:
+    """Return the next model as clients get it, with the arrays that are no floating numbers.
+
+    Parameters
+    ----------
+    following : Tensor
+        ``[parameters]``.
+    layout : Layout
+        Of the floating arrays.
+    received : ArrayRecord
+        The model of the round.
+    cohort, weights
+        The clients, and ``[cohort]`` their weights.
+    key : str
+        Of the model in a reply.
+    """
+    arrays = layout.unflatten(following, received)
+    if cohort.replies:
+        sent_back = [cohort.replies[client] for client in cohort.clients]
+        models = [model_of(reply, key)[0] for reply in sent_back]
+        return with_others_averaged(arrays, [m for m in models if m is not None], weights)
+    if "steps" in cohort.metrics and len(statistic_columns(layout)):
+        return with_batches_counted(arrays, received, cohort.metrics["steps"], weights)
+    return arrays
