@@ -10,7 +10,7 @@ import torch
 
 from fedrms.client.model_scores import model_scores
 from fedrms.client.scored_examples import ScoredExamples, scored_examples
-from fedrms.replies.class_losses import class_key
+from fedrms.statistic import BY_CLASS
 
 
 def stacked_class_losses(
@@ -32,7 +32,7 @@ def stacked_class_losses(
     Returns
     -------
     dict
-        Each ``[clients]`` float64, under :func:`fedrms.replies.class_losses.class_key`:
+        Each ``[clients, classes]`` float64, under the keys of :data:`fedrms.statistic.BY_CLASS`:
         ``count``, ``mean`` and ``variance`` of the losses of each class and, where they are
         known, the mean ``chance`` loss; the last three are NaN where a client holds none of it.
     """
@@ -55,9 +55,7 @@ def stacked_class_losses(
         if kept.shape[1] == 2:
             columns["chance"] = sums(kept[:, 1]) / count
     return {
-        class_key(name, c): column.reshape(clients, classes)[:, c]
-        for name, column in columns.items()
-        for c in range(classes)
+        BY_CLASS[name].key: column.reshape(clients, classes) for name, column in columns.items()
     }
 
 
@@ -77,7 +75,7 @@ class ClassLossesOf:
         *,
         ignore_index: int = -100,
         probabilities: bool | None = None,
-    ) -> dict[str, float]:
+    ) -> dict[str, list[float]]:
         """Return the losses by class of scores and labels.
 
         Parameters
@@ -101,9 +99,10 @@ class ClassLossesOf:
         Returns
         -------
         dict
-            ``loss-count-class-0``, ``loss-mean-class-0``, ``loss-variance-class-0``,
-            ``loss-chance-class-0`` and so on: counts, and cross-entropy in nats. The server
-            learns how many examples of each class a client labels as such, and no single example.
+            ``loss-count-by-class``, ``loss-mean-by-class``, ``loss-variance-by-class`` and
+            ``loss-chance-by-class``, lists ``[classes]``: counts, and cross-entropy in nats; NaN
+            where there is no example of a class. The server learns how many examples of each
+            class a client labels as such, and no single example.
             Each multi-label output has two classes; with more than 1,000 classes, as of a
             vocabulary, all examples are of one.
 
@@ -125,7 +124,7 @@ class ClassLossesOf:
         device: torch.device | str | None = None,
         ignore_index: int = -100,
         probabilities: bool | None = None,
-    ) -> dict[str, float]:
+    ) -> dict[str, list[float]]:
         """Return the losses by class of a torch model on the batches of a loader.
 
         Parameters
@@ -168,7 +167,7 @@ class_losses = ClassLossesOf()
 """See :class:`ClassLossesOf`."""
 
 
-def _reported(parts: Sequence[ScoredExamples]) -> dict[str, float]:
+def _reported(parts: Sequence[ScoredExamples]) -> dict[str, list[float]]:
     label, loss, chance = (
         torch.cat([getattr(part, name) for part in parts]) for name in ("label", "loss", "chance")
     )
@@ -178,4 +177,4 @@ def _reported(parts: Sequence[ScoredExamples]) -> dict[str, float]:
         np.ones((1, len(label)), dtype=bool),
         label.numpy()[None],
     )
-    return {key: float(value[0]) for key, value in stacked.items()}
+    return {key: rows[0].tolist() for key, rows in stacked.items()}

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-MOMENTS = ("mean", "variance", "second_moment", "mad")
-"""Names of the moments; a reply carries them as ``loss-mean``, ``loss-second-moment`` ..."""
+from fedrms.statistic import MOMENTS
 
 
 def stacked_moments(losses: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
@@ -83,9 +82,4 @@ def loss_moments(losses: torch.Tensor | np.ndarray | Sequence[float]) -> dict[st
     if values.size == 0:
         raise ValueError("loss_moments needs at least one per-example loss")
     moments = stacked_moments(values, np.ones(values.shape, dtype=bool))
-    return {metric_key(name): float(value[0]) for name, value in moments.items()}
-
-
-def metric_key(moment: str) -> str:
-    """Return the key of a moment in a Flower ``MetricRecord``."""
-    return f"loss-{moment.replace('_', '-')}"
+    return {MOMENTS[name].key: float(value[0]) for name, value in moments.items()}

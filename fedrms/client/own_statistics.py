@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from fedrms.client.loss_moments import MOMENTS, metric_key
 from fedrms.errors import ConfigError
 from fedrms.named_class import Form
 from fedrms.own_function import OwnFunction, names_own, own_function
+from fedrms.statistic import BY_CLASS, MOMENTS, of_losses
 
 STATISTIC = Form(("losses",), float)
 A_STATISTIC = (
     "a statistic (def f(losses, *, options) -> float; losses are those of one client's examples)"
 )
-TAKEN = (*MOMENTS, "count", "chance")
+TAKEN = {*MOMENTS, *BY_CLASS}
 
 
 def statistics_order(given: Mapping[str, Any] | None) -> str:
@@ -60,7 +60,8 @@ def own_statistics(order: str) -> dict[str, OwnFunction]:
 
 def statistic_keys(order: str) -> dict[str, str]:
     """Return the key of each statistic in a reply, by its column in the table of clients."""
-    return {f"loss_{name}": metric_key(name) for name in json.loads(order or "{}")}
+    told = [of_losses(name) for name in json.loads(order or "{}")]
+    return {each.column: each.key for each in told if each.column is not None}
 
 
 def _found(name: str, given: Mapping[str, Any]) -> OwnFunction:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from fedrms.client.class_losses import stacked_class_losses
-from fedrms.client.loss_moments import MOMENTS, metric_key, stacked_moments
+from fedrms.client.loss_moments import stacked_moments
 from fedrms.client.own_statistics import own_statistics
 from fedrms.client.schedule import Schedule
 from fedrms.client.settings import LocalSettings
 from fedrms.client.similar_sizes import similar_sizes
 from fedrms.client.statistic_privacy import private_losses
 from fedrms.own_function import OwnFunction
+from fedrms.statistic import MOMENTS, of_losses
 
 LEAST_BRAKE = 0.01
 """Momentum carries a step no farther than a hundredfold."""
@@ -41,7 +42,7 @@ def reply_metrics(
     server_round: int = 1,
     noise_seed: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Assemble the metrics of a cohort's replies, each ``[clients]``.
+    """Assemble the metrics of a cohort's replies, each ``[clients]`` or ``[clients, classes]``.
 
     Parameters
     ----------
@@ -109,7 +110,7 @@ def reply_metrics(
     return (
         about
         | {"statistic-fallback": fallback.astype(np.int64)}
-        | {metric_key(name): value for name, value in moments.items()}
+        | {of_losses(name).key: value for name, value in moments.items()}
         | by_class
     )
 

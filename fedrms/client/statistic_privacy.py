@@ -37,10 +37,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from fedrms.client.loss_moments import metric_key
 from fedrms.client.settings import LocalSettings
 from fedrms.randomness import counter_uniform
-from fedrms.replies.class_losses import class_key
+from fedrms.statistic import BY_CLASS, MOMENTS
 
 Metric = TypeVar("Metric")
 
@@ -145,7 +144,7 @@ def private_losses(
     first, second = np.clip(total["loss"], 0.0, clip), np.clip(total["square"], 0.0, clip**2)
     variance = np.maximum(second - first**2, 0.0)
     told = {"mean": first, "variance": variance, "second_moment": second}
-    moments = {metric_key(name): values[:, 0] for name, values in told.items()}
+    moments = {MOMENTS[name].key: values[:, 0] for name, values in told.items()}
     if not settings.class_losses:
         return moments
     count, mean = _by_class(noisy, examples[:, None], clip)
@@ -156,9 +155,7 @@ def private_losses(
         chance = np.clip(noisy["chance"] / examples[:, None], 0.0, clip)
         columns["chance"] = np.repeat(chance, classes, axis=1)
     return moments | {
-        class_key(name, label): np.where(count > 0, values, 0.0)[:, label]
-        for name, values in columns.items()
-        for label in range(classes)
+        BY_CLASS[name].key: np.where(count > 0, values, 0.0) for name, values in columns.items()
     }
 
 

@@ -119,7 +119,7 @@ def train_client(
         server_round=server_round,
         noise_seed=noise_seed,
     )
-    row = {name: column[0].item() for name, column in metrics.items()}
+    row = {name: column[0].tolist() for name, column in metrics.items()}
     problem = divergence(row, all_losses)
     if problem:
         raise RunError(f"client {client}, round {server_round}: {problem}")

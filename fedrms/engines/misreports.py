@@ -19,21 +19,21 @@ from torch import Tensor
 from fedrms.data.adversaries import Adversaries
 from fedrms.engines.replies import CohortReplies
 from fedrms.randomness import generator
-from fedrms.replies.class_losses import class_key
 from fedrms.replies.cohort import Layout, StackedReplies, identity_in
 from fedrms.replies.orders import Orders
+from fedrms.statistic import BY_CLASS, LOSSES
 
 LOSS_CLAIMS = ("honest", "zero", "tiny", "copy_clean")
 UPDATES = ("honest", "flip", "scale", "random")
 
 
-COUNTS = class_key("count", 0)[:-1]
-"""How metrics begin that count the examples of a class: no losses, though named beside them."""
+COUNTS = BY_CLASS["count"].key
+"""The metric that counts the examples of each class: no losses, though named beside them."""
 
 
 def about_losses(key: str) -> bool:
     """Say whether a reply's metric is a loss or a statistic of losses."""
-    return key.startswith("loss-") or key.endswith("-loss")
+    return key.startswith(LOSSES) or key.endswith("-loss")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class Misreports:
             source = self._copied(clients, lying, server_round)
         factor = {"zero": 0.0, "tiny": self.loss_share}.get(self.loss, 1.0)
         for key in filter(about_losses, metrics):
-            if key.startswith(COUNTS) and factor != 1.0:
+            if key == COUNTS and factor != 1.0:
                 continue
             claimed[key] = metrics[key].copy()
             claimed[key][lying] = factor * metrics[key][source] if factor else 0.0
@@ -162,7 +162,7 @@ class Misreports:
         positions = {message.metadata.message_id: at for at, message in enumerate(sent)}
         for at in lying:
             for key, column in claimed.items():
-                records[at][key] = column[at].item()
+                records[at][key] = column[at].tolist()
             if self.update == "honest":
                 continue
             reply = answered[at]

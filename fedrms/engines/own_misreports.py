@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,8 @@ from fedrms.errors import ConfigError, RunError
 from fedrms.named_class import Form
 from fedrms.own_function import OwnFunction
 from fedrms.randomness import generator
-from fedrms.replies.class_losses import COLUMNS, class_key
 from fedrms.replies.cohort import StackedReplies, identity_in
+from fedrms.statistic import BY_CLASS, EXAMPLES, MOMENTS, TRAIN_LOSS, UPDATE_NORM
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +29,12 @@ class Lie:
     ----------
     update : array, float64 ``[parameters]``
         The way from the model that it received to the one that it sends.
-    metrics : mapping of str to float
-        What it reports; of the keys that it was given.
+    metrics : mapping of str to float or array
+        What it reports; of the keys that it was given. Losses by class are ``[classes]``.
     """
 
     update: np.ndarray
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, Any]
 
 
 LYING = Form(("update", "metrics", "draw"), Lie)
@@ -56,8 +57,8 @@ class OwnMisreports(Misreports):
     own: OwnFunction | None = None
 
     def lie(
-        self, received: Tensor, trained: Tensor, told: Mapping[str, float], client: int, round: int
-    ) -> tuple[Tensor, Mapping[str, float]]:
+        self, received: Tensor, trained: Tensor, told: Mapping[str, Any], client: int, round: int
+    ) -> tuple[Tensor, Mapping[str, Any]]:
         """Return the model ``[parameters]`` that an adversary sends, and its metrics.
 
         Raises
@@ -83,9 +84,9 @@ class OwnMisreports(Misreports):
         server_round, received, positions = round_of(sent), Received(sent), replies.positions
         stack = stacked.parameters
 
-        def lie_of(at: int, trained: Tensor) -> tuple[Tensor, Mapping[str, float], int]:
+        def lie_of(at: int, trained: Tensor) -> tuple[Tensor, Mapping[str, Any], int]:
             start = received.by(positions[int(clients[at])])
-            told = {key: column[at].item() for key, column in stacked.metrics.items()}
+            told = {key: _own(column[at]) for key, column in stacked.metrics.items()}
             model = trained[: len(start)]  # what may lie behind it is no update
             return *self.lie(start, model, told, int(clients[at]), server_round), len(start)
 
@@ -117,14 +118,15 @@ class OwnMisreports(Misreports):
             if not self.adversaries.lie(np.array([client]))[0]:
                 continue
             record = next(iter(reply.content.metric_records.values()))
-            told = {key: value for key, value in record.items() if isinstance(value, int | float)}
+            told = {key: _own(np.asarray(value)) for key, value in record.items()}
             position = positions[reply.metadata.reply_to_message_id]
             layout, start = received.layout(position), received.by(position)
             (name, trained), *_ = reply.content.array_records.items()
             flat = layout.flatten(trained)
             model, said = self.lie(start, flat, told, client, round_of(sent))
             for key, value in said.items():
-                record[key] = int(value) if isinstance(record[key], int) else float(value)
+                kind = int if isinstance(record[key], int) else float
+                record[key] = np.asarray(value, kind).tolist()
             reply.content[name] = layout.unflatten(model, trained)
         return replies
 
@@ -137,17 +139,17 @@ def try_lie(own: OwnFunction, num_classes: int | None) -> None:
     ConfigError
         If it fails, or gives no lie.
     """
-    by_class = [class_key(column, c) for column in COLUMNS for c in range(num_classes or 1)]
-    losses = ("train-loss", "loss-mean", "loss-variance", "loss-second-moment", "loss-mad")
-    about = ("partition-id", "num-examples", "steps", "work", "update-norm", "statistic-fallback")
-    told = dict.fromkeys((*about, *losses, *by_class), 1.0)
+    about = ("partition-id", "steps", "work", "statistic-fallback")
+    single = [each.key for each in (EXAMPLES, TRAIN_LOSS, UPDATE_NORM, *MOMENTS.values())]
+    lists = {each.key: np.ones(num_classes or 1) for each in BY_CLASS.values()}
+    told: dict[str, Any] = {**dict.fromkeys((*about, *single), 1.0), **lists}
     update = np.array([0.5, -0.5, 0.5, -0.5])
     with own.tried():
         said = own(update, dict(told), generator(0, "adversary-own", 0, 1))
         checked(own, said, len(update), told)
 
 
-def checked(own: OwnFunction, said: object, size: int, told: Mapping[str, float]) -> None:
+def checked(own: OwnFunction, said: object, size: int, told: Mapping[str, Any]) -> None:
     """Refuse what is no lie about a reply."""
     if not isinstance(said, Lie):
         raise own.wrong(f"gives a {type(said).__name__}")
@@ -156,5 +158,12 @@ def checked(own: OwnFunction, said: object, size: int, told: Mapping[str, float]
     for key, value in said.metrics.items():
         if key not in told:
             raise own.wrong(f"gives a metric {key!r} that the reply does not have")
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        if isinstance(value, bool) or np.asarray(value).dtype.kind not in "iuf":
             raise own.wrong(f"gives {key}={value!r}, which is no number")
+        if np.shape(value) != np.shape(told[key]):
+            raise own.wrong(f"gives {key} of shape {np.shape(value)}, not {np.shape(told[key])}")
+
+
+def _own(value: np.ndarray) -> Any:
+    """Return a number, or a copy of a list of them, that a function may change."""
+    return value.copy() if value.ndim else value.item()

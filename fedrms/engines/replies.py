@@ -112,7 +112,7 @@ class CohortReplies(LazyMessages):
         halves = torch.split(numbers, sum(self._layout.sizes))
         template = next(iter(sent.content.array_records.values()))
         metrics = MetricRecord(
-            {name: column[row].item() for name, column in self.record.metrics.items()}
+            {name: column[row].tolist() for name, column in self.record.metrics.items()}
         )
         steps = self.record.metrics.get("steps")
         arrays = self._record(halves[0], template)

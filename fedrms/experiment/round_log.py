@@ -29,19 +29,7 @@ from fedrms.results.objective import OBJECTIVE, Objective
 from fedrms.results.own_metrics import computed, own_metrics
 from fedrms.results.protection import CleanFederation
 from fedrms.server import Diagnostics
-
-REPORTED = {
-    "num_examples": "num-examples",
-    "loss_mean": "loss-mean",
-    "loss_variance": "loss-variance",
-    "loss_second_moment": "loss-second-moment",
-    "update_norm": "update-norm",
-}
-"""Columns of the client table that clients report themselves, by their key in a reply."""
-
-DECIDED = ("statistic", "ema", "rms", "rms_error", "scale", "weight")
-"""Columns that the strategy decides; NaN for strategies that do not say."""
-
+from fedrms.statistic import DECIDED, REPORTED
 
 NAMED = 5
 """Most clients that an error names for one reason."""

@@ -2,25 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from flwr.app import Message
 
 from fedrms.replies.cohort import LARGEST, Cohort
+from fedrms.statistic import BY_CLASS
 
-COLUMNS = ("count", "mean", "variance", "chance")
-"""What a client reports of each class, under the keys of :func:`class_key`."""
-
-
-def class_key(column: str, label: int) -> str:
-    """Return the metric's key of one of :data:`COLUMNS` for a class."""
-    return f"loss-{column}-class-{label}"
+MOST_CLASSES = 10_000
+"""Largest label that is read under a key of its own, as earlier clients have it."""
 
 
 def by_class(metric: str) -> bool:
     """Say whether a metric is one of those by class."""
-    return metric.startswith("loss-") and "-class-" in metric
+    return metric in KEYS or OLD.fullmatch(metric) is not None
+
+
+def old_class_key(column: str, label: int) -> str:
+    """Return the key under which clients of earlier releases report a number of one class."""
+    return f"loss-{column}-class-{label}"
+
+
+KEYS = frozenset(each.key for each in BY_CLASS.values())
+OLD = re.compile(f"loss-({'|'.join(BY_CLASS)})-class-([0-9]+)")
+"""Keys of earlier releases, one a class and column; they are read for one release more."""
+
+
+def class_losses_in(reply: Message) -> dict[str, list[float]]:
+    """Return the lists of losses by class in a reply, by their keys; NaN for what is not told.
+
+    Of a list in several records the first counts.
+    """
+    found: dict[str, list[float]] = {}
+    earlier: dict[str, dict[int, float]] = {}
+    for record in reply.content.metric_records.values():
+        for key, value in record.items():
+            old = OLD.fullmatch(key)
+            if key in KEYS and isinstance(value, list):
+                found.setdefault(key, [as_float(each) for each in value])
+            elif old and isinstance(value, int | float) and int(old[2]) < MOST_CLASSES:
+                told = earlier.setdefault(BY_CLASS[old[1]].key, {})
+                told.setdefault(int(old[2]), as_float(value))
+    for key, told in earlier.items():
+        if key not in found:
+            found[key] = [told.get(label, np.nan) for label in range(max(told) + 1)]
+    return found
+
+
+def as_float(value: int | float) -> float:
+    """Return a number as a float; inf where it is too large."""
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf
+
+
+def stacked_lists(told: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, np.ndarray]:
+    """Return lists by client as arrays ``[clients, longest]``, NaN behind their ends."""
+    keys = sorted({key for row in told for key in row})
+    longest = max((len(values) for row in told for values in row.values()), default=0)
+    tables = {key: np.full((len(told), longest), np.nan) for key in keys}
+    for at, row in enumerate(told):
+        for key, values in row.items():
+            tables[key][at, : len(values)] = values
+    return tables
 
 
 @dataclass(frozen=True)
@@ -98,7 +146,9 @@ def read_class_losses(
     cohort = cohort.keep(valid | silent, reasons)
     count, held = count[valid], held[valid]
     count = count * np.minimum(1.0, examples / count.sum(axis=1))[:, None]
-    mean, variance, chance = (np.where(held, table[c][valid], 0.0) for c in COLUMNS[1:])
+    mean, variance, chance = (
+        np.where(held, table[c][valid], 0.0) for c in ("mean", "variance", "chance")
+    )
     return cohort, ClassLosses(count, mean, variance, chance if by_chance else None)
 
 
@@ -112,33 +162,23 @@ def _silent(table: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _table(cohort: Cohort, asked: int | None) -> dict[str, np.ndarray]:
-    """Return each of :data:`COLUMNS` ``[cohort, classes]``, NaN where a client tells none."""
-    classes = 0
-    while class_key("count", classes) in cohort.metrics and classes != asked:
-        classes += 1
-    nothing = np.full(len(cohort.clients), np.nan)
+    """Return each of :data:`BY_CLASS` ``[cohort, classes]``, NaN where a client tells none."""
+    told = {c: cohort.metrics.get(each.key) for c, each in BY_CLASS.items()}
+    widths = [values.shape[1] for values in told.values() if values is not None]
+    nothing = np.full((len(cohort.clients), max(widths, default=0)), np.nan)
     return {
-        column: np.stack(
-            [
-                nothing,
-                *(
-                    np.asarray(cohort.metrics.get(class_key(column, label), nothing), np.float64)
-                    for label in range(classes)
-                ),
-            ],
-            axis=1,
-        )[:, 1:]
-        for column in COLUMNS
+        column: np.asarray(nothing if values is None else values, np.float64)[:, :asked]
+        for column, values in told.items()
     }
 
 
 def _without_made_up_classes(cohort: Cohort, asked: int | None) -> Cohort:
     """Leave out who claims examples of a class beyond those that were asked for."""
+    count = cohort.metrics.get(BY_CLASS["count"].key)
+    if asked is None or count is None:
+        return cohort
     reasons = {}
-    for key in cohort.metrics:
-        label = key.removeprefix(class_key("count", 0)[:-1])
-        if asked is None or label == key or not label.isdecimal() or int(label) < asked:
-            continue
-        for row in np.flatnonzero(cohort.metrics[key] > 0):
-            reasons[cohort.clients[row]] = f"it claims examples of class {label} of {asked}"
+    rows, labels = np.nonzero(count[:, asked:] > 0)
+    for row, label in zip(rows, labels, strict=True):
+        reasons[cohort.clients[row]] = f"it claims examples of class {label + asked} of {asked}"
     return cohort.keep(np.array([client not in reasons for client in cohort.clients]), reasons)

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from fedrms.replies.cohort import LARGEST
+from fedrms.statistic import MOMENTS, TRAIN_LOSS, Valid
 
 Range = tuple[float, float]
 
-MEANS = ("loss", "loss-mean", "train-loss")
+MEANS = ("loss", *(s.key for s in (*MOMENTS.values(), TRAIN_LOSS) if s.valid is Valid.LOSS))
 """Metrics that are mean losses."""
-SPREADS = ("loss-variance", "loss-second-moment", "loss-mad")
+SPREADS = tuple(each.key for each in MOMENTS.values() if each.valid is Valid.SQUARE)
 """Metrics that are means of squares, whoever reads them."""
 
 ANY: Range = (-LARGEST, LARGEST)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fedrms.combining.row_blocks import Stack, blocks_of, take_rows
 from fedrms.replies.claims import Addressees, assign
+from fedrms.replies.class_losses import as_float, by_class, class_losses_in, stacked_lists
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import (
     GRADIENT_SQUARES,
@@ -23,6 +24,7 @@ from fedrms.replies.cohort import (
 )
 from fedrms.replies.limits import excess, shown
 from fedrms.replies.metric_ranges import MEANS, SPREADS
+from fedrms.statistic import BY_CLASS
 
 NOT_FINITE = "the parameters are not finite"
 TOO_LARGE = "the parameters are too large to be measured"
@@ -132,6 +134,7 @@ def _stack_messages(
     table = {
         key: np.array([metrics[client].get(key, np.nan) for client in clients]) for key in keys
     }
+    table |= stacked_lists([class_losses_in(senders[client]) for client in clients])
     width = sum(layout.sizes) * (2 if squares else 1)
     parameters = torch.stack(list(rows.values())) if rows else torch.zeros(0, width)
     cohort = _sorted(clients, parameters, table, failures)
@@ -153,16 +156,13 @@ def two_counts(reply: Message, weighted_by: str) -> str | None:
 def numbers_in(reply: Message) -> dict[str, float]:
     """Return the metrics of a reply that are single numbers; inf where one is too large.
 
-    Of a metric in several records the first counts.
+    Losses by class are none, under whichever keys. Of a metric in several records the first counts.
     """
     found: dict[str, float] = {}
     for record in reply.content.metric_records.values():
         for key, value in record.items():
-            if isinstance(value, int | float) and key not in found:
-                try:
-                    found[key] = float(value)
-                except OverflowError:
-                    found[key] = np.inf
+            if isinstance(value, int | float) and key not in found and not by_class(key):
+                found[key] = as_float(value)
     return found
 
 
@@ -261,7 +261,7 @@ def check_metrics(
     ]
     reasons = {}
     for row, client in enumerate(cohort.clients):
-        negative = [key for key in never_negative if cohort.metrics[key][row] < 0]
+        negative = [key for key in never_negative if np.any(cohort.metrics[key][row] < 0)]
         if not counted[row]:
             reasons[client] = f"{weighted_by!r} is missing or not a positive number"
         elif excessive[row]:
@@ -270,14 +270,14 @@ def check_metrics(
                 "cohort's median"
             )
         elif negative:
-            value = cohort.metrics[negative[0]][row]
+            value = np.nanmin(cohort.metrics[negative[0]][row])
             reasons[client] = f"{negative[0]!r} is {value}, not a number of 0 or more"
     return cohort.keep(np.array([client not in reasons for client in cohort.clients]), reasons)
 
 
 def _is_mean(key: str) -> bool:
     """Say whether a metric is a mean loss."""
-    return key in MEANS or key.startswith("loss-mean-class-")
+    return key in MEANS or key == BY_CLASS["mean"].key
 
 
 def implausible(

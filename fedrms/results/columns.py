@@ -8,18 +8,11 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from fedrms.statistic import DECIDED, MOMENTS
+
 _FLOATS_BEFORE_METRIC: Final = (
-    "loss_mean",
-    "loss_variance",
-    "loss_second_moment",
-    "statistic",
-    "ema",
-    "rms",
-    "rms_error",
-    "scale",
-    "weight",
-    "objective_share",
-    "update_norm",
+    *(each.column for each in MOMENTS.values() if each.column is not None),
+    *(*DECIDED, "objective_share", "update_norm"),
 )
 
 _TEXTS: Final = {"domain": pa.string()}

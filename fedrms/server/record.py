@@ -20,24 +20,16 @@ from flwr.app import ArrayRecord, Message, MetricRecord
 
 from fedrms.errors import ConfigError
 from fedrms.flower_log import log
-from fedrms.replies.class_losses import by_class, class_key
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import Cohort
 from fedrms.server.diagnostics import Diagnostics
+from fedrms.statistic import BY_CLASS, EXAMPLES, REPORTED
 
 if TYPE_CHECKING:
     from fedrms.results.own_folder import OwnFolder
     from fedrms.results.recorder import Recorder
 
 Evaluate = Callable[[int, ArrayRecord], MetricRecord | None]
-
-REPORTED: Final = {
-    "loss_mean": "loss-mean",
-    "loss_variance": "loss-variance",
-    "loss_second_moment": "loss-second-moment",
-    "update_norm": "update-norm",
-}
-"""Columns of the client table that clients report themselves, by their key in a reply."""
 
 FAIRNESS: Final = ("client_mean", "client_std", "client_worst", "client_min")
 
@@ -159,7 +151,7 @@ class Record:
             reported = {
                 column: cohort.metrics[key]
                 for column, key in REPORTED.items()
-                if key in cohort.metrics
+                if key in cohort.metrics and column != EXAMPLES.column
             }
             for column, values in (
                 _losses_of(cohort.metrics) | reported | dict(seen.columns)
@@ -331,15 +323,12 @@ def _holds_a_run(folder: Path) -> bool:
 
 def _losses_of(metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return each client's mean loss over all classes, where it reports losses by class."""
-    count, mean = (
-        np.array([metrics[key] for key in sorted(metrics) if key.startswith(start)])
-        for start in (class_key(column, 0).removesuffix("0") for column in ("count", "mean"))
-    )
-    if not len(count) or count.shape != mean.shape:
+    count, mean = (metrics.get(BY_CLASS[column].key) for column in ("count", "mean"))
+    if count is None or mean is None:
         return {}
     held = np.where(np.isfinite(count), count, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return {"loss_mean": (held * np.where(held > 0, mean, 0.0)).sum(0) / held.sum(0)}
+        return {"loss_mean": (held * np.where(held > 0, mean, 0.0)).sum(1) / held.sum(1)}
 
 
 def _scalars(metrics: Mapping[str, Any] | None, *, but: str) -> dict[str, float]:
@@ -351,7 +340,7 @@ def _scalars(metrics: Mapping[str, Any] | None, *, but: str) -> dict[str, float]
 
 
 def _is_known(name: str) -> bool:
-    return by_class(name) or name in REPORTED.values() or name == "scale-min"
+    return name in REPORTED.values() or name == "scale-min"
 
 
 def _prefixed(prefix: str, name: str) -> str:

@@ -64,7 +64,7 @@ def averaged_lists(contents: Sequence[RecordDict], examples: np.ndarray) -> dict
     for content, weight in zip(contents, examples, strict=True):
         for record in content.metric_records.values():
             for name, value in record.items():
-                if isinstance(value, list):
+                if isinstance(value, list) and not by_class(name):
                     told.setdefault(name, []).append((value, float(weight)))
     means = {}
     for name, pairs in told.items():

@@ -13,9 +13,9 @@ from torch import Tensor, float64
 from fedrms.combining.gram import gram
 from fedrms.combining.row_blocks import Stack
 from fedrms.errors import ConfigError
-from fedrms.replies.class_losses import class_key
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import Cohort
+from fedrms.statistic import BY_CLASS
 from fedrms.weighting.weighting import UNSCALED, Weighted, Weighting
 
 FITS = 9
@@ -146,8 +146,8 @@ class FedNoRo(Weighting):
 
     def _read_losses(self, cohort: Cohort) -> list[list[float]]:
         """Return ``[cohort, classes]`` losses by class, or ``[cohort, 1]`` mean losses."""
-        keys = [class_key("mean", label) for label in range(self._classes)]
-        columns = [cohort.metrics[key] for key in keys if key in cohort.metrics]
-        if not columns:
-            columns = [cohort.metrics["loss-mean"]]
-        return [[float(value) for value in row] for row in np.stack(columns, axis=1)]
+        told = cohort.metrics.get(BY_CLASS["mean"].key)
+        if told is None or not self._classes:
+            told = cohort.metrics["loss-mean"][:, None]
+        losses: list[list[float]] = told[:, : max(self._classes, 1)].tolist()
+        return losses

@@ -12,6 +12,7 @@ from fedrms.errors import ConfigError
 from fedrms.replies.class_losses import read_class_losses, silent_of
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import Cohort
+from fedrms.statistic import LOSSES, MOMENTS, Valid
 from fedrms.weighting.client_scaler import ClientScaler, Scales
 from fedrms.weighting.excess_scaler import ExcessScaler
 from fedrms.weighting.laws import LAWS, Law, law_name
@@ -21,9 +22,8 @@ from fedrms.weighting.weighting import NONE, Weighted, Weighting
 WORK = "work"
 """Metric of a reply: the sum of the client's learning rates over its steps."""
 
-MOMENTS = ("variance", "second_moment", "mad")
-OWN_KEY = "loss-"
-"""How the key of a statistic of losses begins that is none of these."""
+NOISES = tuple(name for name, each in MOMENTS.items() if each.valid is Valid.SQUARE)
+"""Moments that may stand for noise."""
 
 
 class NoiseEstimate(Weighting):
@@ -61,8 +61,8 @@ class NoiseEstimate(Weighting):
         memory: Mapping[str, Any] = NONE,
         require: bool = False,
     ) -> None:
-        if moment not in MOMENTS and not moment.startswith(OWN_KEY):
-            remedy = f"choose one of {', '.join(MOMENTS)}, or the key of another metric, loss-..."
+        if moment not in NOISES and not moment.startswith(LOSSES):
+            remedy = f"choose one of {', '.join(NOISES)}, or the key of another metric, loss-..."
             raise ConfigError("strategy.moment", f"there is no {moment!r}", remedy)
         if isinstance(law, str) and law not in ("excess", *LAWS):
             choices = ", ".join(("excess", *LAWS))
@@ -161,8 +161,7 @@ class NoiseEstimate(Weighting):
 
     @property
     def _key(self) -> str:
-        own = self.moment.startswith(OWN_KEY)
-        return self.moment if own else f"{OWN_KEY}{self.moment.replace('_', '-')}"
+        return MOMENTS[self.moment].key if self.moment in MOMENTS else self.moment
 
     def settings(self) -> Sequence[str]:
         """Return what is read and by which law, a line each."""

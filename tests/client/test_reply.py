@@ -23,8 +23,8 @@ def test_losses_by_class_are_those_of_the_received_model_on_all_rows_of_a_class(
     assert len(present) > 1
     for label in present:
         expected = losses[y == label].mean().item()
-        assert metrics[f"loss-mean-class-{label}"] == pytest.approx(expected, rel=1e-12)
-    assert np.isnan(metrics["loss-mean-class-3"])  # there is no such class
+        assert metrics["loss-mean-by-class"][label] == pytest.approx(expected, rel=1e-12)
+    assert np.isnan(metrics["loss-mean-by-class"][3])  # there is no such class
 
 
 def test_losses_by_class_are_reported_only_where_they_are_asked_for() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,7 @@ from fedrms.client import LocalSettings
 from fedrms.client.class_losses import stacked_class_losses
 from fedrms.client.statistic_privacy import StatisticPrivacy, _sums, laplace, private_losses
 from fedrms.errors import ConfigError
-from fedrms.replies.class_losses import class_key
+from fedrms.statistic import BY_CLASS
 
 from ..server.by_hand import quickly
 
@@ -37,13 +36,12 @@ def said(orders: LocalSettings = ORDERS, server_round: int = 1, **more: Any) -> 
 def test_without_noise_it_is_the_losses_by_class_of_clipped_losses() -> None:
     exact = stacked_class_losses(3, np.minimum(SCORES, 2.0), PRESENT, LABELS)
     told = said()
-    for column, label in itertools.product(("count", "mean"), range(3)):
-        key = class_key(column, label)
+    for key in (BY_CLASS["count"].key, BY_CLASS["mean"].key):
         np.testing.assert_allclose(told[key], np.nan_to_num(exact[key]), atol=1e-12, err_msg=key)
     # The variance and the chance loss are those of all examples: chance losses 1, .1, 2, 2.
-    assert told[class_key("variance", 0)] == pytest.approx([told["loss-variance"][0], 0.0])
-    assert told[class_key("chance", 2)] == pytest.approx([5.1 / 4, 0.0])
-    assert told[class_key("chance", 1)] == pytest.approx([0.0, 3.1 / 3])
+    assert told[BY_CLASS["variance"].key][:, 0] == pytest.approx([told["loss-variance"][0], 0.0])
+    assert told[BY_CLASS["chance"].key][:, 2] == pytest.approx([5.1 / 4, 0.0])
+    assert told[BY_CLASS["chance"].key][:, 1] == pytest.approx([0.0, 3.1 / 3])
 
 
 def test_moments_over_all_classes_are_sums_over_the_same_table() -> None:
@@ -70,14 +68,14 @@ def test_noise_has_the_scale_of_the_sensitivity_over_its_share_of_the_budget() -
     assert total.mean() == pytest.approx(1000, abs=0.3)
     assert total.var() == pytest.approx(2 * 2**2, rel=0.1)
     # Losses by class add up to the same total, and counts to the public one.
-    held = [told[class_key("count", label)] for label in (0, 1)]
-    losses = [told[class_key("mean", label)] for label in (0, 1)]
+    held = [told[BY_CLASS["count"].key][:, label] for label in (0, 1)]
+    losses = [told[BY_CLASS["mean"].key][:, label] for label in (0, 1)]
     np.testing.assert_allclose(held[0] * losses[0] + held[1] * losses[1], total)
     assert held[0] + held[1] == pytest.approx(np.full(many, 1000.0))
     # 500 plus half the difference of two draws.
     assert (held[0] - 500).var() == pytest.approx(2 * 2 * 2**2 / 4, rel=0.1)
     # All losses are alike; what the server is told of their spread is the noise's: n v >= 8.
-    spread = told[class_key("variance", 0)] * 1000
+    spread = told[BY_CLASS["variance"].key][:, 0] * 1000
     assert np.quantile(spread, 0.1) >= 8.0 - 1e-9
 
 
@@ -92,7 +90,7 @@ def test_with_a_single_class_the_count_is_public_and_two_tables_share_the_budget
         present=np.ones((many, 100), bool),
         labels=None,
     )
-    assert (told[class_key("count", 0)] == 100).all()
+    assert (told[BY_CLASS["count"].key][:, 0] == 100).all()
     assert (told["loss-mean"] * 100).var() == pytest.approx(2.0, rel=0.1)
 
 

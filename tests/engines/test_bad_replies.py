@@ -15,9 +15,10 @@ from fedrms.engines import VectorGrid
 from fedrms.engines.observed import Observation, ObservedGrid
 from fedrms.experiment.build import build_strategy
 from fedrms.experiment.config import compose_config, plain
-from fedrms.replies.class_losses import class_key
+from fedrms.replies.class_losses import old_class_key
 from fedrms.replies.cohort import StackedReplies
 from fedrms.server import FedRMS
+from fedrms.statistic import BY_CLASS
 
 from ..client.by_hand import federation, problem
 from .bad_replies import FAULTS, NO_COUNT, NOT_FINITE, SpoilingGrid, metrics, says
@@ -69,7 +70,7 @@ def test_every_bad_reply_is_left_out_with_its_reason_and_changes_nothing(name: s
 EXTRAS = {
     0: metrics(more=3.0, many=[1.0, 2.0], huge=10**400, server__round=0),
     1: says(note="hello", client__id="x" * 1000),
-    2: metrics(**{class_key("count", 99).replace("-", "__"): 0.0}),
+    2: metrics(**{old_class_key("count", 99).replace("-", "__"): 0.0}),
     3: metrics(partition__id=float("nan")),
 }
 """What is beside what was asked for, or names nobody."""
@@ -84,7 +85,15 @@ def test_what_nobody_asked_for_changes_nothing(name: str, parts) -> None:
 
 
 def of_class(column: str, value: float, label: int = 0) -> Any:
-    return metrics(**{class_key(column, label).replace("-", "__"): value})
+    """Changes one number of a list of losses by class, which grows where it is too short."""
+
+    def spoil(reply: Any) -> None:
+        record, key = next(iter(reply.content.metric_records.values())), BY_CLASS[column].key
+        values = [*record[key], *[float("nan")] * (label + 1 - len(record[key]))]
+        values[label] = value
+        record[key] = values
+
+    return spoil
 
 
 CLASS_FAULTS = {
@@ -104,9 +113,8 @@ CLASS_FAULTS = {
 
 def test_losses_by_class_that_cannot_be_are_left_out_with_a_reason(parts) -> None:
     strategy, bad = made("fedrms"), dict(enumerate(CLASS_FAULTS, start=GOOD))
-    full = {c: metrics(**held(0)) for c in range(GOOD)}
-    faults = {c: [metrics(**held(0)), CLASS_FAULTS[fault]] for c, fault in bad.items()}
-    spoil = full | {c: both(*pair) for c, pair in faults.items()}
+    full = dict.fromkeys(range(GOOD), held(0))
+    spoil = full | {c: each_of(held(0), CLASS_FAULTS[fault]) for c, fault in bad.items()}
     spoilt = end(strategy, parts, spoil, GOOD + len(bad))
     np.testing.assert_array_equal(spoilt, end(made("fedrms"), parts, full, GOOD))
     reasons = strategy.diagnostics.failures
@@ -116,18 +124,43 @@ def test_losses_by_class_that_cannot_be_are_left_out_with_a_reason(parts) -> Non
         assert expected in reasons[client], fault
 
 
-def held(label: int) -> dict[str, float]:
+def held(label: int) -> Any:
     """Losses of a class of which every client here shall hold an example."""
     values = {"count": 2.0, "mean": 1.0, "variance": 0.1, "chance": 1.5}
-    return {class_key(name, label).replace("-", "__"): value for name, value in values.items()}
+    return each_of(*(of_class(name, value, label) for name, value in values.items()))
 
 
-def both(one: Any, two: Any) -> Any:
+def each_of(*changes: Any) -> Any:
     def spoil(reply: Any) -> None:
-        one(reply)
-        two(reply)
+        for change in changes:
+            change(reply)
 
     return spoil
+
+
+def as_earlier_clients(reply: Any) -> None:
+    """Puts losses by class under keys of their own, one a class, as they were."""
+    record = next(iter(reply.content.metric_records.values()))
+    for column, statistic in BY_CLASS.items():
+        values: Any = record.pop(statistic.key)
+        record.update({old_class_key(column, label): each for label, each in enumerate(values)})
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "options"),
+    [("fedrms", "statistic", ()), ("fednoro", "scale", ("strategy.stage_one=1",))],
+)
+def test_clients_of_an_earlier_release_weigh_what_they_weighed(
+    name: str, column: str, options: Any, parts
+) -> None:
+    models, strategies = [], [made(name, *options) for _ in range(3)]
+    for strategy, old in zip(strategies, ((), range(GOOD), range(0, GOOD, 2)), strict=True):
+        models.append(end(strategy, parts, dict.fromkeys(old, as_earlier_clients), GOOD))
+    for model, strategy in zip(models[1:], strategies[1:], strict=True):
+        np.testing.assert_array_equal(model, models[0])
+        for key, values in strategies[0].diagnostics.columns.items():
+            np.testing.assert_array_equal(strategy.diagnostics.columns[key], values)
+    assert np.ptp(strategies[0].diagnostics.columns[column]) > 0
 
 
 @pytest.mark.parametrize(
@@ -152,7 +185,7 @@ def test_a_round_without_losses_by_class_after_one_with_them_does_not_end_the_ru
         calls.append(1)
         if len(calls) > GOOD:  # the second round
             record = next(iter(reply.content.metric_records.values()))
-            for key in [key for key in record if "-class-" in key]:
+            for key in [key for key in record if key.endswith("-by-class")]:
                 del record[key]
 
     assert np.isfinite(end(made(name), parts, dict.fromkeys(range(GOOD), forget), GOOD)).all()

@@ -19,9 +19,9 @@ from fedrms.engines import VectorGrid
 from fedrms.engines.misreports import Misreports, about_losses
 from fedrms.engines.observed import Observation, ObservedGrid
 from fedrms.engines.replies import CohortReplies
-from fedrms.replies.class_losses import class_key
 from fedrms.replies.cohort import Layout
 from fedrms.replies.replies import read_replies
+from fedrms.statistic import BY_CLASS
 
 from ..client.by_hand import federation, problem
 from .by_hand import AppGrid, arrays_of, orders, run_strategy, vector
@@ -93,20 +93,21 @@ def test_what_is_about_losses():
 def test_counts_of_examples_beside_the_losses_of_a_class_stay_true(parts, loss, factor):
     """A claim of no examples would be no lie that a strategy could be tested by."""
     told = {
-        class_key("count", 2): np.array([4.0, 5.0]),
-        class_key("mean", 2): np.array([2.0, 3.0]),
-        class_key("chance", 2): np.array([6.0, 7.0]),
+        BY_CLASS["count"].key: np.array([[4.0, 1.0], [5.0, 1.0]]),
+        BY_CLASS["mean"].key: np.array([[2.0, 1.0], [3.0, 1.0]]),
+        BY_CLASS["chance"].key: np.array([[6.0, 1.0], [7.0, 1.0]]),
     }
     claimed = misreports(parts, loss=loss).claims(told, np.array([0, 1]), 1)
-    assert claimed[class_key("count", 2)].tolist() == [4.0, 5.0]
-    assert claimed[class_key("mean", 2)] == pytest.approx([2.0, 3.0 * factor])
-    assert claimed[class_key("chance", 2)] == pytest.approx([6.0, 7.0 * factor])
+    assert claimed[BY_CLASS["count"].key].tolist() == [[4.0, 1.0], [5.0, 1.0]]
+    for column, first, second in (("mean", 2.0, 3.0), ("chance", 6.0, 7.0)):
+        expected = np.array([[first, 1.0], [second * factor, factor]])
+        assert claimed[BY_CLASS[column].key] == pytest.approx(expected)
 
 
 def test_who_copies_losses_by_class_copies_the_counts_that_go_with_them(parts):
-    told = {class_key("count", 0): np.array([4.0, 5.0])}
+    told = {BY_CLASS["count"].key: np.array([[4.0], [5.0]])}
     claimed = misreports(parts, loss="copy_clean").claims(told, np.array([0, 1]), 1)
-    assert claimed[class_key("count", 0)].tolist() == [4.0, 4.0]
+    assert claimed[BY_CLASS["count"].key].tolist() == [[4.0], [4.0]]
 
 
 @GRIDS

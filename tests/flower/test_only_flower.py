@@ -47,10 +47,11 @@ from fedrms import FedRMS, class_losses, loss_moments
 
 strategy = FedRMS()
 strategy.summary()
-assert class_losses(torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2]))["loss-count-class-0"] == 2
+told = class_losses(torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2]))
+assert told["loss-count-by-class"] == [2, 2, 2]
 assert class_losses(np.eye(3)[[0, 1, 2]], np.array([0, 1, 2]), probabilities=True)
 batches = [(torch.randn(6, 4), torch.arange(6) % 3)]
-assert class_losses.of(torch.nn.Linear(4, 3), batches)["loss-count-class-2"] == 2
+assert class_losses.of(torch.nn.Linear(4, 3), batches)["loss-count-by-class"][2] == 2
 assert loss_moments(torch.ones(3))["loss-mean"] == 1
 """
 

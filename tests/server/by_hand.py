@@ -14,8 +14,9 @@ from flwr.supercore.run import Run
 from hypothesis import settings
 
 from fedrms.engines.flower_border import become_server, number
-from fedrms.replies.class_losses import ClassLosses, class_key
+from fedrms.replies.class_losses import ClassLosses
 from fedrms.server import FedRMS
+from fedrms.statistic import BY_CLASS
 
 CLIENT_RAISED = 2
 
@@ -32,10 +33,10 @@ def record(**arrays: Any) -> ArrayRecord:
     return made
 
 
-def losses_told(mean: float) -> dict[str, float]:
+def losses_told(mean: float) -> dict[str, list[float]]:
     """What a client with ten examples of one class says of its losses."""
     values = {"count": 10.0, "mean": mean, "variance": 0.01, "chance": 2.0}
-    return {class_key(name, 0): value for name, value in values.items()}
+    return {BY_CLASS[name].key: [value] for name, value in values.items()}
 
 
 def losses_of(mean: Any, variance: Any = None, chance: Any = None, count: Any = 10) -> ClassLosses:
@@ -73,7 +74,7 @@ class HandClient:
     name: int | str | None
     model: Any = field(default_factory=lambda: record(w=[0.0]))
     examples: float = 10
-    losses: Mapping[str, float] = field(default_factory=lambda: {"loss-second-moment": 1.0})
+    losses: Mapping[str, Any] = field(default_factory=lambda: {"loss-second-moment": 1.0})
     evaluation: Mapping[str, float] = field(default_factory=dict)
     error: Error | None = None
     knows_itself: bool = True

@@ -16,7 +16,7 @@ ZERO = record(w=[0.0, 0.0])
 def clients() -> list[HandClient]:
     """Six clients; the last one's losses say that its labels are noise, and it goes elsewhere."""
     good = [HandClient(k, record(w=[1.0, 0.0]), losses=losses_told(0.2)) for k in range(5)]
-    noisy = losses_told(1.8) | {"loss-variance-class-0": 1.0}
+    noisy = losses_told(1.8) | {"loss-variance-by-class": [1.0]}
     return [*good, HandClient(5, record(w=[0.0, 1.0]), losses=noisy)]
 
 

@@ -3,9 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from flwr.app import Message, MetricRecord, RecordDict
 
-from fedrms.replies.class_losses import by_class, class_key, read_class_losses, silent_of
+from fedrms.replies.class_losses import (
+    by_class,
+    class_losses_in,
+    old_class_key,
+    read_class_losses,
+    silent_of,
+    stacked_lists,
+)
 from fedrms.replies.cohort import Cohort
+from fedrms.statistic import BY_CLASS
 
 NAN = float("nan")
 
@@ -14,8 +23,7 @@ def cohort_of(**columns) -> Cohort:
     """A cohort of one parameter; ``count=[[1, 2], [3, 4]]`` is by client and class."""
     metrics = {"num-examples": np.full(len(columns["count"]), 1e6)}
     for name, rows in columns.items():
-        for label, column in enumerate(np.array(rows, float).T):
-            metrics[class_key(name, label)] = column
+        metrics[BY_CLASS[name].key] = np.array(rows, float)
     clients = len(columns["count"])
     return Cohort(list(range(clients)), torch.zeros(clients, 1), metrics)
 
@@ -30,7 +38,7 @@ GOOD = {
 
 def changed(column: str, client: int, label: int, value: float) -> Cohort:
     cohort = cohort_of(**GOOD)
-    cohort.metrics[class_key(column, label)][client] = value
+    cohort.metrics[BY_CLASS[column].key][client, label] = value
     return cohort
 
 
@@ -76,7 +84,7 @@ def test_a_client_with_numbers_that_cannot_be_is_left_out_with_the_reason(column
 @pytest.mark.parametrize("count", [0.0, NAN])
 def test_a_client_without_any_example_is_left_out(count) -> None:
     cohort = changed("count", 2, 1, count)
-    cohort.metrics[class_key("count", 0)][2] = count
+    cohort.metrics[BY_CLASS["count"].key][2, 0] = count
     assert read_class_losses(cohort)[0].clients == [0, 1]
 
 
@@ -90,14 +98,14 @@ def test_a_class_that_a_client_does_not_name_is_one_it_does_not_hold() -> None:
 def test_nobody_makes_others_look_wrong_by_naming_one_class_more() -> None:
     cohort = cohort_of(**GOOD)
     for column in GOOD:
-        cohort.metrics[class_key(column, 2)] = np.array([NAN, NAN, 1.0])
+        key, further = BY_CLASS[column].key, np.array([[NAN], [NAN], [1.0]])
+        cohort.metrics[key] = np.concatenate([cohort.metrics[key], further], axis=1)
     assert read_class_losses(cohort)[0].clients == [0, 1, 2]
 
 
 def test_where_the_fewer_know_a_chance_loss_it_is_not_read() -> None:
     cohort = cohort_of(**GOOD)
-    for label in (0, 1):
-        cohort.metrics[class_key("chance", label)][:2] = NAN
+    cohort.metrics[BY_CLASS["chance"].key][:2] = NAN
     kept, losses = read_class_losses(cohort)
     assert kept.clients == [0, 1, 2]
     assert losses is not None
@@ -115,8 +123,7 @@ def test_a_task_without_chance_losses_has_none() -> None:
 def test_who_reports_nothing_by_class_stays_and_the_others_losses_are_read(silent) -> None:
     cohort = cohort_of(**GOOD)
     for column in ("count", "mean", "variance", "chance"):
-        for label in (0, 1):
-            cohort.metrics[class_key(column, label)][silent] = NAN
+        cohort.metrics[BY_CLASS[column].key][silent] = NAN
     assert silent_of(cohort).nonzero()[0].tolist() == silent
     kept, losses = read_class_losses(cohort)
     assert kept.clients == [0, 1, 2]
@@ -134,5 +141,47 @@ def test_counts_beyond_a_clients_examples_are_brought_down_to_them() -> None:
 
 
 def test_which_metrics_are_by_class() -> None:
-    assert by_class(class_key("mean", 3))
-    assert not any(map(by_class, ("loss-mean", "loss-second-moment", "num-examples")))
+    assert by_class("loss-mean-by-class")
+    assert by_class(old_class_key("mean", 3))
+    others = (
+        "loss-mean",
+        "loss-second-moment",
+        "num-examples",
+        "loss-mean-class-",
+        "loss-a-class-1",
+    )
+    assert not any(map(by_class, others))
+
+
+def reply_with(*records: dict) -> Message:
+    told = {f"metrics-{at}": MetricRecord(record) for at, record in enumerate(records)}
+    return Message(RecordDict(told), dst_node_id=1, message_type="train")
+
+
+def test_lists_are_read_as_they_are_and_old_keys_are_put_in_their_places() -> None:
+    new = reply_with({"loss-mean-by-class": [0.5, NAN, 2.0], "loss-count-by-class": [3, 0, 1]})
+    old = reply_with({old_class_key("mean", 0): 0.5, old_class_key("mean", 2): 2.0})
+    told = class_losses_in(new)
+    assert told["loss-count-by-class"] == [3.0, 0.0, 1.0]
+    for found in (told, class_losses_in(old)):
+        assert found["loss-mean-by-class"] == pytest.approx([0.5, NAN, 2.0], nan_ok=True)
+
+
+def test_a_list_comes_before_old_keys_and_the_first_of_two_before_the_second() -> None:
+    both = reply_with({old_class_key("mean", 0): 9.0}, {"loss-mean-by-class": [1.0, 2.0]})
+    assert class_losses_in(both) == {"loss-mean-by-class": [1.0, 2.0]}
+    twice = reply_with({"loss-mean-by-class": [1.0]}, {"loss-mean-by-class": [2.0]})
+    assert class_losses_in(twice) == {"loss-mean-by-class": [1.0]}
+
+
+def test_what_is_no_list_of_numbers_and_no_class_is_not_read() -> None:
+    assert class_losses_in(reply_with({"loss-mean-by-class": 1.0})) == {}
+    assert class_losses_in(reply_with({old_class_key("mean", 10**7): 1.0})) == {}
+    huge = class_losses_in(reply_with({"loss-count-by-class": [2**63 - 1, 1]}))
+    assert huge["loss-count-by-class"] == [float(2**63 - 1), 1.0]
+
+
+def test_lists_of_unequal_length_are_filled_up() -> None:
+    tables = stacked_lists([{"a": [1.0, 2.0]}, {}, {"a": [3.0], "b": [4.0, 5.0, 6.0]}])
+    np.testing.assert_array_equal(tables["a"], [[1, 2, NAN], [NAN] * 3, [3, NAN, NAN]])
+    np.testing.assert_array_equal(tables["b"], [[NAN] * 3, [NAN] * 3, [4, 5, 6]])

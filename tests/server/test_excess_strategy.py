@@ -8,7 +8,7 @@ import pytest
 from flwr.app import Message
 
 from fedrms.errors import ConfigError
-from fedrms.replies.class_losses import class_key
+from fedrms.replies.class_losses import old_class_key
 from fedrms.server import FedRMS
 from fedrms.weighting.excess_scaler import ExcessScaler
 
@@ -38,7 +38,7 @@ def client(
         held = math.isfinite(loss)
         values = (HELD, loss, spread, CHANCE) if held else (0.0, *[float("nan")] * 3)
         for what, value in zip(("count", "mean", "variance", "chance"), values, strict=True):
-            told[class_key(what, label)] = value
+            told[old_class_key(what, label)] = value
     examples = HELD * sum(map(math.isfinite, losses))
     return HandClient(name, record(w=[model]), examples=examples, losses=told | more)
 
@@ -231,7 +231,7 @@ def test_a_round_in_which_every_report_is_impossible_moves_nothing() -> None:
     strategy = FedRMS(num_classes=1)
     bad = [client(k, [1.0], 5.0) for k in range(2)]
     for one in bad:
-        one.losses = {**one.losses, class_key("mean", 0): float("inf")}
+        one.losses = {**one.losses, old_class_key("mean", 0): float("inf")}
     assert train_round(strategy, grid_of(bad), ZERO) == (None, None)
     assert strategy.diagnostics is not None
     assert set(strategy.diagnostics.failures) == {0, 1}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from fedrms.replies.class_losses import class_key
+from fedrms.replies.class_losses import old_class_key
 from fedrms.replies.cohort import Layout
 from fedrms.replies.limits import excess, shown
 from fedrms.replies.metric_ranges import range_in
@@ -52,7 +52,7 @@ def test_what_is_larger_than_any_honest_reply_is_left_out(records: Any, why: str
 
 def test_what_honest_clients_send_is_well_within_the_limits() -> None:
     losses = {
-        class_key(column, k): 1.0
+        old_class_key(column, k): 1.0
         for k in range(2000)
         for column in ("count", "mean", "variance", "chance")
     }
@@ -62,7 +62,7 @@ def test_what_honest_clients_send_is_well_within_the_limits() -> None:
         metrics=MetricRecord({"num-examples": 8, **losses}),
     )
     assert excess(reply, SENT) is None
-    reply.content["metrics"].update({class_key("count", k): 1.0 for k in range(2000, 9000)})
+    reply.content["metrics"].update({old_class_key("count", k): 1.0 for k in range(2000, 9000)})
     assert excess(reply, SENT) is not None
     assert excess(reply, SENT, classes=9000) is None
 
@@ -120,7 +120,7 @@ def test_a_mean_loss_below_0_is_refused_where_losses_cannot_be(key: str) -> None
 def test_so_is_one_beside_a_chance_loss_whatever_the_task(caplog: Any) -> None:
     def with_losses(node: int, mean: float) -> Message:
         told = {"count": 8.0, "mean": mean, "variance": 0.1, "chance": 1.0}
-        return trained(node, **{class_key(name, 0): value for name, value in told.items()})
+        return trained(node, **{old_class_key(name, 0): value for name, value in told.items()})
 
     strategy = FedRMS()
     strategy.aggregate_train(1, [with_losses(k, 0.5) for k in range(4)] + [with_losses(9, -1e30)])
