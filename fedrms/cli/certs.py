@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedrms.cli.ending import next_command, stop
+from fedrms.cli.ending import ending_well, next_command
 from fedrms.errors import ConfigError
 
 HELP = """\
@@ -33,10 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not words or "--help" in words or "-h" in words:
         print(HELP, end="")
         return
-    try:
+    with ending_well("fedrms-certs", words, stopped="what was written stays"):
         _make(words)
-    except ConfigError as error:
-        stop("fedrms-certs", error)
 
 
 def _make(words: Sequence[str]) -> None:

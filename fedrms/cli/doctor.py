@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from fedrms.cli.ending import keep_flower_offline, next_command, stop, stop_by_signals, stopped_code
-from fedrms.errors import FedRMSError
+from fedrms.cli.ending import ending_well, next_command
 from fedrms.words import check_words
 
 HELP = """\
@@ -37,20 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "--help" in words or "-h" in words:
         print(HELP, end="")
         return
-    keep_flower_offline()
-    stop_by_signals()
-    try:
+    with ending_well("fedrms-doctor", words, stopped="nothing is written"):
         overrides = [word for word in words if word != "--json"]
         check_words(overrides, flags=False)
         from fedrms.cli.doctor_page import show_report
         from fedrms.experiment.doctor import examine
 
         report = examine(overrides)
-    except FedRMSError as error:
-        stop("fedrms-doctor", error)
-    except KeyboardInterrupt as error:
-        print("fedrms-doctor: stopped", file=sys.stderr)
-        sys.exit(stopped_code(error))
     if "--json" in words:
         print(json.dumps(asdict(report), indent=2))
     else:

@@ -6,6 +6,8 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -24,6 +26,43 @@ def keep_flower_offline() -> None:
     """Switch off Flower's telemetry and its look for updates, unless the person chose."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
+
+@contextmanager
+def ending_well(
+    program: str, words: Sequence[str] = (), *, stopped: str = "what was computed is kept"
+) -> Iterator[None]:
+    """Begin as every command does, and end it with one message and its exit code.
+
+    2 where it is asked for what cannot be, 1 where a run broke, and 130, 143 or 129 where a
+    signal asked it to end. What nobody foresaw is shown as it is.
+
+    Parameters
+    ----------
+    program : str
+        What messages begin with.
+    words : sequence of str
+        Of the command line, to name the one at fault.
+    stopped : str
+        What is said of the work where a signal came.
+    """
+    keep_flower_offline()
+    # Hydra would print its errors and exit with 1; asked for the full error, it raises.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    stop_by_signals()
+    try:
+        yield
+    except FedRMSError as error:
+        stop(program, error)
+    except KeyboardInterrupt as error:
+        print(f"{program}: stopped; {stopped}", file=sys.stderr)
+        sys.exit(128 + (error.number if isinstance(error, StoppedError) else signal.SIGINT))
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("hydra", "omegaconf"):
+            raise
+        from fedrms.experiment.config import explain
+
+        stop(program, explain(error, [word for word in words if not word.startswith("-")]))
 
 
 def stop(program: str, error: FedRMSError) -> NoReturn:
@@ -67,13 +106,9 @@ def stop_by_signals() -> None:
     """Have signals end this program as `Stopping` says, but for those that it is to ignore."""
     stopping = Stopping()
     for number in STOPPING:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+        former = signal.getsignal(number)
+        if former is not signal.SIG_IGN and not isinstance(former, Stopping):  # as nohup has it
             signal.signal(number, stopping)
-
-
-def stopped_code(error: KeyboardInterrupt) -> int:
-    """Return the exit code of a program that a signal has stopped: 130, 143 or 129."""
-    return 128 + (error.number if isinstance(error, StoppedError) else signal.SIGINT)
 
 
 def next_command(*words: str) -> str:

@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedrms.cli.ending import keep_flower_offline, next_command, stop, stop_by_signals, stopped_code
+from fedrms.cli.ending import ending_well, next_command
 from fedrms.cli.option_text import in_columns
-from fedrms.errors import ConfigError, FedRMSError
+from fedrms.errors import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,15 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         The command line after the program's name; ``sys.argv`` by default.
     """
     options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
-    keep_flower_offline()
-    stop_by_signals()
-    try:
+    with ending_well("fedrms-lab", stopped="finished experiments are kept"):
         _run(options)
-    except FedRMSError as error:
-        stop("fedrms-lab", error)
-    except KeyboardInterrupt as error:
-        print("fedrms-lab: stopped", file=sys.stderr)
-        sys.exit(stopped_code(error))
 
 
 def verdict_words(words: Sequence[str]) -> list[str] | None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import hydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from fedrms import __version__
-from fedrms.cli.ending import keep_flower_offline, stop, stop_by_signals, stopped_code
+from fedrms.cli.ending import ending_well, stop
 from fedrms.cli.foreign_folder import foreign_folder_checked
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import FedRMSError
@@ -56,26 +52,6 @@ def launch(
     with ending_well(program, words), foreign_folder_checked(words):
         check_words(words, flags=True)
         run()
-
-
-@contextmanager
-def ending_well(program: str, words: Sequence[str]) -> Iterator[None]:
-    """End the program with one message where a person is meant to read one, and its exit code."""
-    keep_flower_offline()
-    # Hydra would print its errors and exit with 1; asked for the full error, it raises.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    stop_by_signals()
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException) as error:
-        from fedrms.experiment.config import explain
-
-        stop(program, explain(error, [word for word in words if not word.startswith("-")]))
-    except FedRMSError as error:
-        stop(program, error)
-    except KeyboardInterrupt as error:
-        print(f"{program}: stopped; what was computed is kept", file=sys.stderr)
-        sys.exit(stopped_code(error))
 
 
 def names(words: Sequence[str], key: str) -> bool:

@@ -8,8 +8,8 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedrms.cli.ending import keep_flower_offline, stop
-from fedrms.errors import ConfigError, FedRMSError
+from fedrms.cli.ending import ending_well
+from fedrms.errors import ConfigError
 
 OWN = "own"
 """fedrms' own app, whose clients and data are configured and not programmed."""
@@ -41,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not words or "--help" in words or "-h" in words:
         print(HELP + "".join(f"  {k:<10} {d}\n" for k, d in kinds().items()) + OWN_HELP, end="")
         return
-    keep_flower_offline()
-    try:
+    with ending_well("fedrms-new-app", words, stopped="what was written stays"):
         folder, kind, overrides = _read(words)
         if kind == OWN:
             from fedrms.cli.flower_app import write_own_app
@@ -50,8 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write_own_app(folder, overrides)
         else:
             write_like(folder, kind)
-    except FedRMSError as error:
-        stop("fedrms-new-app", error)
     print(f"flwr run {folder} --stream")
 
 

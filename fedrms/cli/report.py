@@ -7,8 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from fedrms.cli.ending import BAD_INPUT, stop
-from fedrms.errors import FedRMSError
+from fedrms.cli.ending import BAD_INPUT, ending_well
 
 EPILOG = """\
 examples:
@@ -30,22 +29,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         The command line after the program's name; ``sys.argv`` by default.
     """
     given = _parser().parse_args(arguments)
-    try:
+    with ending_well("fedrms-report", stopped="start it again for the whole page"):
         from fedrms.results.report import write_report
 
-        report = write_report(
-            given.paths,
-            given.to,
-            baseline=given.baseline,
-            compare_only=given.compare,
-            over=tuple(given.over) if given.over else None,
-            static=not given.no_figures,
-        )
-    except FileNotFoundError as error:
-        print(f"fedrms-report: {error}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
-    except FedRMSError as error:
-        stop("fedrms-report", error)
+        try:
+            report = write_report(
+                given.paths,
+                given.to,
+                baseline=given.baseline,
+                compare_only=given.compare,
+                over=tuple(given.over) if given.over else None,
+                static=not given.no_figures,
+            )
+        except FileNotFoundError as error:
+            print(f"fedrms-report: {error}", file=sys.stderr)
+            sys.exit(BAD_INPUT)
     for problem in report.problems:
         print(f"fedrms-report: {problem}", file=sys.stderr)
     for sentence in report.found:

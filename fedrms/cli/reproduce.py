@@ -12,15 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedrms.cli.ending import (
-    FAILED,
-    keep_flower_offline,
-    next_command,
-    stop,
-    stop_by_signals,
-    stopped_code,
-)
-from fedrms.errors import ConfigError, FedRMSError, RunError
+from fedrms.cli.ending import FAILED, ending_well, next_command
+from fedrms.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from fedrms.reproduce.jobs import Job
@@ -39,15 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
-    keep_flower_offline()
-    stop_by_signals()
-    try:
+    with ending_well("fedrms-reproduce", stopped="start it again to go on"):
         sys.exit(_reproduce(options))
-    except FedRMSError as error:
-        stop("fedrms-reproduce", error)
-    except KeyboardInterrupt as error:
-        print("fedrms-reproduce: stopped; start it again to go on", file=sys.stderr)
-        sys.exit(stopped_code(error))
 
 
 def _parser() -> argparse.ArgumentParser:

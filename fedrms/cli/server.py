@@ -8,8 +8,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from fedrms.cli.ending import ending_well
 from fedrms.cli.folders import taken, with_hydra
-from fedrms.cli.launch import ending_well, launch
+from fedrms.cli.launch import launch
 from fedrms.cli.option_text import option_lines, read_choice
 from fedrms.cli.resume import log_into
 from fedrms.cli.simulate import show_outcome

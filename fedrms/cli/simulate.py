@@ -12,14 +12,12 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from fedrms import __version__
 from fedrms.cli.comparison import compare_jobs
-from fedrms.cli.ending import keep_flower_offline, next_command, stop, stop_by_signals, stopped_code
+from fedrms.cli.ending import ending_well, next_command, stop
 from fedrms.cli.folders import taken, with_hydra
 from fedrms.cli.foreign_folder import foreign_folder_checked
 from fedrms.cli.lab import main as lab
@@ -50,18 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = next((word for word in words if word in ("--help", "-h")), None)
     if asked:
         topic = words[words.index(asked) + 1 :] or [w for w in words if not w.startswith("-")]
-        with _ending_well():
+        with ending_well("fedrms", words):
             print(help_page(conf_folder(), topic[0] if topic else None))
         return
     if "--version" in words:
         print(f"fedrms {__version__}")
         return
-    keep_flower_offline()
-    # Hydra would print its errors and exit with 1; asked for the full error, it raises.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     logging.raiseExceptions = False  # a full disk ends in one message, not one for each log line
-    stop_by_signals()
-    with _ending_well():
+    with ending_well("fedrms", words):
         check_words(without_resume(words), flags=True)
         folder = resume_folder(words)
         verdict = verdict_words(words)
@@ -69,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lab(verdict)
         return
     if folder is not None:
-        with _ending_well():
+        with ending_well("fedrms", words):
             result = resume(words, folder)
             show_outcome(result.summary, result.folder)
         return
@@ -77,17 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     simulate = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(
         run_job
     )
-    with _ending_well():
+    with ending_well("fedrms", words):
         try:
             with foreign_folder_checked(words), _without_a_best_trial():
                 simulate()
             code = exit_code()
             if code:
                 sys.exit(code)
-        except (HydraException, OmegaConfBaseException) as error:
-            from fedrms.experiment.config import explain
-
-            stop("fedrms", explain(error, [word for word in words if not word.startswith("-")]))
         except OSError as error:
             if HydraConfig.initialized() and Path(HydraConfig.get().runtime.output_dir).is_dir():
                 raise  # the run's own
@@ -157,15 +147,3 @@ def _without_a_best_trial() -> Iterator[None]:
         if not every_job_failed():
             raise
         compare_jobs(taken().path)
-
-
-@contextmanager
-def _ending_well() -> Iterator[None]:
-    """Exit with a message where a person is meant to read one, and by the signal's code."""
-    try:
-        yield
-    except FedRMSError as error:
-        stop("fedrms", error)
-    except KeyboardInterrupt as error:
-        print("fedrms: stopped; what was computed is kept", file=sys.stderr)
-        sys.exit(stopped_code(error))

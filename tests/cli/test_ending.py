@@ -11,17 +11,17 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 
 CODE = """
 import sys, time
-from fedrms.cli.ending import stop_by_signals, stopped_code
-stop_by_signals()
-try:
-    print("begun", flush=True)
-    time.sleep(60)
-except KeyboardInterrupt as error:
-    print("saving", flush=True)
-    for _ in range(int(sys.argv[1])):
-        time.sleep(0.1)
-    print("saved", flush=True)
-    sys.exit(stopped_code(error))
+from fedrms.cli.ending import ending_well
+with ending_well("command"):
+    try:
+        print("begun", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("saving", flush=True)
+        for _ in range(int(sys.argv[1])):
+            time.sleep(0.1)
+        print("saved", flush=True)
+        raise
 """
 
 
@@ -57,6 +57,7 @@ def test_a_second_signal_does_not_break_off_the_saving(first, second, code, star
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (code, "saved\n")
     assert "once more ends it at once" in err
+    assert err.endswith("command: stopped; what was computed is kept\n")
 
 
 def test_a_third_signal_ends_the_program_at_once(start):
@@ -79,3 +80,23 @@ def test_a_signal_that_is_to_be_ignored_is_ignored(start):
         process.wait(timeout=0.5)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 143
+
+
+RAISES = {
+    "ConfigError('rounds', 'is 0', 'set 1')": (2, "command: rounds: is 0\n  -> set 1"),
+    "ConfigError('fraction_train', 'is 2', 'set 1')": (2, "command: fraction_train: is 2"),
+    "RunError('it broke')": (1, "command: it broke"),
+    "ValueError('unforeseen')": (1, "Traceback"),
+    "ConfigCompositionException(\"Could not find 'model/mpl'\")": (2, "command: model: "),
+}
+
+
+@pytest.mark.parametrize("error", RAISES)
+def test_every_command_ends_with_one_message_and_its_code(error):
+    code = "from fedrms.cli.ending import ending_well; from fedrms.errors import *; "
+    code += "from hydra.errors import ConfigCompositionException\n"
+    code += f"with ending_well('command', ['model=mpl']): raise {error}"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    expected, said = RAISES[error]
+    assert ended.returncode == expected
+    assert ended.stderr.startswith(said)
