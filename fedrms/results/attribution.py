@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -26,9 +27,7 @@ def _floats(values: Array) -> Floats:
 
 def _average_ranks(values: Floats) -> Floats:
     """Rank from 1, where tied values share the mean of their ranks."""
-    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2.0)[where], dtype=np.float64)
+    return np.asarray(pd.Series(values).rank(), dtype=np.float64)
 
 
 def noise_auroc(rms: Array, noisy: Array) -> float:

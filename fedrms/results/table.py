@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fedrms.results.foreign_text import markdown_cell
+
 
 def comparison_table(comparison: pd.DataFrame, width: int = 80) -> Table:
     """Lay out the columns of a comparison that decide, as many as fit.
@@ -72,14 +74,33 @@ def to_markdown(comparison: pd.DataFrame) -> str:
     To the cells of `comparison_table` it adds the corrected p-value, the gap's interval,
     the noise AUROC and the seconds.
     """
-    header, rows = _comparison_cells(comparison, wide=True)
-    levels = comparison.index.nlevels
-    rule = [":--" if at < levels else "--:" for at in range(len(header))]
-    lines = [[name.replace("\n", " ") for name in header], rule, *rows]
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+    table = markdown(comparison_cells(comparison), texts=comparison.index.nlevels)
     notes = [f"- {note}" for note in comparison.attrs.get("notes", [])]
     return "\n".join([table, "", *notes]) if notes else table
+
+
+def comparison_cells(comparison: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells of :func:`to_markdown`, as a table of texts."""
+    header, rows = _comparison_cells(comparison, wide=True)
+    return pd.DataFrame(rows, columns=[name.replace("\n", " ") for name in header])
+
+
+def markdown(cells: pd.DataFrame, texts: int | None = None) -> str:
+    """Write cells as a markdown table.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        What it shows.
+    texts : int, optional
+        How many columns are flush left, the first ones; by default all.
+    """
+    width = cells.shape[1]
+    left = width if texts is None else texts
+    lines = [list(map(str, cells.columns)), *cells.to_numpy().tolist()]
+    told = [[markdown_cell(str(cell)) for cell in line] for line in lines]
+    told.insert(1, [":--"] * left + ["--:"] * (width - left))
+    return "\n".join(f"| {' | '.join(line)} |" for line in told)
 
 
 def to_text(table: Table) -> str:

@@ -12,7 +12,8 @@ import fedrms
 from fedrms.cli.report import main
 from fedrms.errors import ConfigError
 from fedrms.results.report import write_report
-from fedrms.results.report.tables import latex, markdown
+from fedrms.results.report.tables import latex
+from fedrms.results.table import markdown
 from tests.report.made_runs import NOISE, write_comparison, write_run
 
 pytest.importorskip("plotly", reason="needs the extra report")

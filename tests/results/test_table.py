@@ -8,8 +8,10 @@ from rich.console import Console
 
 from fedrms.results.compare import COLUMNS
 from fedrms.results.table import (
+    comparison_cells,
     comparison_notes,
     comparison_table,
+    markdown,
     show,
     summary_table,
     to_markdown,
@@ -106,6 +108,24 @@ def test_markdown_has_a_header_a_rule_and_a_row_each():
     assert "| +4.14 [+0.91, +7.37] | undecided | 0.25 | 102 [50, 160] | 9 |" in lines[3]
     assert lines[3].endswith("| 83.80 | 95.00 | 11.56 | 0.980 | 11.3 |")
     assert len(lines) == 4
+
+
+def test_the_cells_of_a_comparison_are_those_of_its_markdown_as_they_were_meant():
+    keys = (("label|pair", "fed<avg>"), ("none", "fedrms"))
+    frame = comparison(names=("noise", "strategy"), keys=keys)
+    cells = comparison_cells(frame)
+    assert cells["noise"].tolist() == ["label|pair", "none"]
+    assert cells["strategy"].tolist() == ["fed<avg>", "fedrms"]
+    told = to_markdown(frame).splitlines()
+    assert told[0] == f"| {' | '.join(cells.columns)} |"
+    assert told[3] == f"| {' | '.join(cells.iloc[1])} |"
+    assert r"| label\|pair | fed&lt;avg> |" in told[2]
+
+
+def test_cells_of_a_table_are_flush_left_unless_they_are_numbers():
+    cells = pd.DataFrame({"a": ["x"], "b": ["1"]})
+    assert markdown(cells) == "| a | b |\n| :-- | :-- |\n| x | 1 |"
+    assert markdown(cells, texts=1).splitlines()[1] == "| :-- | --: |"
 
 
 def test_a_summary_shows_units_and_unknowns():

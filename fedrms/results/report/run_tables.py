@@ -9,7 +9,8 @@ from typing import Any, Final
 import pandas as pd
 
 from fedrms.results.report.settings import Setting
-from fedrms.results.report.tables import ReportTable, comparison_cells, number, percent
+from fedrms.results.report.tables import ReportTable, number, percent
+from fedrms.results.table import comparison_cells
 
 _LAST: Final = 5
 _ROUNDING: Final = 1e-15

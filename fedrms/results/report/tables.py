@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from fedrms.results.foreign_text import markdown_cell, one_line, to_csv
-from fedrms.results.table import to_markdown
+from fedrms.results.foreign_text import one_line, to_csv
+from fedrms.results.table import markdown
 
 _TEX: Final = {
     "\\": r"\textbackslash{}",
@@ -69,7 +68,7 @@ def write_table(table: ReportTable, folder: Path) -> list[Path]:
     """Write a table as ``.csv`` (numbers), ``.md`` and ``.tex`` (cells); return the paths."""
     texts = {
         "csv": to_csv(table.numbers),
-        "md": markdown(table.cells),
+        "md": f"{markdown(table.cells)}\n",
         "tex": latex(table.cells),
     }
     paths = []
@@ -78,13 +77,6 @@ def write_table(table: ReportTable, folder: Path) -> list[Path]:
         path.write_text(text)
         paths.append(path)
     return paths
-
-
-def markdown(cells: pd.DataFrame) -> str:
-    """Write cells as a markdown table."""
-    lines = [list(map(str, cells.columns)), [":--"] * cells.shape[1], *cells.to_numpy().tolist()]
-    escaped = [[markdown_cell(str(cell)) for cell in line] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
 
 
 def latex(cells: pd.DataFrame) -> str:
@@ -108,16 +100,6 @@ def latex(cells: pd.DataFrame) -> str:
 def _latex_cell(value: Any) -> str:
     text = "".join(_TEX.get(c, c) for c in one_line(str(value)))
     return f"{{}}{text}" if text.startswith(("[", "*")) else text  # no option of the line before
-
-
-def comparison_cells(comparison: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells of a comparison as the command line shows them, as a table."""
-    lines = [line for line in to_markdown(comparison).splitlines() if line.startswith("|")]
-    rows = [
-        [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        for line in lines
-    ]
-    return pd.DataFrame(rows[2:], columns=rows[0])
 
 
 def number(value: Any, form: str = ".4g") -> str:
