@@ -5,8 +5,8 @@ G       = distribution of true shares over clients, and its posterior for each c
           (see :mod:`fedrms.weighting.noise_prior`)
 rho_0   : a low quantile of G
 z_k(g)  = a b_k max(0, g - rho_0)         a: how far the model has learnt anything
-          b_k: how far the variance of k's losses bears it out (see :mod:`fedrms.weighting.mixture`);
-          1 once time has (see :mod:`fedrms.weighting.persistence`)
+          b_k: how far the variance of k's losses bears it out (:mod:`fedrms.weighting.mixture`);
+          1 once time has (:mod:`fedrms.weighting.persistence`)
 s_k     = E[eps / (eps + z_k(g)) | rho_k] * hardness_k ^ tilt
 eps     = least error of the average (see :mod:`fedrms.weighting.least_error`) + slack * misfit
 """

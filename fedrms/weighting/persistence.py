@@ -1,17 +1,17 @@
 """Wrong labels or other inputs: what time tells.
 
-Losses that a mixture of right and wrong labels makes have two unknowns, the rate p of wrong labels
-and what one costs, d: an excess of p d, with a variance of p (1 - p) d^2 above that of clean
-clients. So p is estimated by excess^2 / (excess^2 + variance). As the model trains, it learns what
-noisy clients say too: d falls, and p stays. Where inputs look different and labels are right, the model
-learns more and more of them: p falls with the excess.
+Losses that a mixture of right and wrong labels makes have two unknowns, the rate p of wrong
+labels and what one costs, d: an excess of p d, with a variance of p (1 - p) d^2 above that of
+clean clients. So p is estimated by excess^2 / (excess^2 + variance). As the model trains, it learns
+what noisy clients say too: d falls, and p stays. Where inputs look different and labels are
+right, the model learns more and more of them: p falls with the excess.
 
-On digits and MNIST, while the excess fell to between a half and a third, p of clients with flips of 30 to
-80 % stayed within a tenth (or rose), and that of clients with turned, mirrored, blurred, faint or inverted
-pictures fell to two thirds and less; one turned client of twenty had .83 of it.
+On digits and MNIST, while the excess fell to between a half and a third, p of clients with flips
+of 30 to 80 % stayed within a tenth (or rose), and that of clients with turned, mirrored, blurred,
+faint or inverted pictures fell to two thirds and less; one turned client of twenty had .8 of it.
 
-A client has its full weight until then, which is what makes the test fair: who counts less is learned less,
-and its excess would not fall. The verdict stays until the excess has all but gone.
+A client has its full weight until then, which makes the test fair: who counts less is learned
+less, and its excess would not fall. The verdict stays until the excess has all but gone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STAYED = 0.9
 """Noise keeps at least this share of its largest rate meanwhile."""
 
 ALIKE = 0.8
-"""Above this rate nearly all losses are raised alike, as with other inputs, and nothing is decided."""
+"""Above this rate nearly all losses are raised alike, as with other inputs: no verdict."""
 
 GONE = 0.02
 """A verdict ends below this excess."""
@@ -99,4 +99,4 @@ class Persistence:
 
 def _rate(share: np.ndarray, spread: np.ndarray) -> np.ndarray:
     excess = np.square(np.maximum(share, 0.0))
-    return excess / np.maximum(excess + np.maximum(spread, 0.0), 1e-12)
+    return np.asarray(excess / np.maximum(excess + np.maximum(spread, 0.0), 1e-12))
