@@ -26,6 +26,8 @@ from fedrms.errors import ConfigError, RunError
 from fedrms.flower_log import log
 from fedrms.replies.cohort import GRADIENT_SQUARES
 from fedrms.tasks import Task
+from fedrms.tasks.judge import Judge
+from fedrms.tasks.set_metrics import OF_TASK, chosen_metrics
 
 if TYPE_CHECKING:
     from flwr.clientapp.typing import Mod  # where it is differs between versions of Flower
@@ -37,6 +39,8 @@ CLIENT_RAISED = 2
 """Flower's error code for a ``ClientApp`` that raised."""
 REFUSED = 1000
 """Error code of a client that will not do what it is ordered, in later rounds neither."""
+METRIC_ORDER = "metric"
+"""The key of an evaluation's orders that names what clients are to report."""
 REFUSES = "This client refuses: "
 """How the line of a client's log begins that says why."""
 
@@ -181,7 +185,11 @@ def client_app(
             return refusal(problem, message)
         received = tensors(_only(message.content.array_records), side.device)
         learned, _ = split(side.module, received)
-        metrics = evaluate_client(side.task, side.module, learned, side.federation, me.row)
+        try:
+            judge = _ordered(side, message)
+        except ConfigError as fault:
+            return refusal(str(fault), message)
+        metrics = evaluate_client(side.task, side.module, learned, side.federation, me.row, judge)
         metrics["partition-id"] = me.number
         content = RecordDict({"metrics": MetricRecord(metrics)})
         return _named(Message(content, reply_to=message), me)
@@ -193,6 +201,17 @@ def client_app(
         return _named(Message(content, reply_to=message), me)
 
     return app
+
+
+def _ordered(side: ClientSide, message: Message) -> Judge | None:
+    """Return who judges by the metrics that the server asks for; None for the task's own."""
+    told = [dict(record) for record in message.content.config_records.values()]
+    asked = next((config[METRIC_ORDER] for config in told if METRIC_ORDER in config), None)
+    if asked is None:
+        return None
+    data = side.federation
+    own = data.task not in OF_TASK
+    return Judge(chosen_metrics(asked, data.task, data.class_names, own), data.class_names)
 
 
 def refusal(why: str, message: Message) -> Message:

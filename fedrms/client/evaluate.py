@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedrms.client.draw_keys import draws, test_keys
 from fedrms.client.local_update import Tree, as_function, evaluating
@@ -15,64 +17,144 @@ from fedrms.data import AnyFederation
 from fedrms.data.validation import Validation
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.tasks import Apply, Task
+from fedrms.tasks.judge import Judge, judge_of
+from fedrms.tasks.set_metrics import Answers
+from fedrms.tasks.task import Params
 
 WORTH_THREADS = 1 << 26
 """Test examples times parameters from which an operation is worth several threads."""
 
 
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What one model scores on the global test set.
+
+    Attributes
+    ----------
+    examples : dict
+        ``loss`` and the task's own metrics, each ``[test examples]`` float64.
+    targets : array ``[test examples, ...]``
+        Labels or numbers.
+    outputs : array ``[test examples, outputs]`` or None
+        Where a chosen metric is no mean over examples.
+    judge : Judge, optional
+        The chosen metrics.
+    """
+
+    examples: dict[str, np.ndarray]
+    targets: np.ndarray
+    outputs: np.ndarray | None = None
+    judge: Judge | None = None
+
+    def overall(self) -> dict[str, float]:
+        """Return each metric of the whole test set."""
+        means = {name: float(value.mean()) for name, value in self.examples.items()}
+        if self.judge is None or self.outputs is None:
+            return means
+        return means | self.judge.overall(self.outputs, self.targets)
+
+    def of_clients(
+        self, names: tuple[str, ...], federation: AnyFederation, clients: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return ``[clients]`` some metrics of each client, on its own clean test mix."""
+        found = {}
+        told = None
+        for name in names:
+            if name in self.examples:
+                found[name] = federation.per_client_metric(self.examples[name], clients)
+                continue
+            assert self.judge is not None
+            assert self.outputs is not None
+            told = told or Answers.of(self.outputs, self.targets, *federation.test_mix(clients))
+            found[name] = self.judge.score(name, told)
+        return found
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All metrics that it can tell."""
+        return (*self.examples, *(() if self.judge is None else self.judge.of_sets))
+
+
 @torch.no_grad()
-def evaluate(
+def scores_of(
     task: Task,
     module: nn.Module,
     params: Tree,
     federation: AnyFederation | Validation,
     *,
     batch_size: int = 4096,
-) -> dict[str, np.ndarray]:
-    """Return per-example metrics on the global test set.
+    judge: Judge | None = None,
+) -> Scores:
+    """Score a model on the global test set.
 
     One pass serves everyone: a client's own score is a weighted mean of these (see
-    :meth:`fedrms.data.Federation.per_client_metric`).
-
-    Returns
-    -------
-    dict
-        ``loss`` and the task's metric, each ``[test examples]`` float64.
+    :meth:`fedrms.data.Federation.per_client_metric`), or a metric of a weighted set. `judge` is by
+    default the task's.
     """
+    judge = judge or judge_of(task)
+    keeps = judge is not None and bool(judge.of_sets)
     small = len(federation.test_y) * sum(value.numel() for value in params.values()) < WORTH_THREADS
     with evaluating(module), one_thread_an_operation() if small else nullcontext():
-        parts = list(_scores(task, as_function(module), params, federation, batch_size))
-    return {
+        parts = list(_scores(task, as_function(module), params, federation, batch_size, keeps))
+    joined = {
         name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]
     }
+    return Scores(joined, federation.test_y, joined.pop(_OUTPUTS, None), judge)
+
+
+_OUTPUTS = " outputs"
+"""A name that no metric has."""
+
+
+def evaluate(
+    task: Task, module: nn.Module, params: Tree, federation: AnyFederation | Validation
+) -> dict[str, np.ndarray]:
+    """Return the task's own metrics of each test example: see :attr:`Scores.examples`."""
+    return scores_of(task, module, params, federation).examples
 
 
 def _scores(
-    task: Task, apply: Apply, params: Tree, federation: AnyFederation | Validation, batch_size: int
-) -> Iterator[dict[str, torch.Tensor]]:
+    task: Task,
+    apply: Apply,
+    params: Tree,
+    federation: AnyFederation | Validation,
+    batch_size: int,
+    keeps: bool,
+) -> Iterator[dict[str, Tensor]]:
     device = next(iter(params.values())).device
+    kept: list[Tensor] = []
+
+    def keeping(params: Params, x: Tensor) -> Tensor:
+        kept[:] = [apply(params, x)]
+        return kept[0]
+
     for start in range(0, len(federation.test_y), batch_size):
         rows = slice(start, start + batch_size)
-        batch = {
+        batch: dict[str, Any] = {
             "x": torch.from_numpy(federation.test_x[rows]).to(device),
             "y": torch.from_numpy(federation.test_y[rows]).to(device),
         }
         if draws(task):
             stop = start + len(batch["y"])
             batch["key"] = torch.from_numpy(test_keys(start, stop)).to(device)
-        yield task.metrics(apply, params, batch)
+        told = task.metrics(keeping if keeps else apply, params, batch)
+        yield told | {_OUTPUTS: kept[0]} if keeps else told
 
 
 def evaluate_client(
-    task: Task, module: nn.Module, params: Tree, federation: AnyFederation, client: int
+    task: Task,
+    module: nn.Module,
+    params: Tree,
+    federation: AnyFederation,
+    client: int,
+    judge: Judge | None = None,
 ) -> dict[str, int | float | list[int] | list[float]]:
     """Return one client's metrics on its own clean test mix, as its reply carries them."""
-    scores, alone = evaluate(task, module, params, federation), np.array([client])
+    scores = scores_of(task, module, params, federation, judge=judge)
+    alone = np.array([client])
+    told = scores.of_clients(scores.names, federation, alone)
     return {
         "partition-id": client,
         "num-examples": int(federation.sizes_of(alone)[0]),
-        **{
-            name: float(federation.per_client_metric(value, alone)[0])
-            for name, value in scores.items()
-        },
+        **{name: float(value[0]) for name, value in told.items()},
     }

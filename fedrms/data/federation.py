@@ -193,8 +193,14 @@ class Federation(FromPython):
         -------
         array, float64 ``[clients]``
         """
-        mix = self.client_mix if clients is None else self.client_mix[clients]
-        return np.asarray(mix @ group_means(values, self.test_groups, mix.shape[1]))
+        groups, mix = self.test_mix(clients)
+        return np.asarray(mix @ group_means(values, groups, mix.shape[1]))
+
+    def test_mix(
+        self, clients: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the group of each test example, and clients' mixes ``[clients, groups]``."""
+        return self.test_groups, self.client_mix if clients is None else self.client_mix[clients]
 
 
 AnyFederation = Federation | Population

@@ -182,11 +182,17 @@ class Population:
         clients : array, int64, optional
             Only these clients; by default all, whose examples are then all made once.
         """
+        groups, mix = self.test_mix(clients)
+        return np.asarray(mix @ group_means(values, groups, mix.shape[1]))
+
+    def test_mix(
+        self, clients: Clients | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the group of each test example, and clients' mixes ``[clients, groups]``."""
         clients = self._checked(np.arange(self.clients) if clients is None else clients)
         if self.num_classes is None:
-            return np.full(len(clients), float(np.mean(values)))
-        mix = mix_of(self._class_counts(clients), self.test_y)
-        return np.asarray(mix @ group_means(values, self.test_y, self.num_classes))
+            return np.zeros(len(self.test_y), np.int64), np.ones((len(clients), 1))
+        return self.test_y, mix_of(self._class_counts(clients), self.test_y)
 
     def _class_counts(self, clients: Clients) -> NDArray[np.int64]:
         """Return ``[clients, classes]``; the cohort that was asked for last is remembered."""

@@ -21,7 +21,7 @@ from fedrms.data.sources import load
 from fedrms.deployment.client_side import told_apart
 from fedrms.deployment.options import ServerOptions
 from fedrms.errors import ConfigError
-from fedrms.experiment.build import build_side, build_task, server_device
+from fedrms.experiment.build import build_judged, build_side, server_device
 from fedrms.experiment.config import AUTO_CLIENTS, with_clients
 from fedrms.experiment.engine import Engine
 from fedrms.experiment.model import try_model
@@ -74,7 +74,7 @@ def deployed_parts(
 def served_side(config: Mapping[str, Any], device: str) -> ClientSide:
     """Build task, model and the server's own test set; clients' data stay with them."""
     federation = _nothing(config["data"]) if config["data"]["name"] == "none" else _tests(config)
-    task = build_task(config.get("task"), config["model"], federation, config.get("loss"))
+    task = build_judged(config, federation)
     generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
     module = task.init(generator)
     try_model(task, module, federation)

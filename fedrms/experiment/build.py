@@ -34,8 +34,10 @@ from fedrms.named_class import named_class
 from fedrms.server import FedRMS, ServerOptimizer
 from fedrms.server.weighed_by import weighed_by
 from fedrms.tasks import Classification, Regression, Task
+from fedrms.tasks.judge import Judge, judged_by
 from fedrms.tasks.multi_label import MultiLabel
 from fedrms.tasks.own_loss import OwnClassLoss, OwnLoss
+from fedrms.tasks.set_metrics import chosen_metrics
 from fedrms.weighting import Weighting
 
 SEE_HELP = "fedrms --help GROUP lists its options"
@@ -52,7 +54,7 @@ WERE_STRATEGIES = re.compile(r"^fedrms\.server\.baselines(?:\.\w+)?\.([A-Z]\w+)$
 """Weightings by the names that they had as strategies, as in the configurations of older runs."""
 SIDE_KEYS = (
     *("seed", "clients", "validation_clients"),
-    *("task", "loss", "data", "partition", "noise", "appearance", "model"),
+    *("task", "loss", "metric", "data", "partition", "noise", "appearance", "model"),
 )
 
 
@@ -112,7 +114,7 @@ def _side_of(text: str, device: str, files: tuple[tuple[str, int, int], ...]) ->
                 "set 0, or choose other data",
             )
         federation, validation = hold_out(federation, aside)
-    task = build_task(config.get("task"), config["model"], federation, config.get("loss"))
+    task = build_judged(config, federation)
     generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
     module = task.init(generator)
     try_model(task, module, federation)
@@ -120,6 +122,20 @@ def _side_of(text: str, device: str, files: tuple[tuple[str, int, int], ...]) ->
     return ClientSide(
         task, module.to(device), federation, device, validation, statistics=statistics
     )
+
+
+def build_judged(config: Mapping[str, Any], federation: AnyFederation) -> Task:
+    """Return the configured task, judged by the configured metric.
+
+    Raises
+    ------
+    ConfigError
+        If the task cannot be made, or the metric does not fit it.
+    """
+    task = build_task(config.get("task"), config["model"], federation, config.get("loss"))
+    own = not isinstance(task, Classification | MultiLabel | Regression | OwnLoss)
+    names = chosen_metrics(config.get("metric"), federation.task, federation.class_names, own)
+    return judged_by(task, Judge(names, federation.class_names))
 
 
 def build_task(

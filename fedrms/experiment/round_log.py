@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fedrms.client import ClientSide
 from fedrms.client.app import split, tensors
-from fedrms.client.evaluate import evaluate
+from fedrms.client.evaluate import scores_of
 from fedrms.client.own_statistics import statistic_keys
 from fedrms.data import AnyFederation, Federation, Population
 from fedrms.data.adversaries import Adversaries
@@ -30,6 +30,7 @@ from fedrms.results.own_metrics import computed, own_metrics
 from fedrms.results.protection import CleanFederation
 from fedrms.server import Diagnostics
 from fedrms.statistic import DECIDED, REPORTED
+from fedrms.tasks.judge import judge_of
 
 NAMED = 5
 """Most clients that an error names for one reason."""
@@ -215,16 +216,19 @@ class RoundLog:
             return {}
         received = tensors(arrays, self._side.device)
         learned, _ = split(self._side.module, received)
-        scores = evaluate(task, self._side.module, learned, federation)
-        per_client = federation.per_client_metric(scores[task.metric], columns["client"])
+        scores = scores_of(task, self._side.module, learned, federation)
+        judge = judge_of(task)
+        asked = (task.metric, *(judge.names if judge else ()))
+        by_client = scores.of_clients(asked, federation, columns["client"])
+        per_client = by_client[task.metric]
         if reported is None:
-            columns[f"test_{task.metric}"] = per_client
+            columns |= {f"test_{name}": values for name, values in by_client.items()}
         else:
             per_client = columns[f"test_{task.metric}"]
-        row = {f"test_{name}": float(value.mean()) for name, value in scores.items()}
+        row = {f"test_{name}": value for name, value in scores.overall().items()}
         if self._side.validation is not None:
-            held_out = evaluate(task, self._side.module, learned, self._side.validation)
-            row[f"validation_{task.metric}"] = float(held_out[task.metric].mean())
+            held_out = scores_of(task, self._side.module, learned, self._side.validation)
+            row[f"validation_{task.metric}"] = held_out.overall()[task.metric]
         if self._reference is not None:
             clients = columns["client"]
             clean = clean_throughout(federation, self._adversaries, clients, self._rounds)
@@ -250,14 +254,16 @@ class RoundLog:
         examples = reported.metrics.get("num-examples", np.zeros(0))
         rows = _rows(columns["client"], reported.clients)
         row: dict[str, float] = {}
-        for name in (task.metric, "loss"):
+        judge = judge_of(task)
+        for name in dict.fromkeys((task.metric, "loss", *(judge.names if judge else ()))):
             values = reported.metrics.get(name)
             if values is None:
                 continue
             known = np.isfinite(values) & (examples > 0)
             if known.any():
                 row[f"test_{name}"] = float(np.average(values[known], weights=examples[known]))
-            if name == task.metric:
+            if name != "loss":
+                columns.setdefault(f"test_{name}", np.full(len(columns["client"]), np.nan))
                 columns[f"test_{name}"][rows] = values
         return (
             row

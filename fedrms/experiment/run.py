@@ -18,6 +18,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 from omegaconf import DictConfig, OmegaConf
 
+from fedrms.client.app import METRIC_ORDER
 from fedrms.data import AnyFederation
 from fedrms.data.roster import Roster
 from fedrms.engines.garbage import settled_objects
@@ -51,6 +52,7 @@ from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
 from fedrms.results.seal import file_digests, read_json
 from fedrms.results.shown import outcome, outcome_html
 from fedrms.results.summary import SUMMARY_FILE
+from fedrms.tasks.judge import judge_of
 from fedrms.tasks.task import never_negative
 from fedrms.words import check_words, resume_folder
 
@@ -281,7 +283,9 @@ def _simulate(
             reference=None if reference is None else reference.federation,
         )
         train_config = ConfigRecord({**parts.settings.to_record(), **parts.further_orders})
-        evaluate_config = ConfigRecord()
+        judge = judge_of(side.task)
+        asked = list(judge.names) if judge else None
+        evaluate_config = ConfigRecord({METRIC_ORDER: asked} if asked else {})
         state = RunState(strategy, rounds_log, train_config, evaluate_config)
         before = 0.0 if done is None else float(done.state["wall_seconds"])
 
@@ -345,6 +349,7 @@ def _simulate(
                     recorder.clients(),
                     side.task.metric,
                     side.task.higher_is_better,
+                    further=judge.names if judge else (),
                 )
                 summary |= {"status": status, "error": error, "device": parts.device} | provenance()
                 if not isinstance(side.federation, Roster):

@@ -131,7 +131,8 @@ def simulate(
     overrides : sequence of str
         As on the command line: ``["client.epochs=2", "noise=label"]``.
     **groups
-        Top keys: ``clients=10``, ``partition="iid"``, ``noise={"name": "label", "high": .5}``.
+        Top keys: ``clients=10``, ``partition="iid"``, ``noise={"name": "label", "high": .5}``,
+        ``metric="auc"`` or ``["auc", "recall"]``, of which the first is what is compared.
 
     Returns
     -------

@@ -20,7 +20,7 @@ def test_metric(table: pd.DataFrame) -> str:
     empty string if none was measured.
     """
     tested = [str(c) for c in table if str(c).startswith("test_") and table[c].notna().any()]
-    return min(tested, key=lambda name: (name == "test_loss", name), default="")
+    return min(tested, key=lambda name: name == "test_loss", default="")
 
 
 def final_clients(

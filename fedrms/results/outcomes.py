@@ -10,7 +10,7 @@ import pandas as pd
 
 from fedrms.errors import ConfigError
 from fedrms.results.runs import Runs
-from fedrms.results.summary import _final_rounds, higher_is_better
+from fedrms.results.summary import _final_rounds, higher_is_better, is_share
 
 LAST: Final = 5
 """Evaluated rounds behind every final number, as in `summarise`."""
@@ -54,9 +54,9 @@ class Metric:
 
     @property
     def fraction(self) -> bool:
-        """Whether it is an accuracy, to be shown in percent."""
-        as_test = _follows_test_metric(self.name) or self.name in ("accuracy", "client_std")
-        return as_test and self.test_metric == "accuracy"
+        """Whether it is a share of examples, to be shown in percent."""
+        as_test = _follows_test_metric(self.name) or self.name == "client_std"
+        return is_share(self.test_metric if as_test else self.name)
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ def find_metric(runs: Runs, summary: pd.DataFrame, name: str | None, higher: boo
         If no run has it, it was not named and there are several, or its direction is
         neither known nor given.
     """
-    tested = _test_metrics(summary)
+    tested = _scored_by(summary)
     if name is None:
         if len(tested) != 1:
             raise ConfigError("metric", f"the runs report {len(tested)} metrics", _choose(summary))
         name = tested[0]
-    alone = tested[0] if len(tested) == 1 else name if name in tested else ""
+    alone = tested[0] if len(tested) == 1 else name if name in _test_metrics(summary) else ""
     if f"final_{name}" in summary:
         higher = _test_direction(name, summary) if higher is None else higher
         return Metric(name, f"final_{name}", f"test_{name}", higher, alone)
@@ -154,6 +154,14 @@ def _last_rounds(rounds: pd.DataFrame) -> pd.DataFrame:
 def _known_mean(rounds: pd.DataFrame, column: str) -> float:
     """Average over the rounds in which a number is defined."""
     return float(rounds[column].mean()) if column in rounds and len(rounds) else math.nan
+
+
+def _scored_by(summary: pd.DataFrame) -> list[str]:
+    """Return what the runs are judged by: of several metrics that a run tells, the first."""
+    if "metric" in summary and summary["metric"].notna().any():
+        judged = summary["metric"].dropna().astype(str).unique().tolist()
+        return [name for name in judged if f"final_{name}" in summary]
+    return _test_metrics(summary)
 
 
 def _test_metrics(summary: pd.DataFrame) -> list[str]:

@@ -173,6 +173,7 @@ def _load(folder: Path, name: str) -> _Run | _UnreadableError:
         choices, command = read_choices(current), read_command(current)
         current = folder / ".hydra" / "config.yaml"
         choices, config = read_config(current, choices)
+        config.pop("metric", None)  # summary.json says which one it came to
         current = folder / ROUNDS_FILE
         rounds = _read_table(current)
         current = folder / CLIENTS_FILE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,10 +21,17 @@ SUMMARY_FILE: Final = "summary.json"
 
 _LOWER_IS_BETTER: Final = frozenset({"mse", "rmse", "mae", "loss", "error", "cost", "regret"})
 
+_SHARES: Final = frozenset({"accuracy", "balanced_accuracy", "exact_match"})
+
 
 def higher_is_better(metric: str) -> bool:
     """Guess from a metric's name whether more is better; false for errors and losses."""
     return _LOWER_IS_BETTER.isdisjoint(metric.split("_"))
+
+
+def is_share(metric: str) -> bool:
+    """Say whether a metric is a share of examples, which tables and figures show in percent."""
+    return metric in _SHARES or metric.startswith("recall_")
 
 
 def summarise(
@@ -33,6 +40,7 @@ def summarise(
     metric: str = "accuracy",
     higher_is_better: bool = True,
     last: int = 5,
+    further: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Summarise a run by its last rounds, never by its best one.
 
@@ -47,12 +55,14 @@ def summarise(
     last : int
         Rounds to average over. Rounds without an evaluation, and round 0 (before
         training), do not count.
+    further : sequence of str
+        Other test metrics that a person asked for.
 
     Returns
     -------
     dict
-        ``final_<metric>``, ``final_loss`` and ``noise_auroc``: means over the last
-        evaluated rounds; ``worst_client_<metric>``: the worst client of each of these
+        ``final_<metric>`` (of further ones too), ``final_loss`` and ``noise_auroc``: means over
+        the last evaluated rounds; ``worst_client_<metric>``: the worst client of each of these
         rounds, averaged; ``rounds``, ``clients``: how many; ``seconds``: total time;
         ``failed_client_rounds``: failures of one client in one round; ``metric`` and
         ``higher_is_better``: as given. Where the rounds have them, ``clean_protection`` and
@@ -66,8 +76,9 @@ def summarise(
     final = _final_rounds(trained, column, last)
     diverged = bool(trained[column].notna().any() and final[column].isna().any())
     worst = math.nan if diverged else _worst_client(final, clients, column, higher_is_better, last)
-    further = {name: _mean(final, name) for name in PROTECTION if name in rounds}
-    further |= {name: _last(rounds, name) for name in OBJECTIVE if name in rounds}
+    others = {f"final_{name}": _mean(final, f"test_{name}") for name in further if name != metric}
+    others |= {name: _mean(final, name) for name in PROTECTION if name in rounds}
+    others |= {name: _last(rounds, name) for name in OBJECTIVE if name in rounds}
     return {
         f"final_{metric}": _mean(final, column),
         "final_loss": _mean(final, "test_loss"),
@@ -79,7 +90,7 @@ def summarise(
         "failed_client_rounds": int(clients["failed"].sum()),
         "metric": metric,
         "higher_is_better": higher_is_better,
-        **further,
+        **others,
     }
 
 

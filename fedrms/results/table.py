@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedrms.results.foreign_text import markdown_cell
+from fedrms.results.summary import is_share
 
 
 def comparison_table(comparison: pd.DataFrame, width: int = 80) -> Table:
@@ -145,7 +146,7 @@ def _comparison_cells(
 ) -> tuple[list[str], list[list[str]]]:
     attrs = comparison.attrs
     metric = str(attrs.get("metric", "accuracy"))
-    percent, clients = bool(attrs.get("fraction")), attrs.get("test_metric") == "accuracy"
+    percent, clients = bool(attrs.get("fraction")), is_share(str(attrs.get("test_metric")))
     share = f"{attrs['share'] * 100:g} %" if attrs.get("share") else "share"
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         "runs": lambda row: f"{row['runs']:.0f}",
@@ -229,7 +230,7 @@ def _summary_cell(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)):
-        if key.endswith("_accuracy"):
+        if key.endswith("_accuracy") or key.startswith("final_recall_"):
             return f"{value * 100:.2f} %"
         if key.endswith("seconds"):
             return f"{value:.1f} s"

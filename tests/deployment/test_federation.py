@@ -24,7 +24,7 @@ from fedrms.deployment.certificates import make_client_key, write_new
 pytestmark = pytest.mark.deployment
 
 NAMES = ("hospital-a", "hospital-b", "hospital-c")
-RUN = ("clients=3", "rounds=3", "client.epochs=1", "partition.alpha=1", "seed=3")
+RUN = ("clients=3", "rounds=3", "client.epochs=1", "partition.alpha=1", "seed=3", "metric=[auc,f1]")
 """What is simulated, and served for real."""
 
 
@@ -154,7 +154,15 @@ def test_the_final_weights_are_those_of_a_simulation(served, engine, tmp_path):
 def test_the_tables_are_those_of_a_simulation(served, tmp_path):
     simulated = fedrms.run(list(RUN), folder=tmp_path, brief=True).clients
     real = pd.read_parquet(served[0].folder / "real" / "clients.parquet")
-    for column in ("true_noise", "num_examples", "statistic", "scale", "weight", "test_accuracy"):
+    for column in (
+        "true_noise",
+        "num_examples",
+        "statistic",
+        "scale",
+        "weight",
+        "test_auc",
+        "test_f1",
+    ):
         np.testing.assert_allclose(real[column], simulated[column], atol=1e-3)
 
 

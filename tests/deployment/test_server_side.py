@@ -146,6 +146,20 @@ def test_clients_score_the_model_where_the_server_has_no_data(without_data):
     assert row["test_accuracy"] > 0.8
 
 
+def test_clients_report_the_metrics_that_the_server_asks_for(folder, tmp_path):
+    apps = [site_app(folder, "north"), site_app(folder, "south")]
+    words = ("data=none", "data.shape=[2]", "model=softmax", "data.classes=[no,yes]", "rounds=4")
+    result = serve(Sites(apps), tmp_path, *words, "metric=[auc,recall]")
+    last = result.clients.query("round == 4").set_index("client")
+    for name in ("auc", "recall_no", "recall_yes"):
+        each, examples = last[f"test_{name}"], last["num_examples"]
+        row = result.rounds.set_index("round").loc[4]
+        assert row[f"test_{name}"] == pytest.approx(np.average(each, weights=examples))
+    assert result.summary["metric"] == "auc"
+    assert 0.8 < result.summary["final_auc"] <= 1.0
+    assert 0.0 < result.summary["final_recall_yes"] < 1.0
+
+
 def test_who_is_clean_is_not_said_where_nobody_knows(without_data):
     assert without_data.rounds["objective_clean"].isna().all()
     assert (without_data.rounds["objective_clients"] > 1).all()

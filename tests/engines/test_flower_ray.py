@@ -19,7 +19,7 @@ pytestmark = pytest.mark.ray
 
 OVERRIDES = [
     *("seed=3", "clients=4", "rounds=2", "client.epochs=1", "noise.fraction=0.5"),
-    *("heterogeneity=dropout", "counterfactual=clean"),
+    *("heterogeneity=dropout", "counterfactual=clean", "metric=[balanced_accuracy,auc]"),
     *("adversary=liars", "adversary.clients=[1]"),
     *("adversary.loss=copy_clean", "adversary.update=random"),
 ]

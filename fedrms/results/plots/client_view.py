@@ -12,6 +12,7 @@ from fedrms.results.plots.curves import names_of
 from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import GROUPS, SYMBOLS, colors_of, dashes_of
 from fedrms.results.plots.picture import Bars, Level, Line, Mark, Panel, Picture, Points, Span, thin
+from fedrms.results.summary import is_share
 
 MOST_RANKS = 200
 MOST_BARS = 240
@@ -40,7 +41,7 @@ def ranked_clients(
         Share of the clients that is marked as worst and best.
     """
     final, metric = _scored(clients)
-    accuracy = metric == "accuracy"
+    accuracy = is_share(metric)
     names = names_of(final, by)
     colors, dashes = colors_of(names), dashes_of(names)
     ranked = final.sort_values("score", ascending=higher_is_better, kind="stable")
@@ -107,7 +108,7 @@ def gains(
         False for errors: a gain then is how much smaller the error is.
     """
     metric = str(groups.attrs.get("metric", "accuracy"))
-    accuracy = metric == "accuracy"
+    accuracy = is_share(metric)
     table = gain_table(
         groups, strategy, baseline=baseline, by=by, higher_is_better=higher_is_better
     )

@@ -11,6 +11,7 @@ from fedrms.results.plots import of_runs as tables
 from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import colors_of, dashes_of
 from fedrms.results.plots.picture import Level, Line, Panel, Picture, thin
+from fedrms.results.summary import higher_is_better, is_share
 
 MOST_ROUNDS = 150
 """Rounds that a figure shows; of more, evenly spaced ones."""
@@ -45,7 +46,7 @@ def learning_curves(
     """
     column = metric or test_metric(rounds)
     name = column.removeprefix("test_")
-    accuracy = name == "accuracy"
+    accuracy = is_share(name)
     names = names_of(rounds, by)
     colors, dashes = colors_of(names), dashes_of(names)
     measured = rounds[rounds[column].notna()]
@@ -73,7 +74,7 @@ def learning_curves(
         for label, v in last.items()
         if len(v)
     )
-    log = not accuracy and bool((measured[column] > 0).all())
+    log = not higher_is_better(name) and bool((measured[column] > 0).all())
     return Picture(
         name="learning-curves",
         title="Learning curves",

@@ -10,6 +10,7 @@ import pandas as pd
 from fedrms.results.plots.curves import names_of
 from fedrms.results.plots.palette import SYMBOLS, colors_of
 from fedrms.results.plots.picture import Heat, Level, Panel, Picture, Points
+from fedrms.results.summary import higher_is_better, is_share
 
 _MOST_NAMED = 12
 """Settings with their name under the axis; more are numbered."""
@@ -35,7 +36,7 @@ def heat_map(
     columns = list(dict.fromkeys([by, across, up]))
     table = summary.groupby(columns, observed=True)[value].agg(["mean", "count"]).reset_index()
     xs, ys = (_sorted(table[name].unique()) for name in over)
-    accuracy = "accuracy" in value
+    accuracy = is_share(value.removeprefix("final_"))
     panels, best = [], []
     for name in names_of(table, by):
         one = table[table[by].astype(str) == name]
@@ -114,7 +115,8 @@ def differences(comparison: pd.DataFrame) -> Picture:
     named = len(places) <= _MOST_NAMED
     step = -(-len(places) // 25)
     ticks = [(i, _cut(name) if named else str(i)) for name, i in places.items() if i % step == 0]
-    better = (rows["difference"] > 0) if metric == "accuracy" else (rows["difference"] < 0)
+    higher = bool(comparison.attrs.get("higher_is_better", higher_is_better(metric)))
+    better = (rows["difference"] > 0) if higher else (rows["difference"] < 0)
     return Picture(
         name="differences",
         title=f"Difference to {baseline} in every setting",
@@ -127,7 +129,7 @@ def differences(comparison: pd.DataFrame) -> Picture:
                 if named
                 else "setting, by its number in the table of this figure",
                 y_label=f"difference in {metric}",
-                y_percent=metric == "accuracy",
+                y_percent=is_share(metric),
                 levels=[Level(0.0, baseline)],
                 x_ticks=ticks,
             )

@@ -11,6 +11,7 @@ import pandas as pd
 from fedrms.results.plots.client_view import gain_table
 from fedrms.results.plots.client_weights import weight_table
 from fedrms.results.report.settings import Setting
+from fedrms.results.summary import is_share
 
 MOST_CARDS: Final = 6
 
@@ -118,7 +119,7 @@ def _facts(
         facts.append(("True noise", f"{ended['true_noise']:.2f}"))
     facts.append(("Weight", f"{weights['before']:.1%} by its data, {weights['after']:.1%} now"))
     if not np.isnan(ended["score"]):
-        accuracy = setting.metric == "accuracy"
+        accuracy = is_share(setting.metric)
         text = f"{ended['score']:.1%}" if accuracy else f"{ended['score']:.3g}"
         if name in gains:
             gain = float(gains[name])

@@ -12,6 +12,7 @@ from fedrms.results.plots.client_view import gain_table
 from fedrms.results.report.settings import Setting
 from fedrms.results.report.tables import ReportTable, number, percent
 from fedrms.results.run_words import run_words
+from fedrms.results.summary import is_share
 
 _MOST_ROWS: Final = 200
 
@@ -42,7 +43,7 @@ def gains(groups: pd.DataFrame, setting: Setting, labels: list[str]) -> ReportTa
                 }
             )
     numbers = pd.DataFrame(rows)
-    show = percent if setting.metric == "accuracy" else number
+    show = percent if is_share(setting.metric) else number
     cells = numbers.astype(object).map(number)
     for name in ("mean_gain", "worst_loss"):
         cells[name] = [show(v) for v in numbers[name]]
@@ -69,7 +70,7 @@ def every_client(groups: pd.DataFrame, metric: str, focus: str) -> ReportTable |
     numbers = numbers.rename(columns={"score": f"final_{metric}"})
     shown = numbers.head(_MOST_ROWS)
     cells = shown.astype(object).map(number)
-    if metric == "accuracy" and f"final_{metric}" in shown:
+    if is_share(metric) and f"final_{metric}" in shown:
         cells[f"final_{metric}"] = [percent(v) for v in shown[f"final_{metric}"]]
     cut = len(numbers) - len(shown)
     return ReportTable(

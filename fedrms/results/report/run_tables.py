@@ -10,6 +10,7 @@ import pandas as pd
 
 from fedrms.results.report.settings import Setting
 from fedrms.results.report.tables import ReportTable, number, percent
+from fedrms.results.summary import is_share
 from fedrms.results.table import comparison_cells
 
 _LAST: Final = 5
@@ -56,7 +57,7 @@ def fairness(rounds: pd.DataFrame, setting: Setting) -> list[ReportTable]:
     order = [label for label in setting.labels if label in set(rounds["label"])]
     mean, spread = grouped.mean().reindex(order), grouped.std().reindex(order)
     in_percent = {f"client_{n}" for n in ("mean", "std", "worst", "best", "min")}
-    fraction = setting.metric == "accuracy"
+    fraction = is_share(setting.metric)
     cells: dict[str, list[str]] = {"metric": names}
     for label in mean.index:
         middle, width = mean.loc[label].to_numpy(), spread.loc[label].to_numpy()
@@ -146,7 +147,7 @@ def outcome_sentences(setting: Setting, focus: str) -> list[str]:
     if focus not in rows:
         return []
     row, metric = rows[focus], setting.metric
-    accuracy = metric == "accuracy"
+    accuracy = is_share(metric)
     unit = "percentage points" if accuracy else f"in {metric}"
     scale = 100 if accuracy else 1
     seeds = f"{row['runs']:.0f} seeds"

@@ -10,6 +10,7 @@ import pandas as pd
 
 from fedrms.results.client_finals import test_metric
 from fedrms.results.report.settings import Setting
+from fedrms.results.summary import is_share
 
 _KNOWN: Final = {
     "fedavg": "fedavg averages clients by their number of examples alone.",
@@ -143,12 +144,13 @@ def _won(setting: Setting, focus: str) -> int:
 
 
 def _unit(setting: Setting) -> str:
-    return "points of accuracy" if setting.metric == "accuracy" else f"in {setting.metric}"
+    share = f"points of {setting.metric.replace('_', ' ')}"
+    return share if is_share(setting.metric) else f"in {setting.metric}"
 
 
 def _amount(setting: Setting, difference: float) -> str:
-    return f"{100 * difference:+.1f}" if setting.metric == "accuracy" else f"{difference:+.3g}"
+    return f"{100 * difference:+.1f}" if is_share(setting.metric) else f"{difference:+.3g}"
 
 
 def _score(setting: Setting, value: float) -> str:
-    return f"{value:.1%}" if setting.metric == "accuracy" else f"{value:.4g}"
+    return f"{value:.1%}" if is_share(setting.metric) else f"{value:.4g}"
