@@ -166,7 +166,8 @@ def client_app(
             )
         except (RunError, ConfigError) as fault:
             return Message(Error(CLIENT_RAISED, str(fault)), reply_to=message)
-        counted = counters(params, received, int(metrics["steps"]))
+        moved = settings.running_statistics == "averaged"
+        counted = counters(params, received, int(metrics["steps"])) if moved else {}
         arrays = {name: (params | rest | counted)[name].cpu() for name in received}
         content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord(metrics)})  # type: ignore[arg-type]
         if settings.gradient_decay:
@@ -189,7 +190,9 @@ def client_app(
             judge = _ordered(side, message)
         except ConfigError as fault:
             return refusal(str(fault), message)
-        metrics = evaluate_client(side.task, side.module, learned, side.federation, me.row, judge)
+        metrics = evaluate_client(
+            *(side.task, side.module, learned, side.federation, me.row, judge), _told(message)
+        )
         metrics["partition-id"] = me.number
         content = RecordDict({"metrics": MetricRecord(metrics)})
         return _named(Message(content, reply_to=message), me)
@@ -205,13 +208,17 @@ def client_app(
 
 def _ordered(side: ClientSide, message: Message) -> Judge | None:
     """Return who judges by the metrics that the server asks for; None for the task's own."""
-    told = [dict(record) for record in message.content.config_records.values()]
-    asked = next((config[METRIC_ORDER] for config in told if METRIC_ORDER in config), None)
+    asked = _told(message).get(METRIC_ORDER)
     if asked is None:
         return None
     data = side.federation
     own = data.task not in OF_TASK
     return Judge(chosen_metrics(asked, data.task, data.class_names, own), data.class_names)
+
+
+def _told(message: Message) -> dict[str, object]:
+    """Return the orders of a message, if there are some."""
+    return {k: v for record in message.content.config_records.values() for k, v in record.items()}
 
 
 def refusal(why: str, message: Message) -> Message:

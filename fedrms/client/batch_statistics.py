@@ -81,6 +81,11 @@ class BatchStatistics(TorchFunctionMode):
         ``[batch]``, 1 for an example and 0 for padding.
     statistics : dict of Tensor
         The running statistics, as the module is given them.
+    still : bool
+        Leave them as they are: they are nobody's who is trained here. A batch that leaves a channel
+        a single value then says nothing there.
+    momentum : float, optional
+        In place of the layers' own.
 
     Attributes
     ----------
@@ -88,9 +93,18 @@ class BatchStatistics(TorchFunctionMode):
         The statistics after what ran inside.
     """
 
-    def __init__(self, module: nn.Module, present: Tensor, statistics: Tree) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        present: Tensor,
+        statistics: Tree,
+        *,
+        still: bool = False,
+        momentum: float | None = None,
+    ) -> None:
         super().__init__()
         self._present = present
+        self._still, self._momentum = still, momentum
         self._given = statistics
         self._counters = [
             layer.num_batches_tracked
@@ -130,7 +144,7 @@ class BatchStatistics(TorchFunctionMode):
         apart = wide - _by_channel(mean, x.dim())
         variance = (apart.square() * rows).sum(axes) / many
         used_mean, used_variance = mean, variance
-        if told["running_mean"] is not None:
+        if told["running_mean"] is not None and not self._still:
             enough = count > 1
             running = [self._current(told[key]) for key in ("running_mean", "running_var")]
             used_mean = torch.where(enough, mean, running[0])
@@ -147,7 +161,7 @@ class BatchStatistics(TorchFunctionMode):
         x: Tensor = told["input"]
         bare = {**told, "running_mean": None, "running_var": None}
         y: Tensor = functional.instance_norm(**bare)
-        if told["running_mean"] is not None:
+        if told["running_mean"] is not None and not self._still:
             places = list(range(2, x.dim()))
             rows = self._rows(x).flatten(1)
             wide = x.to(rows.dtype)
@@ -160,7 +174,8 @@ class BatchStatistics(TorchFunctionMode):
     def _move(self, told: dict[str, Any], works: Tensor, mean: Tensor, variance: Tensor) -> None:
         for key, seen in (("running_mean", mean), ("running_var", variance)):
             before = self._current(told[key])
-            step = told["momentum"] * (seen.detach().to(before.dtype) - before)
+            rate = told["momentum"] if self._momentum is None else self._momentum
+            step = rate * (seen.detach().to(before.dtype) - before)
             self.latest[self._name(told[key])] = before + works.to(before.dtype) * step
 
     def _rows(self, x: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from fedrms.client.draw_keys import draws, test_keys
 from fedrms.client.local_update import Tree, as_function, evaluating
+from fedrms.client.own_normalising import with_own_statistics
 from fedrms.data import AnyFederation
 from fedrms.data.validation import Validation
 from fedrms.one_thread import one_thread_an_operation
@@ -20,6 +22,10 @@ from fedrms.tasks import Apply, Task
 from fedrms.tasks.judge import Judge, judge_of
 from fedrms.tasks.set_metrics import Answers
 from fedrms.tasks.task import Params
+
+STATISTICS_ORDER = "running-statistics"
+"""The key of an evaluation's orders that says whose running statistics judge."""
+NO_ORDERS: Mapping[str, Any] = MappingProxyType({})
 
 WORTH_THREADS = 1 << 26
 """Test examples times parameters from which an operation is worth several threads."""
@@ -141,6 +147,40 @@ def _scores(
         yield told | {_OUTPUTS: kept[0]} if keeps else told
 
 
+def scores_apart(
+    task: Task,
+    module: nn.Module,
+    params: Tree,
+    federation: AnyFederation,
+    clients: np.ndarray,
+    server_round: int,
+    judge: Judge | None = None,
+) -> dict[str, np.ndarray]:
+    """Return ``[clients]`` every metric, each client judging with running statistics of its own.
+
+    See :mod:`fedrms.client.own_normalising`. One pass a client, over the test rows that count for
+    it.
+    """
+    found: dict[str, list[float]] = {}
+    device = next(iter(params.values())).device
+    for client in clients.tolist():
+        x = torch.from_numpy(federation.client(client, server_round).x).to(device)
+        own = with_own_statistics(module, params, x)
+        groups, mix = federation.test_mix(np.array([client]))
+        whole = Answers.of(groups[:, None], federation.test_y, groups, mix)
+        rows = np.flatnonzero(whole.shares[0, groups] > 0)
+        part = Validation(federation.test_x[rows], federation.test_y[rows])
+        scores = scores_of(task, module, own, part, judge=judge)
+        weights = whole.shares[0, groups[rows]]
+        told = {name: float(weights @ value) for name, value in scores.examples.items()}
+        if scores.judge is not None and scores.outputs is not None:
+            mine = Answers(scores.outputs, scores.targets, groups[rows], whole.shares)
+            told |= {n: float(scores.judge.score(n, mine)[0]) for n in scores.judge.of_sets}
+        for name, value in told.items():
+            found.setdefault(name, []).append(value)
+    return {name: np.array(values) for name, values in found.items()}
+
+
 def evaluate_client(
     task: Task,
     module: nn.Module,
@@ -148,11 +188,20 @@ def evaluate_client(
     federation: AnyFederation,
     client: int,
     judge: Judge | None = None,
+    orders: Mapping[str, Any] = NO_ORDERS,
 ) -> dict[str, int | float | list[int] | list[float]]:
-    """Return one client's metrics on its own clean test mix, as its reply carries them."""
-    scores = scores_of(task, module, params, federation, judge=judge)
+    """Return one client's metrics on its own clean test mix, as its reply carries them.
+
+    `orders` are those of the evaluation: whose running statistics judge.
+    """
     alone = np.array([client])
-    told = scores.of_clients(scores.names, federation, alone)
+    if orders.get(STATISTICS_ORDER) == "local":
+        told = scores_apart(
+            *(task, module, params, federation, alone, int(orders.get("server-round", 1))), judge
+        )
+    else:
+        scores = scores_of(task, module, params, federation, judge=judge)
+        told = scores.of_clients(scores.names, federation, alone)
     return {
         "partition-id": client,
         "num-examples": int(federation.sizes_of(alone)[0]),

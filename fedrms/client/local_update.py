@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad
 
 from fedrms.client.batch_statistics import BatchStatistics, moving_statistics, normalises
+from fedrms.client.own_normalising import with_own_statistics
 from fedrms.client.settings import LocalSettings
 from fedrms.tasks import Apply, Batch, KnowsChance, Params, Task
 
@@ -199,7 +200,7 @@ class LocalUpdate:
                 name: g + settings.weight_decay * params[name] for name, g in gradients.items()
             }
         after: State = dict(state)
-        if statistics:
+        if statistics and not self.local_statistics:
             after["statistics"] = moved
         if settings.gradient_decay:
             # A batch of padding alone is no step: a client that has finished keeps its mean.
@@ -255,7 +256,22 @@ class LocalUpdate:
         if not getattr(self.apply, "normalises", False):
             return nullcontext()
         module: nn.Module = self.apply.module  # type: ignore[attr-defined]
-        return BatchStatistics(module, present, statistics)
+        return BatchStatistics(module, present, statistics, still=self.local_statistics)
+
+    @property
+    def local_statistics(self) -> bool:
+        """Whether running statistics are each client's own, and do not move in training."""
+        return self.settings.running_statistics == "local" and bool(self.moving)
+
+    def judging(self, params: Tree, x: Tensor) -> Tree:
+        """Return what one client, with inputs ``x``, judges a model by: with its own statistics.
+
+        The same as given, where statistics are averaged.
+        """
+        if not self.local_statistics:
+            return params
+        module: nn.Module = self.apply.module  # type: ignore[attr-defined]
+        return with_own_statistics(module, params, x)
 
     def _evaluating(self) -> AbstractContextManager[None]:
         module = getattr(self.apply, "module", None)

@@ -14,6 +14,9 @@ from fedrms.errors import ConfigError
 STATISTICS = ("prequential", "incoming", "holdout")
 """Where a client's losses are read for its noise statistic (see :mod:`local_update`)."""
 
+RUNNING = ("averaged", "local")
+"""Whose running statistics of batch normalisation judge a model (see :mod:`own_normalising`)."""
+
 NUMBERS: dict[str, tuple[type, str]] = {
     "int": (Integral, "a whole number"),
     "float": (Real, "a number"),
@@ -93,6 +96,8 @@ class LocalSettings:
         empty means SGD.
     statistics : str
         Further statistics of the losses, see :mod:`fedrms.client.own_statistics`; empty means none.
+    running_statistics : str
+        ``averaged`` by the server, or ``local``: see :mod:`fedrms.client.own_normalising`.
     """
 
     seed: int = 0
@@ -118,6 +123,7 @@ class LocalSettings:
     statistic_epsilon: float = 0.0
     optimizer: str = ""
     statistics: str = ""
+    running_statistics: str = "averaged"
 
     def __post_init__(self) -> None:
         """Refuse orders that no client can follow.
@@ -163,6 +169,12 @@ class LocalSettings:
                 _config_key("statistic"),
                 f"no client reports {self.statistic!r}",
                 f"choose one of {', '.join(STATISTICS)}",
+            )
+        if self.running_statistics not in RUNNING:
+            raise ConfigError(
+                _config_key("running_statistics"),
+                f"is {self.running_statistics!r}",
+                f"choose one of {', '.join(RUNNING)}",
             )
         if self.optimizer and self.momentum:
             raise ConfigError(

@@ -77,7 +77,8 @@ def train_client(
     other_present = np.zeros((1, int(sizes[0])), bool)
     if needs_received_losses(settings, plan)[0]:
         fixed = at_step(data, server_round, 0)
-        scores[0] = update.score(received, fixed).detach().cpu().numpy()
+        judged = update.judging(received, data["x"])
+        scores[0] = update.score(judged, fixed).detach().cpu().numpy()
         other_present[:] = True
 
     state: State = {}
@@ -97,7 +98,8 @@ def train_client(
 
     if settings.statistic == "holdout" and plan.held_out.any():
         fixed = at_step(data, server_round, 0)
-        scores[0] = update.score(params, fixed).detach().cpu().numpy()
+        judged = update.judging(params, data["x"])
+        scores[0] = update.score(judged, fixed).detach().cpu().numpy()
         other_present[:] = plan.held_out
     squared = sum(
         (params[n].double() - received[n].double()).square().sum()

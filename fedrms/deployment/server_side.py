@@ -68,6 +68,8 @@ def deployed_parts(
     names = side.federation.class_names
     orders = {} if names is None or options.trial else {"class-names": list(names)}
     parts = build_parts(told, side=side, engine=Engine(serve), further_orders=orders)
+    if parts.settings.running_statistics == "local" and len(side.federation.test_y):
+        _refuse_statistics_elsewhere(options)
     return replace(parts, config=configured)  # a checkpoint is of what the person configured
 
 
@@ -137,6 +139,15 @@ def _nothing(data: Mapping[str, Any]) -> Roster:
         test_y=np.zeros(0, np.int64 if names else np.float32),
         class_names=names,
     )
+
+
+def _refuse_statistics_elsewhere(options: ServerOptions) -> None:
+    if not options.trial:
+        raise ConfigError(
+            "client.running_statistics",
+            "is local, and a test set at the server has no client's statistics to be judged by",
+            "set data=none, so that clients judge, or running_statistics=averaged",
+        )
 
 
 def _check_trial(options: ServerOptions, federation: AnyFederation) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from fedrms.client.app import split, tensors
 from fedrms.client.draw_keys import draws, row_keys
-from fedrms.client.evaluate import evaluate_client
+from fedrms.client.evaluate import NO_ORDERS, evaluate_client
 from fedrms.client.local_update import LocalUpdate, Tree, as_function
 from fedrms.client.schedule import drops_out
 from fedrms.client.settings import LocalSettings
@@ -222,11 +223,13 @@ class CohortTrainer:
         return {name: torch.from_numpy(a).to(self._device) for name, a in columns.items()}
 
     def evaluate(
-        self, record: ArrayRecord, client: int
+        self, record: ArrayRecord, client: int, orders: Mapping[str, Any] = NO_ORDERS
     ) -> dict[str, int | float | list[int] | list[float]]:
         """Return one client's metrics on its own clean test mix, as its reply carries them."""
         trainable, _ = split(self._module, tensors(record, self._device))
-        return evaluate_client(self._task, self._module, trainable, self._federation, client)
+        return evaluate_client(
+            *(self._task, self._module, trainable, self._federation, client), orders=orders
+        )
 
 
 def _kept(stack: Tensor) -> Stack:

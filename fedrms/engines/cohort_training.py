@@ -199,12 +199,14 @@ def _other_losses(
             with torch.no_grad(), FasterLinear():
                 scores[some] = update.score(params, batch).to(wide)
 
-    if not held_out.any():
+    if not held_out.any() and not update.local_statistics:
         score(received, slice(0, len(picked)))
         return scores, wanted
     ends = np.cumsum(wanted.sum(1))
     for client in np.flatnonzero(wanted.any(1)):
         own = own_parameters(received, stack[client]) if held_out[client] else received
+        mine = slice(*data.offsets[places[client] : places[client] + 2].tolist())
+        own = update.judging(own, data.columns["x"][mine])
         score(own, slice(int(ends[client] - wanted[client].sum()), int(ends[client])))
     return scores, wanted
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from flwr.app import ArrayRecord
 
+from fedrms.client.evaluate import NO_ORDERS
 from fedrms.client.settings import LocalSettings
 from fedrms.engines.joining import join
 from fedrms.engines.memory import Budget
@@ -29,7 +31,7 @@ class RayTrainer:
         The workers.
     sizes_of : callable (np.ndarray) -> np.ndarray
         Returns how many training examples clients have: their work.
-    evaluate : callable (ArrayRecord, int) -> dict
+    evaluate : callable (ArrayRecord, int, orders) -> dict
         Returns one client's metrics, in this process.
     chunks : int
         Most chunks that a cohort is split into; more than workers, so that a slow one does
@@ -43,7 +45,7 @@ class RayTrainer:
         self,
         pool: WorkerPool,
         sizes_of: Callable[[np.ndarray], np.ndarray],
-        evaluate: Callable[[ArrayRecord, int], Metrics],
+        evaluate: Callable[[ArrayRecord, int, Mapping[str, Any]], Metrics],
         *,
         chunks: int,
         memory: int | None = None,
@@ -81,9 +83,11 @@ class RayTrainer:
         replies = (as_replies(piece) for piece in pieces)
         return join(replies, clients.tolist(), in_memory=len(clients) <= fits)
 
-    def evaluate(self, record: ArrayRecord, client: int) -> Metrics:
+    def evaluate(
+        self, record: ArrayRecord, client: int, orders: Mapping[str, Any] = NO_ORDERS
+    ) -> Metrics:
         """Return one client's metrics on its own clean test mix."""
-        return self._evaluate(record, client)
+        return self._evaluate(record, client, orders)
 
 
 def balanced(work: np.ndarray, parts: int) -> list[np.ndarray]:

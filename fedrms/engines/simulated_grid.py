@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 import numpy as np
@@ -39,7 +39,7 @@ class Trainer(Protocol):
         ...
 
     def evaluate(
-        self, record: ArrayRecord, client: int
+        self, record: ArrayRecord, client: int, orders: Mapping[str, Any]
     ) -> dict[str, int | float | list[int] | list[float]]:
         """Return one client's metrics on its own clean test mix."""
         ...
@@ -129,7 +129,8 @@ class SimulatedGrid(Grid):
         if kind == "train":
             reply = self._train([message], _groups([message]))[0]
         elif kind == "evaluate":
-            metrics = self._trainer.evaluate(_records(message)[0], self._client(message))
+            arrays, orders = _records(message)
+            metrics = self._trainer.evaluate(arrays, self._client(message), dict(orders))
             reply = Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
         elif kind == "query.whoami":
             record = MetricRecord({"partition-id": self._client(message)})

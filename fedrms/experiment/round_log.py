@@ -8,12 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from flwr.app import ArrayRecord, MetricRecord
 from flwr.serverapp.strategy import Strategy
 
 from fedrms.client import ClientSide
 from fedrms.client.app import split, tensors
-from fedrms.client.evaluate import scores_of
+from fedrms.client.evaluate import scores_apart, scores_of
+from fedrms.client.own_normalising import with_own_statistics
 from fedrms.client.own_statistics import statistic_keys
 from fedrms.data import AnyFederation, Federation, Population
 from fedrms.data.adversaries import Adversaries
@@ -57,6 +59,8 @@ class RoundLog:
         Who lies, for the column ``adversary``; they do not count as clean.
     reference : CleanFederation, optional
         What a federation of the clean clients alone gives; clients are compared with it.
+    apart : bool
+        Each client judges with running statistics of its own; the model's metrics are their means.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class RoundLog:
         on_round: Callable[[int, Mapping[str, float], Mapping[str, Any]], None],
         adversaries: Adversaries | None = None,
         reference: CleanFederation | None = None,
+        apart: bool = False,
     ) -> None:
         self._side = side
         self._strategy = strategy
@@ -82,6 +87,7 @@ class RoundLog:
         self._on_round = on_round
         self._adversaries = adversaries
         self._reference = reference
+        self._apart = apart
         self._hard = _hard_clients(side.federation, adversaries, rounds, reference)
         self._objective = Objective()
         self._objective_metrics = [
@@ -216,21 +222,31 @@ class RoundLog:
             return {}
         received = tensors(arrays, self._side.device)
         learned, _ = split(self._side.module, received)
-        scores = scores_of(task, self._side.module, learned, federation)
-        judge = judge_of(task)
+        clients, judge = columns["client"], judge_of(task)
         asked = (task.metric, *(judge.names if judge else ()))
-        by_client = scores.of_clients(asked, federation, columns["client"])
+        if self._apart:
+            by_client = scores_apart(
+                task, self._side.module, learned, federation, clients, server_round
+            )
+            overall = {name: _mean(v, columns["num_examples"]) for name, v in by_client.items()}
+        else:
+            scores = scores_of(task, self._side.module, learned, federation)
+            overall = scores.overall()
+            by_client = scores.of_clients(asked, federation, clients)
         per_client = by_client[task.metric]
         if reported is None:
-            columns |= {f"test_{name}": values for name, values in by_client.items()}
+            columns |= {f"test_{name}": by_client[name] for name in asked}
         else:
             per_client = columns[f"test_{task.metric}"]
-        row = {f"test_{name}": value for name, value in scores.overall().items()}
+        row = {f"test_{name}": value for name, value in overall.items()}
         if self._side.validation is not None:
-            held_out = scores_of(task, self._side.module, learned, self._side.validation)
+            aside = self._side.validation
+            if self._apart:
+                x = torch.from_numpy(aside.test_x).to(self._side.device)
+                learned = with_own_statistics(self._side.module, learned, x)
+            held_out = scores_of(task, self._side.module, learned, aside)
             row[f"validation_{task.metric}"] = held_out.overall()[task.metric]
         if self._reference is not None:
-            clients = columns["client"]
             clean = clean_throughout(federation, self._adversaries, clients, self._rounds)
             row |= self._reference.protection(
                 server_round, clients, per_client, clean, federation.rare_of(clients)
@@ -259,9 +275,8 @@ class RoundLog:
             values = reported.metrics.get(name)
             if values is None:
                 continue
-            known = np.isfinite(values) & (examples > 0)
-            if known.any():
-                row[f"test_{name}"] = float(np.average(values[known], weights=examples[known]))
+            if (np.isfinite(values) & (examples > 0)).any():
+                row[f"test_{name}"] = _mean(values, examples)
             if name != "loss":
                 columns.setdefault(f"test_{name}", np.full(len(columns["client"]), np.nan))
                 columns[f"test_{name}"][rows] = values
@@ -338,6 +353,14 @@ class RoundLog:
                 columns.setdefault(name, np.full(count, np.nan))[rows] = values[there]
             _mark_failed(columns, diagnostics.failures)
         return columns
+
+
+def _mean(values: np.ndarray, examples: np.ndarray) -> float:
+    """Return the mean of clients' scores by examples, over those that have one."""
+    known = np.isfinite(values) & (examples > 0)
+    if not known.any():
+        return float("nan")
+    return float(np.average(values[known], weights=examples[known]))
 
 
 def _several(names: Sequence[str]) -> str:

@@ -19,6 +19,8 @@ from flwr.serverapp import Grid
 from omegaconf import DictConfig, OmegaConf
 
 from fedrms.client.app import METRIC_ORDER
+from fedrms.client.batch_statistics import normalises
+from fedrms.client.evaluate import STATISTICS_ORDER
 from fedrms.data import AnyFederation
 from fedrms.data.roster import Roster
 from fedrms.engines.garbage import settled_objects
@@ -271,6 +273,7 @@ def _simulate(
             track(server_round, row)
             show(server_round, row, clients)
 
+        apart = parts.settings.running_statistics == "local" and normalises(side.module)
         rounds_log = RoundLog(
             side,
             strategy,
@@ -281,11 +284,14 @@ def _simulate(
             on_round=on_round,
             adversaries=parts.adversaries,
             reference=None if reference is None else reference.federation,
+            apart=apart,
         )
         train_config = ConfigRecord({**parts.settings.to_record(), **parts.further_orders})
         judge = judge_of(side.task)
         asked = list(judge.names) if judge else None
         evaluate_config = ConfigRecord({METRIC_ORDER: asked} if asked else {})
+        if apart:
+            evaluate_config[STATISTICS_ORDER] = "local"
         state = RunState(strategy, rounds_log, train_config, evaluate_config)
         before = 0.0 if done is None else float(done.state["wall_seconds"])
 

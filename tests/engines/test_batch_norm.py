@@ -3,16 +3,20 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.metrics import roc_auc_score
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 import fedrms
 from fedrms.client import LocalSettings
 from fedrms.client.app import split
 from fedrms.client.evaluate import evaluate
 from fedrms.client.local_optimizer import optimizer_order
+from fedrms.client.own_normalising import with_own_statistics
 from fedrms.client.train import train_client
 from fedrms.engines import VectorGrid
 from fedrms.errors import ConfigError
@@ -156,6 +160,73 @@ def test_a_layer_in_evaluation_mode_keeps_its_statistics_and_its_count():
             assert got["1.num_batches_tracked"] == 0
 
 
+LOCAL = LocalSettings(
+    lr=0.05, batch_size=4, epochs=2, statistic="incoming", class_losses=CLASSES,
+    running_statistics="local",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("traced", [1, 10**9], ids=["traced", "as it is"])
+def test_local_statistics_never_leave_a_client_and_weights_are_the_same_on_every_engine(
+    traced, monkeypatch
+):
+    monkeypatch.setattr("fedrms.engines.traced_step.TRACE_AFTER", traced)
+    task, module, clients = made("numbers")
+    with torch.no_grad():
+        module[1].running_mean += 2.0  # what arrives goes back as it came
+    app = AppGrid(task, copy.deepcopy(module), clients)
+    alone = replies_of(app, module, LOCAL, range(3))
+    for got in alone:
+        np.testing.assert_array_equal(got["1.running_mean"], np.full(6, 2.0))
+        np.testing.assert_array_equal(got["1.running_var"], np.ones(6))
+        assert got["1.num_batches_tracked"] == 0
+    metrics = [dict(r.content["metrics"]) for r in app.send_and_receive(
+        orders(arrays_of(module), LOCAL, range(3)))]  # fmt: skip
+    for how in ("loop", "stacked"):
+        grid = VectorGrid(task, copy.deepcopy(module), clients, executor=how)
+        replies = grid.send_and_receive(orders(arrays_of(module), LOCAL, range(3)))
+        for one, wanted, told in zip(replies, alone, metrics, strict=True):
+            for key, values in wanted.items():
+                np.testing.assert_allclose(
+                    one.content["arrays"][key].numpy(), values, rtol=1e-7, atol=1e-9, err_msg=key
+                )
+            assert one.content["metrics"] == pytest.approx(told, rel=1e-6, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", ["numbers", "images", "in time"])
+def test_local_statistics_are_those_that_torch_takes_of_the_clients_rows(name):
+    _, module, clients = made(name)
+    learned, _ = split(module, dict(module.state_dict()))
+    model = copy.deepcopy(module)
+    x = torch.from_numpy(np.asarray(clients.client(2).x))
+    update_bn([x], model)
+    got = with_own_statistics(module, learned, x)
+    for key, value in got.items():
+        torch.testing.assert_close(value, model.state_dict()[key], msg=key)
+    assert all(part.training for part in module.modules())
+
+
+def test_a_client_judges_by_its_own_statistics_on_every_engine():
+    task, module, clients = made("numbers")
+    sent = orders(arrays_of(module), LOCAL, range(3), kind="evaluate")
+    told = [
+        [dict(r.content["metrics"]) for r in grid.send_and_receive(sent)]
+        for grid in (
+            AppGrid(task, copy.deepcopy(module), clients),
+            VectorGrid(task, copy.deepcopy(module), clients),
+        )
+    ]
+    assert told[0] == told[1]
+    model = copy.deepcopy(module)
+    update_bn([torch.from_numpy(np.asarray(clients.client(1).x))], model)
+    model.eval()
+    with torch.no_grad():
+        x, y = torch.from_numpy(clients.test_x), torch.from_numpy(clients.test_y)
+        loss = nn.functional.cross_entropy(model(x), y, reduction="none").numpy()
+    wanted = clients.per_client_metric(loss, np.array([1]))[0]
+    assert told[0][1]["loss"] == pytest.approx(wanted, rel=1e-9)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("normalize", ["sum", "none"])
 def test_the_server_averages_statistics_by_the_clients_weights_and_never_steps_them(
@@ -251,14 +322,80 @@ RUN = [
 ]
 
 
-def test_a_resumed_run_ends_with_the_same_statistics(tmp_path):
-    fedrms.run([*RUN, "rounds=3"], folder=tmp_path / "whole")
-    fedrms.run([*RUN, "rounds=2"], folder=tmp_path / "parts")
+@pytest.mark.parametrize("whose", ["averaged", "local"])
+def test_a_resumed_run_ends_with_the_same_statistics(whose, tmp_path):
+    run = [*RUN, f"client.running_statistics={whose}"]
+    fedrms.run([*run, "rounds=3"], folder=tmp_path / "whole")
+    fedrms.run([*run, "rounds=2"], folder=tmp_path / "parts")
     fedrms.run([f"resume={tmp_path / 'parts'}", "rounds=3"])
     whole, parts = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "parts"))
-    assert int(whole["2.num_batches_tracked"]) == 3 * 8
+    assert int(whole["2.num_batches_tracked"]) == (3 * 8 if whose == "averaged" else 0)
+    tables = [pd.read_parquet(tmp_path / n / "clients.parquet") for n in ("whole", "parts")]
+    assert tables[0]["test_accuracy"].tolist() == tables[1]["test_accuracy"].tolist()
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
+
+
+def other_scales(tmp_path, monkeypatch):
+    """Three clients whose inputs mean the same on scales of their own."""
+    monkeypatch.setenv("FEDRMS_CACHE", str(tmp_path / "cache"))
+    draw = np.random.default_rng(0)
+    parts = {}
+    for name, scale, shift in (("a", 1.0, 0.0), ("b", 20.0, 60.0), ("c", 0.1, -3.0)):
+        x = draw.normal(size=(200, 4)).astype(np.float32)
+        parts[name] = (scale * x + np.float32(shift), (x[:, 0] > 0).astype(np.int64))
+    train = {name: (x[:140], y[:140]) for name, (x, y) in parts.items()}
+    test = {name: (x[140:], y[140:]) for name, (x, y) in parts.items()}
+    return fedrms.Federation.from_arrays(train, test=test)
+
+
+def normed():
+    return nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def test_clients_on_scales_of_their_own_are_served_by_local_statistics(tmp_path, monkeypatch):
+    data = other_scales(tmp_path, monkeypatch)
+    ends = {}
+    for whose in ("averaged", "local"):
+        runs = fedrms.simulate(
+            *(data,), model=normed, strategies=["fedavg"], rounds=8, lr=0.1, metric=["accuracy", "auc"],
+            overrides=[f"client.running_statistics={whose}"], folder=tmp_path / whose,
+        )  # fmt: skip
+        ends[whose] = runs.clients.query("round == 8").set_index("client")
+        last = runs.rounds.iloc[-1]
+        model = runs.models["fedavg", 0]
+    assert (ends["local"]["test_accuracy"] > 0.9).all()
+    assert ends["averaged"]["test_accuracy"].min() < 0.8
+    assert last["test_auc"] == pytest.approx(ends["local"]["test_auc"].mean())  # equal rows
+    np.testing.assert_array_equal(model["0.running_mean"], np.zeros(4))
+    x, y = data_of(data, "c")
+    net = normed()
+    net.load_state_dict(model)
+    update_bn([x[0]], net)
+    net.eval()
+    scores = net(x[1]).detach().numpy()
+    area = ends["local"].loc["c", "test_auc"]
+    assert area == pytest.approx(roc_auc_score(y, scores[:, 1] - scores[:, 0]))
+
+
+def data_of(data, client):
+    tables = [pd.read_parquet(f"{data.data['path']}/{name}.parquet") for name in ("train", "test")]
+    mine = [table[table["client"] == client] for table in tables]
+    x = [torch.from_numpy(np.stack(table["x"].tolist())) for table in mine]
+    return x, mine[1]["label"].to_numpy()
+
+
+@pytest.mark.ray
+def test_local_statistics_are_the_same_on_ray(tmp_path):
+    words = [*RUN, "rounds=2", "client.running_statistics=local"]
+    here = fedrms.run(words, folder=tmp_path / "here", brief=True)
+    there = fedrms.run(
+        [*words, "engine=ray", "engine.workers=1"], folder=tmp_path / "there", brief=True
+    )
+    for name in ("test_accuracy", "test_loss", "client_min"):
+        np.testing.assert_allclose(here.rounds[name], there.rounds[name], rtol=1e-5)
+    for name in ("weight", "loss_mean", "test_accuracy"):
+        np.testing.assert_allclose(here.clients[name], there.clients[name], rtol=1e-4)
 
 
 @pytest.mark.parametrize(
