@@ -72,7 +72,7 @@ def _columns(reading: Reading, dataset: Dataset, tested: int) -> str:
     return (
         f"{len(reading.features)} {what} ({listed(reading.features)}), {numbers} a "
         f"row, predict {reading.label!r} ({classes}); {len(dataset.train)} training and {tested} "
-        "test rows"
+        "test rows" + (f", held out {reading.split}" if reading.split else "")
     )
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data import columns, labels, several_labels
-from fedrms.data.dataset import Dataset, Examples, Reading, Scale, held_out, raw_features
+from fedrms.data.dataset import Dataset, Examples, Reading, Scale, raw_features
 from fedrms.data.feature_columns import Chosen, choose_columns
 from fedrms.data.feature_values import Encoded, centred, encode
 from fedrms.data.files import Part, stack
 from fedrms.data.options import optional_whole, whole
 from fedrms.data.suspicious import FEWEST_ROWS, USE_IT, set_aside
+from fedrms.data.test_rows import in_both, of_classes_and_owners, of_groups
 from fedrms.data.true_noise import known_labels
 from fedrms.errors import ConfigError
 
@@ -30,6 +31,7 @@ class Wanted:
     drop: list[str] = field(default_factory=list)
     image: str | None = None
     client: str | None = None
+    group: str | None = None
     truth: str | None = None
     task: str = "auto"
     classes: tuple[str, ...] | None = None
@@ -101,10 +103,14 @@ def assemble(
     for name, key, role in (
         (wanted.client, "data.client_column", "whose each row is"),
         (wanted.truth, "data.true_label_column", "the true label"),
+        (wanted.group, "data.group_column", "which rows stay together"),
     ):
         if name is None:
             continue
-        if columns.require(schema, name, key) in roles:
+        columns.require(schema, name, key)
+        if key == "data.group_column" and name == wanted.client:
+            continue
+        if name in roles:
             raise ConfigError(key, f"column {name!r} is {roles[name]}", "name another")
         roles[name] = role
     if wanted.features and wanted.image:
@@ -170,15 +176,18 @@ def assemble(
             f"each of the {len(ids)} rows has another {wanted.client!r}: is it an id of rows?",
             "name the column that says whose a row is",
         )
+    groups = [_ids(table, wanted.group, "data.group_column") for table in tables]
+    split_by = ""
     if test is None:
-        out = held_out(y[0], *split, stratify=task == "classification")
-        if split[0] and not out.any():
-            raise ConfigError(
-                "data.test_fraction",
-                f"{split[0]:g} of {len(out)} rows, class by class, is none to test on",
-                "raise it, or give a test file",
-            )
+        out, split_by = _tested_on(y[0], rows[0].ids, groups[0], split, task, wanted)
         rows = [rows[0].pick(~out), rows[0].pick(out)]
+    elif (
+        groups[0] is not None and groups[1] is not None and (both := in_both(groups[0], groups[1]))
+    ):
+        warnings.append(
+            f"{len(both)} of {wanted.group!r} have rows in the training and in the test set, such "
+            f"as {both[0]}"
+        )
     tested, trained = rows[1].pick(slice(most_test)), rows[0].pick(slice(most_train))
     warnings += encoded.warnings
     if trained.truth is not None and tested.truth is None:
@@ -215,6 +224,7 @@ def assemble(
             imputed=encoded.imputed,
             owner=wanted.client,
             truth=wanted.truth,
+            split=split_by,
             warnings=tuple(warnings),
         ),
     )
@@ -273,10 +283,38 @@ def _refuse_fractions(chosen: Chosen, schema: Any) -> None:
             )
 
 
-def _ids(table: Any, name: str | None) -> NDArray[Any] | None:
+def _tested_on(
+    y: NDArray[Any],
+    owners: NDArray[Any] | None,
+    groups: NDArray[Any] | None,
+    split: tuple[float, int],
+    task: str,
+    wanted: Wanted,
+) -> tuple[NDArray[np.bool_], str]:
+    """Return which rows are held out, and how they were chosen in words."""
+    fraction, seed = split
+    classes = y if task == "classification" else None
+    if groups is not None:
+        out = of_groups(groups, owners, fraction, seed)
+        by = f"by whole {wanted.group!r}" + ("" if owners is None else " of each client")
+    else:
+        out = of_classes_and_owners(classes, owners, fraction, seed, len(y))
+        of = ["class"] * (classes is not None) + ["client"] * (owners is not None)
+        by = "at random" + (f", of each {' and '.join(of)}" if of else "")
+    if fraction and not out.any():
+        how = "group by group" if groups is not None else "class by class"
+        raise ConfigError(
+            "data.test_fraction",
+            f"{fraction:g} of {len(out)} rows, {how}, is none to test on",
+            "raise it, or give a test file",
+        )
+    return out, f"{by} (data.split_seed={seed})"
+
+
+def _ids(table: Any, name: str | None, key: str = "data.client_column") -> NDArray[Any] | None:
     if name is None or name not in table.column_names:
         return None
-    return columns.as_ids(table, name)
+    return columns.as_ids(table, name, key)
 
 
 def _refuse_none(chosen: Chosen) -> None:

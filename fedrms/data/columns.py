@@ -51,12 +51,12 @@ def refuse_twins(schema: Any, origin: str) -> None:
         )
 
 
-def as_ids(table: Any, name: str) -> NDArray[Any]:
-    """Return a client-id column, ``[rows]``, as integers or strings."""
-    column = decoded(table.column(require(table.schema, name, "data.client_column")))
+def as_ids(table: Any, name: str, key: str = "data.client_column") -> NDArray[Any]:
+    """Return a column of ids, ``[rows]``, as integers or strings."""
+    column = decoded(table.column(require(table.schema, name, key)))
     if column.null_count:
         raise ConfigError(
-            "data.client_column",
+            key,
             f"{column.null_count} of {len(column)} rows have no {name!r}",
             "say whose they are, or leave them out",
         )

@@ -59,6 +59,8 @@ class Reading:
         Rows whose missing value was filled, by column.
     owner, truth : str or None
         The columns that say whose each row is, and what its label should be.
+    split : str
+        How the test rows were chosen; empty where they were given.
     warnings : tuple of str
         What a person should look at, a sentence each.
     """
@@ -70,6 +72,7 @@ class Reading:
     imputed: Mapping[str, int] = field(default_factory=dict)
     owner: str | None = None
     truth: str | None = None
+    split: str = ""
     warnings: tuple[str, ...] = ()
 
 

@@ -62,6 +62,7 @@ def parquet(
     drop_columns: list[str] | None = None,
     image_column: str | None = None,
     client_column: str | None = None,
+    group_column: str | None = None,
     categories: Mapping[str, Sequence[Any]] | None = None,
     impute: str | None = None,
     standardise: bool = True,
@@ -103,6 +104,9 @@ def parquet(
         Encoded pictures of one size; by default the first struct column that holds bytes.
     client_column : str, optional
         Who each row belongs to, for ``partition=natural``. A test set without it is everyone's.
+    group_column : str, optional
+        Rows that stay together where a part of them is held out: a patient, a day. Never learned
+        from.
     categories : mapping of str to list, optional
         All categories of text columns, by column, where they must be alike at several places;
         other text columns are then left aside. By default those that training rows have.
@@ -122,8 +126,8 @@ def parquet(
     train_examples, test_examples : int, optional
         Keep only the first so many rows.
     test_fraction, split_seed : float, int
-        The share held out for testing where no test file exists (stratified by class), and
-        the seed of that split, which is not the run's.
+        The share held out for testing where no test file exists, of each class and client, or of
+        groups; and the seed of that split, which is not the run's.
 
     Raises
     ------
@@ -144,6 +148,7 @@ def parquet(
         drop_columns=drop_columns,
         image_column=image_column,
         client_column=client_column,
+        group_column=group_column,
         categories=categories,
         impute=impute,
         classes=classes,
@@ -164,6 +169,7 @@ def wanted_columns(
     drop_columns: list[str] | None,
     image_column: str | None,
     client_column: str | None,
+    group_column: str | None,
     categories: Mapping[str, Sequence[Any]] | None,
     impute: str | None,
     classes: list[str] | None,
@@ -180,6 +186,7 @@ def wanted_columns(
         drop=sequence("data.drop_columns", drop_columns or []),
         image=image_column,
         client=client_column,
+        group=group_column,
         truth=true_label_column,
         task=one_of("data.task", task, ("auto", "classification", "multilabel", "regression")),
         classes=None if classes is None else tuple(map(str, sequence("data.classes", classes))),

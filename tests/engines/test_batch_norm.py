@@ -358,7 +358,8 @@ def test_clients_on_scales_of_their_own_are_served_by_local_statistics(tmp_path,
     ends = {}
     for whose in ("averaged", "local"):
         runs = fedrms.simulate(
-            *(data,), model=normed, strategies=["fedavg"], rounds=8, lr=0.1, metric=["accuracy", "auc"],
+            *(data,), model=normed, strategies=["fedavg"], rounds=8, lr=0.1,
+            metric=["accuracy", "auc"],
             overrides=[f"client.running_statistics={whose}"], folder=tmp_path / whose,
         )  # fmt: skip
         ends[whose] = runs.clients.query("round == 8").set_index("client")
