@@ -181,13 +181,8 @@ def assemble(
     if test is None:
         out, split_by = _tested_on(y[0], rows[0].ids, groups[0], split, task, wanted)
         rows = [rows[0].pick(~out), rows[0].pick(out)]
-    elif (
-        groups[0] is not None and groups[1] is not None and (both := in_both(groups[0], groups[1]))
-    ):
-        warnings.append(
-            f"{len(both)} of {wanted.group!r} have rows in the training and in the test set, such "
-            f"as {both[0]}"
-        )
+    elif groups[0] is not None and groups[1] is not None:
+        warnings += _shared(str(wanted.group), in_both(groups[0], groups[1]))
     tested, trained = rows[1].pick(slice(most_test)), rows[0].pick(slice(most_train))
     warnings += encoded.warnings
     if trained.truth is not None and tested.truth is None:
@@ -281,6 +276,11 @@ def _refuse_fractions(chosen: Chosen, schema: Any) -> None:
                 f"column {name!r} holds {kind}, no whole numbers",
                 "leave the column out by data.drop_columns, or set data.integer_inputs=false",
             )
+
+
+def _shared(name: str, both: list[Any]) -> list[str]:
+    told = f"{len(both)} of {name!r} have rows in the training and in the test set, such as "
+    return [told + str(both[0])] if both else []
 
 
 def _tested_on(

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,19 @@ class OwnData:
     def with_options(self, **options: Any) -> OwnData:
         """Return the same data with further options of the group ``data``."""
         return replace(self, data={**self.data, **options})
+
+    def client_app(self, **told: Any) -> Any:
+        """Return a ``ClientApp``; see :func:`fedrms.deployment.own_app.client_app`."""
+        return _apps().client_app(self, **told)
+
+    def server_app(self, **told: Any) -> Any:
+        """Return a ``ServerApp``; see :func:`fedrms.deployment.own_app.server_app`."""
+        return _apps().server_app(self, **told)
+
+
+def _apps() -> Any:
+    """Return what makes apps, which knows Flower, as data do not: by its name, when it is asked."""
+    return import_module("fedrms.deployment.own_app")
 
 
 def from_files(

@@ -29,7 +29,7 @@ from fedrms.experiment import run
 from fedrms.experiment.as_found import SIGNALS
 from fedrms.experiment.config import plain
 from fedrms.experiment.parts import Parts
-from fedrms.results.own_folder import OwnFolder, take_free
+from fedrms.results.own_folder import OwnFolder, take, take_free
 
 app = ServerApp()
 
@@ -48,11 +48,29 @@ class Stopped(BaseException):
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment that the app's configuration describes."""
     ordered = Order.read()
-    with OwnFolder(Path(ordered.folder)) if ordered else _folder_of(context.run_config) as own:
-        _obey(ordered or _by_itself(context.run_config, own.path), own, grid, context)
+    told = context.run_config
+    config = json.loads(str(told["config"]))
+    if ordered:
+        with OwnFolder(Path(ordered.folder)) as own:
+            _obey(config, ordered, own, grid)
+        return
+    server = DEFAULTS | {key: told.get(f"server.{key}", value) for key, value in DEFAULTS.items()}
+    with _folder_in(Path(str(told.get("outputs", "outputs")))) as own:
+        _obey(config, _by_itself(server, own.path), own, grid)
 
 
-def _obey(order: Order, own: OwnFolder, grid: Grid, context: Context) -> None:
+def run_by_itself(
+    config: Mapping[str, Any], server: Mapping[str, Any], folder: Path | None, grid: Grid
+) -> None:
+    """Run an experiment that ``flwr run`` started, with the group ``server``.
+
+    It writes into `folder`, or a new one under ``outputs``.
+    """
+    with _folder_in(Path("outputs")) if folder is None else take(folder.absolute()) as own:
+        _obey(config, _by_itself(server, own.path), own, grid)
+
+
+def _obey(config: Mapping[str, Any], order: Order, own: OwnFolder, grid: Grid) -> None:
     """Run as ordered, in a folder that this process or ``fedrms-server`` has taken."""
     outcome = Path(order.result)
     Outcome(os.getpid(), "running").write(outcome)
@@ -62,7 +80,7 @@ def _obey(order: Order, own: OwnFolder, grid: Grid, context: Context) -> None:
             signal.signal(number, _stop)
     status, error = "failed", ""
     try:
-        _run(json.loads(str(context.run_config["config"])), order, own, grid)
+        _run(config, order, own, grid)
         status = "finished"
     except ConfigError as problem:
         status, error = "refused", str(problem)
@@ -98,21 +116,15 @@ def _run(config: Mapping[str, Any], order: Order, own: OwnFolder, grid: Grid) ->
     run(begun, folder=own, build=build, program="fedrms-server")
 
 
-def _folder_of(told: Mapping[str, Any]) -> OwnFolder:
+def _folder_in(outputs: Path) -> OwnFolder:
     """Take a folder for a run that ``flwr run`` started."""
-    outputs = Path(told.get("outputs", "outputs")).absolute()
-    return take_free(outputs / time.strftime("%Y-%m-%d/%H-%M-%S"))
+    return take_free(outputs.absolute() / time.strftime("%Y-%m-%d/%H-%M-%S"))
 
 
-def _by_itself(told: Mapping[str, Any], folder: Path) -> Order:
-    """Return the order of a run that ``flwr run`` started, from the app's own configuration."""
-    return Order(
-        str(folder),
-        "",
-        str(folder / "outcome.json"),
-        {"name": "none"},
-        DEFAULTS | {key: told.get(f"server.{key}", value) for key, value in DEFAULTS.items()},
-    )
+def _by_itself(server: Mapping[str, Any], folder: Path) -> Order:
+    """Return the order of a run that ``flwr run`` started."""
+    outcome = str(folder / "outcome.json")
+    return Order(str(folder), "", outcome, {"name": "none"}, dict(server))
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

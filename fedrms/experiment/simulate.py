@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import DictConfig, open_dict
 
 from fedrms.data.own_data import OwnData
 from fedrms.errors import ConfigError
-from fedrms.experiment.config import compose_config
-from fedrms.experiment.given import GIVEN_LOSS, keep
+from fedrms.experiment.own_config import Told, configured, named
 from fedrms.experiment.run import run
 from fedrms.results import Runs, compare, load_runs
 from fedrms.results.own_folder import take_free
@@ -143,12 +140,8 @@ def simulate(
     ConfigError
         Before any training, naming the key and the remedy.
     """
-    told = groups | {"rounds": rounds, "client.lr": lr}
-    words = [*_data_words(data), *_words({k: v for k, v in told.items() if v is not None})]
-    if isinstance(model, str):
-        words.append(f"model={model}")
-    words += overrides
-    chosen, numbers = _named(strategies), [int(seed) for seed in seeds]
+    told = Told(data, model, loss, {**groups, "rounds": rounds, "client.lr": lr}, tuple(overrides))
+    chosen, numbers = named(strategies), [int(seed) for seed in seeds]
     if not chosen or not numbers:
         raise ConfigError("strategies", "there is nothing to run", "give strategies and seeds")
     with ExitStack() as held:
@@ -156,12 +149,7 @@ def simulate(
         made = []
         for seed in numbers:
             for name, strategy in chosen.items():
-                config = compose_config(
-                    [*words, f"seed={seed}", *([f"strategy={name}"] if strategy is None else [])]
-                )
-                own = None if isinstance(model, str) else model
-                with open_dict(config):
-                    _hand_over(config, name, strategy, own, loss)
+                config = configured(told, seed, name, strategy)
                 made.append(where / f"{name}-{seed}")
                 run(config, folder=made[-1], brief=True, shared=where)
     baseline = "fedavg" if "fedavg" in chosen else next(iter(chosen))
@@ -170,69 +158,3 @@ def simulate(
 
 def _now() -> Path:
     return Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S")
-
-
-def _named(strategies: Iterable[Any]) -> dict[str, Any]:
-    """Return strategies by name: None for those that a configuration names."""
-    named: dict[str, Any] = {}
-    for strategy in [strategies] if isinstance(strategies, str) else strategies:
-        name = strategy if isinstance(strategy, str) else type(strategy).__name__.lower()
-        if name in named:
-            raise ConfigError("strategies", f"{name} is there twice", "give each one once")
-        named[name] = None if isinstance(strategy, str) else strategy
-    return named
-
-
-def _hand_over(config: DictConfig, name: str, strategy: Any, model: Any, loss: Any) -> None:
-    """Put tokens of objects where the configuration has names."""
-    room = "fedrms.experiment.given"
-    told: dict[str, tuple[str, dict[str, Any]]] = {}
-    if strategy is not None:
-        target = {"_target_": f"{room}.GivenStrategy", "token": keep(strategy)}
-        told["strategy"] = (name, target)
-    if model is not None:
-        told["model"] = ("given", {"_target_": f"{room}.GivenModel", "token": keep(model)})
-    if loss is not None:
-        told["loss"] = ("given", {"_target_": GIVEN_LOSS, "token": keep(loss)})
-    for group, (choice, options) in told.items():
-        config[group] = {"name": choice, **options}
-        config.hydra.runtime.choices[group] = choice
-
-
-def _data_words(data: OwnData | str) -> list[str]:
-    if isinstance(data, str):
-        return [f"data={data}"]
-    if not isinstance(data, OwnData):
-        raise ConfigError(
-            "data",
-            f"is a {type(data).__name__}",
-            "give what fedrms.Federation.from_frame, from_arrays, from_csv, ... return",
-        )
-    options = {f"data.{key}": value for key, value in data.data.items() if key != "name"}
-    return [f"data={data.data['name']}", *_words(data.groups), *_words(options)]
-
-
-def _words(told: Mapping[str, Any]) -> list[str]:
-    """Write settings as on the command line; a mapping chooses from a group by its ``name``."""
-    words = []
-    for key, value in told.items():
-        if isinstance(value, Mapping) and key.startswith("data."):
-            words += [f"{key}={_text(value)}"]
-        elif isinstance(value, Mapping):
-            words += [f"{key}={value['name']}"] if "name" in value else []
-            words += [f"{key}.{k}={_text(v)}" for k, v in value.items() if k != "name"]
-        else:
-            words.append(f"{key}={_text(value)}")
-    return words
-
-
-def _text(value: Any) -> str:
-    """Write a value in Hydra's grammar."""
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_text(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_text, value)) + "]"
-    if isinstance(value, str | Path) and not str(value).isidentifier():
-        escaped = str(value).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-        return f"'{escaped}'"
-    return value if isinstance(value, str) else json.dumps(value)
