@@ -83,7 +83,9 @@ def _clients(
     rows = f"{sizes.min()} to {sizes.max()} rows each"
     if partition["name"] != "natural":
         aside = f", not by {reading.owner!r}" if reading.owner else ""
-        return f"{count} clients made by partition={partition['name']}{aside}, {rows}"
+        left = len(dataset.train) - int(sizes.sum())
+        nobodys = f"; {left} of {len(dataset.train)} training rows are nobody's" if left else ""
+        return f"{count} clients made by partition={partition['name']}{aside}, {rows}{nobodys}"
     assert dataset.natural_ids is not None
     owners: list[Any] = np.unique(dataset.natural_ids).tolist()
     if len(owners) == count:

@@ -15,6 +15,7 @@ from fedrms.data.appearance import Appearance, decide_looks
 from fedrms.data.client_mix import group_means
 from fedrms.data.dataset import Dataset, Examples, Task
 from fedrms.data.dealing import DEFAULT_CLIENTS, Partition
+from fedrms.data.flower_partition import spelled
 from fedrms.data.label_file import read_labels
 from fedrms.data.lazy_sources import LAZY_SOURCES, build_population
 from fedrms.data.noise import KINDS, Noise, corrupt_x, corrupt_y, decide
@@ -244,7 +245,7 @@ def build(
     seed = whole("seed", seed, 0)
     wanted = None if clients in (None, "auto") else whole("clients", clients) + aside
     usual = DEFAULT_CLIENTS + aside
-    data, partition, noise = named(data), named(partition), named(noise)
+    data, partition, noise = named(data), spelled(named(partition)), named(noise)
     lazy = not names_own(data) and choose("data", data, {**SOURCES, **LAZY_SOURCES})
     if lazy in LAZY_SOURCES.values():
         return build_population(seed, wanted, data, partition, noise, appearance)

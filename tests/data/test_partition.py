@@ -3,11 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedrms.data import Dataset, Examples
+from fedrms.data import Dataset, Examples, Federation, build
 from fedrms.data.partition import PARTITIONS, split
 from fedrms.errors import ConfigError
 
@@ -310,3 +311,63 @@ def test_a_client_left_with_nothing_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(PARTITIONS, "greedy", greedy)
     with pytest.raises(ConfigError, match="client 1 is left without examples"):
         split(0, 2, labelled([0, 1, 0, 1], 2), None, {"name": "greedy"})
+
+
+FLOWER = "flwr_datasets.partitioner."
+
+
+@pytest.mark.parametrize("kind", ["frame", "several labels", "numbers", "pictures", "owned"])
+@pytest.mark.parametrize(
+    ("maker", "options"), [("IidPartitioner", {}), ("DirichletPartitioner", {"alpha": 5.0})]
+)
+def test_own_data_of_every_kind_are_divided_by_flowers_partitioners(
+    kind, maker, options, tmp_path, monkeypatch
+):
+    pytest.importorskip("flwr_datasets", reason="needs the extra fedrms[hub]")
+    monkeypatch.setenv("FEDRMS_CACHE", str(tmp_path))
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(300, 3)).astype(np.float32)
+    frame = pd.DataFrame(x, columns=list("abc")).assign(disease=np.where(x[:, 0] > 0, "ill", "no"))
+    made_of = {
+        "frame": lambda: Federation.from_frame(frame, label="disease"),
+        "owned": lambda: Federation.from_frame(
+            frame.assign(ward=np.arange(300) % 3), label="disease", client="ward"
+        ),
+        "several labels": lambda: Federation.from_arrays((x, (x > 0).astype(int))),
+        "numbers": lambda: Federation.from_arrays((x, x[:, 0])),
+        "pictures": lambda: Federation.from_arrays((x.reshape(-1, 1, 3, 1), (x[:, 0] > 0) * 1)),
+    }
+    data = made_of[kind]()
+    partition = {"name": "flower", "_target_": FLOWER + maker, **options}
+    told = {"seed": 0, "clients": 4, "data": data.data, "noise": {"name": "none"}}
+    if kind == "numbers" and maker == "DirichletPartitioner":
+        with pytest.raises(ConfigError, match="divides by classes, and 'label' is a number"):
+            build(**told, partition=partition)
+        return
+    made = build(**told, partition=partition)
+    assert (made.sizes > 0).all()
+    assert made.sizes.sum() == 240
+    assert "4 clients made by partition=flower" in made.account
+    again = build(**told, partition=partition)
+    assert (again.offsets == made.offsets).all()
+    assert (again.stages[0].x == made.stages[0].x).all()
+
+
+def test_flowers_partitioners_know_a_persons_own_names_and_rows_of_nobody_are_told(
+    tmp_path, monkeypatch
+):
+    pytest.importorskip("flwr_datasets", reason="needs the extra fedrms[hub]")
+    monkeypatch.setenv("FEDRMS_CACHE", str(tmp_path))
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame(draw.normal(size=(200, 2)), columns=list("ab"))
+    frame = frame.assign(disease=np.arange(200) % 4, ward=draw.choice(["n", "s", "w"], 200))
+    data = Federation.from_frame(frame, label="disease", client="ward")
+    told = {"seed": 0, "data": data.data, "noise": {"name": "none"}}
+    natural = {"name": "flower", "target": FLOWER + "NaturalIdPartitioner"}
+    options = {"partition_by": "ward"}
+    made = build(**told, clients=3, partition={**natural, "options": options})
+    assert sorted(made.sizes) == sorted(build(**told, clients=3, partition=natural).sizes)
+    two = {"partition_by": "disease", "num_classes_per_partition": 1}
+    some = {"name": "flower", "options": two}
+    made = build(**told, clients=2, partition=some)
+    assert "80 of 160 training rows are nobody's" in made.account
