@@ -107,11 +107,9 @@ def _noise(reading: Reading, federation: Federation, noise: str) -> str:
     measured = levels[~np.isnan(levels)]
     if not len(measured):
         return f"{told}; {reading.truth!r} is empty"
-    unit = "differ in" if federation.num_classes is not None else "are off by"
-    low, high = (
-        (f"{x:.1%}" if federation.num_classes is not None else f"{x:.3g}")
-        for x in (measured.min(), measured.max())
-    )
+    shares = federation.task != "regression"
+    unit = "differ in" if shares else "are off by"
+    low, high = ((f"{x:.1%}" if shares else f"{x:.3g}") for x in (measured.min(), measured.max()))
     unknown = len(levels) - len(measured)
     more = f", {unknown} clients unknown" if unknown else ""
     return f"{told}; by {reading.truth!r}, clients' labels {unit} {low} to {high}{more}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ class Wanted:
     image: str | None = None
     client: str | None = None
     group: str | None = None
-    truth: str | None = None
+    truth: str | list[str] | None = None
     task: str = "auto"
     classes: tuple[str, ...] | None = None
     categories: dict[str, list[str]] | None = None
@@ -100,9 +100,10 @@ def assemble(
     names = many or [labels.find_label(schema, _single(wanted.label))]
     label = ", ".join(names)
     roles = dict.fromkeys(names, "what is predicted")
+    told = [wanted.truth] if isinstance(wanted.truth, str) else wanted.truth or []
     for name, key, role in (
         (wanted.client, "data.client_column", "whose each row is"),
-        (wanted.truth, "data.true_label_column", "the true label"),
+        *((name, "data.true_label_column", "the true label") for name in told),
         (wanted.group, "data.group_column", "which rows stay together"),
     ):
         if name is None:
@@ -134,13 +135,16 @@ def assemble(
     truths: list[NDArray[Any] | None] = [None] * len(tables)
     class_names = None
     if many:
-        if wanted.truth is not None:
-            raise ConfigError(
-                "data.true_label_column", "says one label, and there are several", "leave it unset"
-            )
         task, found, odd = several_labels.targets(tables, many, wanted.task)
         y, warnings = list(found), odd
+        if told:
+            truths = list(several_labels.truths(tables, wanted.truth, found, task))
     else:
+        if len(told) > 1:
+            raise ConfigError(
+                "data.true_label_column", f"says {len(told)} of 1 label", "name one column"
+            )
+        wanted = replace(wanted, truth=_single(wanted.truth))
         task = labels.resolve_task(schema.field(label).type, wanted.task)
         y, truths, class_names = _labels(tables, label, task, wanted, schema)
     if class_names is not None:
@@ -155,8 +159,8 @@ def assemble(
         for place, name in enumerate(names):
             target = y[0] if y[0].ndim == 1 else y[0][:, place]
             target = target.astype(np.int64) if task == "multilabel" else target
-            chosen, told = set_aside(chosen, tables[0], name, target, wanted.categories)
-            warnings += [warning for warning in told if warning not in warnings]
+            chosen, odd = set_aside(chosen, tables[0], name, target, wanted.categories)
+            warnings += [warning for warning in odd if warning not in warnings]
         _refuse_none(chosen)
         if wanted.integers:
             _refuse_fractions(chosen, schema)
@@ -186,7 +190,9 @@ def assemble(
     tested, trained = rows[1].pick(slice(most_test)), rows[0].pick(slice(most_train))
     warnings += encoded.warnings
     if trained.truth is not None and tested.truth is None:
-        warnings.append(f"the test set has no column {wanted.truth!r}: it is judged by {label!r}")
+        warnings.append(
+            f"the test set has no column {', '.join(told)!r}: it is judged by {label!r}"
+        )
     if not many:
         warnings += labels.oddities(label, trained.y, tested.judged(), class_names)
 
@@ -218,7 +224,7 @@ def assemble(
             aside=chosen.aside,
             imputed=encoded.imputed,
             owner=wanted.client,
-            truth=wanted.truth,
+            truth=", ".join(told) or None,
             split=split_by,
             warnings=tuple(warnings),
         ),
@@ -230,9 +236,10 @@ def _labels(
 ) -> tuple[list[NDArray[Any]], list[NDArray[Any] | None], tuple[str, ...] | None]:
     """Return the labels, the true ones where there is a column of them, and the classes."""
     y = [labels.values_of(table, label) for table in tables]
+    truth_column = _single(wanted.truth)
     told = [
-        labels.known_values(table, wanted.truth)
-        if wanted.truth is not None and wanted.truth in table.column_names
+        labels.known_values(table, truth_column)
+        if truth_column is not None and truth_column in table.column_names
         else None
         for table in tables
     ]

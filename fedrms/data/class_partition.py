@@ -238,7 +238,9 @@ def _labels(dataset: Dataset, name: str) -> NDArray[np.int64]:
     if dataset.task != "classification":
         raise ConfigError(
             "partition",
-            f"{name} divides classes, and a regression data set has none",
+            f"{name} divides classes, and a data set of "
+            + ("several labels" if dataset.task == "multilabel" else "numbers")
+            + " has none",
             "choose partition=iid, quantity or natural",
         )
     return dataset.train.y

@@ -26,7 +26,7 @@ def csv(
     delimiter: str | None = None,
     null_values: Sequence[str] | None = None,
     label_column: str | list[str] | None = None,
-    true_label_column: str | None = None,
+    true_label_column: str | list[str] | None = None,
     feature_columns: list[str] | None = None,
     drop_columns: list[str] | None = None,
     client_column: str | None = None,

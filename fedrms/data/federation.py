@@ -339,7 +339,7 @@ def lay_out(
         else:
             y = corrupt_y(seed, noise, levels, own_y, offsets, dataset.num_classes)
         if dataset.truth is not None:
-            levels = measured_noise(y, true_y, offsets)
+            levels = measured_noise(y, true_y, offsets, dataset.task != "regression")
         elif truth == "unknown":
             levels = np.full(len(levels), np.nan)
         stages.append(Stage(start, x, y, levels))

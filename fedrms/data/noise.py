@@ -72,6 +72,9 @@ DEALT: dict[str, Any] = {"order": "random", "spare_rare": True, "drift": ()}
 """Options of every kind: to whom levels go."""
 
 
+OF_YES_AND_NO = ("label", "beta")
+"""What can be done to several labels: each is turned at the client's rate."""
+
 KINDS: dict[str, Kind] = {
     "none": Kind("nothing", 0.0),
     "label": Kind("labels", 1.0, _spread_defaults(0.3, 0.8)),
@@ -136,7 +139,14 @@ def decide(
     else:
         kind, name = choose("noise", noise, KINDS), str(noise["name"])
     options = read("noise", noise, kind.defaults)
-    if kind.touches == "labels" and (task != "classification" or (num_classes or 0) < 2):
+    if kind.touches == "labels" and task == "multilabel":
+        if name not in OF_YES_AND_NO:
+            raise ConfigError(
+                "noise",
+                f"{name} makes one class of another, and this data set has several labels",
+                "choose noise=label or beta, which turn each of them, feature or missing",
+            )
+    elif kind.touches == "labels" and (task != "classification" or (num_classes or 0) < 2):
         raise ConfigError(
             "noise",
             f"{name} flips class labels, and this data set has no two classes",
@@ -145,8 +155,9 @@ def decide(
     if kind.touches == "targets" and task != "regression":
         raise ConfigError(
             "noise",
-            f"{name} adds noise to regression targets, and this data set has classes",
-            "choose noise=label, label_pairflip, feature or missing",
+            f"{name} adds noise to regression targets, and this data set has "
+            + ("several labels" if task == "multilabel" else "classes"),
+            "choose noise=label, feature or missing",
         )
     if kind.touches == "nothing":
         return Noise(name, options, [(1, np.zeros(len(rare)))])
@@ -203,6 +214,8 @@ def corrupt_y(
     touches = noise.touches
     if not levels.any() or touches not in ("labels", "targets"):
         return y
+    if touches == "labels" and y.ndim > 1:
+        return turn(seed, y, offsets, levels)
     if touches == "labels":
         return flip(seed, y, offsets, levels, num_classes or 0, noise.name == "label_pairflip")
     student = noise.options["distribution"] == "student_t"
@@ -230,6 +243,17 @@ def flip(
         flipped = draw.random(count) < levels[client]
         steps = np.ones(count, np.int64) if to_next else draw.integers(1, num_classes, count)
         result[rows] = (y[rows] + flipped * steps) % num_classes
+    return result
+
+
+def turn(
+    seed: int, y: NDArray[np.float32], offsets: Offsets, levels: Levels
+) -> NDArray[np.float32]:
+    """Turn each yes or no ``[total, labels]`` with probability `levels[client]`."""
+    result = y.copy()
+    for client, rows in _noisy(offsets, levels):
+        turned = generator(seed, "label-noise", client).random(y[rows].shape) < levels[client]
+        result[rows] = np.where(turned, 1.0 - y[rows], y[rows])
     return result
 
 

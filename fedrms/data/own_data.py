@@ -108,7 +108,14 @@ def from_datasets(train: Any, test: Any, options: Mapping[str, Any]) -> OwnData:
     def arrays(given: Any) -> Any:
         if isinstance(given, Mapping):
             return {name: arrays(one) for name, one in given.items()}
-        pairs = [given[i] for i in range(len(given))]
+        try:
+            pairs = [given[i] for i in range(len(given))]
+        except (TypeError, NotImplementedError) as fault:
+            raise ConfigError(
+                "data",
+                f"a {type(given).__name__} has no length, or no item by its number",
+                "give list(dataset), or a data set with __len__ and __getitem__",
+            ) from fault
         if not pairs or not all(isinstance(p, tuple | list) and len(p) >= 2 for p in pairs):
             raise ConfigError(
                 "data", "a data set must give pairs (x, y)", "wrap it, or use from_frame"
@@ -137,8 +144,21 @@ def _of_integers(kind: Any) -> bool:
 
 
 def _array(values: Any) -> Any:
-    values = values.detach().cpu().numpy() if hasattr(values, "detach") else values
-    return np.asarray(values)
+    if hasattr(values, "detach"):  # a tensor
+        dense = values.detach().cpu()
+        dense = dense.to_dense() if dense.is_sparse else dense
+        try:
+            values = dense.numpy()
+        except TypeError:  # numpy knows no bfloat16
+            values = dense.float().numpy()
+    elif hasattr(values, "toarray"):  # a sparse matrix of scipy's
+        values = values.toarray()
+    made = np.asarray(values)
+    if made.dtype.kind == "c":
+        raise ConfigError(
+            "data", "arrays hold complex numbers", "give real and imaginary parts side by side"
+        )
+    return made
 
 
 def _of_arrays(given: Any) -> Any:
@@ -155,6 +175,8 @@ def _of_arrays(given: Any) -> Any:
                 "data", f"{whose}not a pair (x, y)", "give arrays of inputs and labels"
             )
         x, *labels = (_array(part) for part in arrays)
+        if x.ndim == 0 or not len(x):
+            raise ConfigError("data", f"{whose}there is no row", "give some, or leave it out")
         if x.ndim < 2:
             x = x.reshape(len(x), -1)
         labels = [y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y for y in labels]
@@ -192,6 +214,12 @@ def _column(values: Any) -> Any:
 def _table(frame: Any) -> Any:
     import pyarrow as pa
 
+    if isinstance(frame, Mapping | list | tuple) or getattr(frame, "ndim", 2) != 2:
+        raise ConfigError(
+            "data",
+            f"is a {type(frame).__name__}, and no table",
+            "give a frame, as pandas.DataFrame(...) makes one, or use from_arrays",
+        )
     try:
         if isinstance(frame, pa.Table):
             return frame
@@ -200,7 +228,7 @@ def _table(frame: Any) -> Any:
         if hasattr(frame, "to_arrow"):
             return frame.to_arrow()
         return pa.Table.from_pandas(frame)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, TypeError, AttributeError) as fault:
+    except (pa.ArrowException, ValueError, TypeError, AttributeError) as fault:
         raise ConfigError(
             "data", f"the frame cannot be read as a table ({fault})", "give each column one type"
         ) from fault

@@ -57,7 +57,7 @@ def parquet(
     path: str | None = None,
     hub: str | None = None,
     label_column: str | list[str] | None = None,
-    true_label_column: str | None = None,
+    true_label_column: str | list[str] | None = None,
     feature_columns: list[str] | None = None,
     drop_columns: list[str] | None = None,
     image_column: str | None = None,
@@ -89,7 +89,7 @@ def parquet(
     label_column : str or list of str, optional
         What to predict; by default the column named label, target or y. Several columns, or
         one of lists, are several labels of yes or no where all are 0 or 1, else several targets.
-    true_label_column : str, optional
+    true_label_column : str or list of str, optional
         What the label should be, where that is known: then clients' noise is the share of
         their labels that differ (for regression the root mean square difference), and the
         model is judged by it. Never learned from.
@@ -164,7 +164,7 @@ def parquet(
 def wanted_columns(
     *,
     label_column: str | list[str] | None,
-    true_label_column: str | None,
+    true_label_column: str | list[str] | None,
     feature_columns: list[str] | None,
     drop_columns: list[str] | None,
     image_column: str | None,

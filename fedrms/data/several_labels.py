@@ -15,10 +15,13 @@ from fedrms.data.feature_values import list_shape
 from fedrms.errors import ConfigError
 
 KEY = "data.label_column"
+TRUTH = "data.true_label_column"
 
 
-def several(schema: Any, wanted: Any) -> list[str] | None:
+def several(schema: Any, wanted: Any, key: str = KEY) -> list[str] | None:
     """Return the label columns where there are several numbers a row; None for a single one.
+
+    `key` is what the columns are configured by.
 
     Raises
     ------
@@ -28,11 +31,11 @@ def several(schema: Any, wanted: Any) -> list[str] | None:
     if isinstance(wanted, list | tuple):
         names = [str(name) for name in wanted]
         if not names or len(set(names)) < len(names):
-            raise ConfigError(KEY, f"is {names}", "name different columns")
+            raise ConfigError(key, f"is {names}", "name different columns")
         for name in names:
             if name not in schema.names:
                 told = ", ".join(schema.names)
-                raise ConfigError(KEY, f"there is no column {name!r}", f"choose from {told}")
+                raise ConfigError(key, f"there is no column {name!r}", f"choose from {told}")
         return names if len(names) > 1 or _is_list(schema, names[0]) else None
     usual = (name for name in labels.LABEL_NAMES if name in schema.names)
     name = str(wanted) if wanted is not None else next(usual, "")
@@ -74,6 +77,36 @@ def targets(
     if lacking := [str(place) for place in np.flatnonzero(train.any(0) & ~tested)]:
         told.append(f"the test set has no row with label {', '.join(lacking)} (counted from 0)")
     return "multilabel", parts, told
+
+
+def truths(
+    tables: Sequence[Any], wanted: Any, found: Sequence[NDArray[np.float32]], task: Task
+) -> list[NDArray[np.float32] | None]:
+    """Return what several labels should be ``[rows, targets]``; None for a table that lacks it.
+
+    Raises
+    ------
+    ConfigError
+        If these are not as many numbers a row as the labels, or no labels of yes or no.
+    """
+    count = found[0].shape[1]
+    names = several(tables[0].schema, wanted, TRUTH)
+    told: list[NDArray[np.float32] | None] = []
+    for table in tables:
+        if names is None or not set(names) <= set(table.column_names):
+            told.append(None)
+            continue
+        told.append(np.concatenate([_numbers(table, name) for name in names], axis=1))
+    first = told[0]
+    if first is None or first.shape[1] != count:
+        have = 1 if first is None else first.shape[1]
+        raise ConfigError(
+            TRUTH, f"says {have} of {count} labels", "name as many columns, in the same order"
+        )
+    known = [part for part in told if part is not None]
+    if task == "multilabel" and not all(np.isin(part, (0.0, 1.0)).all() for part in known):
+        raise ConfigError(TRUTH, "has values that are neither 0 nor 1", "write them as 0 and 1")
+    return told
 
 
 def _is_list(schema: Any, name: str) -> bool:

@@ -43,16 +43,18 @@ def truth_of(dataset: Dataset, noise: Noise) -> Truth:
 
 
 def measured_noise(
-    y: NDArray[Any], truth: NDArray[Any], offsets: NDArray[np.int64]
+    y: NDArray[Any], truth: NDArray[Any], offsets: NDArray[np.int64], shares: bool | None = None
 ) -> NDArray[np.float64]:
     """Compare labels with the true ones, client by client.
 
     Parameters
     ----------
-    y, truth : arrays ``[total]``
+    y, truth : arrays ``[total]`` or ``[total, targets]``
         As the clients have them, and as they should be; rows without a truth do not count.
     offsets : array, int64 ``[clients + 1]``
         Where each client's rows begin.
+    shares : bool, optional
+        Count what is wrong, as labels of yes or no are; by default where labels are whole numbers.
 
     Returns
     -------
@@ -61,9 +63,12 @@ def measured_noise(
         client without a known truth.
     """
     told = known_labels(truth)
-    wrong = y != truth if truth.dtype.kind == "i" else (y.astype(np.float64) - truth) ** 2
+    shares = truth.dtype.kind == "i" if shares is None else shares
+    wrong = y != truth if shares else (y.astype(np.float64) - truth) ** 2
+    if told.ndim > 1:
+        told, wrong = np.asarray(told.all(1)), np.mean(wrong, axis=1)
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[told]
     counts = np.bincount(owner, minlength=len(offsets) - 1)
     sums = np.bincount(owner, np.asarray(wrong, np.float64)[told], len(offsets) - 1)
     means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    return means if truth.dtype.kind == "i" else np.sqrt(means)
+    return means if shares else np.sqrt(means)

@@ -31,6 +31,7 @@ from fedrms.experiment.loss import is_usual, make_loss
 from fedrms.experiment.model import make_model, try_model
 from fedrms.experiment.own_rules import with_own_rules
 from fedrms.named_class import named_class
+from fedrms.one_thread import one_thread_an_operation
 from fedrms.server import FedRMS, ServerOptimizer
 from fedrms.server.weighed_by import weighed_by
 from fedrms.tasks import Classification, Regression, Task
@@ -116,8 +117,9 @@ def _side_of(text: str, device: str, files: tuple[tuple[str, int, int], ...]) ->
         federation, validation = hold_out(federation, aside)
     task = build_judged(config, federation)
     generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
-    module = task.init(generator)
-    try_model(task, module, federation)
+    with one_thread_an_operation():  # in a forked process the parent's threads are not there
+        module = task.init(generator)
+        try_model(task, module, federation)
     statistics = config.get("statistics") or ""
     return ClientSide(
         task, module.to(device), federation, device, validation, statistics=statistics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import random
 import time
@@ -27,6 +28,8 @@ from fedrms.named_class import named_class
 from fedrms.tasks import Classification, Params, Regression, Task
 from fedrms.tasks.multi_label import MultiLabel
 from fedrms.tasks.own_loss import OwnLoss
+
+log = logging.getLogger("fedrms")
 
 T = TypeVar("T")
 
@@ -180,6 +183,9 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
                 task.try_on(watched(params, batch["x"]), batch["y"])
         after, losses, scored, drawn = _without_other_generators(trial)
         padded = [step(rows, torch.tensor([1.0, 1.0, 0.0])) for rows in PADDED if len(y) == 2]
+    if isinstance(task, Classification):
+        with _unchanged(module), evaluating(module), torch.no_grad(), addressed_draws(key):
+            _tell_of_probabilities(watched(params, batch["x"]))
     if supervised and padded and not _alike(*padded):
         raise ConfigError(
             "model",
@@ -326,6 +332,16 @@ def _alike(one: tuple[Any, Tensor], other: tuple[Any, Tensor]) -> bool:
     for part in ("gradients", "statistics"):
         told += [(value, second[part][name]) for name, value in first.get(part, {}).items()]
     return all(torch.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True) for a, b in told)
+
+
+def _tell_of_probabilities(outputs: Tensor) -> None:
+    """Warn of outputs that a softmax has gone over: cross-entropy does that by itself."""
+    ones = torch.ones(len(outputs), dtype=outputs.dtype)
+    if bool((outputs >= 0).all()) and torch.allclose(outputs.sum(1), ones, atol=1e-4):
+        log.warning(
+            "model: its outputs are probabilities, and cross-entropy takes scores, so it learns "
+            "slowly; leave the softmax out, or give a loss of probabilities"
+        )
 
 
 def _refuse_dead(losses: Tensor, gradients: Params) -> None:

@@ -87,7 +87,9 @@ class Simulation:
         from fedrms.results.table import comparison_notes
 
         comparison = self.compare()
-        shown = comparison.dropna(axis="columns", how="all").to_html(index=False, border=0)
+        metric = comparison.attrs["metric"]
+        named = comparison.reset_index().rename(columns={"mean": metric})
+        shown = named.dropna(axis="columns", how="all").to_html(index=False, border=0)
         return f"{shown}<p><small>{escape(comparison_notes(comparison))}</small></p>"
 
 

@@ -124,6 +124,10 @@ def per_example(loss: Any) -> Loss:
         if getattr(made, "reduction", "none") != "none":
             made.reduction = "none"  # type: ignore[assignment]
         return made
+    if isinstance(loss, type):
+        raise ConfigError(
+            "loss", f"is the class {loss.__name__}", f"give an object of it: {loss.__name__}()"
+        )
     if not callable(loss):
         raise ConfigError(
             "loss", f"is a {type(loss).__name__}", "give a function of (outputs, targets)"

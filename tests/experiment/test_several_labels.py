@@ -125,7 +125,7 @@ def test_noise_on_targets_spoils_each_of_them():
     [
         (lambda: From.from_arrays(by_site(X, 3 * YES), task="multilabel"), "data.task"),
         (lambda: From.from_arrays(by_site(X, np.where(YES, np.nan, 1.0))), "data"),
-        (lambda: From.from_arrays(by_site(X, YES), noise="label"), "noise"),
+        (lambda: From.from_arrays(by_site(X, YES), noise="label_pairflip"), "noise"),
         (
             lambda: From.from_frame(pd.DataFrame(X, columns=list("abcde")), label=["a", "nowhere"]),
             "data.label_column",
@@ -181,3 +181,71 @@ def test_floats_for_an_embedding_and_whole_numbers_for_a_linear_layer_say_what_t
         )
     with pytest.raises(ConfigError, match=r"data\.integer_inputs=false"):
         simulate(From.from_arrays(by_site(CODES, HIGH)), tmp_path)
+
+
+def test_label_noise_turns_each_yes_and_no_at_the_clients_rate():
+    x, yes = np.tile(X, (10, 1)), np.tile(YES, (10, 1))
+    noisy = From.from_arrays((x, yes), test_fraction=0.1)
+    noise = {"name": "label", "levels": [0.0, 0.25, 0.5, 1.0], "fraction": 1.0}
+    made = build(seed=0, clients=4, data=noisy.data, partition={"name": "iid"}, noise=noise)
+    levels = np.sort(made.true_noise(1))
+    assert levels.tolist() == [0.0, 0.25, 0.5, 1.0]
+    for client, level in enumerate(made.true_noise(1)):
+        rows = slice(made.offsets[client], made.offsets[client + 1])
+        wrong = made.stages[0].y[rows] != made.clean_y[rows]
+        assert wrong.mean() == pytest.approx(level, abs=0.04)
+    assert np.isin(made.stages[0].y, (0, 1)).all()
+
+
+@pytest.mark.parametrize("noise", ["label_pairflip", "fedcorr", "target"])
+def test_noise_of_single_classes_and_of_numbers_is_refused_where_labels_are_several(noise):
+    told = {"data": From.from_arrays((X, YES)).data, "partition": {"name": "iid"}}
+    with pytest.raises(ConfigError, match="several labels") as caught:
+        build(seed=0, clients=4, noise={"name": noise}, **told)
+    assert caught.value.key == "noise"
+
+
+def test_the_truth_of_several_labels_measures_clients_and_judges_the_model(tmp_path):
+    noisy = YES.copy()
+    noisy[:50] = 1 - noisy[:50]
+    noisy[50:75, 0] = 1 - noisy[50:75, 0]
+    owned = {
+        f"s{i}": tuple(part[i * 50 : i * 50 + 50] for part in (X, noisy, YES)) for i in range(4)
+    }
+    data = From.from_arrays(owned, test=(X[:50], YES[:50]))
+    made = laid_out(data)
+    assert made.true_noise(1) == pytest.approx([1.0, 0.5 / 3, 0.0, 0.0])
+    assert (made.clean_y == YES).all()
+    assert "clients' labels differ in 0.0% to 100.0%" in made.account
+    runs = simulate(data, tmp_path, strategies=["oracle"])
+    last = runs.clients.query("round == 3").set_index("client")
+    assert last.loc["s0", "weight"] < 0.1 * last.loc["s3", "weight"]
+    assert last["true_noise"].tolist() == pytest.approx([1.0, 0.5 / 3, 0.0, 0.0])
+
+
+def test_the_truth_in_columns_is_measured_against_the_labels_in_their_order():
+    frame = pd.DataFrame(X, columns=list("abcde")).assign(
+        f=YES[:, 0], g=1 - YES[:, 1], true_f=YES[:, 0], true_g=YES[:, 1], site=np.arange(200) % 2
+    )
+    fed = From.from_frame(
+        frame, client="site", label=["f", "g"], true_label=["true_f", "true_g"], test=frame
+    )
+    assert laid_out(fed).true_noise(1) == pytest.approx([0.5, 0.5])
+    assert laid_out(fed).shape == (5,)
+    with pytest.raises(ConfigError, match="says 1 of 2 labels"):
+        laid_out(fed.with_options(true_label_column="true_f"))
+    with pytest.raises(ConfigError, match="says 2 of 1 label"):
+        laid_out(fed.with_options(label_column="f"))
+
+
+def test_the_truth_of_several_numbers_is_a_root_mean_square():
+    y = np.stack([X[:, 0], X[:, 1]], 1)
+    made = laid_out(From.from_arrays(by_two(X, y + np.array([3.0, 4.0]), y)))
+    assert made.true_noise(1) == pytest.approx(np.sqrt(12.5), rel=1e-5)
+
+
+def by_two(*parts):
+    return {name: tuple(part[rows] for part in parts) for name, rows in TWO.items()}
+
+
+TWO = {"a": slice(0, 100), "b": slice(100, 200)}
