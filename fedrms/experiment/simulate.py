@@ -88,8 +88,8 @@ class Simulation:
 
         comparison = self.compare()
         metric = comparison.attrs["metric"]
-        named = comparison.reset_index().rename(columns={"mean": metric})
-        shown = named.dropna(axis="columns", how="all").to_html(index=False, border=0)
+        table = comparison.reset_index().rename(columns={"mean": metric})
+        shown = table.dropna(axis="columns", how="all").to_html(index=False, border=0)
         return f"{shown}<p><small>{escape(comparison_notes(comparison))}</small></p>"
 
 
