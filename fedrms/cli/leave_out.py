@@ -7,8 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from fedrms.cli.ending import keep_flower_offline, stop
-from fedrms.errors import FedRMSError
+from fedrms.cli.ending import ending_well
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -20,17 +19,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         The command line after the program's name; ``sys.argv`` by default.
     """
     given = _parser().parse_args(arguments)
-    keep_flower_offline()
     logging.getLogger("flwr").setLevel(logging.WARNING)
     told = logging.getLogger("fedrms.left_out")
     told.addHandler(logging.StreamHandler(sys.stdout))
     told.setLevel(logging.INFO)
-    try:
+    with ending_well("fedrms-leave-out", stopped="runs that are finished are kept"):
         from fedrms.experiment.left_out import leave_out
 
         leave_out(given.folder, given.clients, most=given.most)
-    except FedRMSError as error:
-        stop("fedrms-leave-out", error)
     print("one seed tells no more than that seed: repeat it on others")
     print(f"next: fedrms-report {given.folder}")
 
