@@ -1,7 +1,8 @@
 """Time whole rounds of fedrms and its peers side by side on one core.
 
 ``python scripts/bench/engines.py --quick`` takes a few minutes. Every engine is a process of
-its own, pinned to the same core, with one thread; they take turns, in rotating order. Where rounds
+its own, pinned to the same core, with one thread; they take turns, in rotating order, and are
+compared by processor time. The ceiling is the fastest of those written by hand. Where rounds
 are short a turn has several, and its first is not counted: it finds the caches full of the others'
 data, which rounds of a real run do not. Flower runs its rounds as a block before the others,
 because its workers poll while they wait. Correctness comes first: the ceiling against autograd,
@@ -15,17 +16,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import workloads
 from contender import Contender, EngineError
 from correctness import check_ceiling, check_fedrms
+from machine import processor
 from roster import ENGINES, absence
 from table import engines_markdown, read_csv, write_csv
 
@@ -58,7 +58,7 @@ def main() -> None:
         rows += bench.run(present)
         if options.out:
             write_csv(options.out, rows)
-    print(f"\n{platform.processor() or platform.machine()}, torch {torch.__version__}\n")
+    print(f"\n{processor()}\n")
     print(engines_markdown(rows))
 
 
@@ -78,8 +78,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--clock",
         choices=("wall", "cpu"),
-        default="wall",
-        help="what is compared; processor time is the fairer one where others share the core",
+        help="what is compared; by default processor time, the fairer one where others share the "
+        "core, and wall-clock time with more cores or a GPU",
     )
     parser.add_argument("--cores", type=int, default=1, help="cores an engine may use")
     parser.add_argument("--core", type=int, help="the first of them; by default the last there are")
@@ -88,7 +88,9 @@ def parsed() -> argparse.Namespace:
     here = sorted(os.sched_getaffinity(0))
     first = here[-options.cores] if options.core is None else options.core
     options.cores = tuple(here[here.index(first) :][: options.cores])
-    if options.clock == "cpu" and (len(options.cores) > 1 or options.device != "cpu"):
+    alone = len(options.cores) == 1 and options.device == "cpu"
+    options.clock = options.clock or ("cpu" if alone else "wall")
+    if options.clock == "cpu" and not alone:
         parser.error("processor time does not show what more cores or a GPU gain: --clock wall")
     return options
 
@@ -221,12 +223,15 @@ class Bench:
         flower = seconds.get("Flower (Ray)", np.nan)
         others = [s for n, s in seconds.items() if ENGINES[n].peer and n != "Flower (Ray)"]
         best = min(others, default=np.nan)
+        hand = {n: s for n, s in seconds.items() if ENGINES[n].by_hand}
         for row in rows:
-            ceiling = "ceiling bf16" if row["engine"].endswith("bf16") else "ceiling"
+            rounded = row["engine"].endswith("bf16")
+            like = [s for n, s in hand.items() if n.endswith("bf16") == rounded]
+            ceiling = min(like, default=np.nan)
             row["over_flower"] = flower / row["seconds"]
             row["over_best_peer"] = best / row["seconds"]
             row["over_naive"] = seconds.get("naive loop", np.nan) / row["seconds"]
-            row["of_ceiling"] = seconds.get(ceiling, np.nan) / row["seconds"]
+            row["of_ceiling"] = ceiling / row["seconds"]
         known = {r["rounds"]: r["accuracy"] for r in rows if r["engine"] == "naive loop"}
         noise = 4 * np.sqrt(0.25 / len(self._workload.test_y))
         for row in rows:

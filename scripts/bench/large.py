@@ -130,17 +130,9 @@ def measure(size: str, steps: int, rounds: int) -> list[dict[str, object]]:
             "times_the_loop": plain / statistics.median(own),
             "peak_mb": told[engine][-1][1],
             "stack_mb": stack,
-            "processor": processor(),
         }
         for engine, own in seconds.items()
     ]
-
-
-def processor() -> str:
-    """Return the model of the processor, and the instructions that PyTorch uses."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Who is timed: fedrms, the ceiling, the loop that everybody writes, and the peers."""
+"""Who is timed: fedrms, what a user may write by hand instead, and the peers."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Engine:
         Module that must be there.
     peer : bool
         Another project's engine, to be compared with.
+    by_hand : bool
+        Written by hand in any framework: the fastest of these is the ceiling.
     own_block : bool
         Runs all its rounds alone: its workers poll and would disturb the others.
     models : tuple of str
@@ -38,6 +40,7 @@ class Engine:
     arguments: tuple[str, ...] = ()
     needs: str = ""
     peer: bool = False
+    by_hand: bool = False
     own_block: bool = False
     models: tuple[str, ...] = ()
     on_gpu: bool = False
@@ -51,9 +54,15 @@ ENGINES = {
     "fedrms bf16": Engine(
         "fedrms", arguments=("--precision", "bf16"), models=CONVOLUTIONS, on_gpu=True
     ),
-    "ceiling": Engine("ceiling"),
-    "ceiling bf16": Engine("ceiling", arguments=("--precision", "bf16"), models=CONVOLUTIONS),
-    "naive loop": Engine("naive", on_gpu=True),
+    "torch by hand": Engine("ceiling", by_hand=True),
+    "torch by hand bf16": Engine(
+        "ceiling", arguments=("--precision", "bf16"), models=CONVOLUTIONS, by_hand=True
+    ),
+    "plain JAX": Engine("jax_round", "fedjax", by_hand=True),
+    "naive loop": Engine("naive", by_hand=True, on_gpu=True),
+    "naive loop, channels last": Engine(
+        "naive", arguments=("--layout", "channels_last"), models=CONVOLUTIONS, by_hand=True
+    ),
     "Flower (Ray)": Engine("flower", needs="ray", peer=True, own_block=True),
     "pfl-research": Engine("pfl", "pfl", peer=True),
     "FedJAX": Engine("fedjax", "fedjax", peer=True),

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from machine import processor
+
 COLUMNS = {
     "engine": "{}",
     "seconds": "{:.4f}",
@@ -54,8 +56,9 @@ def _cell(value: Any, form: str) -> str:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write every column of every row."""
+    """Write every column of every row, and what they were measured on."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{**row, "processor": row.get("processor") or processor()} for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(names))

@@ -9,7 +9,10 @@ import workloads
 from torch import nn
 
 arguments = protocol.arguments(
-    batches=["own", "fedrms"], dtype=["float32", "float64"], device=["cpu", "cuda"]
+    batches=["own", "fedrms"],
+    dtype=["float32", "float64"],
+    layout=["contiguous_format", "channels_last"],
+    device=["cpu", "cuda"],
 )
 rounds = protocol.Rounds()
 workload, spec = arguments.workload, arguments.workload.spec
@@ -17,6 +20,8 @@ torch.manual_seed(1)
 there = {"device": arguments.device, "dtype": getattr(torch, arguments.dtype)}
 x, y = torch.from_numpy(workload.x).to(**there), torch.from_numpy(workload.y).to(arguments.device)
 module = workloads.make_model(spec.model).to(**there)
+if arguments.layout == "channels_last":
+    x, module = (part.to(memory_format=torch.channels_last) for part in (x, module))
 total = {n: torch.from_numpy(v).to(**there) for n, v in workload.initial.items()}
 loss = nn.CrossEntropyLoss()
 
