@@ -2,7 +2,8 @@
 
 A sum over all clients in float32 loses digits with every client, and turning the stack into
 float64 costs several times the sum itself. So float32 stacks are summed over groups of clients
-in float32, by a matrix-vector product, and the groups in float64.
+in float32, by a matrix-vector product, and the groups in float64. Of a few clients with large
+models the updates are summed, in float32: they are small beside the models.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ from fedrms.combining.row_blocks import RowBlocks, Stack, blocks_of
 GROUP = 64
 """Most clients that are summed in float32."""
 FEW = 16
-"""Cohorts below this are summed in float64 alone."""
+"""Cohorts below this are one group."""
+LARGE = 1 << 18
+"""Parameters from which the time that summing a few clients in float64 takes is noticed."""
 AT_ONCE = 4
 """Groups whose sums are kept before they are added up."""
 WIDTH = 1 << 16
 """Most columns handled at a time: fewer calls, and the groups' sums still stay in caches."""
 EXACT_CELLS = 1 << 18
 """Numbers that are turned into float64 at a time where all are: they stay in the caches."""
+UPDATE_CELLS = 1 << 20
+"""Numbers of updates that are made at a time."""
 WIDE_CELLS = 1 << 26
 """Numbers of a stack on a GPU that are turned into float64 at a time."""
 CONVERTED = 16
@@ -34,8 +39,9 @@ ONES = torch.ones(AT_ONCE, dtype=torch.float64)
 def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
     """Return sum_k w_k (x_k - received); weights that sum to 1 give the weighted mean.
 
-    Float64 stacks, and cohorts of fewer than :data:`FEW` clients, are summed in float64. Larger
-    float32 stacks have an error of at most
+    Float64 stacks, and cohorts of fewer than :data:`FEW` clients, are summed in float64; such a
+    cohort's float32 models of :data:`LARGE` parameters and more are not, and have an error of at
+    most ``2^-24 (FEW + 2) sum_k w_k |x_k - received|``. Larger float32 stacks have one of at most
     ``2^-24 (GROUP + 2) sum_k w_k (|x_k| + |received|)``, besides the rounding of the result: it
     does not grow with the cohort, and in practice the groups' errors average out. A parameter
     that the first client returned as it was is summed in float64 in any case, so that one
@@ -64,6 +70,17 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
         return running.to(received.dtype)
 
     step = torch.empty_like(received)
+    if len(weights) < FEW and parameters.dtype == torch.float32 and len(received) >= LARGE:
+        share = weights.float()
+
+        def add_updates(columns: slice) -> None:
+            models = parameters[:, columns]
+            updates = torch.from_numpy(scratch.array("updates", models.shape, np.float32))
+            torch.sub(models, received[columns], out=updates)
+            torch.mv(updates.t(), share, out=step[columns])
+
+        over_columns(add_updates, parameters.shape, UPDATE_CELLS // len(weights))
+        return step
     everyone = _Rows(parameters, weights, grouped)
 
     def combine(columns: slice) -> None:

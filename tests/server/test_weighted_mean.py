@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedrms.combining import columns, weighted_mean
 from fedrms.combining.row_blocks import RowBlocks
-from fedrms.combining.weighted_mean import FEW, GROUP, mean
+from fedrms.combining.weighted_mean import FEW, GROUP, LARGE, mean
 
 UNIT = 2.0**-24
 CLIENTS, PARAMETERS = 1000, 400
@@ -144,3 +144,21 @@ def test_two_threads_give_the_bits_of_one(monkeypatch) -> None:
         results.append(mean(stack, received, weights))
     torch.set_num_threads(before)
     assert results[0].equal(results[1])
+
+
+@pytest.mark.parametrize("weights", [equal, spread])
+def test_few_clients_with_large_models_err_by_a_share_of_their_updates(weights) -> None:
+    generator = torch.Generator().manual_seed(6)
+    clients, size = 10, LARGE
+    received = torch.randn(size, generator=generator)
+    stack = received + 1e-3 * torch.randn(clients, size, generator=generator)
+    still = torch.arange(0, size, 3)
+    stack[:, still] = received[still]
+    share = weights(generator)[:clients]
+    step = mean(stack, received, share)
+    updates = stack.double() - received.double()
+    bound = UNIT * (FEW + 2) * (share @ updates.abs())
+    assert ((step.double() - share @ updates).abs() <= bound).all()
+    assert not step[still].any()
+    exact = mean(RowBlocks([stack]), received, share)  # blocks are summed in float64
+    assert (step - exact).abs().max() <= 2 * UNIT * float(exact.abs().max()) + bound.max()
