@@ -21,6 +21,8 @@ SCORED_AT_ONCE = 1 << 15
 """Most rows scored in one forward pass outside of training."""
 SCORED_NUMBERS = 1 << 22
 """Most numbers in the examples of such a pass: what it takes is not to show beside the models."""
+SCORED_FROM = 1 << 16
+"""Parameters from which it is worth looking which rows training has scored already."""
 NORMS_AT_ONCE = 1 << 18
 """Numbers of a stack on a GPU that are handled at a time for its norms."""
 
@@ -56,12 +58,16 @@ class Trained:
         ``[steps, cohort, batch]`` before each update; 0 where padded.
     norms : np.ndarray
         ``[cohort]`` L2 norms of the updates.
+    longest : float
+        What no client's model is longer than: the received model and the longest update
+        together; NaN or inf where one is not finite, or running statistics were not measured.
     """
 
     stack: Tensor
     metrics: dict[str, np.ndarray]
     losses: np.ndarray
     norms: np.ndarray
+    longest: float
 
 
 def train_cohort(
@@ -109,7 +115,12 @@ def train_cohort(
     starts = data.offsets[:-1][places]
     lr_scale = lr_scale * own_lr(settings, clients)
     lr = settings.lr * lr_scale
-    work = Work(update, received, data.columns, starts, plan, lr, server_round, clients)
+    first = None
+    large = sum(value.numel() for value in received.values()) >= SCORED_FROM
+    if large and needs_received_losses(settings, plan).any():
+        like = next(iter(received.values()))
+        first = like.new_full((*plan.rows.shape[1:], update.scores), torch.nan)
+    work = Work(update, received, data.columns, starts, plan, lr, server_round, clients, first)
     stack, losses = executor.train(work)
 
     flat = work.flat
@@ -117,7 +128,7 @@ def train_cohort(
     if settings.gradient_decay:
         gathered = torch.from_numpy(update.gathered(plan.steps)).to(stack)
         stack[:, len(flat) :].div_(gathered[:, None])
-    other, other_present = _other_losses(update, received, models, data, places, plan, server_round)
+    other, other_present = _other_losses(work, models, data, places)
     still = sum(received[name].numel() for name in update.moving)  # statistics are no step
     learned = slice(len(flat) - still)
     norms = _norms(models[:, learned], flat[learned])
@@ -141,7 +152,10 @@ def train_cohort(
         labels=labels,
         server_round=server_round,
     )
-    return Trained(stack, metrics, step_losses, update_norm)
+    longest = np.inf
+    if not still and flat.device.type == "cpu":
+        longest = float(torch.linalg.vector_norm(flat)) + float(update_norm.max())
+    return Trained(stack, metrics, step_losses, update_norm, longest)
 
 
 def _norms(stack: Tensor, flat: Tensor) -> Tensor:
@@ -157,13 +171,7 @@ def _norms(stack: Tensor, flat: Tensor) -> Tensor:
 
 
 def _other_losses(
-    update: LocalUpdate,
-    received: Tree,
-    stack: Tensor,
-    data: ClientRows,
-    places: np.ndarray,
-    plan: Schedule,
-    server_round: int,
+    work: Work, stack: Tensor, data: ClientRows, places: np.ndarray
 ) -> tuple[Tensor, np.ndarray | None]:
     """Score the rows that the statistic asks for outside of training (see ``reply_metrics``).
 
@@ -174,6 +182,7 @@ def _other_losses(
     present : np.ndarray or None
         ``[clients, rows]``: whose and which they are, in this order; None where there are none.
     """
+    update, received, plan = work.update, work.received, work.plan
     at_received = needs_received_losses(update.settings, plan)
     held_out = plan.held_out.any(1) & ~at_received
     if not (at_received | held_out).any():
@@ -183,32 +192,54 @@ def _other_losses(
     wanted = (np.arange(width) < sizes[:, None]) & at_received[:, None]
     wanted[held_out] = plan.held_out[held_out, :width]
     who, row = np.nonzero(wanted)
-    picked = torch.from_numpy(data.offsets[places[who]] + row)
-    picked = picked.to(stack.device, non_blocking=True)
+    rows = data.offsets[places[who]] + row
+    picked = torch.from_numpy(rows).to(stack.device, non_blocking=True)
     wide = torch.promote_types(stack.dtype, torch.float32)
     scores = stack.new_zeros(len(picked), update.scores, dtype=wide)
 
     example = sum(column[:1].numel() for column in data.columns.values())
     at_once = max(1, min(SCORED_AT_ONCE, SCORED_NUMBERS // max(1, example)))
 
-    def score(params: Tree, part: slice) -> None:
-        for start in range(part.start, part.stop, at_once):
-            some = slice(start, min(start + at_once, part.stop))
-            batch = {name: column[picked[some]] for name, column in data.columns.items()}
-            batch = at_step(batch, server_round, 0)
+    def score(params: Tree, wanted: Tensor | None = None) -> None:
+        for at in range(0, len(picked if wanted is None else wanted), at_once):
+            some: slice | Tensor = slice(at, min(at + at_once, len(picked)))
+            if wanted is not None:
+                some = wanted[some]
+            where: slice | Tensor = picked[some]
+            if isinstance(some, slice) and in_order:  # the examples lie where they are wanted
+                where = slice(rows[at], rows[at] + some.stop - at)
+            batch = {name: column[where] for name, column in data.columns.items()}
+            batch = at_step(batch, work.server_round, 0)
             with torch.no_grad(), FasterLinear():
                 scores[some] = update.score(params, batch).to(wide)
 
-    if not held_out.any() and not update.local_statistics:
-        score(received, slice(0, len(picked)))
-        return scores, wanted
-    ends = np.cumsum(wanted.sum(1))
-    for client in np.flatnonzero(wanted.any(1)):
-        own = own_parameters(received, stack[client]) if held_out[client] else received
-        mine = slice(*data.offsets[places[client] : places[client] + 2].tolist())
-        own = update.judging(own, data.columns["x"][mine])
-        score(own, slice(int(ends[client] - wanted[client].sum()), int(ends[client])))
+    in_order = bool((np.diff(rows) == 1).all())
+    if held_out.any() or update.local_statistics:
+        ends = np.cumsum(wanted.sum(1))
+        for client in np.flatnonzero(wanted.any(1)):
+            own = own_parameters(received, stack[client]) if held_out[client] else received
+            mine = slice(*data.offsets[places[client] : places[client] + 2].tolist())
+            own = update.judging(own, data.columns["x"][mine])
+            score(own, torch.arange(ends[client] - wanted[client].sum(), ends[client]))
+    elif work.first_scores is None:
+        score(received)
+    else:
+        spots = torch.from_numpy(_spots(plan, width)[who, row]).to(stack.device)
+        given = work.first_scores[torch.from_numpy(who).to(stack.device), spots]
+        known = (spots >= 0) & ~given.isnan().any(1)
+        score(received, (~known).nonzero()[:, 0])
+        scores[known] = given[known].to(wide)
     return scores, wanted
+
+
+def _spots(plan: Schedule, width: int) -> np.ndarray:
+    """Return ``[clients, width]`` where in its first batch a client has each row; -1 elsewhere."""
+    found = np.full((plan.rows.shape[1], width), -1)
+    who, spot = np.nonzero(plan.present[0])
+    rows = plan.rows[0][who, spot]
+    inside = rows < width
+    found[who[inside], rows[inside]] = spot[inside]
+    return found
 
 
 def _labels(data: ClientRows, places: np.ndarray, present: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from fedrms.engines.dense_network import DenseNetwork
 from fedrms.engines.dense_steps import compiled, lone_steps, stacked_steps
 from fedrms.engines.products import takes_onednn
 from fedrms.engines.work import Batches, Work, own_parameters, repeated_parameters
+from fedrms.tasks.classification import Classification, chance
 
 SCORES_AT_ONCE = 1 << 20
 """Most class scores kept at a time, to read the losses from."""
@@ -75,7 +76,13 @@ def _steps_stacked(
     return losses * present
 
 
-def train_alone(network: DenseNetwork, work: Work, row: Tensor, batches: Batches) -> Tensor:
+def train_alone(
+    network: DenseNetwork,
+    work: Work,
+    row: Tensor,
+    batches: Batches,
+    first_scores: Tensor | None = None,
+) -> Tensor:
     """Train one client where its parameters lie.
 
     Parameters
@@ -88,6 +95,8 @@ def train_alone(network: DenseNetwork, work: Work, row: Tensor, batches: Batches
         ``[parameters]`` in the order of ``work.received``; written over.
     batches : Batches
         With a single client.
+    first_scores : Tensor, optional
+        ``[batch, scores]`` takes the scores of the first batch before any update.
 
     Returns
     -------
@@ -99,7 +108,13 @@ def train_alone(network: DenseNetwork, work: Work, row: Tensor, batches: Batches
     losses = batches.present.new_empty(batches.rows.shape)[:, 0]
     counts = batches.present[:, 0].sum(1).int().tolist()
     for steps in _stretches(len(counts), losses.shape[1] * layers[-1][0].shape[0]):
-        losses[steps] = _steps_alone(layers, network.classify, work, batches, steps, counts[steps])
+        own, scores = _steps_alone(layers, network.classify, work, batches, steps, counts[steps])
+        losses[steps] = own
+        if steps.start == 0 and first_scores is not None:
+            if first_scores.shape[1] == 1:
+                first_scores[:, 0] = own[0]
+            elif type(work.update.task).chance_losses is Classification.chance_losses:  # type: ignore[attr-defined]
+                first_scores.copy_(torch.stack([own[0], chance(-scores[0].t(), own[0])], 1))
     return losses
 
 
@@ -110,8 +125,8 @@ def _steps_alone(
     batches: Batches,
     steps: slice,
     counts: Sequence[int],
-) -> Tensor:
-    """Take some steps, writing over the layers; return the losses before each."""
+) -> tuple[Tensor, Tensor]:
+    """Take some steps, writing over the layers; return the losses before each, and the scores."""
     rows = batches.rows[steps, 0]
     y = work.columns["y"][rows][:, None]
     outputs, batch = layers[-1][0].shape[0], rows.shape[1]
@@ -133,7 +148,7 @@ def _steps_alone(
         -float(batches.lr[0]) * (1 if classify else 2),
     )
     losses = -scores.gather(1, y)[:, 0] if classify else scores[:, 0].square()
-    return losses * batches.present[steps, 0]
+    return losses * batches.present[steps, 0], scores
 
 
 def _stretches(steps: int, cells: int) -> Iterator[slice]:

@@ -217,7 +217,9 @@ class Executor:
         else:
             row = stack[part[0]]
             row[: len(flat)] = flat
-            losses[steps, part[0]] = self._train_alone(work, row, batches).to(losses.dtype)
+            own = None if work.first_scores is None else work.first_scores[part[0]]
+            trained_losses = self._train_alone(work, row, batches, own)
+            losses[steps, part[0]] = trained_losses.to(losses.dtype)
 
     def _train_stacked(self, work: Work, batches: Batches) -> tuple[Tree, Tensor]:
         network = self._network(work)
@@ -225,10 +227,12 @@ class Executor:
             return dense_training.train_stacked(network, work, batches)
         return traced_training.train_stacked(self._steps["stacked"], work, batches)
 
-    def _train_alone(self, work: Work, row: Tensor, batches: Batches) -> Tensor:
+    def _train_alone(
+        self, work: Work, row: Tensor, batches: Batches, first_scores: Tensor | None
+    ) -> Tensor:
         network = self._network(work)
         if network is not None:
-            return dense_training.train_alone(network, work, row, batches)
+            return dense_training.train_alone(network, work, row, batches, first_scores)
         return traced_training.train_alone(self._steps["loop"], work, row, batches)
 
     def _network(self, work: Work) -> DenseNetwork | None:

@@ -36,6 +36,9 @@ class Work:
         The round, from 1: part of the address of what losses and layers draw.
     clients : np.ndarray, optional
         ``[cohort]`` client indices: the other part of it.
+    first_scores : Tensor, optional
+        ``[cohort, batch, scores]`` NaN; takes the scores of the first batches at the received
+        model (see ``LocalUpdate.score``) where training gives them at no cost.
     """
 
     update: LocalUpdate
@@ -46,6 +49,7 @@ class Work:
     lr: np.ndarray
     server_round: int = 1
     clients: np.ndarray | None = None
+    first_scores: Tensor | None = None
 
     @property
     def who(self) -> np.ndarray:
@@ -54,8 +58,18 @@ class Work:
 
     @functools.cached_property
     def flat(self) -> Tensor:
-        """``[parameters]`` the global model in one piece."""
-        return torch.cat([value.reshape(-1) for value in self.received.values()])
+        """``[parameters]`` the global model in one piece; perhaps in its own memory."""
+        first, *others = values = list(self.received.values())
+        at = first.storage_offset()
+        for value in values:
+            if value.storage_offset() != at or not value.is_contiguous():
+                break
+            at += value.numel()
+        else:
+            memory = first.untyped_storage().data_ptr()
+            if all(value.untyped_storage().data_ptr() == memory for value in others):
+                return first.as_strided((at - first.storage_offset(),), (1,))
+        return torch.cat([value.reshape(-1) for value in values])
 
     def take(self, part: np.ndarray) -> Work:
         """Return the work of some of the clients, by their positions in the cohort."""
@@ -65,8 +79,8 @@ class Work:
             present=self.plan.present[:, part],
             steps=self.plan.steps[part],
         )
-        who = self.who[part]
-        return replace(self, starts=self.starts[part], plan=plan, lr=self.lr[part], clients=who)
+        own = {"starts": self.starts[part], "lr": self.lr[part], "clients": self.who[part]}
+        return replace(self, plan=plan, first_scores=None, **own)
 
 
 @dataclass(frozen=True)

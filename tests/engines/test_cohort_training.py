@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from fedrms.client import LocalSettings
+from fedrms.client import LocalSettings, LocalUpdate
 from fedrms.client.local_optimizer import optimizer_order
 from fedrms.client.train import train_client
-from fedrms.engines import VectorGrid
+from fedrms.engines import VectorGrid, cohort_training
 from fedrms.engines.choice import EXECUTORS
+from fedrms.engines.work import Work
 
 from ..client.by_hand import federation, parameters, problem, update_of
 from .by_hand import arrays_of, orders, train_one_by_one, train_stacked
@@ -230,3 +231,32 @@ def test_each_client_can_have_its_own_scale_on_the_learning_rate():
         )
         row = torch.cat([value.ravel() for value in expected.values()])
         torch.testing.assert_close(got.parameters[client], row, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("option", ["incoming", "losses by class"])
+def test_rows_of_the_first_batches_are_scored_by_their_step_alone(option, monkeypatch):
+    rows, score = [], LocalUpdate.score
+
+    def counting(self, params, batch):
+        rows.append(len(batch["y"]))
+        return score(self, params, batch)
+
+    monkeypatch.setattr(cohort_training, "SCORED_FROM", 1)
+    settings = LocalSettings(**PLAIN | OPTIONS[option])
+    check(settings, SIZES, executor="loop")  # against clients that score all of their rows
+    task, module = problem(dtype=torch.float64)
+    grid = VectorGrid(task, module, federation(SIZES, dtype=np.float64), executor="loop")
+    monkeypatch.setattr(LocalUpdate, "score", counting)
+    train_stacked(grid, module, settings, EVERYONE)
+    assert sum(rows) == sum(SIZES) - sum(min(size, settings.batch_size) for size in SIZES)
+
+
+def test_the_received_model_is_used_where_it_lies_in_one_piece():
+    flat = torch.arange(6.0)
+    received = {"w": flat[:4].view(2, 2), "b": flat[4:]}
+    work = Work(None, received, {}, np.zeros(1), None, np.ones(1))
+    assert work.flat.data_ptr() == flat.data_ptr()
+    assert work.flat.equal(flat)
+    turned = {"b": received["b"], "w": received["w"].t()}
+    work = Work(None, turned, {}, np.zeros(1), None, np.ones(1))
+    assert work.flat.tolist() == [4.0, 5.0, 0.0, 2.0, 1.0, 3.0]

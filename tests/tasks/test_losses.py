@@ -149,3 +149,17 @@ def test_init_leaves_the_generator_it_is_given_as_it_was():
     before = mine.get_state()
     classification().init(mine)
     assert torch.equal(mine.get_state(), before)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 15, 16, 40])
+def test_scores_outside_of_training_give_the_losses_of_training(classes):
+    scores, labels = torch.randn(50, classes, dtype=torch.float64), torch.arange(50) % classes
+    task, batch = Classification(lambda: None), {"x": scores, "y": labels}
+
+    def told():
+        both = task.chance_losses(lambda params, x: x, {}, batch)
+        return torch.stack([*both, task.losses(lambda params, x: x, {}, batch)])
+
+    trained = told()
+    with torch.no_grad():
+        torch.testing.assert_close(told(), trained, rtol=1e-13, atol=1e-13)
