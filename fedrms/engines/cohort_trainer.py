@@ -163,7 +163,7 @@ class CohortTrainer:
         lr_scale: np.ndarray,
         keep: Callable[[Tensor], Stack],
     ) -> StackedReplies:
-        received = tensors(record, self._device)
+        received = _received(record, layout, self._device)
         trainable, rest = split(self._module, received)
         rows, places = self._rows(update.settings.seed, server_round, clients)
         with one_thread_an_operation():
@@ -196,7 +196,7 @@ class CohortTrainer:
         told = released(update.settings, metrics)
         kept = keep(stack)
         who = clients[finite].tolist()
-        return StackedReplies(who, kept, told, failures, Norms(norms, kept))
+        return StackedReplies(who, kept, told, failures, Norms(norms, kept, trained.longest))
 
     def _rows(
         self, seed: int, server_round: int, clients: np.ndarray
@@ -230,6 +230,16 @@ class CohortTrainer:
         return evaluate_client(
             *(self._task, self._module, trainable, self._federation, client), orders=orders
         )
+
+
+def _received(record: ArrayRecord, layout: Layout, device: str) -> Tree:
+    """Return a record as tensors on a device, to be read alone: in one piece, as far as it goes."""
+    if any(dtype != "float32" for dtype in layout.dtypes):
+        return tensors(record, device)
+    parts = torch.split(layout.flatten(record).to(device), layout.sizes)
+    floating = {n: p.view(s) for n, p, s in zip(layout.names, parts, layout.shapes, strict=True)}
+    others = {name: array for name, array in record.items() if name not in floating}
+    return {**floating, **tensors(ArrayRecord(others), device)}
 
 
 def _kept(stack: Tensor) -> Stack:

@@ -84,7 +84,7 @@ class CohortReplies(LazyMessages):
         Flower's loop keeps the replies until it has those of the next round.
         """
         if self._stack_is_read and not self._made:
-            self._stacked = None
+            self._stacked, self._sent = None, ()
 
     @property
     def positions(self) -> dict[int, int]:
@@ -96,13 +96,14 @@ class CohortReplies(LazyMessages):
         return CohortReplies(self._sent, self._clients, stacked, self._layout, self._given)
 
     def _make(self, position: int) -> Message:
+        record = self.record
         sent, client = self._sent[position], self._clients[position]
         if not sent.metadata.message_id:
             number(sent)
         if client in self._row:
             reply = Message(self._content(sent, self._row[client]), reply_to=sent)
         else:
-            reason = self.record.failures[client]
+            reason = record.failures[client]
             reply = Message(Error(CLIENT_RAISED, reason), reply_to=sent)
         number(reply)
         return reply

@@ -6,6 +6,7 @@ import math
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ GRADIENT_SQUARES = "gradient-squares"
 """The ``ArrayRecord`` of a reply that holds the mean squared gradient of every parameter."""
 
 
+LONGEST_ROW = float(np.finfo(np.float32).max) ** 0.5 / 4
+"""Half of what a row may be, so that rounding has room: see ``bad_rows``."""
 LONGEST_NAME = 256
 """Most letters of a client's name."""
 
@@ -62,8 +65,11 @@ class Layout:
         """Return the record's floating arrays as one vector ``[parameters]``.
 
         Each array is cast to this layout's dtype, or to float32 where that is wider; a number
-        too large for it becomes infinite.
+        too large for it becomes infinite. It may be the record's own memory: not to be written.
         """
+        whole = self._whole(record)
+        if whole is not None:
+            return whole
         with np.errstate(over="ignore"):
             parts = [
                 record[name].numpy().astype(np.promote_types(dtype, np.float32), copy=False)
@@ -72,16 +78,34 @@ class Layout:
         flat = [torch.from_numpy(part).reshape(-1) for part in parts]
         return torch.cat(flat) if flat else torch.zeros(0)
 
+    def _whole(self, record: ArrayRecord) -> Tensor | None:
+        """Return the vector in whose memory all floating arrays lie in this order, if they do."""
+        whole, at = None, 0
+        for name, size, dtype in zip(self.names, self.sizes, self.dtypes, strict=True):
+            array = record[name]
+            own, start = array.part if isinstance(array, LazyArray) else (None, 0)
+            if own is None or start != at or dtype != "float32":
+                return None
+            if whole is not None and own is not whole:
+                return None
+            whole, at = own, at + size
+        return whole if whole is not None and at == len(whole) else None
+
     def unflatten(self, flat: Tensor, template: ArrayRecord) -> ArrayRecord:
         """Return a record like ``template`` with its floating arrays taken from ``flat``."""
-        parts = dict(zip(self.names, torch.split(flat.detach().cpu(), self.sizes), strict=True))
+        whole = flat.detach().cpu()
+        parts = dict(zip(self.names, torch.split(whole, self.sizes), strict=True))
+        starts = dict(zip(self.names, accumulate(self.sizes, initial=0), strict=False))
         record = ArrayRecord()
         for name, array in template.items():
             if name not in parts:
                 record[name] = array
                 continue
             values = parts[name].reshape(tuple(array.shape)).numpy()
-            record[name] = LazyArray(values.astype(array.dtype, copy=False))
+            if values.dtype == array.dtype:
+                record[name] = LazyArray(values, whole, starts[name])
+            else:
+                record[name] = LazyArray(values.astype(array.dtype))
         return record
 
 
@@ -94,10 +118,12 @@ class Norms:
         ``[clients]``.
     stack : Tensor or RowBlocks
         What was measured; it is not kept alive.
+    longest : float
+        What no row of the stack is longer than, if that is known.
     """
 
-    def __init__(self, values: np.ndarray, stack: Stack) -> None:
-        self._values = values
+    def __init__(self, values: np.ndarray, stack: Stack, longest: float = np.inf) -> None:
+        self._values, self.longest = values, longest
         self._stack, self._version = weakref.ref(stack), _version(stack)
 
     def of(self, stack: Stack) -> np.ndarray | None:
@@ -153,6 +179,12 @@ class StackedReplies:
     def known_norms(self) -> np.ndarray | None:
         """``[clients]`` L2 norms of the updates in the stack; None if they are not known."""
         return None if self.norms is None else self.norms.of(self.parameters)
+
+    @property
+    def are_short(self) -> bool:
+        """Whether every row is known to be finite, and short enough for any rule to measure."""
+        known = self.norms is not None and self.known_norms is not None
+        return known and self.norms.longest <= LONGEST_ROW  # type: ignore[union-attr]
 
     @classmethod
     def concatenate(cls, parts: Sequence[StackedReplies]) -> StackedReplies:

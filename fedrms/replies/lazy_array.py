@@ -6,16 +6,38 @@ from typing import Any
 
 from flwr.app import Array
 from numpy.typing import NDArray
+from torch import Tensor
 
 
 class LazyArray(Array):
-    """A Flower ``Array`` over memory that is already there; serialised only on demand."""
+    """A Flower ``Array`` over memory that is already there; serialised only on demand.
 
-    def __init__(self, values: NDArray[Any]) -> None:
+    Parameters
+    ----------
+    values : array
+        What it holds.
+    whole : Tensor, optional
+        ``[parameters]`` the model that ``values`` are a part of, in its memory.
+    start : int
+        Where in it they begin.
+    """
+
+    def __init__(self, values: NDArray[Any], whole: Tensor | None = None, start: int = 0) -> None:
         self.__dict__.update(
             dtype=str(values.dtype), shape=tuple(values.shape), stype="numpy.ndarray"
         )
         self.__dict__["_values"] = values
+        self.__dict__["_part"] = whole, start
+
+    def __reduce__(self) -> tuple[type[LazyArray], tuple[NDArray[Any]]]:
+        """Travel without the rest of the model."""
+        return LazyArray, (self.__dict__["_values"],)
+
+    @property
+    def part(self) -> tuple[Tensor | None, int]:
+        """The model in whose memory this lies, if any, and where; to be read alone."""
+        whole, start = self.__dict__["_part"]
+        return whole, start
 
     @property
     def data(self) -> bytes:  # type: ignore[override]

@@ -94,7 +94,9 @@ def read_replies(
             *(senders, failures, layout, arrays, squares, weighted_by, given, classes)
         )
     cohort.weighted_by = weighted_by
-    cohort = _check_parameters(cohort, sum(layout.sizes) if squares else None)
+    measured = isinstance(stacked, StackedReplies) and stacked.are_short
+    if squares or not measured:
+        cohort = _check_parameters(cohort, sum(layout.sizes) if squares else None)
     cohort = check_metrics(cohort, weighted_by, examples_limit, nonnegative)
     cohort.failures.update({client: shown(why) for client, why in cohort.failures.items()})
     return cohort

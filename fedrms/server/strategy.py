@@ -374,6 +374,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         cells = (len(asked.messages) if asked else len(replies)) * sum(layout.sizes)
         with nullcontext() if cells >= LEAST else one_thread_an_operation():
             arrays, metrics, cohort = self._aggregate(server_round, replies, layout, asked)
+        self._received = ArrayRecord()  # not kept in memory while the next one is trained
         if self._record is not None and self.diagnostics is not None:
             self._record.trained(cohort, self.diagnostics, self._name, metrics)
         return arrays, metrics

@@ -1,4 +1,5 @@
 import io
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -393,3 +394,45 @@ def test_flatten_and_unflatten_undo_each_other_and_pass_integers_through() -> No
 def test_half_precision_is_flattened_to_single() -> None:
     half = record(w=np.array([0.5, 0.25], np.float16))
     assert Layout.of(half).flatten(half).dtype == torch.float32
+
+
+def test_a_model_that_was_put_together_in_one_piece_is_not_copied_to_be_flattened() -> None:
+    sent = record(w=[[1.0, 2.0], [3.0, 4.0]], b=[5.0])
+    layout, flat = Layout.of(sent), torch.arange(5.0)
+    made = layout.unflatten(flat, sent)
+    assert layout.flatten(made).data_ptr() == flat.data_ptr()
+    travelled = pickle.loads(pickle.dumps(made))
+    assert layout.flatten(travelled).equal(flat)
+    assert len(pickle.dumps(travelled["b"])) < len(pickle.dumps(travelled["w"]))
+
+
+@pytest.mark.parametrize("change", ["another array", "another order", "a part", "another dtype"])
+def test_a_model_that_is_not_in_one_piece_is_flattened_as_it_is(change: str) -> None:
+    sent = record(w=[[1.0, 2.0], [3.0, 4.0]], b=[5.0])
+    made = Layout.of(sent).unflatten(torch.arange(5.0), sent)
+    if change == "another array":
+        made["b"] = Array(np.array([9.0], np.float32))
+    elif change == "another order":
+        made = ArrayRecord({name: made[name] for name in reversed(list(made))})
+    elif change == "a part":
+        made = ArrayRecord({"w": made["w"]})
+    else:
+        wide = record(w=np.zeros((2, 2)), b=np.zeros(1))
+        wide = ArrayRecord({n: Array(a.numpy().astype(np.float64)) for n, a in wide.items()})
+        made = Layout.of(wide).unflatten(torch.arange(5.0), wide)
+    expected = np.concatenate([array.numpy().ravel() for array in made.values()])
+    assert Layout.of(made).flatten(made).numpy().tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("longest", "spoilt", "good"),
+    [(3.0, np.nan, [0, 1]), (np.inf, np.nan, [0]), (np.nan, np.inf, [0]), (1e30, 1e25, [0])],
+)
+def test_rows_that_an_engine_vouches_for_are_not_read_again(
+    longest: float, spoilt: float, good: list[int]
+) -> None:
+    stack = torch.tensor([[1.0, 2.0], [1.0, spoilt]])
+    metrics = {"num-examples": np.full(2, 10)}
+    stacked = StackedReplies([0, 1], stack, metrics, {}, Norms(np.ones(2), stack, longest))
+    replies = type("Replies", (list,), {"stacked": stacked})()
+    assert read_replies(replies, LAYOUT).clients == good
