@@ -39,7 +39,7 @@ def federation(workload: workloads.Workload) -> Federation:
 
 
 def assemble(
-    workload: workloads.Workload, *, law: str = "uniform", **options: Any
+    workload: workloads.Workload, *, law: str = "uniform", fraction: float = 1.0, **options: Any
 ) -> Callable[..., None]:
     """Return a function that runs whole rounds: ``start(rounds, evaluate_fn)``.
 
@@ -49,6 +49,8 @@ def assemble(
         Data, model, batch size and learning rate.
     law : str
         ``uniform`` is FedAvg; ``excess``, the default of ``FedRMS``, asks for losses by class.
+    fraction : float
+        Share of the clients that trains in a round.
     options
         For ``VectorGrid``.
     """
@@ -60,6 +62,7 @@ def assemble(
     strategy = FedRMS(
         law=law,
         num_classes=workloads.CLASSES,
+        fraction_train=fraction,
         fraction_evaluate=0.0,
         min_train_nodes=1,
         min_available_nodes=spec.clients,
