@@ -24,7 +24,7 @@ from fedrms.experiment.state_file import (
 log = logging.getLogger("fedrms")
 
 FOLDER: Final = "checkpoint"
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of what is in a checkpoint; to be raised when its meaning changes."""
 FIRST: Final = 3.0
 """With ``every: auto``, no checkpoint in so many seconds: short runs pay for the last one only."""

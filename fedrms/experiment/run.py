@@ -51,9 +51,9 @@ from fedrms.results.objective import objective_line
 from fedrms.results.own_folder import RUN_KEY, OwnFolder, take, take_free, take_named
 from fedrms.results.partition_table import PARTITION_FILE
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
-from fedrms.results.seal import file_digests, read_json
+from fedrms.results.seal import AlteredError, file_digests, read_json, read_table
 from fedrms.results.shown import outcome, outcome_html
-from fedrms.results.summary import SUMMARY_FILE
+from fedrms.results.summary import SUMMARY_FILE, client_columns
 from fedrms.tasks.judge import judge_of
 from fedrms.tasks.task import never_negative
 from fedrms.words import check_words, resume_folder
@@ -78,13 +78,26 @@ class Result:
     summary : dict
         The content of ``summary.json``.
     rounds, clients : DataFrame
-        The tables, one row a round and one a (round, client).
+        The tables, one row a round and one a (round, client). That of the clients is read from
+        the folder when it is asked for; a `RunError` says so if it is not there as it was.
     """
 
     folder: Path
     summary: dict[str, Any]
     rounds: pd.DataFrame
-    clients: pd.DataFrame
+
+    @functools.cached_property
+    def clients(self) -> pd.DataFrame:
+        path = self.folder / CLIENTS_FILE
+        known = {CLIENTS_FILE: self.summary["files"][CLIENTS_FILE]}
+        if file_digests(self.folder, [CLIENTS_FILE]) != known:
+            raise RunError(
+                f"{path} is not what this run left there, which is read when it is asked for\n"
+                "  -> ask for it before the folder is changed, or load_runs(FOLDER) reads what is "
+                "there now"
+            )
+        frame: pd.DataFrame = read_table(path).to_pandas()
+        return frame
 
     def __repr__(self) -> str:
         """Return one line; summary and tables are attributes."""
@@ -352,7 +365,7 @@ def _simulate(
                 recorder.flush()
                 summary = summarise(
                     recorder.rounds(),
-                    recorder.clients(),
+                    recorder.client_pieces(client_columns(side.task.metric)),
                     side.task.metric,
                     side.task.higher_is_better,
                     further=judge.names if judge else (),
@@ -371,7 +384,7 @@ def _simulate(
                 summary["files"] = file_digests(where, VOUCHED)
                 write_summary(where, summary)  # last: who reads "finished" finds everything there
                 _say_objective(summary, brief)
-    return Result(where, summary, recorder.rounds(), recorder.clients())
+    return Result(where, summary, recorder.rounds())
 
 
 @contextmanager
@@ -379,7 +392,7 @@ def telling_of_full_disks(where: Path) -> Iterator[None]:
     """Turn results that cannot be written into a `RunError`; what was there before stays."""
     try:
         yield
-    except OSError as error:
+    except (OSError, AlteredError) as error:
         raise RunError(
             f"the results cannot be written to {where}: {error}. What was written before is as it "
             "was; make room there and resume the run"
@@ -415,7 +428,7 @@ def _read_result(where: Path, parts: Parts, done: Checkpoint | None) -> Result:
         recorder = _recorder(where, metric, done)
     else:
         recorder = Recorder(where, metric=metric, resume_round=rounds)
-    return Result(where, read_json(where / SUMMARY_FILE), recorder.rounds(), recorder.clients())
+    return Result(where, read_json(where / SUMMARY_FILE), recorder.rounds())
 
 
 def _validated(rounds: pd.DataFrame, metric: str) -> dict[str, float]:

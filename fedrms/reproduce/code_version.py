@@ -15,7 +15,7 @@ READERS: Final = ("cli/", "lab/", "reproduce/", "results/")
 WRITERS: Final = tuple(
     f"results/{name}.py"
     for name in (
-        *("atomic", "attribution", "columns", "config_columns", "fairness"),
+        *("atomic", "attribution", "client_rows", "columns", "config_columns", "fairness"),
         *("looks", "objective", "own_folder", "own_metrics", "partition_table", "protection"),
         *("recorder", "seal", "shown", "summary"),
     )

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fedrms.results.atomic import replace_file
-from fedrms.results.columns import (
-    client_schema,
-    client_table,
-    round_row,
-    round_schema,
-    round_table,
-)
+from fedrms.results.client_rows import ClientRows
+from fedrms.results.columns import client_table, round_row, round_schema, round_table
 from fedrms.results.fairness import AVAILABLE
 from fedrms.results.seal import AlteredError, read_table, sealed_schema, table_digest
 
@@ -33,7 +27,6 @@ log = logging.getLogger("fedrms")
 ROUNDS_FILE: Final = "rounds.parquet"
 CLIENTS_FILE: Final = "clients.parquet"
 
-_ROWS_PER_GROUP: Final = 1 << 17  # fixed, so that the bytes do not depend on when we flush
 _REST_PER_FLUSH: Final = 20  # writing takes at most about 5 % of a run's time
 
 
@@ -43,7 +36,8 @@ class Recorder:
     ``rounds.parquet`` and ``clients.parquet`` are replaced as a whole, atomically, from
     time to time: a run that is killed leaves tables that can be read, short of at most
     the rounds since the last flush. The same rows give the same bytes, whenever they were
-    flushed, except for the column ``seconds``.
+    flushed, except for the column ``seconds``. Clients' rows are not held in memory (see
+    `fedrms.results.client_rows.ClientRows`).
 
     Parameters
     ----------
@@ -68,7 +62,7 @@ class Recorder:
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder)) as recorder:
-    ...     recorder.add_clients({"round": 1, "client": np.arange(2), "rms": [0.5, 2.0]})
+    ...     recorder.add_clients({"round": 1, "client": [0, 1], "rms": [0.5, 2.0]})
     ...     recorder.add_round({"round": 1, "test_accuracy": 0.25, "seconds": 0.1})
     ...     recorder.clients()["rms"].tolist()
     [0.5, 2.0]
@@ -86,7 +80,7 @@ class Recorder:
         self.metric = metric
         self._flush_seconds = flush_seconds
         self._rows: list[dict[str, float]] = []
-        self._chunks: list[pa.Table] = []
+        self._clients = ClientRows(self.folder / CLIENTS_FILE, metric)
         self._changed = True
         self._last_flush = float("-inf")
         self._last_duration = 0.0
@@ -134,48 +128,31 @@ class Recorder:
         ValueError
             If a column has the wrong length or type, or ids change from numbers to text.
         """
-        chunk = client_table(columns, self.metric)
-        if self._chunks and chunk.field("client").type != self._chunks[0].field("client").type:
-            raise ValueError(
-                f"client: ids are {chunk.field('client').type} in this round, but "
-                f"{self._chunks[0].field('client').type} before"
-            )
-        self._chunks.append(chunk)
+        self._clients.add(client_table(columns, self.metric))
         self._changed = True
 
     def measure(self, metric: str) -> None:
         """Name the test metric, where it is known only after some rounds without a test."""
-        old, new = f"test_{self.metric}", f"test_{metric}"
         self.metric = metric
-        self._chunks = [
-            chunk.rename_columns([new if name == old else name for name in chunk.column_names])
-            for chunk in self._chunks
-        ]
+        self._clients.measure(metric)
         self._changed = True
 
     @property
     def has_text_ids(self) -> bool:
         """Whether clients have names in the rows so far, not numbers."""
-        return bool(self._chunks) and pa.types.is_string(self._chunks[0].field("client").type)
+        return self._clients.has_text_ids
 
     def use_text_ids(self) -> None:
         """Write the numbers of the clients so far as text, as names are to come."""
-        self._chunks = [
-            chunk.set_column(
-                chunk.schema.get_field_index("client"), "client", chunk["client"].cast(pa.string())
-            )
-            for chunk in self._chunks
-        ]
+        self._clients.use_text_ids()
         self._changed = True
 
     def flush(self) -> None:
         """Put everything so far on disk, now."""
         start = time.monotonic()
         if self._changed:
-            clients = _in_groups(self._client_table())
-            self._chunks = clients if clients[0].num_rows else []
-            _write(self.folder / CLIENTS_FILE, clients)
-            _write(self.folder / ROUNDS_FILE, _in_groups(self._round_table()))
+            self._clients.write()
+            _write(self.folder / ROUNDS_FILE, self._round_table())
             pa.default_memory_pool().release_unused()  # it keeps twice the tables, and more
             self._changed = False
         self._last_flush = time.monotonic()
@@ -205,13 +182,18 @@ class Recorder:
         return frame
 
     def clients(self) -> pd.DataFrame:
-        """Return the clients' rows so far."""
-        frame: pd.DataFrame = self._client_table().to_pandas()
+        """Return the clients' rows so far, all of them in memory."""
+        frame: pd.DataFrame = pa.concat_tables(self._clients.tables()).to_pandas()
         return frame
+
+    def client_pieces(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        """Return some columns of the clients' rows so far, some rows at a time, in their order."""
+        for table in self._clients.tables(columns):
+            yield table.to_pandas()
 
     def digest(self) -> str:
         """Return a digest of all rows so far, by which a checkpoint knows its tables."""
-        return f"{table_digest(self._round_table())} {table_digest(self._client_table())}"
+        return f"{table_digest(self._round_table())} {self._clients.digest()}"
 
     def _round_table(self) -> pa.Table:
         given = dict.fromkeys(name for row in self._rows for name in row)
@@ -220,20 +202,11 @@ class Recorder:
         others = [name for name in given if name not in base and name not in AVAILABLE]
         return round_table(self._rows, round_schema(self.metric, (*fairness, *others)))
 
-    def _client_table(self) -> pa.Table:
-        if not self._chunks:
-            return client_schema(self.metric, pa.int64(), ()).empty_table()
-        base = client_schema(self.metric, self._chunks[0].field("client").type, ())
-        names = dict.fromkeys(name for chunk in self._chunks for name in chunk.column_names)
-        extras = tuple(name for name in names if name not in base.names)
-        schema = client_schema(self.metric, base.field("client").type, extras)
-        return pa.concat_tables(_complete(chunk, schema) for chunk in self._chunks)
-
     def _try_to_flush(self) -> None:
         try:
             self.flush()
             self._failing = False
-        except OSError as error:
+        except (OSError, AlteredError) as error:
             self._last_flush = time.monotonic()
             if not self._failing:
                 log.warning("the tables could not be written: %s; rows wait in memory", error)
@@ -243,10 +216,8 @@ class Recorder:
         path = self.folder / ROUNDS_FILE
         if path.exists():
             self._rows = [round_row(row) for row in _until(path, last).to_pylist()]
-        path = self.folder / CLIENTS_FILE
-        if path.exists():
-            kept = _until(path, last)
-            self._chunks = [kept] if kept.num_rows else []
+        if (self.folder / CLIENTS_FILE).exists():
+            self._clients.resume(last)
 
 
 def _until(path: Path, last: int) -> pa.Table:
@@ -256,26 +227,6 @@ def _until(path: Path, last: int) -> pa.Table:
     return table.filter(pc.less_equal(table["round"], last))
 
 
-def _complete(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Give a chunk the columns that appeared only in other rounds, as NaN."""
-    for name in schema.names:
-        if name not in chunk.column_names:
-            chunk = chunk.append_column(name, pa.array(np.full(chunk.num_rows, np.nan)))
-    return chunk.select(schema.names).cast(schema)
-
-
-def _in_groups(table: pa.Table) -> list[pa.Table]:
-    """Cut into contiguous row groups that depend on the rows alone."""
-    starts = range(0, max(table.num_rows, 1), _ROWS_PER_GROUP)
-    return [table.slice(start, _ROWS_PER_GROUP).combine_chunks() for start in starts]
-
-
-def _write(path: Path, groups: list[pa.Table]) -> None:
-    schema = sealed_schema(pa.concat_tables(groups))
-
-    def write(file: BinaryIO) -> None:
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for group in groups:
-                writer.write_table(group.cast(schema), row_group_size=_ROWS_PER_GROUP)
-
-    replace_file(path, write)
+def _write(path: Path, table: pa.Table) -> None:
+    sealed = table.cast(sealed_schema(table))
+    replace_file(path, lambda file: pq.write_table(sealed, file, compression="zstd"))

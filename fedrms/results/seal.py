@@ -11,9 +11,12 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 NAME: Final = "sha256"
+ROWS: Final = "sha256-of-rows"
+"""Name of a table's digest; one that was called otherwise was formed otherwise, and is not read."""
 _LINE: Final = re.compile(rf"# {NAME}: ([0-9a-f]{{64}})\n")
 
 
@@ -21,32 +24,96 @@ class AlteredError(ValueError):
     """A file is not as it was written; the message names it."""
 
 
-def table_digest(table: pa.Table) -> str:
-    """Return the digest of a table's rows.
+class TableDigest:
+    """The digest of a table's rows, which may be told piece by piece.
 
     It depends on names, types and values alone; a column of numbers of which none is known counts
     as absent, as the tables of a run gain columns while it goes on.
     """
-    digest = hashlib.sha256(str(table.num_rows).encode())
-    for name in sorted(table.column_names):
-        column = table[name]
-        if pa.types.is_floating(column.type):
-            values = column.to_numpy()
-            if np.isnan(values).all():
-                continue
-            told = np.ascontiguousarray(values).tobytes()
-        elif pa.types.is_string(column.type):
-            told = json.dumps(column.to_pylist()).encode()
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._columns: dict[str, _ColumnDigest] = {}
+
+    def add(self, table: pa.Table) -> None:
+        """Take in the next rows; columns of former ones must be among theirs."""
+        for field in table.schema:
+            if field.name not in self._columns:
+                self._columns[field.name] = _ColumnDigest(field.type)
+                self._columns[field.name].add(unknown(self._rows, field.type))
+            for chunk in table[field.name].chunks:
+                self._columns[field.name].add(chunk)
+        self._rows += table.num_rows
+
+    def copy(self) -> TableDigest:
+        """Return one that knows the same rows, and may be told others."""
+        other = TableDigest()
+        other._rows = self._rows
+        other._columns = {name: column.copy() for name, column in self._columns.items()}
+        return other
+
+    def hexdigest(self) -> str:
+        """Return the digest of the rows so far."""
+        digest = hashlib.sha256(str(self._rows).encode())
+        for name in sorted(self._columns):
+            column = self._columns[name]
+            if column.known:
+                digest.update(f"\n{name} {column.kind} {column.nulls}\n".encode())
+                digest.update(column.places.digest() + column.values.digest())
+        return digest.hexdigest()
+
+
+class _ColumnDigest:
+    """What is known of a column: where it has values or how long they are, and the values."""
+
+    def __init__(self, kind: pa.DataType) -> None:
+        self.kind = kind
+        self.nulls = 0
+        self.known = not pa.types.is_floating(kind)
+        self.places, self.values = hashlib.sha256(), hashlib.sha256()
+
+    def add(self, chunk: pa.Array) -> None:
+        self.nulls += chunk.null_count
+        if pa.types.is_string(self.kind):
+            self.places.update(_bytes(pc.fill_null(pc.binary_length(chunk), -1)))
+            self.values.update("".join(chunk.drop_null().to_pylist()).encode())
+            return
+        if pa.types.is_floating(self.kind):
+            values = chunk.to_numpy(zero_copy_only=False)
+            self.known = self.known or not np.isnan(values).all()
         else:
-            told = np.ascontiguousarray(column.to_numpy()).tobytes()
-        digest.update(f"\n{name} {column.type} {column.null_count}\n".encode())
-        digest.update(told)
+            self.places.update(_bytes(chunk.is_valid()))
+            chunk = chunk.fill_null(False if pa.types.is_boolean(self.kind) else 0)
+        self.values.update(_bytes(chunk))
+
+    def copy(self) -> _ColumnDigest:
+        other = _ColumnDigest(self.kind)
+        other.nulls, other.known = self.nulls, self.known
+        other.places, other.values = self.places.copy(), self.values.copy()
+        return other
+
+
+def unknown(rows: int, kind: pa.DataType) -> pa.Array:
+    """Return a column of which nothing is known: NaN, or null where there is none."""
+    if pa.types.is_floating(kind):
+        return pa.array(np.full(rows, np.nan), kind)
+    return pa.nulls(rows, kind)
+
+
+def _bytes(chunk: pa.Array) -> memoryview:
+    return np.ascontiguousarray(chunk.to_numpy(zero_copy_only=False)).view(np.uint8).data
+
+
+def table_digest(table: pa.Table) -> str:
+    """Return the digest of a table's rows, as :class:`TableDigest` does."""
+    digest = TableDigest()
+    digest.add(table)
     return digest.hexdigest()
 
 
 def sealed_schema(table: pa.Table) -> pa.Schema:
     """Return the table's schema with the digest of its rows."""
-    return table.schema.with_metadata({NAME: table_digest(table)})
+    return table.schema.with_metadata({ROWS: table_digest(table)})
 
 
 def read_table(path: Path) -> pa.Table:
@@ -60,13 +127,19 @@ def read_table(path: Path) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:
             table = file.read(use_threads=False)
-        told = (table.schema.metadata or {}).get(NAME.encode())
-        intact = told is None or told.decode() == table_digest(table)
+        told = digest_in(table.schema)
+        intact = told is None or told == table_digest(table)
     except Exception as error:  # whatever an altered file makes of Arrow
         raise AlteredError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not intact:
         raise AlteredError(f"{path} is not as it was written")
     return table.replace_schema_metadata(None) if told is not None else table
+
+
+def digest_in(schema: pa.Schema) -> str | None:
+    """Return the digest that a schema holds; None if it has none."""
+    told = (schema.metadata or {}).get(ROWS.encode())
+    return None if told is None else str(told.decode())
 
 
 def sealed_text(text: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,9 +35,14 @@ def is_share(metric: str) -> bool:
     return metric in _SHARES or metric.startswith("recall_")
 
 
+def client_columns(metric: str) -> list[str]:
+    """Return the columns of the clients' table that `summarise` reads."""
+    return ["round", "client", "failed", f"test_{metric}"]
+
+
 def summarise(
     rounds: pd.DataFrame,
-    clients: pd.DataFrame,
+    clients: pd.DataFrame | Iterable[pd.DataFrame],
     metric: str = "accuracy",
     higher_is_better: bool = True,
     last: int = 5,
@@ -47,7 +53,8 @@ def summarise(
     Parameters
     ----------
     rounds, clients : DataFrame
-        The tables of one run, as `Recorder.rounds` and `Recorder.clients` return them.
+        The tables of one run, as `Recorder.rounds` and `Recorder.clients` return them. That of
+        the clients may come in pieces, of which `client_columns` are read.
     metric : str
         Test metric, ``"accuracy"`` or ``"mse"``.
     higher_is_better : bool
@@ -75,7 +82,8 @@ def summarise(
     trained = rounds[rounds["round"] > 0] if (rounds["round"] > 0).any() else rounds
     final = _final_rounds(trained, column, last)
     diverged = bool(trained[column].notna().any() and final[column].isna().any())
-    worst = math.nan if diverged else _worst_client(final, clients, column, higher_is_better, last)
+    totals = _client_totals(clients, column, higher_is_better)
+    worst = math.nan if diverged else _worst_client(final, totals.worst, last)
     others = {f"final_{name}": _mean(final, f"test_{name}") for name in further if name != metric}
     others |= {name: _mean(final, name) for name in PROTECTION if name in rounds}
     others |= {name: _last(rounds, name) for name in OBJECTIVE if name in rounds}
@@ -86,8 +94,8 @@ def summarise(
         "noise_auroc": _mean(final, "noise_auroc", known_only=True),
         "rounds": int((rounds["round"] > 0).sum()),
         "seconds": float(rounds["seconds"].sum()),
-        "clients": int(clients["client"].nunique()),
-        "failed_client_rounds": int(clients["failed"].sum()),
+        "clients": len(totals.ids),
+        "failed_client_rounds": totals.failed,
         "metric": metric,
         "higher_is_better": higher_is_better,
         **others,
@@ -124,15 +132,37 @@ def _final_rounds(rounds: pd.DataFrame, column: str, last: int) -> pd.DataFrame:
     return rounds.tail(1) if overdue else evaluated.tail(last)
 
 
-def _worst_client(
-    final: pd.DataFrame, clients: pd.DataFrame, column: str, higher: bool, last: int
-) -> float:
+@dataclass
+class _Totals:
+    """What is told of clients over all rounds, and the worst one of each."""
+
+    ids: set[Any] = field(default_factory=set)
+    failed: int = 0
+    worst: dict[int, float] = field(default_factory=dict)
+
+
+def _client_totals(
+    clients: pd.DataFrame | Iterable[pd.DataFrame], column: str, higher: bool
+) -> _Totals:
+    import pandas as pd
+
+    totals, worse = _Totals(), min if higher else max
+    for piece in [clients] if isinstance(clients, pd.DataFrame) else clients:
+        totals.ids.update(piece["client"].unique().tolist())
+        totals.failed += int(piece["failed"].sum())
+        measured = piece[piece[column].notna() & (piece["round"] > 0)]
+        by_round = measured.groupby("round")[column]
+        for row in (by_round.min() if higher else by_round.max()).reset_index().to_numpy():
+            at, value = int(row[0]), float(row[1])
+            totals.worst[at] = worse(value, totals.worst.get(at, value))
+    return totals
+
+
+def _worst_client(final: pd.DataFrame, worst: Mapping[int, float], last: int) -> float:
     if "client_min" in final and final["client_min"].notna().any():
         return _mean(final, "client_min", known_only=True)
-    measured = clients[clients[column].notna() & (clients["round"] > 0)]
-    by_round = measured.groupby("round")[column]
-    worst = (by_round.min() if higher else by_round.max()).tail(last)
-    return float(worst.mean()) if len(worst) else math.nan
+    latest = [worst[at] for at in sorted(worst)][-last:]
+    return float(np.mean(latest)) if latest else math.nan
 
 
 def _mean(frame: pd.DataFrame, column: str, *, known_only: bool = False) -> float:

@@ -208,15 +208,20 @@ class Record:
             return
         from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
         from fedrms.results.seal import file_digests
-        from fedrms.results.summary import higher_is_better, summarise, write_summary
+        from fedrms.results.summary import (
+            client_columns,
+            higher_is_better,
+            summarise,
+            write_summary,
+        )
 
         try:
             self._write_pending()
             recorder = self._recorder
             recorder.flush()
             metric = recorder.metric
-            frames = recorder.rounds(), recorder.clients()
-            summary = summarise(*frames, metric, higher_is_better(metric))
+            tables = recorder.rounds(), recorder.client_pieces(client_columns(metric))
+            summary = summarise(*tables, metric, higher_is_better(metric))
             summary |= {"status": "finished" if error is None else "interrupted"}
             summary |= {"error": None if error is None else f"{type(error).__name__}: {error}"}
             summary |= {"true_noise": "unknown"}

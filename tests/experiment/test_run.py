@@ -118,6 +118,19 @@ def test_the_same_seed_twice_gives_identical_tables_and_weights(tmp_path):
     assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
 
 
+def test_the_table_of_clients_is_read_when_asked_for_and_refused_once_it_is_another(tmp_path):
+    one, other, gone = (fedrms.run(SMALL, folder=tmp_path / name) for name in ("1", "2", "3"))
+    written = pd.read_parquet(tmp_path / "1" / "clients.parquet")
+    pd.testing.assert_frame_equal(one.clients, written)
+    fedrms.run([f"resume={tmp_path / '1'}", "rounds=3"])
+    pd.testing.assert_frame_equal(one.clients, written)
+    fedrms.run([f"resume={tmp_path / '2'}", "rounds=3"])
+    (tmp_path / "3" / "clients.parquet").unlink()
+    for result in (other, gone):
+        with pytest.raises(RunError, match=r"clients\.parquet is not what this run left there"):
+            _ = result.clients
+
+
 def test_another_seed_gives_another_run(tmp_path):
     one = fedrms.run([*SMALL, "seed=1"], folder=tmp_path / "1")
     two = fedrms.run([*SMALL, "seed=2"], folder=tmp_path / "2")

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedrms.results import Recorder
+from fedrms.results.atomic import replace_file
 
 CLIENT_TYPES = {
     "round": "int32",
@@ -146,7 +147,7 @@ def test_the_same_rows_give_the_same_bytes_however_often_they_were_flushed(tmp_p
 
 
 def test_row_groups_beyond_one_do_not_depend_on_flushes(tmp_path, monkeypatch):
-    monkeypatch.setattr("fedrms.results.recorder._ROWS_PER_GROUP", 7)
+    monkeypatch.setattr("fedrms.results.client_rows.ROWS_PER_GROUP", 7)
     for name in ("often", "once"):
         with Recorder(tmp_path / name, flush_seconds=1e9) as recorder:
             for t in range(1, 10):
@@ -172,11 +173,13 @@ def test_flushes_are_rare_when_writing_is_slow(tmp_path, monkeypatch):
     monkeypatch.setattr("fedrms.results.recorder.time.monotonic", lambda: clock[0])
     writes = []
 
-    def slow(path, groups):
+    def slow(path, write):
         writes.append(path.name)
         clock[0] += 0.5  # two files a flush: one second
+        replace_file(path, write)
 
-    monkeypatch.setattr("fedrms.results.recorder._write", slow)
+    monkeypatch.setattr("fedrms.results.recorder.replace_file", slow)
+    monkeypatch.setattr("fedrms.results.client_rows.replace_file", slow)
     recorder = Recorder(tmp_path, flush_seconds=5.0)
     for t in range(1, 41):
         recorder.add_round({"round": t})

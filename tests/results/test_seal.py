@@ -7,6 +7,7 @@ import pytest
 
 from fedrms.results.seal import (
     AlteredError,
+    TableDigest,
     read_json,
     read_table,
     read_text,
@@ -35,6 +36,30 @@ def test_a_digest_is_of_names_and_rows_and_not_of_chunks_or_unknown_columns():
     assert table_digest(parts) == table_digest(TABLE)
     more = TABLE.append_column("later", pa.array([np.nan, np.nan]))
     assert table_digest(more) == table_digest(TABLE)
+
+
+@pytest.mark.parametrize("cut", range(3))
+def test_a_digest_told_in_pieces_is_that_of_the_whole_also_of_later_columns(cut):
+    digest = TableDigest()
+    digest.add(TABLE.select(["round", "ok"]))
+    other = digest.copy()
+    more = TABLE.append_column("later", pa.array([1.0, None])).append_column("text", pa.array("ab"))
+    for piece in (more.slice(0, cut), more.slice(cut)):
+        digest.add(piece.cast(more.schema))
+    missing = {"loss": np.full(2, np.nan), "later": np.full(2, np.nan)}
+    nothing = {"why": pa.nulls(2, pa.string()), "text": pa.nulls(2, pa.string())}
+    before = pa.table({**dict(TABLE.select(["round", "ok"]).to_pydict()), **missing, **nothing})
+    whole = pa.concat_tables([before.select(more.column_names), more], promote_options="permissive")
+    assert digest.hexdigest() == table_digest(whole)
+    assert other.hexdigest() == table_digest(TABLE.select(["round", "ok"]))
+
+
+def test_texts_are_told_apart_by_where_they_end():
+    digests = {
+        table_digest(pa.table({"why": pa.array(texts, pa.string())}))
+        for texts in (["ab", "c"], ["a", "bc"], ["abc", None], ["abc", ""], [None, "abc"])
+    }
+    assert len(digests) == 5
 
 
 def test_a_table_that_was_written_anew_with_other_values_is_refused(tmp_path):

@@ -27,7 +27,7 @@ def test_runs_are_a_table_by_strategy_in_a_notebook(runs):
 
 def test_a_result_shows_how_the_run_ended_and_where_it_is(tmp_path):
     summary = {"final_accuracy": 0.91234, "status": "finished", "clients": 20, "noise_auroc": None}
-    result = Result(tmp_path / "<run>", summary, pd.DataFrame(), pd.DataFrame())
+    result = Result(tmp_path / "<run>", summary, pd.DataFrame())
     assert repr(result) == (
         f"<Result in {tmp_path}/<run>: final accuracy 0.9123, status finished, clients 20>"
     )

@@ -1,5 +1,6 @@
 """A run in a few numbers, by hand."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -87,6 +88,18 @@ def test_protection_is_the_mean_over_the_final_rounds(tmp_path):
 def test_the_objective_is_that_of_the_last_round(tmp_path):
     rounds, clients = tables(tmp_path, [0.1, 0.2, 0.3], objective_clean=[0.0, 0.9, 0.7])
     assert summarise(rounds, clients)["objective_clean"] == 0.7
+
+
+@pytest.mark.parametrize("cuts", [(), (1,), (3, 4), (2, 5, 9)])
+@pytest.mark.parametrize("higher", [True, False])
+def test_a_table_of_clients_in_pieces_gives_the_same(cuts, higher, tmp_path):
+    rounds, clients = tables(tmp_path, [0.0, 0.9, 0.1, 0.2, 0.3, 0.4, 0.5])
+    ends = [0, *cuts, len(clients)]
+    pieces = [clients.iloc[a:b] for a, b in itertools.pairwise(ends)]
+    whole = summarise(rounds, clients, higher_is_better=higher)
+    assert summarise(rounds, iter(pieces), higher_is_better=higher) == pytest.approx(
+        whole, nan_ok=True
+    )
 
 
 def test_a_run_without_rounds_is_unknown_not_an_error(tmp_path):

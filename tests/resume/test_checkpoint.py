@@ -65,8 +65,8 @@ def test_a_checkpoint_of_another_run_is_refused_and_the_one_before_it_used(made,
 
 
 def test_a_checkpoint_of_another_format_is_refused(made, three, caplog, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", 3)
-    with pytest.raises(RunError, match="it has format 2, and this version of fedrms reads 3"):
+    monkeypatch.setattr(checkpoint, "FORMAT", 4)
+    with pytest.raises(RunError, match="it has format 3, and this version of fedrms reads 4"):
         go_on(three)
 
 

@@ -1,0 +1,126 @@
+"""Rows of clients that are on disk give the table that rows in memory would give."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fedrms.results import Recorder, client_rows
+from fedrms.results.seal import AlteredError
+
+
+@pytest.fixture
+def small_groups(monkeypatch):
+    monkeypatch.setattr(client_rows, "ROWS_PER_GROUP", 7)
+
+
+def add(recorder, server_round, clients=3, **columns):
+    ids = {"round": server_round, "client": np.arange(clients)}
+    recorder.add_clients(ids | {"rms": np.full(clients, server_round)} | columns)
+    recorder.add_round({"round": server_round, "seconds": 1.0})
+
+
+def content(folder):
+    return (folder / "clients.parquet").read_bytes()
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(client_rows, "ROWS_PER_GROUP", 1000)
+    recorder = Recorder(tmp_path, flush_seconds=1e9)
+    before, most = pa.total_allocated_bytes(), 0
+    for server_round in range(1, 201):
+        add(recorder, server_round, clients=250)
+        if server_round == 100:
+            recorder.flush()
+        most = max(most, pa.total_allocated_bytes() - before)
+    recorder.flush()
+    assert len(recorder.clients()) == 50_000
+    assert most < 1_500_000  # all rows have 150 bytes each, 7.5 MB
+    assert pq.ParquetFile(tmp_path / "clients.parquet").num_row_groups == 50
+    assert [path.name for path in tmp_path.glob("*")] == ["clients.parquet", "rounds.parquet"]
+
+
+@pytest.mark.parametrize("flushes", [(), (1, 2, 3), (4, 7), (9,)])
+def test_what_appears_later_is_in_every_row_wherever_it_is(flushes, small_groups, tmp_path):
+    """A column, another metric, names for numbers: as if all had been known at the first round."""
+    recorder = Recorder(tmp_path / "told", flush_seconds=1e9)
+    for server_round in range(1, 11):
+        further = {"work": np.arange(3.0)} if server_round > 3 else {}
+        if server_round == 5:
+            recorder.measure("mse")
+        if server_round == 8:
+            recorder.use_text_ids()
+        if server_round > 7:
+            further |= {"client": ["0", "1", "2"]}
+        add(recorder, server_round, **further)
+        if server_round in flushes:
+            recorder.flush()
+    recorder.close()
+    known = Recorder(tmp_path / "known", metric="mse", flush_seconds=1e9)
+    for server_round in range(1, 11):
+        work = np.arange(3.0) if server_round > 3 else np.full(3, np.nan)
+        add(known, server_round, client=["0", "1", "2"], work=work)
+    known.close()
+    assert content(tmp_path / "told") == content(tmp_path / "known")
+    assert recorder.digest() == known.digest()
+
+
+def test_text_that_appears_later_is_null_before(small_groups, tmp_path):
+    recorder = Recorder(tmp_path)
+    add(recorder, 1)
+    add(recorder, 2, domain=["usual", "turned", "usual"])
+    told = recorder.clients()["domain"]
+    assert told.isna().tolist() == [True] * 3 + [False] * 3
+    assert told.tolist()[3:] == ["usual", "turned", "usual"]
+
+
+@pytest.mark.parametrize("last", [0, 2, 4, 7, 8])
+def test_rows_up_to_a_round_are_taken_up_from_the_file(last, small_groups, tmp_path):
+    with Recorder(tmp_path / "whole") as whole:
+        for server_round in range(1, 9):
+            add(whole, server_round)
+            if server_round == last:
+                digest = whole.digest()
+    with Recorder(tmp_path / "cut") as recorder:
+        for server_round in range(1, 9):
+            add(recorder, server_round, rms=np.full(3, server_round))
+    with Recorder(tmp_path / "cut", resume_round=last) as recorder:
+        assert recorder.clients()["round"].tolist() == np.repeat(range(1, last + 1), 3).tolist()
+        assert last == 0 or recorder.digest() == digest
+        for server_round in range(last + 1, 9):
+            add(recorder, server_round)
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+def test_some_columns_come_in_pieces(small_groups, tmp_path):
+    recorder = Recorder(tmp_path)
+    for server_round in range(1, 9):
+        add(recorder, server_round)
+        if server_round == 5:
+            recorder.flush()
+    pieces = list(recorder.client_pieces(["round", "rms"]))
+    assert len(pieces) > 3
+    assert all(list(piece) == ["round", "rms"] for piece in pieces)
+    assert [r for piece in pieces for r in piece["rms"]] == recorder.clients()["rms"].tolist()
+
+
+def test_a_file_that_is_altered_while_the_run_goes_on_is_told_by_name(small_groups, tmp_path):
+    recorder = Recorder(tmp_path, flush_seconds=1e9)
+    add(recorder, 1, clients=100)
+    recorder.flush()
+    altered = bytearray(content(tmp_path))
+    altered[len(altered) // 4] ^= 1
+    (tmp_path / "clients.parquet").write_bytes(altered)  # the same file, not another of this name
+    add(recorder, 2)
+    with pytest.raises(AlteredError, match=r"clients\.parquet cannot be read"):
+        recorder.flush()
+
+
+def test_a_file_that_somebody_deletes_is_written_again(tmp_path):
+    recorder = Recorder(tmp_path, flush_seconds=1e9)
+    add(recorder, 1)
+    recorder.flush()
+    (tmp_path / "clients.parquet").unlink()
+    add(recorder, 2)
+    recorder.close()
+    assert pq.read_table(tmp_path / "clients.parquet")["round"].to_pylist() == [1, 1, 1, 2, 2, 2]
