@@ -20,6 +20,8 @@ _VALUED: Final = (
     *("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"),
     *("-p", "--package", "-c", "--cfg", "-i", "--info", "--experimental-rerun"),
 )
+_SPARE: Final = ("tracker", "checkpoint", "experiment", "counterfactual")
+"""Keys that a run does without."""
 _FLAGS: Final = (
     *("-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m"),
     *("--multirun", "-sc", "--shell-completion", *_VALUED),
@@ -76,6 +78,8 @@ def check_words(words: Sequence[str], *, flags: bool) -> None:
             raise ConfigError(repr(word), "is no text", 'write words such as "rounds=5"')
         if word.startswith("-") and not (flags and word.split("=")[0] in _FLAGS):
             _refuse_flag(word, words[at + 1 : at + 2])
+        if word[:1] == "~" and word[1:].partition("=")[0] in {*_names()} - {*_SPARE}:
+            raise ConfigError(word, "takes away what every run has", "set it to something else")
         is_value = flags and former in _VALUED
         if not word.startswith(("-", "~")) and "=" not in word and not is_value:
             _refuse_bare(word, former)
@@ -106,8 +110,16 @@ def _choices_of(group: str) -> list[str]:
 
 
 def _refuse_flag(word: str, following: Sequence[str]) -> None:
+    if word.split("=")[0] in _FLAGS:
+        remedy = "leave it away"
+        if word in ("-m", "--multirun"):
+            remedy = "call run once for each job, or start fedrms -m in a terminal"
+        raise ConfigError(word, "is for the command line", remedy)
     name, equals, value = word.lstrip("-").partition("=")
     key = name.replace("-", "_")
+    if not _is_key(key):
+        remedy = did_you_mean(key, _names()).replace("?", "=VALUE?")
+        raise ConfigError(word, "is no flag of fedrms", f"{remedy}{LIST_OPTIONS}")
     if not equals and following and "=" not in following[0] and following[0][:1] != "-":
         value = following[0]
     raise ConfigError(word, "is no flag of fedrms", f"write {key}={value or 'VALUE'}")

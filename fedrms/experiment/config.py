@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -82,6 +83,11 @@ def _hydra_as_the_tree_expects() -> Iterator[None]:
 def explain(error: BaseException, overrides: Sequence[str]) -> ConfigError:
     """Turn Hydra's error about an override into one that names the key and the remedy."""
     text = str(error).strip()
+    unread = next((word for word in overrides if not _is_readable(word)), None)
+    if unread is not None:
+        key = unread.lstrip("+~").partition("=")[0]
+        remedy = f"{key}=VALUE, or {key}='VALUE' in quotes of its own if it has commas or brackets"
+        return ConfigError(unread, "cannot be read", f"write {remedy}")
     words = [override.lstrip("+~").split("=")[0] for override in overrides]
     # The override at fault is the one that Hydra's message names.
     named = [word for word in words if f"'{word}'" in text or f"{word}=" in text]
@@ -91,9 +97,22 @@ def explain(error: BaseException, overrides: Sequence[str]) -> ConfigError:
     if missing is not None and missing[1].startswith(f"{key}/"):
         return no_such_choice(key, missing[1].removeprefix(f"{key}/"))
     remedy = f"{did_you_mean(key, _all_keys())}{LIST_OPTIONS}"
+    if text.startswith("Could not override"):
+        return ConfigError(key, "nothing reads this key", remedy)
+    if text.startswith("Ambiguous value"):
+        remedy = f"give one, {key}=[A,B] for a list, or fedrms -m runs a job for each"
+        return ConfigError(key, "has several values", remedy)
     told = text.split("Config search path")[0].split("Set the environment variable")[0]
     first = " ".join(line.strip() for line in told.splitlines() if line.strip())
     return ConfigError(key, first, remedy)
+
+
+def _is_readable(word: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(word)
+    except HydraException:
+        return False
+    return True
 
 
 def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:

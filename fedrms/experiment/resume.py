@@ -25,7 +25,14 @@ from fedrms.experiment.checkpoint import (
     latest,
     rounds_in,
 )
-from fedrms.experiment.config import compose_config, explain, plain
+from fedrms.experiment.config import (
+    AUTO_CLIENTS,
+    Settings,
+    compose_config,
+    explain,
+    plain,
+    with_clients,
+)
 from fedrms.experiment.foreign import refuse_foreign_addresses, refuse_strays
 from fedrms.results.atomic import replace_file
 from fedrms.results.own_folder import RUN_KEY
@@ -138,6 +145,7 @@ def found_in(folder: Path, config: DictConfig | Mapping[str, Any]) -> Stopped | 
     refuse_others(folder, config)
     if not _results_in(folder) or not isinstance(config, DictConfig):
         return None
+    config = _with_clients_of(_kept(folder), config)
     values = plain(config)
     return Stopped(folder, config, latest(folder, values), _finished(folder, values["rounds"]))
 
@@ -165,7 +173,7 @@ def refuse_others(folder: Path, config: DictConfig | Mapping[str, Any]) -> None:
         ) from error
     if not results:
         return  # it never came to a round
-    here, there = (_deciding(plain(each)) for each in (config, kept))
+    here, there = (_deciding(plain(each)) for each in (_with_clients_of(kept, config), kept))
     told = difference(here, there)
     if told is not None:
         raise ConfigError(
@@ -173,6 +181,12 @@ def refuse_others(folder: Path, config: DictConfig | Mapping[str, Any]) -> None:
             f"{folder} holds another run: {told}",
             f"{remedy}, or go on with that run: resume={folder}",
         )
+
+
+def _with_clients_of(kept: DictConfig, config: Settings) -> Settings:
+    """Return a configuration with the number of clients that the data had when a run began."""
+    known = config.get("clients") == AUTO_CLIENTS and isinstance(kept.get("clients"), int)
+    return with_clients(config, kept.clients) if known else config
 
 
 def refuse_other_sweeps(folder: Path, words: Sequence[str]) -> None:

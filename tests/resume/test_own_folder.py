@@ -106,6 +106,14 @@ def test_the_same_run_is_not_run_again_once_it_is_finished(there, caplog):
     assert content(there) == before
 
 
+def test_a_run_that_left_the_number_of_clients_to_the_data_is_known_again(tmp_path, caplog):
+    words = ["rounds=1", "client.epochs=1", "model=softmax"]
+    first = fedrms.run(words, folder=tmp_path / "run")
+    assert first.summary["clients"] == 20
+    assert fedrms.run(words, folder=tmp_path / "run").summary == first.summary
+    assert "holds this run, finished" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["rounds.parquet", "summary.json", ".hydra/config.yaml"])
 def test_files_of_somebody_else_are_not_written_over(name, tmp_path):
     (tmp_path / "run" / name).parent.mkdir(parents=True)
