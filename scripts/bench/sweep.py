@@ -4,7 +4,8 @@
 order rotates: on as many cores as asked for, with one worker a core; on one core, with one worker;
 and, as before there were workers, one job after the other by ``hydra/launcher=basic`` on the same
 cores as the first. Seconds are from the command's start to its end, imports and comparison
-included. ``load`` is how many processes wanted a core when the turns began and ended (1 minute's
+included; ``processor`` those of all its processes, which other work on the machine does not change.
+``load`` is how many processes wanted a core when the turns began and ended (1 minute's
 average): on a busy machine a second core is not there to be gained.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -31,6 +33,7 @@ COLUMNS = {
     "seconds": "{:.1f}",
     "fastest": "{:.1f}",
     "slowest": "{:.1f}",
+    "processor": "{:.1f}",
     "of_one_core": "{:.2f}",
     "of_one_by_one": "{:.2f}",
     "load_before": "{:.1f}",
@@ -38,10 +41,10 @@ COLUMNS = {
 }
 
 
-def seconds_of(words: list[str], cores: list[int]) -> float:
-    """Run one multirun on some cores and return its seconds."""
+def seconds_of(words: list[str], cores: list[int]) -> tuple[float, float]:
+    """Run one multirun on some cores and return its seconds, and those of processors."""
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [*COMMAND, *words, f"hydra.sweep.dir={folder}/sweep"],
             capture_output=True,
@@ -49,10 +52,10 @@ def seconds_of(words: list[str], cores: list[int]) -> float:
             check=False,
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
-        took = time.perf_counter() - began
+        took, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise SystemExit(f"fedrms -m {' '.join(words)} failed: {done.stderr[-500:]}")
-    return took
+    return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
@@ -72,12 +75,15 @@ def main() -> None:
         "one by one": ([*shared, "hydra/launcher=basic"], cores),
     }
     times: dict[str, list[float]] = {way: [] for way in ways}
+    processor: dict[str, list[float]] = {way: [] for way in ways}
     before = os.getloadavg()[0]
     for turn in range(options.turns):
         names = list(ways)
         for way in names[turn % 3 :] + names[: turn % 3]:
-            times[way].append(seconds_of(*ways[way]))
-            print(f"{way}: {times[way][-1]:.1f} s", file=sys.stderr, flush=True)
+            took, worked = seconds_of(*ways[way])
+            times[way].append(took)
+            processor[way].append(worked)
+            print(f"{way}: {took:.1f} s, {worked:.1f} s of processors", file=sys.stderr, flush=True)
     median = {way: statistics.median(taken) for way, taken in times.items()}
     rows: list[dict[str, Any]] = [
         {
@@ -88,6 +94,7 @@ def main() -> None:
             "seconds": median[way],
             "fastest": min(taken),
             "slowest": max(taken),
+            "processor": statistics.median(processor[way]),
             "of_one_core": median[way] / median["one core"],
             "of_one_by_one": median[way] / median["one by one"],
             "load_before": before,
