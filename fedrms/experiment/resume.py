@@ -145,7 +145,7 @@ def found_in(folder: Path, config: DictConfig | Mapping[str, Any]) -> Stopped | 
     refuse_others(folder, config)
     if not _results_in(folder) or not isinstance(config, DictConfig):
         return None
-    config = _with_clients_of(_kept(folder), config)
+    config = _with_clients_of(kept_config(folder), config)
     values = plain(config)
     return Stopped(folder, config, latest(folder, values), _finished(folder, values["rounds"]))
 
