@@ -69,35 +69,31 @@ class ClientRows:
             self._identity = schema.field("client").type
             base = self._schema.names
             self._extras = dict.fromkeys(name for name in schema.names if name not in base)
-            whole = self._count_until(last)
+            whole = self._count_until(last, schema.names)
             told = digest_in(schema)
         except AlteredError:
             raise
         except Exception as error:  # whatever an altered file makes of Arrow
             reason = " ".join(str(error).split())
             raise AlteredError(f"{self._path} cannot be read: {reason}") from error
-        if told is not None and told != whole.hexdigest():
+        if told is not None and told != whole:
             raise AlteredError(f"{self._path} is not as it was written")
         if not self.number:
             self._identity, self._extras = pa.int64(), {}
 
-    def _count_until(self, last: int) -> TableDigest:
-        """Count the file's rows up to a round, and return the digest of all of them."""
-        whole = self._digest
+    def _count_until(self, last: int, names: list[str]) -> str:
+        """Count the file's rows up to a round, and return the digest of the whole file."""
+        whole, kept = TableDigest(), True
         for table in self.tables():
+            whole.add(table.select(names))
             later = pc.index(pc.greater(table["round"], last), True).as_py()
-            if whole is not self._digest:
-                whole.add(table)
-            elif later < 0:
+            if kept:
+                table = table if later < 0 else table.slice(0, later)
                 self._digest.add(table)
                 self.number += table.num_rows
-            else:
-                self._digest.add(table.slice(0, later))
-                self.number += later
-                whole = self._digest.copy()
-                whole.add(table.slice(later))
+            kept = kept and later < 0
         self._in_file = self.number
-        return whole
+        return whole.hexdigest(exact=True)
 
     def add(self, table: pa.Table) -> None:
         """Add the rows of one round, as `fedrms.results.columns.client_table` returns them.
@@ -186,7 +182,10 @@ class ClientRows:
         AlteredError
             If it is not what was written before.
         """
-        schema = self._schema.with_metadata({ROWS: self.digest()})
+        self._count()
+        if not self.number:
+            self._digest.add(self._schema.empty_table())
+        schema = self._schema.with_metadata({ROWS: self._digest.hexdigest(exact=True)})
 
         def write(file: BinaryIO) -> None:
             with pq.ParquetWriter(
@@ -197,6 +196,8 @@ class ClientRows:
 
         replace_file(self._path, write)
         self._file, self._in_file = _opened(self._path), self.number
+        if self._aside is not None:
+            self._aside.close()
         self._aside, self._places, self._counted = None, [], []
 
     @property

@@ -124,3 +124,14 @@ def test_a_file_that_somebody_deletes_is_written_again(tmp_path):
     add(recorder, 2)
     recorder.close()
     assert pq.read_table(tmp_path / "clients.parquet")["round"].to_pylist() == [1, 1, 1, 2, 2, 2]
+
+
+def test_a_file_of_another_metric_is_taken_up(small_groups, tmp_path):
+    """A loop that is resumed learns only from its file what is measured."""
+    with Recorder(tmp_path, metric="mse") as before:
+        for server_round in range(1, 5):
+            add(before, server_round, test_mse=np.arange(3.0))
+    recorder = Recorder(tmp_path, resume_round=3)
+    recorder.measure("mse")
+    assert recorder.clients()["test_mse"].tolist() == [0.0, 1.0, 2.0] * 3
+    assert "test_accuracy" not in recorder.clients()
