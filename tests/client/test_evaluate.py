@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fedrms.client import evaluate as evaluate_module
-from fedrms.client.evaluate import evaluate
+from fedrms.client.evaluate import evaluate, scores_of
 from fedrms.data import Examples
 
 from .by_hand import federation, losses_at, parameters, problem
@@ -16,7 +16,7 @@ from .by_hand import federation, losses_at, parameters, problem
 def test_every_test_example_is_scored_whatever_the_batch_size(kind, batch_size):
     task, module = problem(kind)
     clients = federation([5], task=kind)
-    scores = evaluate(task, module, parameters(module), clients, batch_size=batch_size)
+    scores = scores_of(task, module, parameters(module), clients, batch_size=batch_size).examples
     expected = losses_at(module, parameters(module), Examples(clients.test_x, clients.test_y))
     np.testing.assert_allclose(scores["loss"], expected, rtol=1e-5, atol=1e-7)
     assert set(scores) == {"loss", task.metric}
