@@ -12,6 +12,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -79,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if code:
                 sys.exit(code)
         except OSError as error:
+            if isinstance(error, HydraException):  # a choice that is not there is an OSError, too
+                raise
             if HydraConfig.initialized() and Path(HydraConfig.get().runtime.output_dir).is_dir():
                 raise  # the run's own
             stop(

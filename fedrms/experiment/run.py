@@ -63,6 +63,9 @@ log = logging.getLogger("fedrms")
 VOUCHED = (ROUNDS_FILE, CLIENTS_FILE, PARTITION_FILE, "model.safetensors")
 """Files whose digests the summary of a run holds."""
 
+READ_AT_ONCE = 2**24
+"""Bytes of a table of clients that a result holds from the start."""
+
 TIMEOUT = 24 * 3600.0
 """Longest wait for a round's replies, in seconds."""
 
@@ -78,13 +81,20 @@ class Result:
     summary : dict
         The content of ``summary.json``.
     rounds, clients : DataFrame
-        The tables, one row a round and one a (round, client). That of the clients is read from
-        the folder when it is asked for; a `RunError` says so if it is not there as it was.
+        The tables, one row a round and one a (round, client). A table of clients of more than
+        :data:`READ_AT_ONCE` bytes is read from the folder when it is asked for; a `RunError`
+        says so if it is not there as it was.
     """
 
     folder: Path
     summary: dict[str, Any]
     rounds: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        """Read a small table of clients while it is there."""
+        path = self.folder / CLIENTS_FILE
+        if path.is_file() and path.stat().st_size <= READ_AT_ONCE:
+            self.clients  # noqa: B018 - kept from now on
 
     @functools.cached_property
     def clients(self) -> pd.DataFrame:

@@ -51,24 +51,35 @@ def reported(grid: Any, module: Any, settings: LocalSettings, server_round: int 
     return seen[0]
 
 
+def answers(grid: Any, module: Any, settings: LocalSettings) -> list[dict[str, Any]]:
+    """Return what each client reports, as its message has it."""
+    sent = orders(arrays_of(module), settings, range(len(SIZES)), server_round=1)
+    return [dict(reply.content["metrics"]) for reply in grid.send_and_receive(sent)]
+
+
 # What clients say of their losses
 
 
 def test_single_messages_and_stacks_carry_the_same_noise(parts) -> None:
-    stacked = reported(VectorGrid(*parts), parts[1], PRIVATE).metrics
-    single = reported(AppGrid(*parts), parts[1], PRIVATE).metrics
-    assert set(stacked) == set(single)
-    for key, values in stacked.items():
-        np.testing.assert_allclose(single[key], values, rtol=1e-3, atol=1e-4, err_msg=key)
+    stacked = answers(VectorGrid(*parts), parts[1], PRIVATE)
+    single = answers(AppGrid(*parts), parts[1], PRIVATE)
+    assert [set(one) for one in stacked] == [set(one) for one in single]
+    for one, other in zip(stacked, single, strict=True):
+        for key, value in one.items():
+            np.testing.assert_allclose(other[key], value, rtol=1e-3, atol=1e-4, err_msg=key)
 
 
 def test_no_exact_loss_leaves_a_client(parts) -> None:
     open_ = LocalSettings(lr=0.1, batch_size=8, statistic="incoming", class_losses=3)
-    told = reported(AppGrid(*parts), parts[1], PRIVATE).metrics
-    assert not {"train-loss", "loss-mad"} & set(told)
-    exact = reported(AppGrid(*parts), parts[1], open_).metrics
-    for key in (key for key in told if key.startswith("loss-")):
-        assert (told[key] != exact[key]).all(), key
+    told = answers(AppGrid(*parts), parts[1], PRIVATE)
+    exact = answers(AppGrid(*parts), parts[1], open_)
+    for private, open_answer in zip(told, exact, strict=True):
+        assert not {"train-loss", "loss-mad"} & set(private)
+        keys = [key for key in private if key.startswith("loss-")]
+        assert "loss-mean-by-class" in keys
+        for key in keys:
+            noisy, clear = np.array(private[key]), np.array(open_answer[key])
+            assert (noisy != clear).all() or not noisy.any(), key
 
 
 def test_who_insists_is_private_without_orders_and_never_twice_with_the_same_noise(parts) -> None:

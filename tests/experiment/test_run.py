@@ -1,6 +1,8 @@
 """A whole run, from overrides to tables."""
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +120,10 @@ def test_the_same_seed_twice_gives_identical_tables_and_weights(tmp_path):
     assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
 
 
-def test_the_table_of_clients_is_read_when_asked_for_and_refused_once_it_is_another(tmp_path):
+def test_a_large_table_of_clients_is_read_when_asked_for_and_refused_once_it_is_another(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys.modules["fedrms.experiment.run"], "READ_AT_ONCE", 0)
     one, other, gone = (fedrms.run(SMALL, folder=tmp_path / name) for name in ("1", "2", "3"))
     written = pd.read_parquet(tmp_path / "1" / "clients.parquet")
     pd.testing.assert_frame_equal(one.clients, written)
@@ -129,6 +134,13 @@ def test_the_table_of_clients_is_read_when_asked_for_and_refused_once_it_is_anot
     for result in (other, gone):
         with pytest.raises(RunError, match=r"clients\.parquet is not what this run left there"):
             _ = result.clients
+
+
+def test_a_small_table_of_clients_outlives_its_folder(tmp_path):
+    result = fedrms.run(SMALL, folder=tmp_path / "1")
+    written = pd.read_parquet(tmp_path / "1" / "clients.parquet")
+    shutil.rmtree(tmp_path / "1")
+    pd.testing.assert_frame_equal(result.clients, written)
 
 
 def test_another_seed_gives_another_run(tmp_path):

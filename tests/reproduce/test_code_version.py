@@ -30,7 +30,7 @@ def imports(path):
 def test_every_module_that_a_run_takes_from_results_is_counted():
     reached, open_ones = set(), set()
     for path in (PACKAGE / "experiment").glob("*.py"):
-        if path.name != "simulate.py":  # it reads what runs have written
+        if path.name not in ("simulate.py", "left_out.py"):  # they read what runs have written
             open_ones |= imports(path)
     while open_ones:
         name = open_ones.pop()
