@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fedrms.results.config_columns import read_choices, read_command, read_config
 from fedrms.results.left_out import LEFT_OUT_FILE
@@ -178,6 +179,8 @@ def _load(folder: Path, name: str) -> _Run | _UnreadableError:
         rounds = _read_table(current)
         current = folder / CLIENTS_FILE
         clients = _read_table(current)
+        if clients is not None and rounds is not None and under_way(folder):
+            clients = _up_to(rounds, clients)
         current = folder / PARTITION_FILE
         partition = _read_table(current)
         current = folder / LEFT_OUT_FILE
@@ -189,6 +192,12 @@ def _load(folder: Path, name: str) -> _Run | _UnreadableError:
         return _UnreadableError(f"{current}: unreadable ({type(error).__name__}: {reason})")
     summary |= {"command": command} if command else {}
     return _Run(name, choices, config, summary, rounds, clients, partition, left_out)
+
+
+def _up_to(rounds: pa.Table, clients: pa.Table) -> pa.Table:
+    """Leave out clients' rows of rounds that came while the tables of a run were read."""
+    last = pc.max(rounds["round"])
+    return clients.filter(pc.less_equal(clients["round"], last)) if last.is_valid else clients
 
 
 def _read_table(path: Path) -> pa.Table | None:
