@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     told = logging.getLogger("fedrms.left_out")
     told.addHandler(logging.StreamHandler(sys.stdout))
     told.setLevel(logging.INFO)
-    with ending_well("fedrms-leave-out", stopped="runs that are finished are kept"):
+    with ending_well("fedrms-leave-out", stopped="what was measured is kept"):
         from fedrms.experiment.left_out import leave_out
 
         leave_out(given.folder, given.clients, most=given.most)

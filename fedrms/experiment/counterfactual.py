@@ -46,6 +46,12 @@ WITHOUT_EFFECT = (
 )
 """Config keys that do not change the counterfactual."""
 
+UNRECORDED: Mapping[str, Any] = {
+    "fairness": {"metrics": [], "fraction": 0.1},
+    "counterfactual": "none",
+}
+"""Configuration of a run of which only the end is wanted."""
+
 Narrow = Callable[[Grid], Callable[[Sequence[Message]], Sequence[Message]]]
 """From a grid to what picks the messages of a TRAIN round that are passed on to it."""
 
@@ -141,8 +147,7 @@ def _without_strategy(config: Mapping[str, Any]) -> dict[str, Any]:
         "min_train_nodes": 1,
         "min_available_nodes": config["clients"],
     }
-    unrecorded = {"metrics": [], "fraction": 0.1}
-    return {**config, "strategy": fedavg, "fairness": unrecorded, "counterfactual": "none"}
+    return {**config, **UNRECORDED, "strategy": fedavg}
 
 
 def _key(config: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from fedrms.data import Federation
 from fedrms.errors import ConfigError
 from fedrms.experiment.as_found import left_as_found
 from fedrms.experiment.config import plain
-from fedrms.experiment.counterfactual import PassedOn
+from fedrms.experiment.counterfactual import UNRECORDED, PassedOn
 from fedrms.experiment.foreign import refuse_foreign_addresses
 from fedrms.experiment.parts import build_parts
 from fedrms.experiment.resume import kept_config
@@ -68,8 +68,7 @@ def leave_out(
     if len(runs.summary) != 1 or runs.summary["status"].iloc[0] != "finished":
         raise ConfigError("folder", f"{where} holds no finished run", "finish it, or give another")
     summary = runs.summary.iloc[0]
-    config = {**kept, "counterfactual": "none", "fairness": {"metrics": [], "fraction": 0.1}}
-    config |= {"checkpoint": {**kept["checkpoint"], "every": 0}, "clients": int(summary["clients"])}
+    config = {**kept, **UNRECORDED, "clients": int(summary["clients"])}
     rows: list[LeftOut] = []
     with left_as_found():
         quiet_flower()
@@ -80,15 +79,16 @@ def leave_out(
         if federation.clients < 2:
             raise ConfigError("clients", "is 1", "nobody is left without it")
         metric, final = str(summary["metric"]), float(summary[f"final_{summary['metric']}"])
-        for name in clients or _furthest(runs.clients, most):
+        for name in clients:
             if name not in names:
                 some = ", ".join(names[:8])
                 raise ConfigError("--clients", f"there is no client {name!r}", f"give {some}, ...")
+        for name in clients or _furthest(runs.clients, most):
             without = _final_without(config, where, names.index(name), f"final_{metric}")
             lost = final - without if summary["higher_is_better"] else without - final
             log.info("without client %s: %s %.4f, with it %.4f", name, metric, without, final)
             rows.append(LeftOut(name, final, without, lost))
-    write_left_out(where, metric, rows)
+            write_left_out(where, metric, rows)  # who stops it keeps what was measured
     return rows
 
 

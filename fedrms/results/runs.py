@@ -168,7 +168,7 @@ def _text(roots: list[Path]) -> str:
 
 
 def _load(folder: Path, name: str) -> _Run | _UnreadableError:
-    current = folder
+    current, running = folder, under_way(folder)
     try:
         current = folder / ".hydra" / "hydra.yaml"
         choices, command = read_choices(current), read_command(current)
@@ -179,14 +179,14 @@ def _load(folder: Path, name: str) -> _Run | _UnreadableError:
         rounds = _read_table(current)
         current = folder / CLIENTS_FILE
         clients = _read_table(current)
-        if clients is not None and rounds is not None and under_way(folder):
+        if clients is not None and rounds is not None and running:
             clients = _up_to(rounds, clients)
         current = folder / PARTITION_FILE
         partition = _read_table(current)
         current = folder / LEFT_OUT_FILE
         left_out = _read_table(current)
         current = folder / SUMMARY_FILE
-        summary = _read_summary(current, rounds, clients, config.get("rounds"))
+        summary = _read_summary(current, rounds, clients, config.get("rounds"), running)
     except Exception as error:  # whatever is wrong with one run must not hide the others
         reason = " ".join(str(error).split())
         return _UnreadableError(f"{current}: unreadable ({type(error).__name__}: {reason})")
@@ -207,9 +207,8 @@ def _read_table(path: Path) -> pa.Table | None:
 
 
 def _read_summary(
-    path: Path, rounds: pa.Table | None, clients: pa.Table | None, wanted: Any
+    path: Path, rounds: pa.Table | None, clients: pa.Table | None, wanted: Any, running: bool
 ) -> dict[str, Any]:
-    running = under_way(path.parent)
     if path.exists():
         told = {"status": "finished", **read_json(path)}
         told.pop("files", None)  # their digests

@@ -201,7 +201,7 @@ class ExcessScaler:
                 share = mean[:, SHARE] - self._least
                 self._persistence.watch(where, share, mean[:, SPREAD], mean[:, MISFIT])
             self._learnt = _learnt(evidence, told)
-            belief = self._belief(where)
+            belief = self._belief(where, mean)
             self._eps = self._knee(belief, examples[told], mean[:, MISFIT])
             ema[told] = self.averages.raw(where)[:, SHARE]
             rms[told], error[told] = belief.expected, belief.error
@@ -213,7 +213,7 @@ class ExcessScaler:
         """Return the current noise estimate of every client ever seen: a share of chance loss."""
         mean = self.averages.everyone()
         everyone = np.arange(len(mean))
-        rms = self._belief(everyone).expected if len(mean) else np.zeros(0)
+        rms = self._belief(everyone, mean).expected if len(mean) else np.zeros(0)
         return dict(zip(self.averages.clients(), rms.tolist(), strict=True))
 
     def scale_of(self, clients: Sequence[ClientId]) -> np.ndarray:
@@ -223,7 +223,7 @@ class ExcessScaler:
         scale = np.ones(len(where))
         if seen.any() and self.averages.last_round >= self.warmup:
             mean = self.averages.mean(where[seen])
-            scale[seen] = self._tilted(mean, self._belief(where[seen]))
+            scale[seen] = self._tilted(mean, self._belief(where[seen], mean))
         return scale
 
     def state_dict(self) -> dict[str, Any]:
@@ -251,9 +251,8 @@ class ExcessScaler:
         self._prior = noise_prior.fit(_likelihood(known))
         self._least = noise_prior.quantile(self._prior, self.options["clean_share"])
 
-    def _belief(self, where: np.ndarray) -> Belief:
-        """Return what the averages of some clients say of their noise."""
-        mean = self.averages.mean(where)
+    def _belief(self, where: np.ndarray, mean: np.ndarray) -> Belief:
+        """Return what the averages of the clients at some places say of their noise."""
         share = mean[:, SHARE] - self._least
         if not self._chance:
             noise = np.maximum(share, 0.0)[:, None]
@@ -284,7 +283,7 @@ class ExcessScaler:
         trust, seen = np.ones(len(where)), where >= 0
         if seen.any():
             mean = self.averages.mean(where[seen])
-            trust[seen] = self._scale(mean, self._belief(where[seen]))
+            trust[seen] = self._scale(mean, self._belief(where[seen], mean))
             trust[~seen] = trust[seen].mean()
         return trust
 

@@ -9,6 +9,7 @@ import fedrms
 from fedrms.cli import leave_out as command
 from fedrms.cli import report
 from fedrms.errors import ConfigError
+from fedrms.experiment import left_out
 from fedrms.experiment.left_out import leave_out
 
 SMALL = ["data=digits", "clients=4", "rounds=4", "client.epochs=1"]
@@ -70,3 +71,21 @@ def test_the_report_shows_it_on_the_card(folder, capsys):
     if lost.max() > 0:
         assert "missed most" in page
         assert f"the federation is {100 * lost.max():.1f} points worse" in page
+
+
+def test_a_name_that_is_not_there_costs_no_run_and_what_was_measured_is_kept(folder, monkeypatch):
+    (folder / "left_out.parquet").unlink(missing_ok=True)
+    with pytest.raises(ConfigError, match="there is no client 'nobody'"):
+        leave_out(folder, ["1", "nobody"])
+    assert not (folder / "left_out.parquet").exists()
+    measured = left_out._final_without
+
+    def then_stopped(config, where, client, column):
+        if client == 2:
+            raise KeyboardInterrupt
+        return measured(config, where, client, column)
+
+    monkeypatch.setattr(left_out, "_final_without", then_stopped)
+    with pytest.raises(KeyboardInterrupt):
+        leave_out(folder, ["1", "2"])
+    assert fedrms.load_runs(folder).left_out["client"].tolist() == ["1"]
