@@ -5,22 +5,11 @@ import pandas as pd
 import pytest
 
 import fedrms
-from fedrms.data import build
 from fedrms.data.test_rows import of_classes_and_owners, of_groups
 from fedrms.errors import ConfigError
+from tests.own_data import laid_out
 
 DRAW = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("FEDRMS_CACHE", str(tmp_path / "cache"))
-
-
-def laid_out(data):
-    return build(
-        seed=0, clients="auto", data=data.data, partition={"name": "auto"}, noise={"name": "none"}
-    )
 
 
 def test_each_class_and_each_client_in_it_gives_its_share_to_a_row():

@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils.data import IterableDataset
 
 import fedrms
-from fedrms.data import build
 from fedrms.errors import ConfigError
+from tests.own_data import laid_out
 
 DRAW = np.random.default_rng(0)
 X = DRAW.normal(size=(120, 4)).astype(np.float32)
@@ -32,12 +32,6 @@ class Endless(IterableDataset):
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDRMS_CACHE", str(tmp_path / "cache"))
-
-
-def laid_out(data):
-    return build(
-        seed=0, clients="auto", data=data.data, partition={"name": "auto"}, noise={"name": "none"}
-    )
 
 
 def of_frame(**more):
