@@ -23,12 +23,16 @@ def no_log_outlives_its_test() -> Iterator[None]:
     """A program that a test calls may log to a stream that pytest closes behind the test.
 
     Flower's simulation stops its log's propagation where it finds an event loop, and for good:
-    without propagation, no later test in this process would see what Flower's log says.
+    without propagation, no later test in this process would see what Flower's log says. Nor
+    would one after a program that quietens a log.
     """
     logging.getLogger("flwr").propagate = True
-    logs = [logging.getLogger(name) for name in (None, "fedrms")]
+    logs = [logging.getLogger(name) for name in (None, "fedrms", "fedrms.left_out", "flwr")]
     before = [list(log.handlers) for log in logs]
+    levels = [log.level for log in logs]
     yield
+    for log, level in zip(logs, levels, strict=True):
+        log.setLevel(level)
     for log, kept in zip(logs, before, strict=True):
         for handler in [each for each in log.handlers if each not in kept]:
             if type(handler) in (logging.StreamHandler, logging.FileHandler):
