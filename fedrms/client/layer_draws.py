@@ -87,6 +87,10 @@ class AddressedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._key = key
         self.drawn = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # skipping would import the compiler that is to be skipped
+
     def __torch_dispatch__(
         self,
         func: Any,

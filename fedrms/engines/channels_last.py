@@ -1,8 +1,8 @@
 """Pool images with their channels last: a tenth of the time on a CPU.
 
 PyTorch's max-pooling walks images of ``[examples, channels, height, width]`` one number at a
-time; where channels lie last it takes them many at a time. So a traced step brings images into
-that layout before they are pooled; convolutions and activations after it keep the layout.
+time; where channels lie last it takes them many at a time. So a step brings images into that
+layout before they are pooled; convolutions and activations after it keep the layout.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.utils._python_dispatch import TorchDispatchMode
 
 ATEN = torch.ops.aten
 
@@ -51,7 +52,27 @@ CHANNELS_LAST: Mapping[torch._ops.OpOverload[..., Any], Callable[..., Any]] = {
     ATEN.max_pool2d_with_indices_backward.default: _pool_backward,
     ATEN.threshold_backward.default: _relu_backward,
 }
-"""What ``make_fx`` traces in place of an operation; NotImplemented leaves it as it is."""
+"""What is done in place of an operation; NotImplemented leaves it as it is."""
+
+
+class ChannelsLast(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Do so where a step is not traced, so that it takes the same ways to the same bits."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # skipping would import the compiler that is to be skipped
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run one operation, in its other layout where it has one."""
+        other = CHANNELS_LAST.get(func)
+        result = NotImplemented if other is None else other(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {})) if result is NotImplemented else result
 
 
 def share_layouts(graph: GraphModule) -> None:

@@ -1,9 +1,10 @@
 """One local step as a flat graph: traced once a shape, updating parameters in place.
 
-``torch.func`` dispatches every operation of every step through its transforms, which costs
-more than the arithmetic of a small model. Tracing the step once to plain ATen operations
+``torch.func`` and autograd dispatch every operation of every step through their layers, which
+costs more than the arithmetic of a small model. Tracing the step once to plain ATen operations
 (``make_fx``) removes that; the graph is then cleaned of views that change nothing, and the
-final ``p - lr * g`` writes where the parameters already lie.
+final ``p - lr * g`` writes where the parameters already lie. Traced or not, a step gives the same
+bits, so it does not matter when a process begins to trace.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch.fx import GraphModule, Node
 from fedrms.client.layer_draws import LAYER_KEY, addressed_draws
 from fedrms.client.local_update import LocalUpdate, State, Tree
 from fedrms.client.settings import LocalSettings
-from fedrms.engines.channels_last import CHANNELS_LAST, share_layouts
+from fedrms.engines.channels_last import CHANNELS_LAST, ChannelsLast, share_layouts
 
 Step = Callable[[State, Tree], Tensor]
 """``step(state, batch) -> losses``; the state is updated in place."""
@@ -52,7 +53,12 @@ VIEWS = {
     ATEN.alias.default,
     ATEN.detach.default,
 }
-SAME_SHAPE_VIEWS = {ATEN.view.default, ATEN._unsafe_view.default, ATEN.expand.default}
+SAME_SHAPE_VIEWS = {
+    ATEN.view.default,
+    ATEN._unsafe_view.default,
+    ATEN.expand.default,
+    ATEN.detach.default,
+}
 
 
 TRACE_AFTER = 3
@@ -114,7 +120,9 @@ class StepCache:
 
 def _addressed(update: LocalUpdate, stacked: bool) -> Callable[[State, Tree], tuple[State, Tensor]]:
     """Return the pure step, whose layers draw by the keys in the batch where there are any."""
-    one_step = vmap(update.step, randomness="different") if stacked else update.step
+    one_step: Callable[[State, Tree], tuple[State, Tensor]] = update.step
+    if stacked:
+        one_step = vmap(functools.partial(update.step, mapped=True), randomness="different")
 
     def run(state: State, batch: Tree) -> tuple[State, Tensor]:
         columns = {name: column for name, column in batch.items() if name != LAYER_KEY}
@@ -139,7 +147,8 @@ def untraced_step(update: LocalUpdate, *, stacked: bool) -> Step:
     one_step = _addressed(update, stacked)
 
     def run(state: State, batch: Tree) -> Tensor:
-        after, losses = one_step(state, batch)
+        with ChannelsLast():  # type: ignore[no-untyped-call]
+            after, losses = one_step(state, batch)
         for part in changed:
             for name, value in after.get(part, {}).items():
                 state[part][name].copy_(value)
@@ -208,7 +217,8 @@ def trace_step(
 def _without_lock(graph: GraphModule, example: list[Tensor]) -> Callable[..., Any]:
     """Return the graph for TorchScript's interpreter, or as it is where that cannot take it.
 
-    The interpreter runs a step without Python's lock, and with half of its cost an operation.
+    The interpreter runs a step without Python's lock, and with half of its cost an operation. It
+    takes the operations as they are: its optimizer would split some, which changes last bits.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -218,7 +228,12 @@ def _without_lock(graph: GraphModule, example: list[Tensor]) -> Callable[..., An
         except (RuntimeError, AttributeError, NotImplementedError) as error:
             log.debug("the step stays under Python's lock: %s", str(error).splitlines()[0])
             return graph
-    return made
+
+    def run(*given: Tensor) -> Any:
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            return made(*given)
+
+    return run
 
 
 def _simplify(graph: GraphModule, example: list[Tensor], state_leaves: int) -> list[bool]:
