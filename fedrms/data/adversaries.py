@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrms.data.client_data import Clients
 from fedrms.data.federation import AnyFederation
 from fedrms.data.options import number, one_of, sequence, whole
-from fedrms.data.population import Clients, Population
 from fedrms.errors import ConfigError
 from fedrms.randomness import counter_uniform, generator
 
@@ -100,7 +100,7 @@ def choose_adversaries(
                 )
             chosen[client] = True
         return Adversaries(federation, seed, fraction, among, chosen)
-    if isinstance(federation, Population):
+    if federation.everyone is None:
         return Adversaries(federation, seed, fraction, among, None)
     order = generator(seed, "adversary-clients").permutation(federation.clients)
     able = order[eligible(federation, among, order)]

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrms.data.client_data import Clients
 from fedrms.data.dataset import Examples
 from fedrms.data.options import optional_whole
-from fedrms.data.population import Clients, Population
+from fedrms.data.population import Population
 from fedrms.errors import ConfigError
 
 TRAIN_FILE, TEST_FILE = "train.arrow", "test.arrow"

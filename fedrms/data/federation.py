@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fedrms.data.account import account_of
 from fedrms.data.appearance import Appearance, decide_looks
-from fedrms.data.client_mix import group_means
+from fedrms.data.client_data import ClientData, CohortRows
 from fedrms.data.dataset import Dataset, Examples, Task
 from fedrms.data.dealing import DEFAULT_CLIENTS, Partition
 from fedrms.data.flower_partition import spelled
@@ -24,7 +24,7 @@ from fedrms.data.options import choose, whole
 from fedrms.data.own_parts import named, spoilt
 from fedrms.data.own_tests import block_a_look, class_groups, owners_groups, with_owners_looks
 from fedrms.data.partition import settled, split
-from fedrms.data.population import CohortRows, Population
+from fedrms.data.population import Population
 from fedrms.data.sources import SOURCES, load
 from fedrms.data.true_noise import Truth, known_labels, measured_noise, truth_of
 from fedrms.errors import ConfigError
@@ -55,7 +55,7 @@ class Stage:
 
 
 @dataclass(frozen=True, eq=False)
-class Federation(FromPython):
+class Federation(FromPython, ClientData):
     """Who holds what, over all rounds, and the clean test set everyone is judged on.
 
     Parameters
@@ -121,6 +121,11 @@ class Federation(FromPython):
         return len(self.offsets) - 1
 
     @property
+    def everyone(self) -> NDArray[np.int64]:
+        """All clients, int64 ``[clients]``."""
+        return np.arange(self.clients)
+
+    @property
     def sizes(self) -> NDArray[np.int64]:
         """Number of training examples of each client, int64 ``[clients]``."""
         return np.diff(self.offsets)
@@ -147,9 +152,9 @@ class Federation(FromPython):
         """Return which of some clients alone hold certain classes."""
         return self.rare[clients]
 
-    def names_of(self, clients: NDArray[np.int64]) -> NDArray[Any]:
-        """Return what some clients are called: their names, or numbers where they have none."""
-        return clients if self.names is None else self.names[clients]
+    def looks_of(self, clients: NDArray[np.int64]) -> NDArray[Any] | None:
+        """Return what some clients' inputs look like; None where nobody's look different."""
+        return None if self.looks is None else self.looks[clients]
 
     def true_noise(self, round: int) -> NDArray[np.float64]:
         """Return everyone's noise level in a round, float64 ``[clients]``."""
@@ -175,27 +180,10 @@ class Federation(FromPython):
         stage = self.stage(round)
         return CohortRows(stage.x[rows], stage.y[rows], offsets)
 
-    def per_client_metric(
-        self, values: NDArray[Any], clients: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float64]:
-        """Return what each client would score on its own clean test mix.
-
-        The exact expectation over test examples drawn in the client's mix: with classes
-        as groups, client k gets ``sum_c client_mix[k, c] * mean(values of class c)``.
-
-        Parameters
-        ----------
-        values : array ``[test]``
-            A score of one global model on each test example (0/1 correct, a loss).
-        clients : array, int64, optional
-            Only these clients; by default all.
-
-        Returns
-        -------
-        array, float64 ``[clients]``
-        """
-        groups, mix = self.test_mix(clients)
-        return np.asarray(mix @ group_means(values, groups, mix.shape[1]))
+    def laid_out(self, round: int) -> tuple[int, CohortRows]:
+        """Return all rows of a round as they lie, and the round since when."""
+        stage = self.stage(round)
+        return stage.start_round, CohortRows(stage.x, stage.y, self.offsets)
 
     def test_mix(
         self, clients: NDArray[np.int64] | None = None

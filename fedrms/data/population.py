@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data.addressed_noise import AddressedNoise
-from fedrms.data.client_mix import class_counts, group_means, mix_of
+from fedrms.data.client_data import ClientData, Clients, CohortRows
+from fedrms.data.client_mix import class_counts, mix_of
 from fedrms.data.dataset import Examples, Task
 from fedrms.data.true_noise import Truth
-
-Clients = NDArray[np.int64]
 
 AT_ONCE = 10_000
 """Clients whose examples are in memory at a time, where all are gone through."""
@@ -36,26 +35,8 @@ class ClientSource(Protocol):
         ...
 
 
-class CohortRows(NamedTuple):
-    """The examples of some clients in one round.
-
-    Attributes
-    ----------
-    x : array, float32 ``[total, *shape]``
-        Normalised features; the client asked for i-th has the rows
-        ``offsets[i]:offsets[i + 1]``.
-    y : array, int64 or float32 ``[total]``
-        Labels or targets as the clients have them, noise included.
-    offsets : array, int64 ``[clients + 1]``
-    """
-
-    x: NDArray[np.float32]
-    y: NDArray[Any]
-    offsets: NDArray[np.int64]
-
-
 @dataclass(frozen=True, eq=False)
-class Population:
+class Population(ClientData):
     """Who holds what, where nobody holds it all: a lazy :class:`fedrms.data.Federation`.
 
     What it keeps does not grow with the number of clients, but for what its source keeps.
@@ -126,10 +107,6 @@ class Population:
         """Return which of some clients alone hold certain classes: none."""
         return np.zeros(len(clients), np.bool_)
 
-    def names_of(self, clients: Clients) -> NDArray[Any]:
-        """Return what some clients are called: their names, or numbers where they have none."""
-        return clients if self.names is None else self.names[clients]
-
     def true_noise(self, round: int) -> NDArray[np.float64]:
         """Return everyone's noise level in a round, float64 ``[clients]``; kept while it holds."""
         since = self.noise.since(round)
@@ -164,26 +141,6 @@ class Population:
             self._latest.update(clients=clients.copy(), counts=counts)
             y = self.noise.flip(y, clients, offsets, round, self.num_classes)
         return CohortRows(examples.x, y, offsets)
-
-    def client(self, client: int, round: int = 1) -> Examples:
-        """Return one client's training examples in one round."""
-        rows = self.rows_of(np.array([client]), round)
-        return Examples(rows.x, rows.y)
-
-    def per_client_metric(
-        self, values: NDArray[Any], clients: Clients | None = None
-    ) -> NDArray[np.float64]:
-        """Return what each client would score on its own clean test mix.
-
-        Parameters
-        ----------
-        values : array ``[test]``
-            A score of one global model on each test example (0/1 correct, a loss).
-        clients : array, int64, optional
-            Only these clients; by default all, whose examples are then all made once.
-        """
-        groups, mix = self.test_mix(clients)
-        return np.asarray(mix @ group_means(values, groups, mix.shape[1]))
 
     def test_mix(
         self, clients: Clients | None = None

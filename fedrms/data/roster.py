@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrms.data.client_data import Clients
 from fedrms.data.dataset import Examples
-from fedrms.data.population import Clients, Population
+from fedrms.data.population import Population
 
 NUMBERS = 1 << 52
 """Clients' numbers are below this, so that a float64 holds them."""
@@ -50,6 +51,16 @@ class Roster(Population):
     """
 
     numbered: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def listed(self) -> None:
+        """Nobody knows how many clients there are."""
+        return
+
+    def called(self, client: int | str) -> str:
+        """Return the name of one that was asked about, by its number."""
+        known = client if isinstance(client, str) else self.numbered.get(client)
+        return str(client) if known is None else known
 
     def number(self, client: int | str) -> int:
         """Return a client's number, and remember its name."""

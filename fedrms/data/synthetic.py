@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrms.data.client_data import Clients
 from fedrms.data.dataset import Examples
 from fedrms.data.options import number, positive, whole
-from fedrms.data.population import Clients, Population
+from fedrms.data.population import Population
 from fedrms.errors import ConfigError
 from fedrms.randomness import counter_normal
 

@@ -21,7 +21,7 @@ from fedrms.client.settings import LocalSettings
 from fedrms.client.statistic_privacy import released
 from fedrms.client.train import divergence
 from fedrms.combining.row_blocks import RowBlocks, Stack
-from fedrms.data import AnyFederation, Population
+from fedrms.data import AnyFederation
 from fedrms.engines.allocator import keep_freed_memory
 from fedrms.engines.cohort_training import ClientRows, train_cohort
 from fedrms.engines.executor import Executor
@@ -202,17 +202,18 @@ class CohortTrainer:
         self, seed: int, server_round: int, clients: np.ndarray
     ) -> tuple[ClientRows, np.ndarray]:
         """Return examples on the device, and the place of each client among them."""
-        if isinstance(self._federation, Population):
+        lies = self._federation.laid_out(server_round)
+        if lies is None:
             made = self._federation.rows_of(clients, server_round)
             own = self._columns(made.x, made.y, seed, clients, made.offsets)
             return ClientRows(own, made.offsets), np.arange(len(clients))
-        stage, offsets = self._federation.stage(server_round), self._federation.offsets
-        if stage.start_round not in self._laid_out:
+        since, every = lies
+        if since not in self._laid_out:
             self._laid_out.clear()  # noise that drifts lays out new ones
             everyone = np.arange(self._federation.clients)
-            laid_out = self._columns(stage.x, stage.y, seed, everyone, offsets)
-            self._laid_out[stage.start_round] = ClientRows(laid_out, offsets)
-        return self._laid_out[stage.start_round], clients
+            columns = self._columns(every.x, every.y, seed, everyone, every.offsets)
+            self._laid_out[since] = ClientRows(columns, every.offsets)
+        return self._laid_out[since], clients
 
     def _columns(
         self, x: np.ndarray, y: np.ndarray, seed: int, clients: np.ndarray, offsets: np.ndarray

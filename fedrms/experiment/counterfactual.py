@@ -25,7 +25,6 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from fedrms.data import Federation
 from fedrms.errors import RunError
 from fedrms.experiment.adversary import clean_throughout
 from fedrms.experiment.parts import Parts
@@ -164,10 +163,8 @@ def _clean(parts: Parts, clients: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def _nobody_is_clean(parts: Parts) -> bool:
     """Say so where everyone can be looked at; a population is too large for that."""
-    federation = parts.side.federation
-    if not isinstance(federation, Federation):
-        return False
-    return not _clean(parts, np.arange(federation.clients)).any()
+    everyone = parts.side.federation.everyone
+    return everyone is not None and not _clean(parts, everyone).any()
 
 
 class PassedOn:

@@ -17,7 +17,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
-from fedrms.data import Federation
 from fedrms.errors import ConfigError
 from fedrms.experiment.as_found import left_as_found
 from fedrms.experiment.config import plain
@@ -73,9 +72,9 @@ def leave_out(
     with left_as_found():
         quiet_flower()
         federation = build_parts(OmegaConf.create(config)).side.federation
-        if not isinstance(federation, Federation):
+        if federation.everyone is None:
             raise ConfigError("data", "is drawn client by client", "leave out clients of another")
-        names = [str(name) for name in federation.names_of(np.arange(federation.clients))]
+        names = [str(name) for name in federation.names_of(federation.everyone)]
         if federation.clients < 2:
             raise ConfigError("clients", "is 1", "nobody is left without it")
         metric, final = str(summary["metric"]), float(summary[f"final_{summary['metric']}"])

@@ -22,7 +22,7 @@ from fedrms.client.draw_keys import draws, test_keys
 from fedrms.client.layer_draws import addressed_draws
 from fedrms.client.local_optimizer import optimizer_order
 from fedrms.client.local_update import LocalUpdate, ModuleFunction, evaluating, trainable
-from fedrms.data import AnyFederation, Federation
+from fedrms.data import AnyFederation
 from fedrms.errors import ConfigError
 from fedrms.named_class import named_class
 from fedrms.tasks import Classification, Params, Regression, Task
@@ -217,7 +217,14 @@ class _Watched:
         self.module, self.moving, self.normalises = apply.module, apply.moving, apply.normalises
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
+        before = x._version
         y: Any = self._apply(params, x)
+        if x._version != before:
+            raise ConfigError(
+                "model",
+                "changes its input in place, which clients read again",
+                "let forward change nothing but values of its own, such as x = x * 2",
+            )
         if not self._supervised:
             tensor: Tensor = y
             return tensor
@@ -247,13 +254,6 @@ def _explained(federation: AnyFederation) -> Iterator[None]:
         raise
     except Exception as error:  # somebody's module may raise anything
         shape = tuple(federation.shape)
-        if "mutate a captured Tensor" in str(error):
-            raise ConfigError(
-                "model",
-                f"does not fit clients: for examples of shape {shape} it changes its input or one "
-                "of its buffers in place",
-                "let forward change nothing but values of its own, or choose a model that does not",
-            ) from error
         whole = federation.test_x.dtype.kind == "i"
         remedy = CHOOSE
         if whole:
@@ -365,8 +365,9 @@ def _inputs(federation: AnyFederation) -> np.ndarray:
 
     Of indices they are the largest and the smallest at each place, which must be looked up too.
     """
-    if isinstance(federation, Federation) and federation.test_x.dtype.kind == "i":
-        every = [federation.test_x, *(stage.x for stage in federation.stages[:1])]
+    if federation.test_x.dtype.kind == "i":
+        lies = federation.laid_out(1)
+        every = [federation.test_x] if lies is None else [federation.test_x, lies[1].x]
         ends = [np.stack([part.max(0), part.min(0)]) for part in every if len(part)]
         if ends:
             return np.stack([np.max([e[0] for e in ends], 0), np.min([e[1] for e in ends], 0)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,6 @@ from fedrms.client import ClientSide, LocalSettings
 from fedrms.data import AnyFederation
 from fedrms.data.adversaries import Adversaries
 from fedrms.data.dealing import DEFAULT_CLIENTS
-from fedrms.data.roster import Roster
 from fedrms.engines.misreports import Misreports
 from fedrms.errors import ConfigError
 from fedrms.experiment.adversary import build_misreports
@@ -34,7 +33,6 @@ from fedrms.experiment.checkpoint import options_of
 from fedrms.experiment.config import AUTO_CLIENTS, plain, with_clients
 from fedrms.experiment.engine import Engine, build_engine
 from fedrms.experiment.foreign import refuse_strays
-from fedrms.replies.client_index import ClientId
 from fedrms.results.fairness import validate as validate_fairness
 from fedrms.results.own_metrics import own_metrics
 from fedrms.server import FedRMS
@@ -123,7 +121,7 @@ def build_parts(
     strategy = build_strategy(values, side.federation, adversaries)
     _check_truth(values, strategy, side.federation)
     if isinstance(strategy, FedRMS):
-        strategy.name_clients(_names(side.federation))
+        strategy.name_clients(side.federation.called)
         strategy.nonnegative_losses = never_negative(side.task)
         replace(settings, statistic=strategy.statistic)  # refused now if it cannot be private
     engine = engine or build_engine(values, side, device)
@@ -133,20 +131,12 @@ def build_parts(
 
 def clients_of(federation: AnyFederation) -> int:
     """Return how many clients ``clients=auto`` means; a real server does not know."""
-    return DEFAULT_CLIENTS if isinstance(federation, Roster) else federation.clients
-
-
-def _names(federation: AnyFederation) -> Callable[[ClientId], str]:
-    """Return what clients are called in messages."""
-    if federation.names is None:
-        return str
-    names = federation.names
-    return lambda c: str(names[c]) if isinstance(c, int) and 0 <= c < len(names) else str(c)
+    return federation.listed or DEFAULT_CLIENTS
 
 
 def _check_truth(config: Mapping[str, Any], strategy: Strategy, federation: AnyFederation) -> None:
     """Refuse what needs to know who is noisy, where nobody does."""
-    if isinstance(federation, Roster) or federation.truth == "simulated":
+    if federation.listed is None or federation.truth == "simulated":
         return
     if federation.truth == "measured" and not np.isnan(federation.true_noise(1)).any():
         return

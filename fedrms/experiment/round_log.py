@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,10 +17,9 @@ from fedrms.client.app import split, tensors
 from fedrms.client.evaluate import scores_apart, scores_of
 from fedrms.client.own_normalising import with_own_statistics
 from fedrms.client.own_statistics import statistic_keys
-from fedrms.data import AnyFederation, Federation, Population
+from fedrms.data import AnyFederation
 from fedrms.data.adversaries import Adversaries
 from fedrms.data.appearance import USUAL
-from fedrms.data.roster import Roster
 from fedrms.engines.observed import Observation
 from fedrms.errors import RunError
 from fedrms.experiment.adversary import clean_throughout
@@ -33,6 +32,8 @@ from fedrms.results.protection import CleanFederation
 from fedrms.server import Diagnostics
 from fedrms.statistic import DECIDED, REPORTED
 from fedrms.tasks.judge import judge_of
+
+Told = TypeVar("Told", Observation, Diagnostics)
 
 NAMED = 5
 """Most clients that an error names for one reason."""
@@ -108,18 +109,16 @@ class RoundLog:
 
         Used where the server cannot tell by itself: it does not know the clients' data.
         """
-        if isinstance(self._side.federation, Roster):
+        if self._side.federation.listed is None:
             self._evaluated = self._numbered(observation)
 
-    def _numbered(self, told: Observation) -> Observation:
-        """Return an observation of a real federation with clients' numbers for their names."""
-        federation = self._side.federation
-        if not isinstance(federation, Roster):
-            return told
+    def _numbered(self, told: Told) -> Told:
+        """Return it with clients' numbers, where a real federation's clients say names."""
+        number = self._side.federation.number
         return replace(
             told,
-            clients=[federation.number(client) for client in told.clients],
-            failures={federation.number(client): why for client, why in told.failures.items()},
+            clients=[number(client) for client in told.clients],
+            failures={number(client): why for client, why in told.failures.items()},
         )
 
     def finish_round(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
@@ -160,16 +159,9 @@ class RoundLog:
             return
         by_reason: dict[str, list[str]] = {}
         for client, why in refused.items():
-            by_reason.setdefault(why, []).append(self._called(client))
+            by_reason.setdefault(why, []).append(self._side.federation.called(client))
         told = "\n".join(f"  {_several(sorted(who))}: {why}" for why, who in by_reason.items())
         raise RunError(f"every client refuses, so no client finished any round:\n{told}")
-
-    def _called(self, client: ClientId) -> str:
-        federation = self._side.federation
-        if isinstance(federation, Roster):
-            return str(federation.numbered.get(int(client), client))
-        known = isinstance(client, int) and 0 <= client < federation.clients
-        return str(federation.names_of(np.array([client]))[0] if known else client)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was added up over rounds, for a checkpoint; the tables are the recorder's."""
@@ -214,7 +206,7 @@ class RoundLog:
     ) -> dict[str, float]:
         task, federation = self._side.task, self._side.federation
         reported, self._evaluated = self._evaluated, None
-        if isinstance(federation, Roster) and reported is not None:
+        if reported is not None:
             row = self._score_of_clients(reported, columns)
             if not len(federation.test_y):
                 return row
@@ -295,14 +287,7 @@ class RoundLog:
         diagnostics = getattr(self._strategy, "diagnostics", None)
         if not isinstance(diagnostics, Diagnostics) or diagnostics.server_round != server_round:
             return None
-        federation = self._side.federation
-        if not isinstance(federation, Roster):
-            return diagnostics
-        return replace(
-            diagnostics,
-            clients=[federation.number(client) for client in diagnostics.clients],
-            failures={federation.number(c): why for c, why in diagnostics.failures.items()},
-        )
+        return self._numbered(diagnostics)
 
     def _client_columns(
         self, server_round: int, diagnostics: Diagnostics | None
@@ -310,11 +295,10 @@ class RoundLog:
         """Return one row for each client of the federation; of a population, of the cohort."""
         federation = self._side.federation
         seen, self._seen = self._seen, None
-        if isinstance(federation, Population):
+        who = federation.everyone
+        if who is None:
             told = (seen, diagnostics, self._evaluated)
             who = _those_in(filter(None, told), federation.clients)
-        else:
-            who = np.arange(federation.clients)
         count = len(who)
         reported = REPORTED | statistic_keys(self._side.statistics)
         columns: dict[str, np.ndarray] = {
@@ -328,8 +312,9 @@ class RoundLog:
             "participated": np.zeros(count, dtype=bool),
             "failure": np.full(count, None, dtype=object),
         }
-        if isinstance(federation, Federation) and federation.looks is not None:
-            columns["domain"] = federation.looks[who]
+        looks = federation.looks_of(who)
+        if looks is not None:
+            columns["domain"] = looks
         columns |= {
             name: np.full(count, np.nan)
             for name in (*reported, *DECIDED, f"test_{self._side.task.metric}")
@@ -375,9 +360,9 @@ def _hard_clients(
     reference: CleanFederation | None,
 ) -> np.ndarray | None:
     """Mark the clients that even the clean federation serves badly; None for a population."""
-    if reference is None or not isinstance(federation, Federation):
+    everyone = federation.everyone
+    if reference is None or everyone is None:
         return None
-    everyone = np.arange(federation.clients)
     clean = clean_throughout(federation, adversaries, everyone, rounds)
     return reference.hard(clean & ~federation.rare_of(everyone))
 

@@ -22,7 +22,6 @@ from fedrms.client.app import METRIC_ORDER
 from fedrms.client.batch_statistics import normalises
 from fedrms.client.evaluate import STATISTICS_ORDER
 from fedrms.data import AnyFederation
-from fedrms.data.roster import Roster
 from fedrms.engines.garbage import settled_objects
 from fedrms.engines.observed import ObservedGrid
 from fedrms.engines.shield import shield_for
@@ -381,8 +380,8 @@ def _simulate(
                     further=judge.names if judge else (),
                 )
                 summary |= {"status": status, "error": error, "device": parts.device} | provenance()
-                if not isinstance(side.federation, Roster):
-                    summary["clients"] = side.federation.clients
+                if side.federation.listed is not None:
+                    summary["clients"] = side.federation.listed
                 if side.federation.truth != "simulated":
                     summary["true_noise"] = side.federation.truth
                 summary |= _validated(recorder.rounds(), side.task.metric)

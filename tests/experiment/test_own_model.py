@@ -163,10 +163,10 @@ def an_unknown_function(shape, outputs):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("Counts", "buffers in place"),
+        ("Counts", "changes 'calls' each time"),
         ("Replaces", "changes 'calls'"),
         ("Remembers", "changes 'mean'"),
-        ("ChangesInput", "in place"),
+        ("ChangesInput", "changes its input in place"),
         ("TwoOutputs", "returns a tuple"),
         ("Dictionary", "returns a dict"),
         ("TooWide", r"outputs of shape \(2, 1000\)"),
