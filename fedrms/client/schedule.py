@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from fedrms.client.settings import LocalSettings
 from fedrms.client.similar_sizes import similar_sizes
@@ -64,30 +65,30 @@ def schedule(
     """
     clients = np.asarray(clients, dtype=np.int64)
     sizes = np.asarray(sizes, dtype=np.int64)
-    batch = settings.batch_size
+    batch = own_batch_size(settings, clients)
     held_out = _held_out(settings, clients, sizes)
     train_sizes: np.ndarray = sizes - held_out.sum(1)
     epoch_steps = -(-train_sizes // batch)
-    full = full_steps(settings, train_sizes)
+    full = full_steps(settings, clients, train_sizes)
     steps = np.maximum(1, np.ceil(full * work(settings, server_round, clients))).astype(np.int64)
 
-    longest, width = int(steps.max()), int(epoch_steps.max())
+    longest, widest = int(steps.max()), int(batch.max())
     epochs = range(int(np.ceil(steps / epoch_steps).max()))
     orders = np.stack(
         [
             _epoch_order(
-                *(settings.seed, server_round, clients, e, sizes, held_out, train_sizes),
-                *(width * batch, batch),
+                *(settings.seed, server_round, clients, e, sizes, held_out, train_sizes, widest)
             )
             for e in epochs
         ]
     )
     position = np.arange(longest)[:, None]
     epoch, step = np.divmod(position, epoch_steps)
-    block = (np.minimum(epoch, len(epochs) - 1) * len(sizes) + np.arange(len(sizes))) * width + step
-    rows = orders.reshape(-1, batch).take(block, 0)
+    order = np.minimum(epoch, len(epochs) - 1) * len(sizes) + np.arange(len(sizes))
+    first = order * orders.shape[2] + step * batch
+    rows = sliding_window_view(orders.ravel(), widest)[first]
     taken = np.where(position < steps, np.minimum(train_sizes - step * batch, batch), 0)
-    present = np.arange(batch) < taken[:, :, None]
+    present = np.arange(widest) < taken[:, :, None]
 
     first_epoch = np.minimum(epoch_steps, steps)
     return Schedule(
@@ -100,19 +101,21 @@ def schedule(
     )
 
 
-def full_steps(settings: LocalSettings, train_sizes: np.ndarray) -> np.ndarray:
+def full_steps(settings: LocalSettings, clients: np.ndarray, train_sizes: np.ndarray) -> np.ndarray:
     """Return ``[clients]`` the steps of clients that do all their work.
 
     Parameters
     ----------
     settings : LocalSettings
         The round's orders.
+    clients : np.ndarray
+        ``[clients]`` client indices.
     train_sizes : np.ndarray
         ``[clients]`` examples each client trains on.
     """
     if settings.steps:
         return np.full_like(train_sizes, settings.steps)
-    return np.asarray(settings.epochs * -(-train_sizes // settings.batch_size))
+    return np.asarray(settings.epochs * -(-train_sizes // own_batch_size(settings, clients)))
 
 
 def training_examples(settings: LocalSettings, sizes: np.ndarray) -> np.ndarray:
@@ -155,6 +158,13 @@ def own_lr(settings: LocalSettings, clients: np.ndarray) -> np.ndarray:
     return _lasting(settings.seed, "own-lr", clients, spread**2) / spread
 
 
+def own_batch_size(settings: LocalSettings, clients: np.ndarray) -> np.ndarray:
+    """Return ``[clients]`` how many examples a mini-batch of each client has."""
+    spread = settings.batch_spread
+    factor = _lasting(settings.seed, "own-batch", clients, spread**2) / spread
+    return np.maximum(1, np.rint(settings.batch_size * factor)).astype(np.int64)
+
+
 def _lasting(seed: int, purpose: str, clients: np.ndarray, most: float) -> np.ndarray:
     """Return ``[clients]`` factors in [1, ``most``], log-uniform, the same in every round."""
     if most == 1.0:
@@ -182,13 +192,13 @@ def _epoch_order(
     sizes: np.ndarray,
     held_out: np.ndarray,
     train_sizes: np.ndarray,
-    width: int,
-    batch: int,
+    widest: int,
 ) -> np.ndarray:
-    """Shuffle each client's training rows: ``[clients, width]``, its own rows first.
+    """Shuffle each client's training rows: ``[clients, rows]``, its own rows first.
 
-    Padding of a client's last batch repeats its first row.
+    As many as the ``widest`` batch has come behind them, repeats of its first row.
     """
+    width = int(train_sizes.max()) + widest
     order = np.zeros((len(clients), width), dtype=np.int64)
     for group in similar_sizes(sizes):
         longest = int(sizes[group].max())
@@ -197,9 +207,7 @@ def _epoch_order(
         )
         inside = min(width, longest)
         order[group, :inside] = rising[:, :inside]
-    padding = train_sizes[:, None] + np.arange(batch)
-    who, which = np.nonzero(padding < -(-train_sizes[:, None] // batch) * batch)
-    order[who, padding[who, which]] = order[who, 0]
+    np.put_along_axis(order, train_sizes[:, None] + np.arange(widest), order[:, :1], axis=1)
     return order
 
 

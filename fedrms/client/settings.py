@@ -30,6 +30,7 @@ ELSEWHERE = {
     "most_work": "heterogeneity.most_work",
     "hard_workers": "heterogeneity.hard_workers",
     "lr_spread": "heterogeneity.lr_spread",
+    "batch_spread": "heterogeneity.batch_spread",
     "class_losses": "strategy.num_classes",
     "gradient_decay": "strategy.gradient_decay",
     "statistic_clip": "client.statistic_dp.clip",
@@ -82,6 +83,9 @@ class LocalSettings:
     lr_spread : float
         Each has its own learning rate: the ordered one times a factor that lasts, log-uniform in
         [1 / lr_spread, lr_spread].
+    batch_spread : float
+        Each has its own batch size: the ordered one times a factor that lasts, log-uniform in
+        [1 / batch_spread, batch_spread], rounded, and at least 1.
     class_losses : int
         Report the losses of the received model by so many classes; 1 takes all examples as
         one class, 0 means none.
@@ -117,6 +121,7 @@ class LocalSettings:
     most_work: float = 1.0
     hard_workers: float = 0.0
     lr_spread: float = 1.0
+    batch_spread: float = 1.0
     class_losses: int = 0
     gradient_decay: float = 0.0
     statistic_clip: float = 0.0
@@ -150,6 +155,7 @@ class LocalSettings:
             ("proximal_mu", 0.0, False),
             ("most_work", 1.0, False),
             ("lr_spread", 1.0, False),
+            ("batch_spread", 1.0, False),
             ("class_losses", 0, False),
             ("gradient_decay", 0.0, False),
             ("statistic_clip", 0.0, False),

@@ -241,7 +241,7 @@ def measured_speed(parts: Parts, trial: Trial, setup: float) -> Speed:
 
 
 def _steps(settings: LocalSettings, sizes: np.ndarray) -> np.ndarray:
-    return full_steps(settings, training_examples(settings, sizes))
+    return full_steps(settings, np.arange(len(sizes)), training_examples(settings, sizes))
 
 
 def _what_was_cut(parts: Parts, trial: Trial, mean_steps: float) -> str | None:

@@ -228,9 +228,10 @@ class _Stopwatch:
 
     def _steps(self) -> int:
         named = [*self._seen.clients, *self._seen.failures]
-        known = [n for n in named if isinstance(n, int) and 0 <= n < self._federation.clients]
-        sizes = self._federation.sizes_of(np.array(known, dtype=np.int64))
-        return int(full_steps(self._settings, training_examples(self._settings, sizes)).sum())
+        listed = [n for n in named if isinstance(n, int) and 0 <= n < self._federation.clients]
+        known = np.array(listed, dtype=np.int64)
+        trained_on = training_examples(self._settings, self._federation.sizes_of(known))
+        return int(full_steps(self._settings, known, trained_on).sum())
 
     def _go_on_or_stop(self, elapsed: float) -> None:
         last = self.laps[-1]
@@ -251,7 +252,7 @@ def _short_work(parts: Parts, step: float) -> tuple[LocalSettings, int]:
     """
     side, settings = parts.side, parts.settings
     sizes = side.federation.sizes
-    steps = full_steps(settings, training_examples(settings, sizes))
+    steps = full_steps(settings, np.arange(len(sizes)), training_examples(settings, sizes))
     wanted = parts.config["engine"].get("threads") or torch.get_num_threads()
     threads = min(wanted, usable_cores()) if side.device == "cpu" else 1
     steps_at_once = FIRST_SECONDS / step  # of one client

@@ -11,7 +11,7 @@ from fedrms.errors import ConfigError
 from fedrms.replies.cohort import Cohort
 from fedrms.weighting.weighting import Weighted, Weighting
 
-MODES = ("clean_only", "true_rate", "inverse_variance")
+MODES = ("clean_only", "true_rate", "inverse_rate", "inverse_variance")
 
 
 class Oracle(Weighting):
@@ -21,10 +21,18 @@ class Oracle(Weighting):
     ----------
     mode : str
         ``clean_only`` averages the clients whose true noise is 0. ``true_rate`` scales by
-        1 - level, the share of clean labels. ``inverse_variance`` scales by 1 / level^2,
+        1 - level, the share of clean labels. ``inverse_rate`` scales by eps / (eps + level), the
+        form of the default law with the true rates. ``inverse_variance`` scales by 1 / level^2,
         the Gauss-Markov weight when the level is the standard deviation of target noise.
         Adversaries get 0 in every mode, but where a cohort has nobody else; ``clean_only``
         averages all the honest clients of a cohort without a clean one.
+    eps : float
+        Of ``inverse_rate``: the level at which a client counts half.
+
+    Raises
+    ------
+    ConfigError
+        For a mode that there is not, and an eps that is not positive.
 
     Notes
     -----
@@ -33,12 +41,14 @@ class Oracle(Weighting):
     the bound for linear models.
     """
 
-    def __init__(self, *, mode: str = "clean_only") -> None:
+    def __init__(self, *, mode: str = "clean_only", eps: float = 0.1) -> None:
         if mode not in MODES:
             raise ConfigError(
                 "strategy.mode", f"there is no {mode!r}", f"choose one of {', '.join(MODES)}"
             )
-        self.mode = mode
+        if not 0.0 < eps < np.inf:
+            raise ConfigError("strategy.eps", f"is {eps}", "set a number above 0")
+        self.mode, self.eps = mode, eps
         self._true_noise: Callable[[int], np.ndarray] | None = None
         self._lie: Callable[[np.ndarray], np.ndarray] | None = None
 
@@ -78,6 +88,8 @@ class Oracle(Weighting):
             return clean if clean.any() else np.ones_like(level)
         if self.mode == "true_rate":
             return np.clip(1.0 - level, 0.0, 1.0)
+        if self.mode == "inverse_rate":
+            return np.asarray(self.eps / (self.eps + level))
         positive = level[level > 0.0]
         smallest = float(positive.min()) if positive.size else 1.0
         floor = level if (level > 0.0).all() else np.maximum(level, 1e-3 * smallest)

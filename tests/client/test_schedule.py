@@ -1,5 +1,7 @@
 """Which rows a client trains on: the rules of its epochs, and how little decides them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from fedrms.client.schedule import (
     Schedule,
     drops_out,
     full_steps,
+    own_batch_size,
     own_lr,
     schedule,
     training_examples,
@@ -246,11 +249,14 @@ def test_a_higher_rate_drops_those_that_a_lower_one_drops_and_more():
     assert high.sum() > low.sum()
 
 
-@pytest.mark.parametrize("options", [{}, {"steps": 3}, {"statistic": "holdout", "epochs": 2}])
+@pytest.mark.parametrize(
+    "options", [{}, {"steps": 3}, {"statistic": "holdout", "epochs": 2}, {"batch_spread": 4.0}]
+)
 def test_full_steps_are_those_of_a_schedule_without_stragglers(options):
     orders, sizes = LocalSettings(batch_size=8, **options), np.array([1, 8, 9, 30])
     steps = plan_of(orders, sizes.tolist()).steps
-    assert full_steps(orders, training_examples(orders, sizes)).tolist() == steps.tolist()
+    full = full_steps(orders, np.arange(4), training_examples(orders, sizes))
+    assert full.tolist() == steps.tolist()
 
 
 def test_clients_that_work_more_do_so_in_every_round_and_whoever_else_is_there() -> None:
@@ -280,3 +286,30 @@ def test_learning_rates_of_clients_own_are_spread_evenly_in_the_logarithm() -> N
     assert factors.max() <= 3.0
     assert np.log(factors).mean() == pytest.approx(0.0, abs=0.1)
     assert own_lr(LocalSettings(seed=3), who).tolist() == [1.0] * 400
+
+
+def test_batch_sizes_of_clients_own_are_spread_evenly_in_the_logarithm_and_last() -> None:
+    who = np.arange(400)
+    own = own_batch_size(LocalSettings(seed=3, batch_size=32, batch_spread=4.0), who)
+    assert own.min() >= 8
+    assert own.max() <= 128
+    assert np.log(own / 32).mean() == pytest.approx(0.0, abs=0.12)
+    assert own_batch_size(LocalSettings(seed=3, batch_size=1, batch_spread=4.0), who).min() == 1
+    assert own_batch_size(LocalSettings(seed=3, batch_size=7), who).tolist() == [7] * 400
+
+
+@pytest.mark.parametrize("statistic", ["incoming", "holdout"])
+def test_with_batches_of_its_own_a_client_trains_as_if_all_had_them(statistic: str) -> None:
+    """Alone with that batch size, beside others in a cohort, and in every round of its own."""
+    orders = LocalSettings(seed=3, epochs=2, batch_size=6, batch_spread=3.0, statistic=statistic)
+    sizes = [5, 17, 40, 23, 31]
+    own = own_batch_size(orders, np.arange(5))
+    assert len(set(own.tolist())) > 2
+    for server_round in (1, 2):
+        plan = plan_of(orders, sizes, server_round)
+        for client, batch_size in enumerate(own.tolist()):
+            same = replace(orders, batch_size=batch_size, batch_spread=1.0)
+            alike = plan_of(same, sizes, server_round)
+            assert batches(plan, client) == batches(alike, client)
+            assert plan.scored[:, client].sum() == alike.scored[:, client].sum()
+            assert plan.rows[:, client].max() < sizes[client]

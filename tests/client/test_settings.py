@@ -34,6 +34,7 @@ amount = st.floats(0, 100)
         min_work=share,
         most_work=st.floats(1, 100),
         lr_spread=st.floats(1, 10),
+        batch_spread=st.floats(1, 10),
         hard_workers=st.floats(0, 1),
         gradient_decay=st.floats(0, 0.999),
     )
@@ -98,6 +99,7 @@ NAN = float("nan")
         ("min_work", "heterogeneity.min_work", [-1, 1.01, NAN]),
         ("most_work", "heterogeneity.most_work", [0, 0.99, NAN]),
         ("lr_spread", "heterogeneity.lr_spread", [0, 0.99, NAN]),
+        ("batch_spread", "heterogeneity.batch_spread", [0, 0.99, NAN]),
         ("hard_workers", "heterogeneity.hard_workers", [-0.1, 1.1, NAN]),
         ("gradient_decay", "strategy.gradient_decay", [-0.1, 1.0, NAN]),
         ("class_losses", "strategy.num_classes", [-1, 2.5]),

@@ -38,6 +38,7 @@ OPTIONS = {
     "holdout": {"statistic": "holdout", "holdout_fraction": 0.25},
     "stragglers": {"straggler_fraction": 0.6, "min_work": 0.2},
     "unequal work": {"most_work": 4.0, "lr_spread": 3.0, "momentum": 0.5},
+    "batches of their own": {"batch_spread": 3.0, "momentum": 0.5},
     "own learning rates of an optimizer": {"lr_spread": 3.0, "optimizer": RMSPROP},
     "steps": {"steps": 7},
     "whole data as one batch": {"batch_size": 64},

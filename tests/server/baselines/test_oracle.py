@@ -26,6 +26,7 @@ def oracle_round(levels: list[float], **options: Any) -> FedRMS:
         ("clean_only", [0.1, 0.3], [1.0, 1.0]),
         ("true_rate", [0.0, 0.25, 1.0], [1.0, 0.75, 0.0]),
         ("true_rate", [0.5, 3.0], [0.5, 0.0]),
+        ("inverse_rate", [0.0, 0.1, 0.4], [1.0, 0.5, 0.2]),
         ("inverse_variance", [0.1, 0.2, 0.4], [1.0, 0.25, 0.0625]),
         ("inverse_variance", [0.0, 0.1, 0.2], [1.0, 1e-6, 2.5e-7]),
         ("inverse_variance", [0.0, 0.0], [1.0, 1.0]),
@@ -42,6 +43,7 @@ def test_scales_come_from_the_truth(mode: str, levels: list[float], expected: li
         ("clean_only", [0.0, 0.3, 0.3], [0], [0.0, 1.0, 1.0]),
         ("clean_only", [0.0, 0.3], [0, 1], [1.0, 0.0]),
         ("true_rate", [0.0, 0.25, 0.5], [1], [1.0, 0.0, 0.5]),
+        ("inverse_rate", [0.0, 0.1, 0.4], [0], [0.0, 0.5, 0.2]),
         ("inverse_variance", [0.1, 0.2, 0.4], [0], [0.0, 1.0, 0.25]),
     ],
 )
@@ -117,3 +119,15 @@ def test_an_unknown_mode_is_refused_with_its_key() -> None:
         weighed_by(Oracle, mode="perfect")
     assert caught.value.key == "mode"
     assert "inverse_variance" in caught.value.remedy
+
+
+def test_eps_is_the_rate_at_which_a_client_counts_half() -> None:
+    oracle = oracle_round([0.0, 0.3, 0.9], mode="inverse_rate", eps=0.3)
+    assert column(oracle, "scale") == pytest.approx([1.0, 0.5, 0.25])
+
+
+@pytest.mark.parametrize("eps", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_eps_that_is_not_positive_is_refused_with_its_key(eps: float) -> None:
+    with pytest.raises(ConfigError) as caught:
+        weighed_by(Oracle, mode="inverse_rate", eps=eps)
+    assert caught.value.key == "eps"
