@@ -1,6 +1,7 @@
 """Whole runs in which the server recovers how many labels of each client are wrong."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import fedrms
@@ -40,3 +41,17 @@ def test_clean_clients_with_classes_of_their_own_are_not_taken_for_noisy(tmp_pat
     last = clients[clients["round"] == 10].sort_values("loss_mean")
     assert last.loss_mean.iloc[-3] > 5 * last.loss_mean.iloc[-4]
     assert last.rms.max() < 0.05
+
+
+def test_nine_in_ten_intervals_of_90_percent_hold_the_rate(tmp_path):
+    options = ["data=digits", "partition=iid", "noise.fraction=0.4", "fairness=none"]
+    runs = [
+        fedrms.run([*options, f"seed={seed}"], folder=tmp_path / str(seed)).clients
+        for seed in (10, 11, 12)
+    ]
+    last = pd.concat([clients[clients["round"] == 25] for clients in runs])
+    held = (last.rms - last.true_noise).abs() <= 1.645 * last.rms_error
+    assert 0.85 <= held.mean() <= 0.97
+    assert held[last.true_noise > 0].mean() >= 0.75
+    # And they say something: a third of the range of rates, at most.
+    assert 2 * 1.645 * last.rms_error.max() < 0.35

@@ -86,7 +86,7 @@ def test_excesses_that_chance_explains_are_forgiven() -> None:
     )
     assert small.scale.min() > 0.75 * small.scale.max()
     assert sure.scale.min() < 0.4 * sure.scale.max()
-    assert small.error == pytest.approx(np.full(9, 0.1), rel=1e-4)
+    assert small.error == pytest.approx(np.full(9, 0.1), rel=0.005)
 
 
 def test_the_same_excess_is_believed_sooner_where_others_have_it_too() -> None:
@@ -107,6 +107,19 @@ def test_an_excess_without_the_spread_of_a_mixture_is_no_noise() -> None:
     believed = ExcessScaler(**{**options, "mixture": 0.0})
     scales = believed.update(1, list(range(5)), evidence(share, spread=spread), FIVE)
     assert scales.scale[2:] == pytest.approx([0.04 / 0.54] * 3, rel=0.01)
+    half = ExcessScaler(**{**options, "mixture": 0.5})
+    scales = half.update(1, list(range(5)), evidence(share, spread=spread), FIVE)
+    assert scales.rms == pytest.approx([0, 0, 0.5, 0.25, 0.25], abs=2e-3)
+
+
+def test_the_error_grows_with_the_variance_of_losses_and_falls_with_examples_to_a_floor() -> None:
+    share, spread = [0.0, 0.0, 0.5, 0.5, 0.5, 0.5], [0.0, 0.0, 0.25, 0.25, 1.0, 1.0]
+    scaler = ExcessScaler(**BY_HAND)
+    examples = np.array([100.0, 100.0, 100.0, 1e9, 100.0, 1e9])
+    error = scaler.update(1, list(range(6)), evidence(share, 0.01, spread=spread), examples).error
+    floor = 0.01**2 + 0.04**2  # of clean losses, and 8 % of .5: what a wrong label costs differs
+    expected = np.sqrt([1e-4, 1e-4, floor + 0.0025, floor, floor + 0.01, floor])
+    assert error == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("misfit", "believed"), [(0.6, 1.0), (0.75, 0.5), (0.8, 0.0), (1.3, 0.0)])

@@ -1,0 +1,51 @@
+"""Draw docs/results/tradeoff_curve.png from the data of the table `tradeoff`.
+
+sh scripts/reproduce/tradeoff && python scripts/reproduce/tradeoff.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
+ROWS = {
+    "fedrms": "1",
+    **{f"mixture {value}": value for value in (".9", ".75", ".5", "0")},
+}
+"""What stands at a point, by the row of the table."""
+AXES = {"usual_mean": "usual clients", "other_mean": "clients that look different"}
+
+
+def main() -> None:
+    """Draw what both kinds of clients gain on FedAvg, in points, a line a scenario."""
+    runs = pd.read_parquet(RESULTS / "data" / "tradeoff.parquet").set_index(["scenario", "seed"])
+    figure, axes = plt.subplots(figsize=(6, 4.5), layout="constrained")
+    for scenario in runs.index.unique("scenario"):
+        of_scenario = runs.loc[scenario]
+        baseline = of_scenario[of_scenario.strategy == "fedavg"]
+        rows = [of_scenario[of_scenario.strategy == row] for row in ROWS]
+        points = 100 * pd.DataFrame(
+            [{axis: (row[axis] - baseline[axis]).mean() for axis in AXES} for row in rows]
+        )
+        axes.plot(points.usual_mean, points.other_mean, marker="o", label=scenario)
+        for point, name in zip(points.itertuples(), ROWS.values(), strict=True):
+            where = (point.usual_mean, point.other_mean)
+            axes.annotate(name, where, xytext=(4, 4), textcoords="offset points")
+    axes.axhline(0.0, color="grey", linewidth=0.5)
+    axes.axvline(0.0, color="grey", linewidth=0.5)
+    axes.set_xlabel(f"{AXES['usual_mean']}: accuracy minus FedAvg, points")
+    axes.set_ylabel(f"{AXES['other_mean']}: the same")
+    axes.set_title("Noise in five clients, another look at five: law_options.mixture from 1 to 0")
+    axes.legend()
+    figure.savefig(RESULTS / "tradeoff_curve.png", dpi=120, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()
