@@ -27,7 +27,8 @@ class Published:
         The scenario that it is compared with.
     rows : mapping of str to mapping
         By the paper's name of a method: ``ours``, the row of the plan that it is compared with,
-        and by the name of a column of ``<table>.parquet`` the mean and its spread, as printed.
+        and by the name of a column of ``<table>.parquet`` the mean and its spread, as printed; None
+        for a spread that was not.
     """
 
     source: str
@@ -61,7 +62,7 @@ def read_published(
     ------
     ConfigError
         Without a source, for a scenario or row that the plan does not have, and for a number
-        without its spread.
+        without a spread, or None for one that was not printed.
     """
     key = f"{where}: published"
     missing = {"source", "scenario", "rows"} - set(values)
@@ -105,10 +106,14 @@ def beside(published: Published, table: pd.DataFrame) -> list[list[str]]:
         mine = here[here["strategy"] == row["ours"]]
         printed, own = [name, "published"], [f"`{row['ours']}`", "here"]
         for column in published.columns:
-            printed.append("{:g} ± {:g}".format(*row[column]) if column in row else "-")
+            printed.append(_printed(*row[column]) if column in row else "-")
             own.append(_mean(mine, column))
         lines += [printed, own]
     return lines
+
+
+def _printed(mean: float, spread: float | None) -> str:
+    return f"{mean:g}" if spread is None else f"{mean:g} ± {spread:g}"
 
 
 def _mean(runs: pd.DataFrame, column: str) -> str:

@@ -88,6 +88,7 @@ def test_no_run_is_no_table(plan, tmp_path):
 
 def test_published_numbers_stand_beside_the_means_of_these_runs(plan, jobs, tmp_path):
     rows = {"q = 1": {"ours": "o2", "final": [79.5, 1.2], "client_gini": [0.4, 0.01]}}
+    rows["q = 0"] = {"ours": "o2", "final": [81, None]}
     published = Published("A paper, table 1; 5 splits.", "a", rows)
     told = replace(plan, published=published)
     text = write_report(told, jobs, tmp_path / "out", "c").page.read_text()
@@ -96,3 +97,4 @@ def test_published_numbers_stand_beside_the_means_of_these_runs(plan, jobs, tmp_
     assert lines[1] == "| method |  | accuracy % | client_gini |"
     assert lines[3] == "| q = 1 | published | 79.5 ± 1.2 | 0.4 ± 0.01 |"
     assert lines[4] == "| `o2` | here | 85.0 ± 2.8 | - |"
+    assert lines[5] == "| q = 0 | published | 81 | - |"
