@@ -77,7 +77,11 @@ def averaged_lists(contents: Sequence[RecordDict], examples: np.ndarray) -> dict
 
 
 def weighed_down(
-    clients: Sequence[ClientId], scale: np.ndarray, not_believed: Sequence[ClientId]
+    clients: Sequence[ClientId],
+    scale: np.ndarray,
+    not_believed: Sequence[ClientId],
+    noise: np.ndarray | None = None,
+    error: np.ndarray | None = None,
 ) -> str:
     """Say in a line who counts less than half as much as in FedAvg, and whom the law disbelieves.
 
@@ -89,9 +93,16 @@ def weighed_down(
         ``[cohort]``.
     not_believed : sequence of int or str
         Whose updates contradict what they claim.
+    noise, error : np.ndarray, optional
+        ``[cohort]`` the estimated noise and its standard error, told where both are known.
     """
-    order = np.argsort(scale, kind="stable")
-    low = [f"{clients[row]} ({scale[row]:.2g}x)" for row in order if scale[row] < HALF]
+    if noise is None or error is None:
+        noise = error = np.full(len(scale), np.nan)
+    low = []
+    for row in np.argsort(scale, kind="stable")[: int((scale < HALF).sum())]:
+        known = np.isfinite(error[row])
+        told = f", noise {noise[row]:.2f} ± {error[row]:.2f}" if known else ""
+        low.append(f"{clients[row]} ({scale[row]:.2g}x{told})")
     return f"weighed down: {_few(low)}; not believed: {_few([str(c) for c in not_believed])}"
 
 

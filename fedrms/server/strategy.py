@@ -440,7 +440,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         )
         disbelieved = [self._name(client) for client in weighted.not_believed]
         named = [self._name(client) for client in cohort.clients]
-        log(INFO, "\t> %s", weighed_down(named, weighted.scale, disbelieved))
+        estimate = (weighted.columns.get("rms"), weighted.columns.get("rms_error"))
+        log(INFO, "\t> %s", weighed_down(named, weighted.scale, disbelieved, *estimate))
         key = self.arrayrecord_key
         arrays = as_record(following, layout, self._received, cohort, weights, key)
         return arrays, self._metrics(weighted, replies), cohort
