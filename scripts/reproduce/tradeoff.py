@@ -26,24 +26,25 @@ AXES = {"usual_mean": "usual clients", "other_mean": "clients that look differen
 def main() -> None:
     """Draw what both kinds of clients gain on FedAvg, in points, a line a scenario."""
     runs = pd.read_parquet(RESULTS / "data" / "tradeoff.parquet").set_index(["scenario", "seed"])
-    figure, axes = plt.subplots(figsize=(6, 4.5), layout="constrained")
-    for scenario in runs.index.unique("scenario"):
+    scenarios = runs.index.unique("scenario")
+    figure, panels = plt.subplots(1, len(scenarios), figsize=(10, 3.6), layout="constrained")
+    for scenario, axes in zip(scenarios, panels, strict=True):
         of_scenario = runs.loc[scenario]
         baseline = of_scenario[of_scenario.strategy == "fedavg"]
         rows = [of_scenario[of_scenario.strategy == row] for row in ROWS]
         points = 100 * pd.DataFrame(
             [{axis: (row[axis] - baseline[axis]).mean() for axis in AXES} for row in rows]
         )
-        axes.plot(points.usual_mean, points.other_mean, marker="o", label=scenario)
+        axes.plot(points.usual_mean, points.other_mean, marker="o", color="#d55e00")
         for point, name in zip(points.itertuples(), ROWS.values(), strict=True):
             where = (point.usual_mean, point.other_mean)
-            axes.annotate(name, where, xytext=(4, 4), textcoords="offset points")
-    axes.axhline(0.0, color="grey", linewidth=0.5)
-    axes.axvline(0.0, color="grey", linewidth=0.5)
-    axes.set_xlabel(f"{AXES['usual_mean']}: accuracy minus FedAvg, points")
-    axes.set_ylabel(f"{AXES['other_mean']}: the same")
-    axes.set_title("Noise in five clients, another look at five: law_options.mixture from 1 to 0")
-    axes.legend()
+            axes.annotate(name, where, xytext=(5, 4), textcoords="offset points")
+        axes.axhline(0.0, color="grey", linewidth=0.5)
+        axes.axvline(0.0, color="grey", linewidth=0.5)
+        axes.margins(0.15)
+        axes.set_title(f"{scenario} at five clients, noise at five", fontsize=9)
+        axes.set_xlabel(f"{AXES['usual_mean']}, minus FedAvg, points")
+    panels[0].set_ylabel(f"{AXES['other_mean']},\nminus FedAvg, points")
     figure.savefig(RESULTS / "tradeoff_curve.png", dpi=120, metadata={"Software": None})
 
 
