@@ -4,6 +4,7 @@ from fedrms.client.app import ClientSide, client_app
 from fedrms.client.class_losses import class_losses
 from fedrms.client.local_update import LocalUpdate, as_function
 from fedrms.client.loss_moments import loss_moments
+from fedrms.client.secure_sum import secure_sum_mod
 from fedrms.client.settings import LocalSettings
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "class_losses",
     "client_app",
     "loss_moments",
+    "secure_sum_mod",
 ]

@@ -9,6 +9,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fedrms.replies.lazy_messages import LazyMessages
 
+LR_SCALE, WEIGHT_SCALE = "lr-scale", "weight-scale"
+"""How an order names its client's factor on the learning rate, and on its weight in a sum."""
+
 
 class Orders(LazyMessages):
     """The messages of a round, made only where somebody asks for one.
@@ -62,12 +65,14 @@ class Orders(LazyMessages):
     def _content(self, position: int) -> RecordDict:
         if self.lr_scale is None:
             return self._shared
-        own = ConfigRecord({**self.config, "lr-scale": float(self.lr_scale[position])})
+        own = ConfigRecord({**self.config, LR_SCALE: float(self.lr_scale[position])})
         return RecordDict({**self._shared, self._config_key: own})
 
 
-def scaled(messages: Iterable[Message], config_key: str, lr_scale: np.ndarray) -> Sequence[Message]:
-    """Tell each client its factor on the learning rate, whoever made the messages.
+def scaled(
+    messages: Iterable[Message], config_key: str, scales: np.ndarray, told_as: str = LR_SCALE
+) -> Sequence[Message]:
+    """Tell each client its factor, whoever made the messages.
 
     Parameters
     ----------
@@ -75,15 +80,17 @@ def scaled(messages: Iterable[Message], config_key: str, lr_scale: np.ndarray) -
         ``[cohort]`` in the order of the scales.
     config_key : str
         Where the orders are in a message's content.
-    lr_scale : np.ndarray
+    scales : np.ndarray
         ``[cohort]``.
+    told_as : str
+        Of what it is a factor.
     """
-    if isinstance(messages, Orders):
-        messages.lr_scale = lr_scale
+    if isinstance(messages, Orders) and told_as == LR_SCALE:
+        messages.lr_scale = scales
         return messages
     told = list(messages)
-    for message, scale in zip(told, lr_scale, strict=True):
+    for message, scale in zip(told, scales, strict=True):
         orders = message.content.config_records.get(config_key, ConfigRecord())
-        own = ConfigRecord({**orders, "lr-scale": float(scale)})
+        own = ConfigRecord({**orders, told_as: float(scale)})
         message.content = RecordDict({**message.content, config_key: own})
     return told

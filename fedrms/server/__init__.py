@@ -4,6 +4,7 @@ from fedrms.combining.server_optimizer import ServerOptimizer
 from fedrms.replies.client_index import ClientId
 from fedrms.server.diagnostics import Diagnostics
 from fedrms.server.evaluation import median_metrics
+from fedrms.server.secure_sum import SecureSum
 from fedrms.server.strategy import FedRMS
 from fedrms.weighting.client_scaler import ClientScaler, Scales
 
@@ -13,6 +14,7 @@ __all__ = [
     "Diagnostics",
     "FedRMS",
     "Scales",
+    "SecureSum",
     "ServerOptimizer",
     "median_metrics",
 ]

@@ -37,7 +37,7 @@ from fedrms.replies.cohort import Cohort, Layout, having, identity_in
 from fedrms.replies.limits import EXAMPLES_LIMIT
 from fedrms.replies.membership import Membership
 from fedrms.replies.metric_ranges import Range, known_ranges
-from fedrms.replies.orders import Orders, scaled
+from fedrms.replies.orders import WEIGHT_SCALE, Orders, scaled
 from fedrms.replies.replies import read_replies
 from fedrms.server.diagnostics import Diagnostics
 from fedrms.server.evaluation import aggregate_evaluations
@@ -55,6 +55,7 @@ from fedrms.server.record import Record
 from fedrms.server.round_metrics import averaged as averaged_metrics
 from fedrms.server.round_metrics import averaged_lists, weighed_down
 from fedrms.server.running_statistics import norms_without, statistic_columns
+from fedrms.server.sums_alone import refuse_beside_a_sum, refuse_unfit_grid
 from fedrms.weighting.client_scaler import ClientScaler
 from fedrms.weighting.excess_scaler import ExcessScaler
 from fedrms.weighting.laws import Law
@@ -62,7 +63,7 @@ from fedrms.weighting.noise_estimate import NoiseEstimate
 from fedrms.weighting.python_names import SpeaksPython
 from fedrms.weighting.weighting import Foresees, Weighted, Weighting
 
-APPLY_TO = ("update", "local_lr")
+APPLY_TO = ("update", "local_lr", "client")
 
 
 class FedRMS(NotesWhatIsAsked, OldHooks, SpeaksPython, FedAvg):
@@ -103,7 +104,9 @@ class FedRMS(NotesWhatIsAsked, OldHooks, SpeaksPython, FedAvg):
         See :class:`ClientScaler`.
     apply_to : str (default: "update")
         ``update`` scales what a client sends; ``local_lr`` sends the scale to the client,
-        which multiplies its learning rate by it (measured worse; the idea names it).
+        which multiplies its learning rate by it (measured worse; the idea names it). ``client``
+        sends it for a secure sum (:class:`fedrms.server.SecureSum`), in which the client weighs
+        itself: by the estimate of the rounds before, 1 in its first.
     normalize, combine, combine_options, clip_norm, clip_median, noise_multiplier
         See :class:`fedrms.combining.aggregation.Aggregation`.
     require_evidence : bool (default: False)
@@ -238,12 +241,15 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             },
         )
         self.weighting = weighting or self.estimate
-        if apply_to == "local_lr" and not isinstance(self.weighting, Foresees):
+        if apply_to != "update" and not isinstance(self.weighting, Foresees):
             raise ConfigError(
                 "strategy.apply_to",
-                f"is local_lr, and {type(weighting).__name__} knows no weight before the round",
+                f"is {apply_to}, and {type(weighting).__name__} knows no weight before the round",
                 "leave it at update",
             )
+        if apply_to == "client":
+            optional = {"noise_multiplier": noise_multiplier, "weighted_by_key": weighted_by_key}
+            refuse_beside_a_sum({**chosen, **optional})
         self.aggregation = Aggregation(**chosen, noise_multiplier=noise_multiplier)
         self.examples_limit = examples_limit
         self._seed = seed
@@ -258,6 +264,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self._trained = False
         self._name: Callable[[ClientId], str] = str
         self._partial = PartialModels()
+        self._sent_scale: dict[int, float] = {}
         self._record: Record | None = None
         if record is not None:
             self._record = Record(record, weighted_by_key, self._described(normalize, combine))
@@ -333,6 +340,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         """Choose the cohort by client id and address it; see Flower's ``Strategy``."""
         if self.fraction_train == 0:
             return []
+        refuse_unfit_grid(grid, self.apply_to)
         if self._record is not None:
             self._record.begin(server_round)
         nodes = self._members.sample(
@@ -352,12 +360,16 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         config["server-round"] = server_round
         config.update(self._asks)
         scales = None
-        if self.apply_to == "local_lr" and isinstance(self.weighting, Foresees):
+        if self.apply_to != "update" and isinstance(self.weighting, Foresees):
             scales = self.weighting.scale_of([self._members.client_of(node) for node in nodes])
         record = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
         self._tell_sample("configure_train", nodes)
         messages = self._construct_messages(record, nodes, MessageType.TRAIN)
-        if scales is not None:
+        if scales is not None and self.apply_to == "client":
+            scales = scales / scales.max() if scales.max() > 0.0 else np.ones_like(scales)
+            self._sent_scale = dict(zip(nodes, scales.tolist(), strict=True))
+            messages = scaled(messages, self.configrecord_key, scales, WEIGHT_SCALE)
+        elif scales is not None:
             messages = scaled(messages, self.configrecord_key, scales)
         return messages
 
@@ -406,7 +418,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         if len(statistics) and cohort.norms is None:
             cohort.norms = norms_without(cohort, current, statistics)
         known = asked is not None and len(asked.arrays) > 0 and len(current) > 0
-        cohort.lengths_tell = known and self.apply_to != "local_lr"
+        cohort.lengths_tell = known and self.apply_to == "update"
         weighted = Weighted(cohort, np.ones(0))
         if cohort.clients:
             weighted = self._weighted(server_round, cohort, current)
@@ -423,6 +435,10 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         applied = weighted
         if self.apply_to == "local_lr":  # clients have applied it already
             applied = replace(weighted, scale=np.ones_like(weighted.scale))
+        elif self.apply_to == "client":  # and all arrays are the mean that came of it
+            nodes = [cohort.replies[client].metadata.src_node_id for client in cohort.clients]
+            sent = [self._sent_scale.get(node, 1.0) for node in nodes]
+            applied = replace(weighted, scale=np.array(sent))
         parts, rule = self.aggregation, self.weighting.rule
         update, weights = combined(applied, parts, rule, layout, current)
         update = parts.private(update, weights, self._seed, server_round)

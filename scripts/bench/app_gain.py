@@ -1,31 +1,38 @@
 """Measure what FedRMS gains over FedAvg in an example app, seed by seed.
 
-    python scripts/bench/app_gain.py [EXAMPLE] [SEED ...] > gain.csv
+    python scripts/bench/app_gain.py [--secure] [EXAMPLE] [SEED ...] > gain.csv
 
-The app's own server and client run, message by message, in this process instead of Flower's:
-the same models as from ``flwr run`` with ``-c 'seed=SEED strategy="fedavg"'``. One row a
+With ``--secure`` in Flower's SecAgg+ (``fedrms.server.SecureSum``). The app's own server and
+client run, message by message, in this process instead of Flower's: the same models as from
+``flwr run`` with ``-c 'seed=SEED strategy="fedavg"'``. One row a
 seed, in percent, and the paired mean with its 95 % interval (Student's t) on standard error.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import importlib
 import io
 import logging
 import re
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from flwr.app import Context, Error, Message, RecordDict
+from flwr.client.mod import secaggplus_mod
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from scipy import stats
 
+from fedrms.client import secure_sum_mod
 from fedrms.engines.flower_border import FIRST_NODE_ID, become_server, number
+from fedrms.server import FedRMS, SecureSum
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -33,8 +40,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 class OneProcess(Grid):
     """The nodes of an app, one after the other in this process."""
 
-    def __init__(self, app: ClientApp, clients: int, config: dict) -> None:
+    def __init__(self, app: Callable, clients: int, config: dict) -> None:
         self._app, self._clients, self._config = app, clients, config
+        self._state = {node: RecordDict() for node in self.get_node_ids()}
         self._run = become_server(1)
 
     def set_run(self, run: object) -> None:
@@ -65,9 +73,9 @@ class OneProcess(Grid):
         number(message)
         node = message.metadata.dst_node_id
         about = {"partition-id": node - FIRST_NODE_ID, "num-partitions": self._clients}
-        context = Context(1, node, about, RecordDict(), self._config)
+        context = Context(1, node, about, self._state[node], self._config)
         try:
-            reply = self._app(message, context)
+            reply = self._app(copy.deepcopy(message), context)
         except Exception as error:
             reply = Message(Error(2, repr(error)), reply_to=message)
         number(reply)
@@ -80,33 +88,53 @@ def settings(example: str) -> dict:
     return project["tool"]["flwr"]["app"]
 
 
-def score(example: str, **config: object) -> float:
+def in_secure_sum(app: ClientApp) -> Callable[[Message, Context], Message]:
+    """Return a client app with the mods of a secure sum around it."""
+
+    def answer(message: Message, context: Context) -> Message:
+        return secaggplus_mod(
+            message, context, lambda order, known: secure_sum_mod(order, known, app)
+        )
+
+    return answer
+
+
+def score(example: str, *, secure: bool = False, **config: object) -> float:
     """Return what the app's server prints last, in percent."""
     folder, project = EXAMPLES / example, settings(example)
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     server, client = (
-        importlib.import_module(project["components"][kind].split(":")[0]).app
+        importlib.import_module(project["components"][kind].split(":")[0])
         for kind in ("serverapp", "clientapp")
     )
     values = project["config"] | config
-    grid = OneProcess(client, values["clients"], values)
+    app = in_secure_sum(client.app) if secure else client.app
+    grid: Grid = OneProcess(app, values["clients"], values)
+    strategies = dict(server.STRATEGIES)
+    if secure:
+        grid = SecureSum(grid, num_shares=1.0, reconstruction_threshold=0.5)
+        strategies["fedrms"] = functools.partial(FedRMS, apply_to="client")
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        server(grid=grid, context=Context(1, 1, {}, RecordDict(), values))
+    with contextlib.redirect_stdout(printed), patch.dict(server.STRATEGIES, strategies):
+        server.app(grid=grid, context=Context(1, 1, {}, RecordDict(), values))
     return float(re.findall(r"with \w+: ([\d.]+) %", printed.getvalue())[-1])
 
 
 def main() -> None:
     """Measure the seeds that the command line names."""
-    example, *words = sys.argv[1:] or ["pytorch"]
+    given = [word for word in sys.argv[1:] if word != "--secure"]
+    secure = len(given) < len(sys.argv) - 1
+    example, *words = given or ["pytorch"]
     if "seed" not in settings(example)["config"]:
         sys.exit(f"the example {example!r} has no seed in its configuration")
     logging.getLogger("flwr").setLevel(logging.ERROR)
     print("seed,fedavg,fedrms,gain")
     gains = []
     for seed in map(int, words or range(200, 205)):
-        theirs, ours = (score(example, seed=seed, strategy=s) for s in ("fedavg", "fedrms"))
+        theirs, ours = (
+            score(example, secure=secure, seed=seed, strategy=s) for s in ("fedavg", "fedrms")
+        )
         gains.append(ours - theirs)
         print(f"{seed},{theirs:.2f},{ours:.2f},{gains[-1]:.2f}", flush=True)
     if len(gains) > 1:
