@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,8 @@ def scored_examples(
         _notice("each row is 0 or more and sums to 1")
     if probabilities or (probabilities is None and sums_to_one):
         rows = rows.clamp_min(LEAST_PROBABILITY).log()
+    elif rows.isneginf().any():  # a class that is masked out has a probability of 0
+        rows = rows.log_softmax(1).clamp_min(math.log(LEAST_PROBABILITY))
     loss, chance = chance_cross_entropy(rows, target)
     if classes > MOST_CLASSES:
         classes, target = 1, torch.zeros_like(target)
@@ -74,12 +77,19 @@ def _by_sigmoid(
     """One output a yes or no; of several outputs each has two classes of its own."""
     outputs = 1 if logits.dim() == 1 else logits.shape[1]
     output = torch.arange(outputs).expand(len(logits), outputs).reshape(-1)
+    one_hot = outputs > 2 and bool((target == 1).sum(1).eq(1).all())
     logits, target = logits.reshape(-1), target.reshape(-1)
     there = target != ignore_index
     logits, target, output = logits[there], target[there], output[there]
     if not len(target):
         raise ValueError("class_losses needs at least one example whose label is not ignored")
     _check_labels(target, 2)
+    if one_hot:
+        warnings.warn(
+            "class_losses takes these labels for several yes or no an example, and each example "
+            "has exactly one yes; if they are one-hot, give labels.argmax(1)",
+            stacklevel=4,
+        )
     shares = bool(((logits >= 0) & (logits <= 1)).all())
     if probabilities is None and shares:
         _notice("all lie in [0, 1]")
@@ -117,7 +127,13 @@ def _plain(values: Any) -> Tensor:
     """Return a copy in double precision of a tensor, an array of any library or a list."""
     if isinstance(values, Tensor):
         return values.detach().to("cpu", torch.float64, copy=True)
-    return torch.from_numpy(np.array(values, dtype=np.float64))
+    try:
+        return torch.from_numpy(np.array(values, dtype=np.float64))
+    except ValueError as error:
+        raise ValueError(
+            f"class_losses needs numbers for scores and labels ({error}); of labels that are "
+            "words give their places, np.unique(labels, return_inverse=True)[1]"
+        ) from error
 
 
 def _whole(labels: Tensor) -> Tensor:

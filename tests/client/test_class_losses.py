@@ -288,3 +288,27 @@ def test_in_regression_all_losses_are_of_one_class_and_no_chance_is_known() -> N
     assert told.keys() == {f"loss-{name}-by-class" for name in ("count", "mean", "variance")}
     expected = [[13.0], [metrics["loss-mean"]], [metrics["loss-variance"]]]
     assert rows(told) == pytest.approx(np.array(expected))
+
+
+def test_one_hot_labels_are_noticed() -> None:
+    scores = np.random.default_rng(0).normal(size=(12, 3))
+    one_hot = np.eye(3)[np.arange(12) % 3]
+    with pytest.warns(UserWarning, match=r"give labels.argmax\(1\)"):
+        class_losses(scores, one_hot)
+    one_hot[0] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        class_losses(scores, one_hot)
+
+
+def test_a_class_that_is_masked_out_has_a_small_probability_and_no_infinite_loss() -> None:
+    scores = np.array([[1.0, 2.0, -np.inf], [3.0, -np.inf, 0.0]])
+    told = class_losses(scores, np.array([0, 2]))
+    assert np.isfinite(told["loss-chance-by-class"]).tolist() == [True, False, True]
+    expected = [np.log1p(np.exp(1.0)), np.log1p(np.exp(3.0))]
+    assert [told["loss-mean-by-class"][k] for k in (0, 2)] == pytest.approx(expected)
+
+
+def test_labels_that_are_words_are_refused_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match=r"np\.unique"):
+        class_losses(np.zeros((2, 2)), np.array(["cat", "dog"]))

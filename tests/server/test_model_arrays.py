@@ -34,13 +34,20 @@ def ended(strategy: Any, start: ArrayRecord, models: list[ArrayRecord]) -> dict[
         ),
         (record(w=np.zeros(2, np.int64)), [record(w=FLOATS * k) for k in range(3)]),
         (
+            record(w=np.zeros(2, np.int64)),
+            [record(w=np.full(2, 3 * k, np.int64)) for k in range(3)],
+        ),
+        (
             record(w=FLOATS * 0, n=np.zeros(2, int)),
             [record(w=FLOATS * k, n=FLOATS) for k in range(3)],
         ),
         (NOTHING, [record(w=FLOATS * k) for k in range(3)]),
         (NOTHING, [NOTHING] * 3),
     ],
-    ids=["0-d", "wider", "complex", "empty array", "int sent", "int beside", "clients'", "nothing"],
+    ids=[
+        *("0-d", "wider", "complex", "empty array", "int sent", "int both", "int beside"),
+        *("clients'", "nothing"),
+    ],
 )
 def test_the_model_is_fedavgs(start: ArrayRecord, models: list[ArrayRecord]) -> None:
     ours, theirs = (ended(s, start, models) for s in (FedRMS(law="uniform"), FedAvg()))
