@@ -27,7 +27,7 @@ from fedrms.flower_log import log
 from fedrms.replies.cohort import GRADIENT_SQUARES
 from fedrms.tasks import Task
 from fedrms.tasks.judge import Judge
-from fedrms.tasks.set_metrics import OF_TASK, chosen_metrics
+from fedrms.tasks.set_metrics import chosen_metrics
 
 if TYPE_CHECKING:
     from flwr.clientapp.typing import Mod  # where it is differs between versions of Flower
@@ -212,8 +212,7 @@ def _ordered(side: ClientSide, message: Message) -> Judge | None:
     if asked is None:
         return None
     data = side.federation
-    own = data.task not in OF_TASK
-    return Judge(chosen_metrics(asked, data.task, data.class_names, own), data.class_names)
+    return Judge(chosen_metrics(asked, data.task, data.class_names), data.class_names)
 
 
 def _told(message: Message) -> dict[str, object]:

@@ -131,8 +131,10 @@ def _scores(
     kept: list[Tensor] = []
 
     def keeping(params: Params, x: Tensor) -> Tensor:
-        kept[:] = [apply(params, x)]
-        return kept[0]
+        outputs = apply(params, x)
+        if x is batch["x"]:  # and not what a task of one's own made of it
+            kept[:] = [outputs]
+        return outputs
 
     for start in range(0, len(federation.test_y), batch_size):
         rows = slice(start, start + batch_size)
@@ -143,8 +145,11 @@ def _scores(
         if draws(task):
             stop = start + len(batch["y"])
             batch["key"] = torch.from_numpy(test_keys(start, stop)).to(device)
+        kept.clear()
         told = task.metrics(keeping if keeps else apply, params, batch)
-        yield told | {_OUTPUTS: kept[0]} if keeps else told
+        if keeps:
+            told = told | {_OUTPUTS: kept[0] if kept else apply(params, batch["x"])}
+        yield told
 
 
 def scores_apart(

@@ -14,6 +14,7 @@ from fedrms.data.feature_columns import Chosen, choose_columns
 from fedrms.data.feature_values import Encoded, centred, encode
 from fedrms.data.files import Part, stack
 from fedrms.data.options import optional_whole, whole
+from fedrms.data.side_by_side import other_numbers, same_rows, twins
 from fedrms.data.suspicious import FEWEST_ROWS, USE_IT, set_aside
 from fedrms.data.test_rows import in_both, of_classes_and_owners, of_groups
 from fedrms.data.true_noise import known_labels
@@ -168,6 +169,8 @@ def assemble(
             for name in chosen.names:
                 columns.require(table.schema, name, f"data.path ({part.origin})")
         encoded = encode(chosen, tables, wanted.impute, wanted.categories or {})
+        if test is not None:
+            warnings += other_numbers(chosen.names, tables[0], tables[1])
         standardise = wanted.standardise and not wanted.integers
         x = list(centred(encoded.x) if standardise else encoded.x)
     rows = [
@@ -189,6 +192,11 @@ def assemble(
         warnings += _shared(str(wanted.group), in_both(groups[0], groups[1]))
     tested, trained = rows[1].pick(slice(most_test)), rows[0].pick(slice(most_train))
     warnings += encoded.warnings
+    if test is not None:
+        warnings += same_rows((trained.x, trained.y), (tested.x, tested.y))
+    warnings += twins(class_names or (), "class")
+    if ids is not None:
+        warnings += twins([str(name) for name in np.unique(ids)], "client")
     if trained.truth is not None and tested.truth is None:
         warnings.append(
             f"the test set has no column {', '.join(told)!r}: it is judged by {label!r}"

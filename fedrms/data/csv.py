@@ -117,7 +117,10 @@ def _table(file: Path, delimiter: str | None, nulls: list[str]) -> Any:
         )
     except (OSError, ValueError, pa.ArrowInvalid) as fault:
         raise ConfigError(
-            "data.path", f"cannot read {file} ({fault})", "give CSV files with a line of names"
+            "data.path",
+            f"cannot read {file} ({fault})",
+            "give CSV files with a line of names; set data.delimiter where it is no comma; with "
+            "decimal commas Federation.from_frame(pandas.read_csv(path, sep=';', decimal=','))",
         ) from fault
     refuse_twins(table.schema, file.name)
     if not len(table):

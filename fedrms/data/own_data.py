@@ -230,7 +230,9 @@ def _table(frame: Any) -> Any:
         return pa.Table.from_pandas(frame)
     except (pa.ArrowException, ValueError, TypeError, AttributeError) as fault:
         raise ConfigError(
-            "data", f"the frame cannot be read as a table ({fault})", "give each column one type"
+            "data",
+            f"the frame cannot be read as a table ({fault})",
+            "give each column one type and a name of its own",
         ) from fault
 
 

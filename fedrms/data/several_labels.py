@@ -68,7 +68,7 @@ def targets(
     if wanted == "regression" or not binary:
         return "regression", parts, []
     told, train = [], parts[0]
-    if train.shape[1] > 2 and (train.sum(1) == 1).all():
+    if train.shape[1] > 1 and (train.sum(1) == 1).all():
         told.append(
             "each row has exactly one label: where these are classes that exclude each other, give "
             "one column with the class"

@@ -135,8 +135,7 @@ def build_judged(config: Mapping[str, Any], federation: AnyFederation) -> Task:
         If the task cannot be made, or the metric does not fit it.
     """
     task = build_task(config.get("task"), config["model"], federation, config.get("loss"))
-    own = not isinstance(task, Classification | MultiLabel | Regression | OwnLoss)
-    names = chosen_metrics(config.get("metric"), federation.task, federation.class_names, own)
+    names = chosen_metrics(config.get("metric"), federation.task, federation.class_names)
     return judged_by(task, Judge(names, federation.class_names))
 
 

@@ -26,6 +26,7 @@ from fedrms.data import AnyFederation
 from fedrms.errors import ConfigError
 from fedrms.named_class import named_class
 from fedrms.tasks import Classification, Params, Regression, Task
+from fedrms.tasks.judge import judge_of
 from fedrms.tasks.multi_label import MultiLabel
 from fedrms.tasks.own_loss import OwnLoss
 
@@ -173,7 +174,9 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
     def trial() -> tuple[Any, Tensor, Tensor, bool]:
         after, losses = step(torch.arange(len(y)), present)
         with evaluating(module), torch.no_grad(), addressed_draws(key) as judged:
-            task.metrics(watched, params, batch)
+            told = task.metrics(watched, params, batch)
+            if not supervised:
+                _try_judge(task, set(told), watched, params, batch)
             scored = update.score(params, batch)[:, 0]
         return after, losses, scored, judged.drawn > 0
 
@@ -209,11 +212,39 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
         _refuse_dead(losses, after["gradients"])
 
 
+def _try_judge(
+    task: Task, told: set[str], apply: _Watched, params: Params, batch: Mapping[str, Tensor]
+) -> None:
+    """Refuse a chosen metric that a task of one's own gives nothing for."""
+    judge = judge_of(task)
+    if judge is None:
+        return
+    for name in judge.names:
+        if name not in judge.of_sets and name not in told:
+            raise ConfigError(
+                "metric",
+                f"the task's `metrics` returns {', '.join(sorted(told))} and no {name!r}",
+                "return it there, [examples], or leave metric=auto",
+            )
+    if not judge.of_sets:
+        return
+    outputs: Any = apply(params, batch["x"])
+    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else ()
+    if shape[:1] != (len(batch["y"]),) or math.prod(shape[1:]) != apply.width:
+        gives = f"outputs of shape {shape}" if shape else f"a {type(outputs).__name__}"
+        raise ConfigError(
+            "metric",
+            f"{judge.of_sets[0]!r} is made of outputs [examples, {apply.width}], and this task's "
+            f"model gives {gives}",
+            "leave metric=auto, which is the task's own",
+        )
+
+
 class _Watched:
     """The model as a function that says what is wrong with its outputs."""
 
     def __init__(self, apply: ModuleFunction, supervised: bool, width: int) -> None:
-        self._apply, self._supervised, self._width = apply, supervised, width
+        self._apply, self._supervised, self.width = apply, supervised, width
         self.module, self.moving, self.normalises = apply.module, apply.moving, apply.normalises
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
@@ -234,12 +265,12 @@ class _Watched:
                 f"returns a {type(y).__name__}, where scores are needed",
                 "let forward return the scores alone, one tensor [examples, outputs]",
             )
-        if tuple(y.shape) != (len(x), self._width):
+        if tuple(y.shape) != (len(x), self.width):
             raise ConfigError(
                 "model",
                 f"gives outputs of shape {tuple(y.shape)} for {len(x)} examples of shape "
                 f"{tuple(x.shape[1:])}",
-                f"let it give [examples, {self._width}]: one number for each class, or one where a "
+                f"let it give [examples, {self.width}]: one number for each class, or one where a "
                 "number is learned, for each of them",
             )
         return y

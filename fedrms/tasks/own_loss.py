@@ -15,6 +15,9 @@ from fedrms.tasks.task import Apply, Batch, Params, Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
+LOG_OF_ONE = 1e-3
+"""What the logarithm of a sum of probabilities may differ from 0 by rounding."""
+
 ONE_EACH = "return one loss for each example: reduction='none', or no .mean() at the end"
 
 
@@ -68,8 +71,17 @@ class OwnLoss:
         ConfigError
             Naming the loss.
         """
+        normal = outputs.dim() > 1 and bool((outputs.logsumexp(1).abs() < LOG_OF_ONE).all())
+        if isinstance(self._loss, nn.NLLLoss) and not normal:
+            raise ConfigError(
+                "loss",
+                "NLLLoss takes logarithms of probabilities, and the model's outputs are none",
+                "take CrossEntropyLoss, or let the model end in nn.LogSoftmax(1)",
+            )
+        again = torch.arange(len(y) + 1) % len(y)  # as many examples as classes fit by chance
         try:
-            self._of(outputs, y)
+            for rows in (slice(None), again):
+                self._of(outputs[rows], y[rows])
         except ConfigError:
             raise
         except Exception as error:  # somebody's function may raise anything

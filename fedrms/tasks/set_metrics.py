@@ -200,9 +200,7 @@ OF_TASK: dict[str, tuple[str, ...]] = {
 LOWER_IS_BETTER = frozenset(("mse", "rmse", "mae"))
 
 
-def chosen_metrics(
-    asked: Any, task: str, class_names: tuple[str, ...] | None, own_task: bool
-) -> tuple[str, ...]:
+def chosen_metrics(asked: Any, task: str, class_names: tuple[str, ...] | None) -> tuple[str, ...]:
     """Return the chosen metrics, the one that judges first; none for ``auto``.
 
     ``recall`` stands for one a class, ``recall_CLASS`` for that of one.
@@ -216,10 +214,8 @@ def chosen_metrics(
     names = [str(name) for name in names if name not in ("auto", None)]
     if not names:
         return ()
-    if own_task:
-        raise ConfigError(
-            "metric", "this task has a metric of its own", "leave metric=auto, or task=supervised"
-        )
+    if task not in OF_TASK:
+        raise ConfigError("metric", "these data have a metric of their own", "leave metric=auto")
     known = OF_TASK[task]
     recall = {f"{RECALL}_{name}": None for name in class_names or ()} if RECALL in known else {}
     for name in names:

@@ -132,6 +132,53 @@ class OwnTask:
         return {"loss": self.losses(apply, params, batch), "accuracy": right}
 
 
+class Moves(OwnTask):
+    """It judges moved inputs first and last."""
+
+    def metrics(self, apply, params, batch):
+        told = super().metrics(apply, params, batch)
+        return told | {"far": apply(params, batch["x"] + 9.0)[:, 0]}
+
+
+class Bare(OwnTask):
+    metric, higher_is_better = "loss", False
+
+    def metrics(self, apply, params, batch):
+        return {"loss": self.losses(apply, params, batch)}
+
+
+class Pairs(OwnTask):
+    """Of a model with twice as many outputs."""
+
+    def losses(self, apply, params, batch):
+        wide = lambda *given: apply(*given)[:, ::2]  # noqa: E731
+        return super().losses(wide, params, batch)
+
+    def init(self, generator):
+        return torch.nn.Sequential(super().init(generator), torch.nn.Linear(10, 20))
+
+
+@pytest.mark.parametrize("kind", ["OwnTask", "Moves"])
+def test_a_task_of_ones_own_is_judged_by_the_chosen_metric(tmp_path, kind):
+    chosen = "metric=[auc,accuracy]"
+    own = run(tmp_path / "a", f"task._target_={HERE}.{kind}", "strategy=fedavg", chosen)
+    usual = run(tmp_path / "b", "strategy=fedavg", chosen)
+    assert own.rounds.test_auc.tolist() == usual.rounds.test_auc.tolist()
+    assert own.rounds.client_min.tolist() == usual.rounds.client_min.tolist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "problem"),
+    [
+        ("Bare", "accuracy", "returns loss and no 'accuracy'"),
+        ("Pairs", "auc", r"outputs \[examples, 10\], and .* outputs of shape \(2, 20\)"),
+    ],
+)
+def test_a_metric_that_a_task_says_nothing_for_is_refused(tmp_path, kind, metric, problem):
+    with pytest.raises(ConfigError, match=f"metric: .*{problem}"):
+        run(tmp_path, f"task._target_={HERE}.{kind}", f"metric={metric}")
+
+
 def test_a_task_of_ones_own_is_named_as_the_docs_say(tmp_path):
     one = run(tmp_path / "a", f"task._target_={HERE}.OwnTask", "strategy=fedavg")
     two = run(tmp_path / "b", f"task._target_={HERE}.OwnTask", "+task.scale=2", "strategy=fedavg")
@@ -163,3 +210,17 @@ def test_what_is_no_loss_is_refused_in_one_message_before_training(words, key, s
         run(tmp_path / "run", *words)
     assert caught.value.key == key
     assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_of_log_probabilities_does_not_get_scores(tmp_path):
+    words = ["loss._target_=torch.nn.NLLLoss", "model=softmax"]
+    with pytest.raises(ConfigError, match="loss: NLLLoss takes logarithms of probabilities"):
+        run(tmp_path / "a", *words)
+    fitting = OwnClassLoss(Classification(lambda: nn.Linear(2, 2)), nn.NLLLoss(), 2)
+    fitting.try_on(torch.randn(2, 2).log_softmax(1), torch.tensor([0, 1]))
+
+
+def test_a_loss_that_fits_two_classes_and_two_examples_by_chance_is_refused():
+    squares = OwnClassLoss(Classification(lambda: nn.Linear(2, 2)), nn.MSELoss(), 2)
+    with pytest.raises(ConfigError, match=r"loss: does not fit outputs \[2, 2\]"):
+        squares.try_on(torch.randn(2, 2), torch.tensor([0, 1]))

@@ -102,23 +102,23 @@ def test_areas_of_a_confident_model_do_not_drown_in_probabilities_of_one():
 
 
 @pytest.mark.parametrize(
-    ("asked", "task", "names", "own", "message"),
+    ("asked", "task", "names", "message"),
     [
-        ("acuracy", "classification", ("a", "b"), False, "'acuracy' is none for classification"),
-        ("auc", "regression", None, False, "choose from mse, rmse, mae, r2"),
-        ("recall", "classification", ("ill", "well"), False, "recall_ill"),
-        ("recall_sick", "classification", ("ill", "well"), False, "recall_CLASS"),
-        ("auc", "classification", ("a", "b"), True, "has a metric of its own"),
+        ("acuracy", "classification", ("a", "b"), "'acuracy' is none for classification"),
+        ("auc", "regression", None, "choose from mse, rmse, mae, r2"),
+        ("recall", "classification", ("ill", "well"), "recall_ill"),
+        ("recall_sick", "classification", ("ill", "well"), "recall_CLASS"),
+        ("auc", "objective", None, "a metric of their own"),
     ],
 )
-def test_a_metric_that_does_not_fit_is_refused(asked, task, names, own, message):
+def test_a_metric_that_does_not_fit_is_refused(asked, task, names, message):
     with pytest.raises(ConfigError, match="metric") as caught:
-        chosen_metrics(asked, task, names, own)
+        chosen_metrics(asked, task, names)
     assert message in str(caught.value)
 
 
 def test_recall_stands_for_one_of_each_class():
-    assert chosen_metrics(["auc", "recall"], "classification", ("ill", "well"), False) == (
+    assert chosen_metrics(["auc", "recall"], "classification", ("ill", "well")) == (
         *("auc", "recall_ill", "recall_well"),
     )
-    assert chosen_metrics("auto", "regression", None, True) == ()
+    assert chosen_metrics("auto", "regression", None) == ()
