@@ -97,5 +97,9 @@ class FromPython:
 
     @classmethod
     def from_datasets(cls, train: Any, *, test: Any = None, **options: Any) -> OwnData:
-        """Take data sets of pairs (x, y), such as torch's: one, or a mapping of one a client."""
+        """Take data sets of pairs (x, y), such as torch's, or Hugging Face's: one, or one a client.
+
+        Items may be dicts of an input and a ``label``. Of Hugging Face's each column is a feature,
+        and ``label="..."`` names what is predicted.
+        """
         return own_data.from_datasets(train, test, options)

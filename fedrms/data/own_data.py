@@ -15,6 +15,9 @@ import numpy as np
 
 from fedrms.errors import ConfigError
 
+LABEL_NAMES = ("label", "labels", "target", "targets", "y")
+"""What the label is called in items that name their parts."""
+
 CLIENT, X, LABEL, TRUE_LABEL = "client", "x", "label", "true_label"
 """What columns are called that are made of arrays."""
 
@@ -103,26 +106,89 @@ def from_arrays(train: Any, test: Any, options: Mapping[str, Any]) -> OwnData:
 
 
 def from_datasets(train: Any, test: Any, options: Mapping[str, Any]) -> OwnData:
-    """Keep data sets of pairs (x, y) in the cache folder: one, or one a client."""
+    """Keep data sets in the cache folder: of pairs (x, y), or Hugging Face's, one or one a client.
 
-    def arrays(given: Any) -> Any:
-        if isinstance(given, Mapping):
-            return {name: arrays(one) for name, one in given.items()}
+    Those of pairs become arrays, those of columns frames, of which the option ``label`` names one.
+    """
+    columns = _of_columns(train), test is None or _of_columns(test)
+    if all(columns):
+        label = options.get("label")
+        rest = {key: value for key, value in options.items() if key != "label"}
+        client = CLIENT if _by_client(train) else None
+        return from_frame(_joined(train), _joined(test), client, label, None, rest)
+    if test is not None and any(columns):
+        raise ConfigError(
+            "data", "one of train and test has columns, and the other pairs", "make them alike"
+        )
+
+    def arrays(given: Any, whose: str = "") -> Any:
+        if _by_client(given):
+            return {name: arrays(one, f"client {name!r}: ") for name, one in given.items()}
         try:
-            pairs = [given[i] for i in range(len(given))]
+            pairs = [_pair(given[i]) for i in range(len(given))]
         except (TypeError, NotImplementedError) as fault:
             raise ConfigError(
                 "data",
-                f"a {type(given).__name__} has no length, or no item by its number",
+                f"{whose}a {type(given).__name__} has no length, or no item by its number",
                 "give list(dataset), or a data set with __len__ and __getitem__",
             ) from fault
-        if not pairs or not all(isinstance(p, tuple | list) and len(p) >= 2 for p in pairs):
+        if not pairs:
+            raise ConfigError("data", f"{whose}there is no row", "give some, or leave it out")
+        if not all(isinstance(p, tuple | list) and len(p) >= 2 for p in pairs):
             raise ConfigError(
-                "data", "a data set must give pairs (x, y)", "wrap it, or use from_frame"
+                "data",
+                f"{whose}a data set must give pairs (x, y)",
+                "wrap it, or use from_frame",
             )
         return tuple(np.stack([_array(p[part]) for p in pairs]) for part in range(len(pairs[0])))
 
     return from_arrays(arrays(train), None if test is None else arrays(test), options)
+
+
+def _by_client(given: Any) -> bool:
+    return isinstance(given, Mapping)
+
+
+def _of_columns(given: Any) -> bool:
+    """Say whether a data set, or each client's, is one of Hugging Face's."""
+    each = list(given.values()) if _by_client(given) else [given]
+    return bool(each) and all(hasattr(one, "with_format") for one in each)
+
+
+def _pair(item: Any) -> Any:
+    """Return an item (x, y) of one that names its two parts, or the item as it is."""
+    if not isinstance(item, Mapping):
+        return item
+    named = [name for name in item if name in LABEL_NAMES]
+    others = [name for name in item if name not in named]
+    if len(named) == 1 and len(others) == 1:
+        return item[others[0]], item[named[0]]
+    return item
+
+
+def _joined(given: Any) -> Any:
+    """Return one table of a data set, or of each client's with a column that says whose it is."""
+    import pyarrow as pa
+
+    if given is None or not _by_client(given):
+        return given
+    first = next(iter(given.values()))
+    tables = []
+    for client, one in given.items():
+        if not len(one):
+            raise ConfigError(
+                "data", f"client {client!r}: there is no row", "give some, or leave it out"
+            )
+        if one.features != first.features:
+            raise ConfigError(
+                "data",
+                f"client {client!r} has other columns, types or classes than the first client",
+                "cast them alike: dataset.cast(features)",
+            )
+        table = _table(one)
+        owner = client if isinstance(client, int) else str(client)
+        tables.append(table.append_column(CLIENT, pa.array([owner] * len(table))))
+    return pa.concat_tables(tables)
 
 
 def _parted(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -218,7 +284,8 @@ def _table(frame: Any) -> Any:
         raise ConfigError(
             "data",
             f"is a {type(frame).__name__}, and no table",
-            "give a frame, as pandas.DataFrame(...) makes one, or use from_arrays",
+            "give a frame, as pandas.DataFrame(...) makes one, or use from_arrays; of splits one "
+            "as the frame and the other as test=",
         )
     try:
         if isinstance(frame, pa.Table):
@@ -227,7 +294,13 @@ def _table(frame: Any) -> Any:
             return frame.with_format("arrow")[:]
         if hasattr(frame, "to_arrow"):
             return frame.to_arrow()
+        if isinstance(frame, str | Path):
+            raise ConfigError(
+                "data", f"{str(frame)!r} is a path and no table", "use from_csv or from_parquet"
+            )
         return pa.Table.from_pandas(frame)
+    except ConfigError:
+        raise
     except (pa.ArrowException, ValueError, TypeError, AttributeError) as fault:
         raise ConfigError(
             "data",
@@ -261,8 +334,17 @@ def _kept(tables: Mapping[str, Any]) -> Path:
 
 
 def _written(tables: Mapping[str, Any], folder: Path, write: Any) -> Iterable[Path]:
+    import pyarrow as pa
+
     for name, table in tables.items():
-        write(table, folder / f"{name}.parquet")
+        try:
+            write(table, folder / f"{name}.parquet")
+        except pa.ArrowException as fault:
+            raise ConfigError(
+                "data",
+                f"a column cannot be kept ({fault})",
+                "turn it into numbers or text first: frame[column].astype(str)",
+            ) from fault
         yield folder / f"{name}.parquet"
 
 

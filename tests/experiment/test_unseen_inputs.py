@@ -38,6 +38,17 @@ def of_frame(**more):
     return From.from_frame(FRAME.assign(**more), client="site")
 
 
+def hugging(rows=slice(None), names=("no", "yes")):
+    datasets = pytest.importorskip("datasets", reason="needs the extra fedrms[hub]")
+    features = datasets.Features(
+        {
+            "x": datasets.Sequence(datasets.Value("float32"), 4),
+            "label": datasets.ClassLabel(names=list(names)),
+        }
+    )
+    return datasets.Dataset.from_dict({"x": X[rows].tolist(), "label": Y[rows].tolist()}, features)
+
+
 REFUSED = {
     "complex column": (lambda: of_frame(a=X[:, 0] + 1j), "cannot be read as a table"),
     "complex array": (lambda: From.from_arrays((X + 1j, Y)), "complex numbers"),
@@ -74,6 +85,16 @@ REFUSED = {
         "client 'b': there is no row",
     ),
     "rows apart": (lambda: From.from_arrays((X, Y[:-1])), "x has shape (120, 4) and labels (119,)"),
+    "an empty client's data set": (
+        lambda: From.from_datasets({"a": list(zip(X, Y, strict=True)), "b": []}),
+        "client 'b': there is no row",
+    ),
+    "a path for a frame": (lambda: From.from_frame("rows.csv"), "use from_csv or from_parquet"),
+    "intervals": (lambda: of_frame(a=pd.cut(FRAME.a, 4)), "astype"),
+    "other classes of a client": (
+        lambda: From.from_datasets({"a": hugging(), "b": hugging(names=["yes", "no"])}),
+        "client 'b' has other columns, types or classes",
+    ),
     "no length": (lambda: From.from_datasets(Endless()), "Endless has no length"),
     "another shape": (
         lambda: From.from_arrays({"a": (X, Y), "b": (X[:, :3], Y)}),
@@ -102,6 +123,9 @@ WHOLE = {
     "a tensor with a gradient": lambda: From.from_arrays(
         (torch.from_numpy(X).requires_grad_(), torch.from_numpy(Y))
     ),
+    "dicts": lambda: From.from_datasets(
+        [{"img": x, "label": y} for x, y in zip(X, Y, strict=True)]
+    ),
     "a list of pairs": lambda: From.from_datasets(list(zip(X, Y, strict=True))),
 }
 
@@ -111,6 +135,15 @@ def test_arrays_in_other_clothes_are_the_same_data(name):
     made, plain = laid_out(WHOLE[name]()), laid_out(From.from_arrays((X, Y)))
     np.testing.assert_array_equal(made.stages[0].x, plain.stages[0].x)
     np.testing.assert_array_equal(made.stages[0].y, plain.stages[0].y)
+
+
+def test_hugging_face_data_sets_of_clients_are_one_table():
+    parts = {"north": hugging(slice(60)), "south": hugging(slice(60, 120))}
+    made = laid_out(From.from_datasets(parts, test=hugging(), label="label"))
+    assert made.names.tolist() == ["north", "south"]
+    assert tuple(made.class_names) == ("no", "yes")
+    assert made.stages[0].x.shape == (120, 4)
+    assert laid_out(From.from_datasets(hugging())).class_names == made.class_names
 
 
 def test_half_precision_of_either_kind_becomes_float32():
