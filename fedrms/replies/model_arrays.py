@@ -55,6 +55,11 @@ def as_clients_have_it(sent: ArrayRecord, replies: Iterable[Message], key: str) 
     return settled
 
 
+def whole_numbers(sent: ArrayRecord) -> frozenset[str]:
+    """Return the names of a model's arrays of whole numbers."""
+    return frozenset(name for name, array in sent.items() if _kind(array.dtype) in "iu")
+
+
 def with_others_averaged(
     record: ArrayRecord, models: Sequence[ArrayRecord], weights: np.ndarray
 ) -> ArrayRecord:

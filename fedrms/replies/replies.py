@@ -31,8 +31,6 @@ TOO_LARGE = "the parameters are too large to be measured"
 NOT_STRUCTURAL = (NOT_FINITE, TOO_LARGE)
 """Reasons that training itself may bring about, in all clients alike."""
 
-REAL = "fiu"
-"""Kinds of arrays that are averaged in the place of floating ones, as FedAvg does."""
 NAMED = 5
 """Most records that a reason names."""
 
@@ -49,6 +47,7 @@ def read_replies(
     given: ArrayRecord | None = None,
     classes: int = 0,
     nonnegative: bool = False,
+    whole: frozenset[str] = frozenset(),
 ) -> Cohort:
     """Check a round's replies and stack the good ones, sorted by client id.
 
@@ -83,6 +82,8 @@ def read_replies(
         By how many classes clients were asked for their losses.
     nonnegative : bool
         Whether losses cannot be below 0.
+    whole : frozenset of str
+        Arrays that were sent as whole numbers, and may come back as such.
     """
     stacked = getattr(replies, "stacked", None)
     if isinstance(stacked, StackedReplies):
@@ -93,7 +94,8 @@ def read_replies(
     else:
         senders, failures = assign(replies, addressees or Addressees())
         cohort = _stack_messages(
-            *(senders, failures, layout, arrays, squares, weighted_by, given, classes)
+            *(senders, failures, layout, arrays, squares, weighted_by, given, classes),
+            whole=whole,
         )
     cohort.weighted_by = weighted_by
     measured = isinstance(stacked, StackedReplies) and stacked.are_short
@@ -113,6 +115,7 @@ def _stack_messages(
     weighted_by: str,
     given: ArrayRecord | None,
     classes: int,
+    whole: frozenset[str] = frozenset(),
 ) -> Cohort:
     lacking: dict[ClientId, frozenset[str]] = {}
     rows: dict[ClientId, Tensor] = {}
@@ -126,7 +129,9 @@ def _stack_messages(
                 lacking[client] = missing
                 model = ArrayRecord({n: model.get(n, given[n]) for n in layout.names})
         records = [model, reply.content.array_records.get(GRADIENT_SQUARES)][: 1 + squares]
-        problem = problem or _structure_problem(records, layout) or two_counts(reply, weighted_by)
+        problem = (
+            problem or _structure_problem(records, layout, whole) or two_counts(reply, weighted_by)
+        )
         if problem:
             failures[client] = problem
             continue
@@ -187,27 +192,30 @@ def model_of(reply: Message, key: str) -> tuple[ArrayRecord | None, str | None]:
     )
 
 
-def _structure_problem(records: Sequence[ArrayRecord | None], layout: Layout) -> str | None:
+def _structure_problem(
+    records: Sequence[ArrayRecord | None], layout: Layout, whole: frozenset[str]
+) -> str | None:
     for record in records:
         if record is None:
             return f"the reply holds no {GRADIENT_SQUARES!r}"
-        problem = _record_problem(record, layout)
+        problem = _record_problem(record, layout, whole)
         if problem:
             return problem
     return None
 
 
-def _record_problem(record: ArrayRecord, layout: Layout) -> str | None:
+def _record_problem(record: ArrayRecord, layout: Layout, whole: frozenset[str]) -> str | None:
     for name, shape in zip(layout.names, layout.shapes, strict=True):
         if name not in record:
             return f"array {name!r} is missing"
         if tuple(record[name].shape) != shape:
             return f"array {name!r} has shape {tuple(record[name].shape)}, not {shape}"
         try:
-            if np.dtype(record[name].dtype).kind not in REAL:
-                return f"array {name!r} has dtype {record[name].dtype}, which is no real number"
+            kinds = "fiu" if name in whole else "f"
+            if np.dtype(record[name].dtype).kind not in kinds:
+                return f"array {name!r} has dtype {record[name].dtype}, not a floating one"
             actual = record[name].numpy()
-            honest = actual.shape == shape and actual.dtype.kind in REAL
+            honest = actual.shape == shape and actual.dtype.kind in kinds
         except Exception as error:
             return f"array {name!r} cannot be decoded: {error}"
         if not honest:

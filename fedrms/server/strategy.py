@@ -37,6 +37,7 @@ from fedrms.replies.cohort import Cohort, Layout, having, identity_in
 from fedrms.replies.limits import EXAMPLES_LIMIT
 from fedrms.replies.membership import Membership
 from fedrms.replies.metric_ranges import Range, known_ranges
+from fedrms.replies.model_arrays import whole_numbers
 from fedrms.replies.orders import WEIGHT_SCALE, Orders, scaled
 from fedrms.replies.replies import read_replies
 from fedrms.server.diagnostics import Diagnostics
@@ -406,6 +407,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             given=self._received,
             classes=self.class_losses,
             nonnegative=self.nonnegative_losses,
+            whole=whole_numbers(asked.arrays) if asked else frozenset(),
         )
         self._partial.tell(cohort, self._received, self.arrayrecord_key)
         if not cohort.clients and not self._trained:
