@@ -28,12 +28,17 @@ class WorkerLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra hands to a launcher; configurations are composed from a cache."""
+        """Take what Hydra hands to a launcher; configurations are composed from a cache.
+
+        A sweeper asks for each job's before it launches any, and keeps none.
+        """
         from fedrms.experiment.cached_loader import CachedLoader
 
-        loader: Any = CachedLoader(hydra_context.config_loader)
-        hydra_context.config_loader = loader
+        loader = CachedLoader(hydra_context.config_loader)
+        checking: Any = loader.checking()
+        hydra_context.config_loader = checking
         self._context, self._task, self._config = hydra_context, task_function, config
+        self._loader = loader
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -42,7 +47,7 @@ class WorkerLauncher(Launcher):
         from fedrms.cli.sweep import run_batch
 
         return run_batch(
-            *(self._context, self._task, self._config),
+            *(self._context, self._task, self._config, self._loader),
             jobs=[list(words) for words in job_overrides],
             first=initial_job_idx,
             workers=self._workers,

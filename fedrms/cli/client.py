@@ -77,8 +77,9 @@ def run_job(config: DictConfig) -> None:
     from fedrms.experiment.run_folder import prepare_folder
 
     with taken() as own:
-        prepare_folder(own.path, with_hydra(config))
-        take_part(plain(config), own.path)
+        values = plain(config)
+        prepare_folder(own.path, with_hydra(config), values)
+        take_part(values, own.path)
 
 
 if __name__ == "__main__":

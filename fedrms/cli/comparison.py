@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,15 @@ def compare_jobs(folder: Path) -> None:
     from fedrms.results.foreign_text import to_csv
     from fedrms.results.table import comparison_notes, comparison_table, show, to_markdown
 
-    failed = tell_failures()
+    failed, told = tell_failures(), []
     try:
         runs = load_runs(folder)
     except FileNotFoundError:
         runs = None
     if runs is not None and (runs.summary["status"] == "finished").any():
-        table = compare(runs)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", UserWarning)
+            table = compare(runs)
         console = Console()
         show(comparison_table(table, console.width if console.is_terminal else 80), console)
         print(comparison_notes(table))
@@ -53,5 +56,5 @@ def compare_jobs(folder: Path) -> None:
     print(f"results: {os.path.relpath(folder)}", flush=True)
     if runs is not None:
         print(next_command("fedrms-report", os.path.relpath(folder)), flush=True)
-    for line in failed:
+    for line in [*(str(warning.message) for warning in told), *failed]:
         print(f"fedrms: {line}", file=sys.stderr)

@@ -80,7 +80,7 @@ def hold(own: Any) -> Iterator[None]:
 
 def with_hydra(config: DictConfig) -> DictConfig:
     """Return a job's configuration with Hydra's notes on it, which are kept beside it."""
-    return DictConfig({**config, "hydra": HydraConfig.get()})
+    return config if "hydra" in config else DictConfig({**config, "hydra": HydraConfig.get()})
 
 
 def _refuse_subdir(config: DictConfig) -> None:

@@ -69,8 +69,9 @@ def run_job(config: DictConfig) -> None:
     from fedrms.experiment.run_folder import prepare_folder
 
     with taken() as own:
-        prepare_folder(own.path, with_hydra(config))
-        show_outcome(serve(plain(config), own.path), own.path)
+        values = plain(config)
+        prepare_folder(own.path, with_hydra(config), values)
+        show_outcome(serve(values, own.path), own.path)
 
 
 def go_on(words: Sequence[str], named: Path) -> None:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-import math
 import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from fedrms.cli.ending import BAD_INPUT, FAILED
 from fedrms.cli.workers import Job, Outcome, Workers
-from fedrms.errors import ConfigError, FedRMSError, RunError
+from fedrms.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from fedrms.experiment.cached_loader import CachedLoader
 
 log = logging.getLogger("fedrms")
 
@@ -54,6 +57,7 @@ def run_batch(
     context: HydraContext,
     task: TaskFunction,
     config: DictConfig,
+    loader: CachedLoader,
     *,
     jobs: Sequence[list[str]],
     first: int,
@@ -65,6 +69,8 @@ def run_batch(
     ----------
     context, task, config
         What Hydra hands to a launcher.
+    loader : CachedLoader
+        Composes the configuration of a job, in the worker that runs it.
     jobs : sequence of list of str
         The overrides of each.
     first : int
@@ -92,10 +98,12 @@ def run_batch(
     values: dict[int, float] = {}
     total, before = _all_jobs(config, len(jobs), first), len(_multirun.failures)
     # By the number of jobs and not of workers: the last bits of a sum may depend on it.
-    pool = Workers(task, context, side_by_side, threads=max(1, cores // len(jobs)))
+    compose = functools.partial(loader.load_sweep_config, config)
+    threads = max(1, cores // len(jobs))
+    pool = Workers(task, context, compose, most=side_by_side, threads=threads)
     try:
         with pool, _Told(total) as told:
-            for outcome in pool.run(_composed(context, config, jobs, first)):
+            for outcome in pool.run(_numbered(jobs, first)):
                 values[outcome.job] = outcome.value
                 _multirun.ended += 1
                 if outcome.reason is not None:
@@ -166,27 +174,10 @@ def _side_by_side(workers: Any, config: DictConfig, cores: int) -> int:
     return cores
 
 
-def _composed(
-    context: HydraContext, config: DictConfig, jobs: Sequence[list[str]], first: int
-) -> Any:
-    """Compose the jobs one by one, as workers ask for them."""
-    from fedrms.experiment.config import explain
-
+def _numbered(jobs: Sequence[list[str]], first: int) -> Iterator[Job]:
     shared = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
-    for at, words in enumerate(jobs):
-        number = first + at
-        shown = " ".join(word for word in words if word not in shared)
-        try:
-            composed = context.config_loader.load_sweep_config(config, list(words))
-        except Exception as error:  # whatever Hydra finds wrong with this job's words
-            problem = error if isinstance(error, FedRMSError) else explain(error, words)
-            yield Outcome(number, shown, math.nan, str(problem), bad_input=True)
-            continue
-        with open_dict(composed):
-            composed.hydra.job.id = number
-            composed.hydra.job.num = number
-            composed.hydra.output_subdir = None
-        yield Job(number, shown, composed)
+    for number, words in enumerate(jobs, first):
+        yield Job(number, " ".join(word for word in words if word not in shared), words)
 
 
 class _Told:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import multiprocessing
@@ -10,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import Final
 
 import psutil
-from hydra.core.utils import run_job
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, env_override
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
 
 from fedrms.errors import ConfigError, FedRMSError
 
@@ -33,14 +35,16 @@ ROOM: Final = 1.2
 FIRST_ROOM: Final = 512 * 2**20
 """The same, in bytes, before any worker has shown what it takes."""
 
+Compose = Callable[[list[str]], DictConfig]
+
 
 @dataclass(frozen=True)
 class Job:
-    """A job to be run: its number, its overrides as a line, its configuration."""
+    """A job to be run: its number, what sets it apart as a line, its overrides."""
 
     number: int
     words: str
-    config: DictConfig
+    overrides: list[str]
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Workers:
         What Hydra calls with a job's configuration.
     context : HydraContext
         Hydra's, for its callbacks.
+    compose : callable
+        Returns the configuration of a job with these overrides.
     most : int
         How many processes at a time.
     threads : int
@@ -79,13 +85,19 @@ class Workers:
     """
 
     def __init__(
-        self, task: TaskFunction, context: HydraContext, most: int, *, threads: int
+        self,
+        task: TaskFunction,
+        context: HydraContext,
+        compose: Compose,
+        *,
+        most: int,
+        threads: int,
     ) -> None:
         import fedrms.experiment  # noqa: F401 - once here, and not once in each worker
 
         fork = "fork" in multiprocessing.get_all_start_methods()
         self._processes = multiprocessing.get_context("fork" if fork else None)
-        self._task, self._context, self._threads = task, context, threads
+        self._told = (task, context, compose, threads)
         self._most = most
         self._workers: list[_Worker] = []
 
@@ -102,14 +114,8 @@ class Workers:
         for worker in self._workers:
             worker.process.join()
 
-    def run(self, jobs: Iterable[Job | Outcome]) -> Generator[Outcome]:
-        """Run jobs in their order, and tell of each as it ends.
-
-        Parameters
-        ----------
-        jobs : iterable
-            Those to be run; an `Outcome` among them is passed on.
-        """
+    def run(self, jobs: Iterable[Job]) -> Generator[Outcome]:
+        """Run jobs in their order, and tell of each as it ends."""
         waiting = iter(jobs)
         more = True
         while True:
@@ -117,8 +123,6 @@ class Workers:
                 job = next(waiting, None)
                 if job is None:
                     more = False
-                elif isinstance(job, Outcome):
-                    yield job
                 else:
                     worker.job = job
                     worker.link.send(job)
@@ -137,9 +141,7 @@ class Workers:
         if self._workers and (len(self._workers) >= self._most or not self._has_room()):
             return None
         here, there = self._processes.Pipe()
-        process = self._processes.Process(
-            target=_work, args=(there, here, self._task, self._context, self._threads)
-        )
+        process = self._processes.Process(target=_work, args=(there, here, *self._told))
         with ThreadPoolExecutor(1) as fresh:
             # OpenMP's helpers belong to the thread that made them, and a fork lacks them: it would
             # wait for those of this thread for ever. A thread that never calculated has none.
@@ -189,6 +191,7 @@ def _work(
     others: Connection,
     task: TaskFunction,
     context: HydraContext,
+    compose: Compose,
     threads: int,
 ) -> None:
     """Run jobs as they come, until there are no more."""
@@ -208,37 +211,38 @@ def _work(
             job = link.recv()
             if job is None:
                 os._exit(0)
-            outcome = _run(job, task, context)
+            outcome = _run(job, task, context, compose)
             link.send(outcome)
     except (EOFError, KeyboardInterrupt, BrokenPipeError):
         os._exit(0)
 
 
-def _run(job: Job, task: TaskFunction, context: HydraContext) -> Outcome:
+def _run(job: Job, task: TaskFunction, context: HydraContext, compose: Compose) -> Outcome:
     """Run one job in its folder; what it prints goes into its log."""
     from fedrms.cli.folders import hold
     from fedrms.cli.resume import log_into
+    from fedrms.experiment.config import explain
     from fedrms.experiment.resume import refuse_others
     from fedrms.results.own_folder import take
 
     started = time.perf_counter()
     try:
-        sweep = job.config.hydra.sweep
+        config = compose(job.overrides)
+    except Exception as error:  # whatever Hydra finds wrong with this job's words
+        problem = error if isinstance(error, FedRMSError) else explain(error, job.overrides)
+        return Outcome(job.number, job.words, math.nan, str(problem), bad_input=True)
+    with open_dict(config):
+        config.hydra.job.id = config.hydra.job.num = job.number
+        config.hydra.output_subdir = None  # fedrms keeps the configuration itself
+    try:
+        sweep = config.hydra.sweep
         with take(Path(sweep.dir) / str(sweep.subdir)) as own, hold(own):
-            refuse_others(own.path, job.config)
+            refuse_others(own.path, config)
             log = os.open(own.path / "run.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             _print_to(log)
             os.close(log)
             log_into(own.path, terminal=False)
-            done = run_job(
-                hydra_context=context,
-                task_function=task,
-                config=job.config,
-                job_dir_key="hydra.sweep.dir",
-                job_subdir_key="hydra.sweep.subdir",
-                configure_logging=False,
-            )
-            value = float(done.return_value)
+            value = _call(task, context, config, own.path)
     except Exception as error:  # one job's fault must not cost the others
         told = str(error) if isinstance(error, FedRMSError) else f"{type(error).__name__}: {error}"
         if not isinstance(error, FedRMSError):
@@ -248,6 +252,24 @@ def _run(job: Job, task: TaskFunction, context: HydraContext) -> Outcome:
         )
     said = f"{value:.4f}, {time.perf_counter() - started:.1f} s"
     return Outcome(job.number, job.words, value, said=said)
+
+
+def _call(task: TaskFunction, context: HydraContext, config: DictConfig, folder: Path) -> float:
+    """Do what Hydra's ``run_job`` does, without its copies of the configuration."""
+    with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+        config.hydra.runtime.output_dir = str(folder.absolute())
+    HydraConfig.instance().set_config(config)
+    done = JobReturn(overrides=list(config.hydra.overrides.task), cfg=config, hydra_cfg=config)
+    there = contextlib.chdir(folder) if config.hydra.job.chdir else contextlib.nullcontext()
+    with there, env_override(config.hydra.job.env_set):
+        context.callbacks.on_job_start(config=config, task_function=task)
+        done.working_dir = str(Path.cwd())
+        try:
+            done.return_value, done.status = task(config), JobStatus.COMPLETED
+        except Exception as error:  # which callbacks are told of, too
+            done.return_value, done.status = error, JobStatus.FAILED
+    context.callbacks.on_job_end(config=config, job_return=done)
+    return float(done.return_value)
 
 
 def _print_to(file: int) -> None:

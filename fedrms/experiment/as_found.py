@@ -38,7 +38,8 @@ def left_as_found() -> Iterator[None]:
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)
             for logger, (level, propagate, filters, attached) in loggers.items():
-                logger.setLevel(level)
+                if logger.level != level:  # each setting empties the caches of all loggers
+                    logger.setLevel(level)
                 logger.propagate, logger.filters[:] = propagate, filters
                 logger.handlers[:] = attached
                 for handler, own in attached.items():

@@ -28,11 +28,20 @@ class CachedLoader:
     ----------
     loader : ConfigLoader
         Hydra's.
+    copies : bool
+        Return a configuration of its own each time; see :meth:`checking`.
     """
 
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
-        self._composed: dict[Any, bytes] = {}
+    def __init__(self, loader: Any, *, copies: bool = True) -> None:
+        self._loader, self._copies = loader, copies
+        self._composed: dict[Any, DictConfig] = {}
+
+    def checking(self) -> CachedLoader:
+        """Return a loader for those who ask for a configuration only to see that there is one.
+
+        All that it returns share their values, so that nothing is copied.
+        """
+        return CachedLoader(self, copies=False)
 
     def __getattr__(self, name: str) -> Any:
         """Leave everything else to Hydra's."""
@@ -49,7 +58,7 @@ class CachedLoader:
         """Compose a configuration, as Hydra's loader does."""
         values = [word for word in overrides if _sets_a_value(word)]
         rest = [word for word in overrides if word not in values]
-        if run_mode != RunMode.RUN or not values:
+        if run_mode != RunMode.RUN:
             loaded: DictConfig = self._loader.load_configuration(
                 config_name, overrides, run_mode, from_shell, validate_sweep_overrides
             )
@@ -87,9 +96,8 @@ class CachedLoader:
         if key not in self._composed:
             config = self._loader.load_configuration(config_name, words, RunMode.RUN, from_shell)
             self._composed[key] = config
-        config = copy.deepcopy(self._composed[key])
-        assert isinstance(config, DictConfig)
-        return config
+        config = self._composed[key]
+        return copy.deepcopy(config) if self._copies else config
 
 
 def _sets_a_value(word: str) -> bool:

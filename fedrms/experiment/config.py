@@ -17,7 +17,7 @@ from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.version import VersionBase
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 from packaging.version import Version
 
@@ -125,13 +125,17 @@ def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(config, DictConfig):
         return dict(config)
-    keys = [str(key) for key in config if key != "hydra"]
     try:
-        values = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
+        return {str(key): _resolved(config, key) for key in config if key != "hydra"}
     except OmegaConfBaseException as error:
         raise _unresolved(error) from error
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+
+
+def _resolved(config: DictConfig, key: Any) -> Any:
+    if OmegaConf.is_missing(config, key):
+        return MISSING
+    value = config[key]
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def with_clients(config: Settings, count: int) -> Settings:
@@ -144,6 +148,18 @@ def with_clients(config: Settings, count: int) -> Settings:
         strategy = settled["strategy"]
         strategy |= {key: count for key, value in strategy.items() if value == AUTO_CLIENTS}
     return cast(Settings, settled)
+
+
+def plain_with_clients(config: DictConfig | Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Return plain values with a number of clients in place of ``auto``, wherever they name it."""
+    if not isinstance(config, DictConfig):
+        return with_clients(dict(config), count)
+    with flag_override(config, ["struct", "readonly"], False):  # a copy takes five times as long
+        config["clients"] = count
+        try:
+            return plain(config)
+        finally:
+            config["clients"] = AUTO_CLIENTS
 
 
 def _unresolved(error: OmegaConfBaseException) -> ConfigError:

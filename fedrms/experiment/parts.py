@@ -30,7 +30,7 @@ from fedrms.experiment.build import (
     wants_truth,
 )
 from fedrms.experiment.checkpoint import options_of
-from fedrms.experiment.config import AUTO_CLIENTS, plain, with_clients
+from fedrms.experiment.config import AUTO_CLIENTS, plain, plain_with_clients
 from fedrms.experiment.engine import Engine, build_engine
 from fedrms.experiment.foreign import refuse_strays
 from fedrms.results.fairness import validate as validate_fairness
@@ -115,7 +115,7 @@ def build_parts(
     settings = build_settings(values)
     side = side or build_side(values, server_device(device))
     if values["clients"] == AUTO_CLIENTS:
-        values = plain(with_clients(config, clients_of(side.federation)))
+        values = plain_with_clients(config, clients_of(side.federation))
     misreports = build_misreports(values["seed"], values["adversary"], side.federation)
     adversaries = misreports.adversaries if misreports else None
     strategy = build_strategy(values, side.federation, adversaries)

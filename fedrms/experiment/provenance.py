@@ -35,6 +35,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.lru_cache(maxsize=1)  # of the code that this process has imported
 def _revision(folder: Path) -> str | None:
     if not (folder / ".git").exists():
         return None

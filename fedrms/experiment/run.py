@@ -33,7 +33,7 @@ from fedrms.experiment.checkpoint import (
     Checkpoints,
     saying_how_to_resume,
 )
-from fedrms.experiment.config import AUTO_CLIENTS, compose_config, with_clients
+from fedrms.experiment.config import compose_config
 from fedrms.experiment.continued import Continued
 from fedrms.experiment.counterfactual import FOLDER as COUNTERFACTUALS
 from fedrms.experiment.counterfactual import Narrow, Reference, clean_reference
@@ -174,8 +174,6 @@ def run(
             config = stopped.config
             shared = shared or _shared_by(where)
         parts = build(config)
-        if config.get("clients") == AUTO_CLIENTS:
-            config = with_clients(config, parts.config["clients"])
         rounds = parts.config["rounds"]
         quiet_flower()
         if stopped is not None and stopped.finished:
@@ -184,7 +182,7 @@ def run(
             log.info("%s is finished after %d rounds; rounds=N prolongs it", where, rounds)
             return _read_result(where, parts, stopped.checkpoint)
         if words is None:
-            prepare_folder(where, config)
+            prepare_folder(where, config, parts.config)
         _say_data(parts.side.federation)
         keep_partition(where, parts.side.federation)
         with saying_how_to_resume(where, rounds, program):
@@ -261,8 +259,9 @@ def _shared_by(folder: Path) -> Path | None:
 
 def simulate_aside(config: DictConfig, where: Path, narrow: Narrow) -> None:
     """Train a federation that a run is compared with."""
-    prepare_folder(where, config)
-    _simulate(build_parts(config), where, narrow, brief=True)
+    parts = build_parts(config)
+    prepare_folder(where, config, parts.config)
+    _simulate(parts, where, narrow, brief=True)
 
 
 def _simulate(

@@ -15,7 +15,6 @@ from fedrms.data import Population
 from fedrms.data.client_mix import class_counts
 from fedrms.data.federation import AnyFederation
 from fedrms.errors import ConfigError
-from fedrms.experiment.config import plain
 from fedrms.results.atomic import replace_file
 from fedrms.results.partition_table import write_partition
 from fedrms.results.seal import sealed_text
@@ -30,8 +29,19 @@ def save_model(path: Path, arrays: ArrayRecord) -> None:
     replace_file(path, lambda file: file.write(content))
 
 
-def prepare_folder(folder: Path, config: DictConfig | Mapping[str, Any]) -> None:
+def prepare_folder(
+    folder: Path, config: DictConfig | Mapping[str, Any], resolved: Mapping[str, Any]
+) -> None:
     """Make the folder, and keep the configuration in it as Hydra's own runs do.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    config : mapping
+        As it was given, with Hydra's notes where it has them.
+    resolved : mapping
+        Its plain values.
 
     Raises
     ------
@@ -41,7 +51,7 @@ def prepare_folder(folder: Path, config: DictConfig | Mapping[str, Any]) -> None
     with writing_to(folder):
         (folder / ".hydra").mkdir(parents=True, exist_ok=True)
         if isinstance(config, DictConfig):
-            _keep_config(folder / ".hydra", config)
+            _keep_config(folder / ".hydra", config, resolved)
 
 
 @contextmanager
@@ -55,14 +65,14 @@ def writing_to(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _keep_config(folder: Path, config: DictConfig) -> None:
-    path, resolved = folder / "config.yaml", plain(config)
+def _keep_config(folder: Path, config: DictConfig, resolved: Mapping[str, Any]) -> None:
     if "hydra" in config:
         choices = OmegaConf.to_container(config.hydra.runtime.choices)
         overrides = OmegaConf.to_container(config.hydra.overrides)
         kept = {"hydra": {"runtime": {"choices": choices}, "overrides": overrides}}
         _write(folder / "hydra.yaml", OmegaConf.to_yaml(kept))
-    _write(path, OmegaConf.to_yaml(OmegaConf.create(resolved)))  # last: with it a run is there
+    text = OmegaConf.to_yaml(OmegaConf.create(dict(resolved)))
+    _write(folder / "config.yaml", text)  # last: with it a run is there
 
 
 def _write(path: Path, text: str) -> None:

@@ -34,6 +34,8 @@ def test_jobs_that_fail_are_named_in_the_end_and_the_others_are_compared(start, 
     written = (tmp_path / "sweep/comparison.md").read_text()
     assert "job 3 failed (client.batch_size=0 client.lr=1e+30)" in written
     assert "Traceback" not in err
+    assert "fedrms: not compared, as they did not finish: 1, 5" in err
+    assert "UserWarning" not in err
 
 
 def test_jobs_are_to_the_bit_what_they_are_one_by_one_and_are_not_run_again(start, tmp_path):

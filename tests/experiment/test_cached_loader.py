@@ -3,6 +3,7 @@
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.version import setbase
 from omegaconf import OmegaConf
@@ -10,6 +11,8 @@ from omegaconf import OmegaConf
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
 from fedrms.experiment import compose_config
+from fedrms.experiment.cached_loader import CachedLoader
+from fedrms.experiment.config import plain
 
 
 @pytest.mark.parametrize(
@@ -45,3 +48,17 @@ def test_what_hydra_refuses_is_refused(word):
     compose_config(["rounds=1"])
     with pytest.raises(ConfigError):
         compose_config([word])
+
+
+def test_what_is_only_checked_changes_nothing_that_is_composed():
+    setbase("1.3")
+    loader = CachedLoader(ConfigLoaderImpl(create_config_search_path(str(conf_folder()))))
+    checking = loader.checking()
+    for rate in (0.3, 0.4):
+        words = [f"client.lr={rate}", "strategy.law_options={slack: 1}"]
+        assert checking.load_configuration("config", words, RunMode.RUN).client.lr == rate
+    composed = loader.load_configuration("config", ["seed=1"], RunMode.RUN)
+    assert plain(composed) == plain(compose_config(["seed=1"]))
+    for word in ("roundz=1", "strategy=fedavgg"):
+        with pytest.raises(HydraException):
+            checking.load_configuration("config", [word], RunMode.RUN)
