@@ -185,10 +185,18 @@ def read_json(path: Path) -> dict[str, Any]:
         raise AlteredError(f"{path} is not as it was written: {error}") from error
     if not isinstance(told, dict):
         raise AlteredError(f"{path} is not as it was written: not a JSON object")
-    digest = told.pop(NAME, None)
-    if digest is not None and digest != _digest(_canonical(told)):
-        raise AlteredError(f"{path} is not as it was written")
+    # Without a digest it is of before there were any, unless one has another name.
+    names = [NAME] if NAME in told else [name for name in told if _is_digest(told[name])]
+    for name in names:
+        rest = {key: value for key, value in told.items() if key != name}
+        if (told[name] == _digest(_canonical(rest))) != (name == NAME):
+            raise AlteredError(f"{path} is not as it was written")
+    told.pop(NAME, None)
     return told
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and len(value) == 64
 
 
 def file_digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
