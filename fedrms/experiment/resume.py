@@ -326,7 +326,11 @@ def _refuse_strays_in(path: Path) -> None:
     except (OSError, ValueError, YAMLError, OmegaConfBaseException):
         return
     if isinstance(found, DictConfig):
-        refuse_strays(plain(found))
+        try:
+            refuse_strays(plain(found))
+        except ConfigError as error:
+            problem = f"{error.problem}, in {path}, which is not as it was written"
+            raise ConfigError(error.key, problem, error.remedy) from error
 
 
 def _overridden(kept: DictConfig, words: Sequence[str]) -> DictConfig:

@@ -112,3 +112,11 @@ def test_a_tampered_configuration_without_its_digest_is_refused(finished, tmp_pa
     path.write_text(path.read_text().split("\n", 1)[1].replace("rounds: 3", "rounds: 9"))
     with pytest.raises(FedRMSError, match=r"config\.yaml is not as it was written"):
         fedrms.run([f"resume={tmp_path / 'run'}"])
+
+
+def test_an_altered_configuration_that_would_run_something_is_named(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / ".hydra" / "config.yaml"
+    path.write_text(path.read_text().replace("\nmodel:", "\nmodeh:"))  # one bit
+    with pytest.raises(FedRMSError, match=r"modeh\._target_: .*config\.yaml, which is not as"):
+        fedrms.run([f"resume={tmp_path / 'run'}"])

@@ -89,20 +89,25 @@ def save(picture: Picture, paths: Sequence[Path]) -> None:
     """Draw a picture into files; their endings choose the formats. The same bytes every time."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from PIL import Image
 
     figure = draw(picture)
     with mpl.rc_context(_STYLE):
+        usual = figure.dpi
         figure.set_dpi(_DPI)
         canvas: Any = FigureCanvasAgg(figure)
         canvas.draw()  # lays it out, once for all files
         figure.set_layout_engine("none")
+        figure.set_dpi(usual)  # of what is drawn as pixels in an SVG
         for path in paths:
             if path.suffix == ".png":
                 pixels = Image.fromarray(np.asarray(canvas.buffer_rgba()))
                 pixels.save(path, compress_level=2, dpi=(_DPI, _DPI))
+            elif path.suffix == ".svg":  # savefig would draw once more, only to lay it out
+                FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
             else:
-                figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+                figure.savefig(path)
 
 
 def _panel(ax: Axes, panel: Panel, picture: Picture) -> None:
