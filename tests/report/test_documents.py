@@ -47,6 +47,15 @@ def test_the_notebook_runs(repository, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(repository))
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
     notebook = nbformat.read(repository / "docs" / "notebooks" / "quickstart.ipynb", as_version=4)
+    kept = [
+        kind
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        for kind in output.data
+    ]
+    assert kept.count("image/png") == 4  # scripts/execute_notebook.py keeps them
+    assert kept.count("text/html") == 2
     where = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=300, resources=where).execute()
     shown = [

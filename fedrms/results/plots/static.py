@@ -105,7 +105,8 @@ def save(picture: Picture, paths: Sequence[Path]) -> None:
                 pixels = Image.fromarray(np.asarray(canvas.buffer_rgba()))
                 pixels.save(path, compress_level=2, dpi=(_DPI, _DPI))
             elif path.suffix == ".svg":  # savefig would draw once more, only to lay it out
-                FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
+                svg: Any = FigureCanvasSVG(figure)
+                svg.print_svg(path, metadata={"Date": None})
             else:
                 figure.savefig(path)
 
