@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -160,7 +161,13 @@ def _find(roots: list[Path]) -> list[Path]:
             f"{_text(roots)}: no run in here or below: no folder holds {SUMMARY_FILE} or "
             f"{ROUNDS_FILE}. Give the folder that a run wrote to, or start a run first."
         )
-    return sorted(found)
+    return sorted(sorted(found), key=_by_number)
+
+
+def _by_number(folder: Path) -> list[list[Any]]:
+    """Return what puts job 2 before job 10."""
+    parts = [re.split(r"(\d+)", part) for part in folder.parts]
+    return [[int(p) if at % 2 else p for at, p in enumerate(part)] for part in parts]
 
 
 def _text(roots: list[Path]) -> str:

@@ -248,3 +248,20 @@ def test_without_scripts_all_words_and_tables_are_there(browser, report):
     assert one.page.locator("#setting-1 table").first.is_visible()
     assert "need JavaScript" in one.page.locator("main").text_content()
     one.page.close()
+
+
+@pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (794, "print"), (390, "screen")])
+def test_the_columns_that_matter_are_in_sight(width, media, browser, report):
+    """All on a desktop and on paper; up to the difference on a phone."""
+    one = Opened(browser, report, {"width": width, "height": 900})
+    one.page.emulate_media(media=media)
+    columns = one.page.evaluate(
+        """[...[...document.querySelectorAll("table")].find(t => t.offsetParent &&
+        t.tHead.innerText.includes("better")).tHead.rows[0].cells]
+        .map(cell => [cell.innerText, cell.getBoundingClientRect().right])"""
+    )
+    one.page.close()
+    names = [name for name, _ in columns]
+    needed = [name for name in names if name.startswith("difference")]
+    last = names.index(needed[0]) if width == PHONE["width"] else len(names) - 1
+    assert all(right <= width for _, right in columns[: last + 1]), columns

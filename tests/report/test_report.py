@@ -41,7 +41,7 @@ def figures_of(page):
 def test_the_page_says_the_results_in_sentences(report):
     words = words_of(report.page)
     assert "fedrms ends at a test accuracy of 66.33%, mean of 2 seeds." in words
-    assert re.search(r"\+7.5 percentage points .*? against fedavg, paired", words)
+    assert re.search(r"\+7\.50 percentage points .*? against fedavg, paired", words)
     assert (
         "Noisy clients hold 33% of the data; fedrms ends by giving them 7% of the weight." in words
     )

@@ -27,6 +27,12 @@ def test_a_tree_becomes_three_tables_led_by_run_and_config(tmp_path, make_run):
         assert isinstance(runs.clients[name].dtype, pd.CategoricalDtype)
 
 
+def test_jobs_are_in_the_order_of_their_numbers(tmp_path, make_run):
+    for job in (10, 2, 0):
+        make_run(f"sweep/{job}", [0.5])
+    assert load_runs(tmp_path).summary["run"].tolist() == ["sweep/0", "sweep/2", "sweep/10"]
+
+
 def test_config_is_flat_with_lists_as_json_and_no_targets_or_names(tmp_path, make_run):
     make_run("a", [0.5], client__optimizer__lr=0.05, fairness__metrics=["client_gini"])
     summary = load_runs(tmp_path).summary

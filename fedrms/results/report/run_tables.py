@@ -155,29 +155,30 @@ def outcome_sentences(setting: Setting, focus: str) -> list[str]:
     over = "with one seed" if row["runs"] == 1 else f"mean of {seeds}"
     said = [f"{focus} ends at a test {metric} of {ends}, {over}."]
     if setting.baseline and focus != setting.baseline and not math.isnan(row["difference"]):
-        known = _spread_of(row, scale)
+        form = "+.2f" if accuracy else "+.3g"
+        known = _spread_of(row, scale, form)
         judged = ""
         if isinstance(row.get("better"), str) and row["better"] in ("yes", "no", "undecided"):
             p = row.get("p_corrected", math.nan)
             told = "undecided" if row["better"] == "undecided" else "significant"
             judged = f" (paired test, corrected p = {p:.3g}: {told})"
         said.append(
-            f"That is {row['difference'] * scale:+.3g} {unit}{known} against {setting.baseline}, "
+            f"That is {row['difference'] * scale:{form}} {unit}{known} against {setting.baseline}, "
             f"paired over seeds{judged}."
         )
         worst = row["worst_client_difference"]
         if not math.isnan(worst) and abs(worst) > 1e-12:
-            said.append(f"Its worst client changes by {worst * scale:+.3g} {unit}.")
+            said.append(f"Its worst client changes by {worst * scale:{form}} {unit}.")
     auroc = row["noise_auroc"]
     if not math.isnan(auroc):
         said.append(f"Its estimates tell noisy from clean clients with an AUROC of {auroc:.3f}.")
     return said
 
 
-def _spread_of(row: Mapping[Any, Any], scale: float) -> str:
+def _spread_of(row: Mapping[Any, Any], scale: float, form: str) -> str:
     """Say how sure a difference is: its interval where there is one, its deviation else."""
     low, high = row.get("difference_low", math.nan), row.get("difference_high", math.nan)
     if math.isfinite(low) and math.isfinite(high):
-        return f" (95 % interval {low * scale:+.3g} to {high * scale:+.3g})"
+        return f" (95 % interval {low * scale:{form}} to {high * scale:{form}})"
     deviation = row["difference_std"]
-    return "" if math.isnan(deviation) else f" ± {deviation * scale:.3g}"
+    return "" if math.isnan(deviation) else f" ± {deviation * scale:{form.removeprefix('+')}}"
