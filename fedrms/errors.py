@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+REFUSES = "This client refuses: "
+"""How the line of a client's log begins that says why it does not do what a server orders."""
+
 
 class FedRMSError(Exception):
     """Base of every error that fedrms raises on purpose."""

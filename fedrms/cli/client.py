@@ -72,14 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run_job(config: DictConfig) -> None:
     """Take part until the server is gone."""
-    from fedrms.deployment.supernode import take_part
+    from fedrms.cli.stay import stay
+    from fedrms.deployment.site import prepared
     from fedrms.experiment.config import plain
     from fedrms.experiment.run_folder import prepare_folder
 
     with taken() as own:
         values = plain(config)
         prepare_folder(own.path, with_hydra(config), values)
-        take_part(values, own.path)
+        stay(prepared(values), own)
 
 
 if __name__ == "__main__":

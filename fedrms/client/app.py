@@ -22,7 +22,7 @@ from fedrms.client.statistic_privacy import StatisticPrivacy, secret_seed
 from fedrms.client.train import train_client
 from fedrms.data import AnyFederation
 from fedrms.data.validation import Validation
-from fedrms.errors import ConfigError, RunError
+from fedrms.errors import REFUSES, ConfigError, RunError
 from fedrms.flower_log import log
 from fedrms.replies.cohort import GRADIENT_SQUARES
 from fedrms.tasks import Task
@@ -41,8 +41,6 @@ REFUSED = 1000
 """Error code of a client that will not do what it is ordered, in later rounds neither."""
 METRIC_ORDER = "metric"
 """The key of an evaluation's orders that names what clients are to report."""
-REFUSES = "This client refuses: "
-"""How the line of a client's log begins that says why."""
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,8 @@ from fedrms.client import client_app
 from fedrms.client.app import ClientSide, Identity
 from fedrms.data.roster import number_of
 from fedrms.deployment.client_side import client_side
+from fedrms.deployment.options import VARIABLE
 from fedrms.errors import ConfigError
-
-VARIABLE = "FEDRMS_CLIENT"
-"""Environment variable that names the file with this client's configuration."""
 
 
 def load() -> ClientSide:

@@ -15,7 +15,7 @@ import psutil
 
 PROGRAMS = ("flower-supernode", "fedrms.deployment.warm_client")
 """What takes part for a client; while it waits for a server there is none."""
-WAITING = "fedrms-client"
+WAITING = "fedrms.cli.stay"
 
 
 def healthy(what: str) -> bool:

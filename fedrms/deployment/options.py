@@ -13,6 +13,8 @@ from fedrms.errors import ConfigError
 
 ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(?P<port>\d{1,5})")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+VARIABLE = "FEDRMS_CLIENT"
+"""Environment variable that names the file with a client's configuration."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,17 @@ class ServerOptions:
 
 @dataclass(frozen=True)
 class ClientOptions:
-    """Where a client connects, and as whom (see ``conf/node/supernode.yaml``)."""
+    """Where a client connects, and as whom (see ``conf/node/supernode.yaml``).
+
+    ``warm`` is None where the installed Flower decides.
+    """
 
     address: Address
     id: str | None
     partition: int | None
     tls: Path | None
     key: Path | None
-    warm: bool
+    warm: bool | None
     wait_seconds: float
 
     @classmethod
@@ -114,7 +119,8 @@ class ClientOptions:
             raise ConfigError(
                 "client.id", f"is {name!r}", "use letters, digits, '.', '_' and '-'; at most 63"
             )
-        _switch("client.warm", client["warm"])
+        if client["warm"] != "auto":
+            _switch("client.warm", client["warm"], "auto, ")
         wait = client["wait_seconds"]
         if wait is not None:
             _positive("client.wait_seconds", wait)
@@ -127,7 +133,7 @@ class ClientOptions:
             partition,
             tls,
             key,
-            client["warm"],
+            None if client["warm"] == "auto" else client["warm"],
             math.inf if wait is None else float(wait),
         )
 
@@ -159,9 +165,9 @@ def _positive(key: str, value: object) -> None:
         raise ConfigError(key, f"is {value!r}", "set a number of seconds above 0")
 
 
-def _switch(key: str, value: object) -> None:
+def _switch(key: str, value: object, further: str = "") -> None:
     if not isinstance(value, bool):
-        raise ConfigError(key, f"is {value!r}", "set true or false")
+        raise ConfigError(key, f"is {value!r}", f"set {further}true or false")
 
 
 def _folder(key: str, value: object) -> Path | None:

@@ -1,4 +1,7 @@
-"""A SuperNode that is started again for as long as there is a server that it may join."""
+"""A SuperNode that is started again for as long as there is a server that it may join.
+
+What stands here is all that watches over a site for months, so it loads neither PyTorch nor Flower.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedrms.client.app import REFUSES
-from fedrms.deployment.client_app import VARIABLE
-from fedrms.deployment.client_side import client_side
 from fedrms.deployment.flower_home import FlowerHome, private_home
-from fedrms.deployment.options import CLIENT_KEYS, ClientOptions
+from fedrms.deployment.options import VARIABLE, ClientOptions
 from fedrms.deployment.ports import free_port
 from fedrms.deployment.probe import server_answers
 from fedrms.deployment.programs import Program, find_program
-from fedrms.errors import RunError
+from fedrms.errors import REFUSES, RunError
 
 log = logging.getLogger("fedrms")
 
@@ -27,53 +27,32 @@ REFUSED_SECONDS = 120.0
 """How long a refusal is met by asking again: the server takes a client that vanished for online
 for up to a minute."""
 LOOK_EVERY = 0.5
-PROBE_EVERY = 5.0
+PROBE_EVERY, LOST_EVERY = 30.0, 5.0
+"""Seconds between two looks whether the server is there, and while it is not."""
 RECEIVED = re.compile(r"Receiving: (\w+)")
 
 
-def take_part(config: Mapping[str, Any], folder: Path) -> None:
+def take_part(told: Mapping[str, Any], folder: Path) -> None:
     """Take part in whatever runs at the server, until it is gone for long.
 
     Parameters
     ----------
-    config : mapping
-        The resolved configuration, with the group ``server`` and the node's keys in the group
-        ``client``.
+    told : mapping
+        What :func:`fedrms.deployment.site.prepared` has returned.
     folder : Path
         Where the log of Flower's program goes.
 
     Raises
     ------
-    ConfigError
-        Before anything is started, naming the key and the remedy.
     RunError
         If the server was never there, or refuses this client.
     """
-    options = ClientOptions.read(config["server"], config["client"])
-    told = _own_config(config, options)
-    side = client_side(told["config"], partition=options.partition, name=options.id)
-    rows = side.federation.client(options.partition or 0)
-    name = options.id or f"share {options.partition} of a trial"
-    log.info("%s: %d examples, none of which leave", name, len(rows))
-    for said in filter(None, (side.federation.account, *side.federation.warnings)):
-        log.info("data: %s", said)
+    options = ClientOptions.read(told["server"], told["client"])
     with private_home("fedrms-client") as home:
         named = home.folder / "client.json"
         named.touch(mode=0o600)
-        named.write_text(json.dumps(told))
+        named.write_text(json.dumps(told["app"]))
         _keep_joining(home, options, named, folder.absolute() / "supernode.log")
-
-
-def _own_config(config: Mapping[str, Any], options: ClientOptions) -> dict[str, Any]:
-    """Return what the client's processes are told, without what concerns the network."""
-    learning = {k: v for k, v in config["client"].items() if k not in CLIENT_KEYS}
-    kept = {k: v for k, v in config.items() if k != "server"} | {"client": learning}
-    return {
-        "id": options.id,
-        "partition": options.partition,
-        "threads": config["engine"].get("threads"),
-        "config": kept,
-    }
 
 
 def _keep_joining(home: FlowerHome, options: ClientOptions, named: Path, output: Path) -> None:
@@ -129,7 +108,7 @@ def _join(home: FlowerHome, options: ClientOptions, named: Path, output: Path) -
         while node.ended is None:
             time.sleep(LOOK_EVERY)
             follower.show()
-            if time.monotonic() - probed < PROBE_EVERY:
+            if time.monotonic() - probed < (LOST_EVERY if away_since else PROBE_EVERY):
                 continue
             probed = time.monotonic()
             if server_answers(options.address, options.tls):

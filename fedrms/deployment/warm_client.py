@@ -6,7 +6,7 @@ never fetched, so that no code of the server's runs here.
 
 That connection is not part of Flower's public API. :func:`missing` looks whether it is the one
 that this was written for, and ``tests/deployment/test_warm_client.py`` fails if it is not; then
-the program makes way for ``flower-supernode``, which takes the same arguments.
+``fedrms-client`` starts ``flower-supernode`` in its place, which takes the same arguments.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
-import os
 import signal
-import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from logging import ERROR, INFO, WARNING
+from logging import ERROR, INFO
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,8 +30,6 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedrms.client.app import CLIENT_RAISED
-from fedrms.deployment.ports import free_port
-from fedrms.deployment.programs import find_program
 from fedrms.flower_log import log
 
 MADE_FOR = "1.41"
@@ -58,8 +55,8 @@ INTERNALS: Mapping[str, Sequence[str]] = {
     "supercore.task_identity:TaskIdentity": (),
 }
 """What is used of Flower's internals, and with which parameters."""
-QUICKEST, SLOWEST = 0.1, 1.0
-"""Seconds between two looks for a message; the wait grows with the time without one."""
+QUICKEST, SLOWEST = 0.1, 30.0
+"""Fewest and most seconds between two looks for a message."""
 
 
 def missing() -> str | None:
@@ -120,15 +117,41 @@ def run_warm_client(
     ) as (node_id, receive, send, _, _, pull_object, push_object, confirm):
         log(INFO, "SuperNode ID: %s", node_id)
         node = _Node(app, node_id, dict(node_config or {}), send, pull_object, push_object, confirm)
+        waits = Waits()
         idle_since = time.monotonic()
         while not stop.is_set():
             received = receive()
+            idle = time.monotonic() - idle_since
             if received is None:
-                idle = time.monotonic() - idle_since
-                stop.wait(min(max(idle / 10, QUICKEST), SLOWEST))
+                stop.wait(waits.until_next_look(idle))
                 continue
+            waits.came(received[0].metadata.message_type, idle)
             node.answer(*received)
             idle_since = time.monotonic()
+
+
+class Waits:
+    """When to look for a message: seldom while none is to be expected, often when one is.
+
+    A look costs the server hundredths of a second. A federation's rounds resemble each other, so
+    before half of the shortest of the last waits there is nothing to look for; after that a
+    message waits for at most a tenth of the time that its client has waited for it.
+    """
+
+    def __init__(self) -> None:
+        self._lasted: dict[str, deque[float]] = {}
+        self._latest = ""
+
+    def came(self, kind: str, idle: float) -> None:
+        """Note that a message of a kind has come, and how many seconds it was waited for."""
+        if self._latest:
+            self._lasted.setdefault(self._latest, deque(maxlen=3)).append(idle)
+        self._latest = kind
+
+    def until_next_look(self, idle: float) -> float:
+        """Return the seconds to wait where there was no message after so many seconds."""
+        quiet = min(self._lasted.get(self._latest, [0.0])) / 2 - idle
+        return min(max(idle / 10, quiet, QUICKEST), SLOWEST)
 
 
 @dataclass
@@ -218,19 +241,13 @@ def _key_pair(path: Path) -> tuple[Any, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run fedrms' client as ``flower-supernode`` would, with the same arguments."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="fedrms.deployment.warm_client")
     parser.add_argument("--superlink", required=True)
     encryption = parser.add_mutually_exclusive_group(required=True)
     encryption.add_argument("--insecure", action="store_true")
     encryption.add_argument("--root-certificates", type=Path)
     parser.add_argument("--auth-supernode-private-key", type=Path)
-    options = parser.parse_args(words)
-    reason = missing()
-    if reason is not None:
-        log(WARNING, "%s: Flower's own SuperNode instead, a process per message", reason)
-        program = find_program("flower-supernode")
-        os.execv(program, [program, *words, "--host=127.0.0.1", f"--port={free_port()}"])
+    options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     from fedrms.deployment.client_app import app
 

@@ -48,6 +48,11 @@ class OwnFolder:
             os.close(self._handle)
             self._handle = None
 
+    def keep(self) -> None:
+        """Stay taken by what this process becomes by ``exec``."""
+        if self._handle is not None:
+            os.set_inheritable(self._handle, True)
+
     def __enter__(self) -> Self:
         return self
 

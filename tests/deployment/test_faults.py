@@ -41,7 +41,7 @@ def broken(site, tables):
             *(f"client.id={name}", "data=parquet", f"data.path={tables / name}", CLASSES),
             f"model={'mlp' if name == 'other-model' else 'softmax'}",
             f"client.tls={folder / 'certs' / 'ca.crt'}",
-            f"client.key={folder / 'certs' / name}",
+            *(f"client.key={folder / 'certs' / name}", "client.warm=false"),
             name=name,
         )
         for name in NAMES

@@ -16,6 +16,9 @@ from safetensors.numpy import load_file
 
 import fedrms
 from fedrms.deployment import warm_client
+from fedrms.deployment.site import prepared
+from fedrms.errors import ConfigError
+from fedrms.experiment.config import compose_config, plain
 from tests.flower.real_flower import RealFlower
 
 TRIAL = ("seed=3", "clients=2", "rounds=2", "client.epochs=1", "noise.fraction=0.5")
@@ -43,28 +46,64 @@ def test_an_internal_with_other_arguments_is_named(monkeypatch):
     assert "takes other arguments" in str(warm_client.missing())
 
 
-def test_with_another_flower_the_stock_supernode_takes_its_place(tmp_path, repository):
-    """It gets the same arguments: here it names the one that it cannot read."""
+CLIENT = ["+server=address", "+node@client=supernode", "client.id=a"]
+OWN = ["data=digits", "model=softmax", "partition=iid", "noise=none"]
+
+
+def told(*words):
+    return prepared(plain(compose_config([*CLIENT, *OWN, *words])))["client"]["warm"]
+
+
+def test_a_client_stays_warm_where_the_installed_flower_is_one_it_knows(monkeypatch, caplog):
+    assert told() is True
+    assert told("client.warm=false") is False
+    monkeypatch.setattr(warm_client, "MADE_FOR", "9.9")
+    assert told() is False
+    assert "knows Flower 9.9" in caplog.text
+    assert "Flower's own SuperNode instead" in caplog.text
+
+
+def test_who_insists_on_a_warm_client_gets_no_other(monkeypatch):
+    assert told("client.warm=true") is True
+    monkeypatch.setattr(warm_client, "MADE_FOR", "9.9")
+    with pytest.raises(ConfigError, match=r"client\.warm: .*knows Flower 9\.9"):
+        told("client.warm=true")
+
+
+def test_who_watches_over_a_site_loads_neither_pytorch_nor_flower():
     code = (
-        "import sys; from fedrms.deployment import warm_client\n"
-        "warm_client.MADE_FOR = '9.9'; warm_client.main(sys.argv[1:])"
+        "import sys, fedrms.cli.stay\n"
+        "print(*{'torch', 'flwr', 'pandas', 'numpy', 'hydra'}.intersection(sys.modules))"
     )
-    key = tmp_path / "no-key"
-    key.write_text("nothing")
-    arguments = ("--superlink=127.0.0.1:9", "--insecure", f"--auth-supernode-private-key={key}")
-    ended = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env=RealFlower(tmp_path, repository).environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    said = ended.stdout + ended.stderr
-    assert "knows Flower 9.9" in said
-    assert "Flower's own SuperNode instead" in said
-    assert "Starting Flower SuperNode" in said
-    assert "Unable to parse the private key file" in said
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "\n"
+
+
+def test_a_first_message_is_looked_for_every_tenth_of_the_time_that_it_was_waited_for():
+    waits = warm_client.Waits()
+    assert waits.until_next_look(0.0) == 0.1
+    assert waits.until_next_look(50.0) == 5.0
+    assert waits.until_next_look(3600.0) == 30.0
+
+
+def test_nothing_is_looked_for_before_half_of_the_shortest_of_the_last_waits():
+    waits = warm_client.Waits()
+    for waited in (500.0, 40.0, 12.0, 40.0, 40.0):
+        waits.came("train", waited)
+    assert waits.until_next_look(0.0) == 6.0
+    assert waits.until_next_look(6.0) == 0.6
+    waits.came("train", 40.0)
+    assert waits.until_next_look(1.0) == 19.0
+
+
+def test_waits_are_known_by_the_message_that_came_before_them():
+    """Scores are asked for when all have trained; the next training follows at once."""
+    waits = warm_client.Waits()
+    for kind, waited in (("train", 9.0), ("evaluate", 20.0), ("train", 0.5), ("evaluate", 20.0)):
+        waits.came(kind, waited)
+    assert waits.until_next_look(0.0) == 0.25
+    waits.came("train", 0.5)
+    assert waits.until_next_look(0.0) == 10.0
 
 
 @pytest.mark.deployment
