@@ -35,6 +35,7 @@ class ComparisonTable(Callback):
 def compare_jobs(folder: Path) -> None:
     """Compare what a multirun has finished, and name the jobs that failed."""
     from fedrms.results import compare, load_runs
+    from fedrms.results.atomic import write_file
     from fedrms.results.foreign_text import to_csv
     from fedrms.results.table import comparison_notes, comparison_table, show, to_markdown
 
@@ -51,8 +52,8 @@ def compare_jobs(folder: Path) -> None:
         show(comparison_table(table, console.width if console.is_terminal else 80), console)
         print(comparison_notes(table))
         text = "\n".join([to_markdown(table), *(f"\n{line}" for line in failed)])
-        (folder / "comparison.md").write_text(text + "\n")
-        (folder / "comparison.csv").write_text(to_csv(table, index=True))
+        write_file(folder / "comparison.md", text + "\n")
+        write_file(folder / "comparison.csv", to_csv(table, index=True))
     print(f"results: {os.path.relpath(folder)}", flush=True)
     if runs is not None:
         print(next_command("fedrms-report", os.path.relpath(folder)), flush=True)

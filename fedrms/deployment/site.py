@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fedrms.deployment.client_side import client_side
 from fedrms.deployment.options import CLIENT_KEYS, ClientOptions
-from fedrms.deployment.warm_client import missing
+from fedrms.deployment.warm_client import key_pair, missing
 from fedrms.errors import ConfigError
 
 log = logging.getLogger("fedrms")
@@ -35,6 +36,8 @@ def prepared(config: Mapping[str, Any]) -> dict[str, Any]:
         Naming the key and the remedy.
     """
     options = ClientOptions.read(config["server"], config["client"])
+    if options.key is not None:
+        _try_key(options.key)
     app = _told(config, options)
     side = client_side(app["config"], partition=options.partition, name=options.id)
     rows = side.federation.client(options.partition or 0)
@@ -48,6 +51,14 @@ def prepared(config: Mapping[str, Any]) -> dict[str, Any]:
         "server": dict(config["server"]),
         "client": network | {"warm": _stays_warm(options)},
     }
+
+
+def _try_key(path: Path) -> None:
+    try:
+        key_pair(path)
+    except (OSError, TypeError, ValueError) as error:
+        remedy = "give the private key that fedrms-certs made, without a passphrase"
+        raise ConfigError("client.key", f"{path} cannot be read: {error}", remedy) from error
 
 
 def _stays_warm(options: ClientOptions) -> bool:

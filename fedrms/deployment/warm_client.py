@@ -113,7 +113,7 @@ def run_warm_client(
         superlink,
         root_certificates is None,
         None if root_certificates is None else root_certificates.read_bytes(),
-        None if private_key is None else _key_pair(private_key),
+        None if private_key is None else key_pair(private_key),
     ) as (node_id, receive, send, _, _, pull_object, push_object, confirm):
         log(INFO, "SuperNode ID: %s", node_id)
         node = _Node(app, node_id, dict(node_config or {}), send, pull_object, push_object, confirm)
@@ -232,7 +232,8 @@ class _Node:
             )
 
 
-def _key_pair(path: Path) -> tuple[Any, Any]:
+def key_pair(path: Path) -> tuple[Any, Any]:
+    """Read a private key in OpenSSH's format, and return it with its public key."""
     from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
     private: Any = load_ssh_private_key(path.read_bytes(), None)

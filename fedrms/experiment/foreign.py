@@ -76,6 +76,28 @@ def _at(path: tuple[str, ...], place: tuple[str, ...]) -> bool:
     )
 
 
+def refuse_references(kept: object) -> None:
+    """Refuse what this machine would fill in: a run keeps values, and no references.
+
+    Parameters
+    ----------
+    kept : mapping
+        The configuration in the folder, not resolved.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key.
+    """
+    for key, value in _values(kept, ""):
+        if isinstance(value, str) and "${" in value:
+            raise ConfigError(
+                key.removeprefix("."),
+                f"refers to {value!r}, and a run keeps no references",
+                "write the value that is meant, or start a run of its own",
+            )
+
+
 def refuse_foreign_addresses(kept: Mapping[str, Any], said: Collection[str]) -> None:
     """Refuse to reach other machines because the folder of a run says so.
 

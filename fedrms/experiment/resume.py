@@ -33,11 +33,18 @@ from fedrms.experiment.config import (
     plain,
     with_clients,
 )
-from fedrms.experiment.foreign import refuse_foreign_addresses, refuse_strays
+from fedrms.experiment.foreign import refuse_foreign_addresses, refuse_references, refuse_strays
 from fedrms.results.atomic import replace_file
 from fedrms.results.own_folder import RUN_KEY
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
-from fedrms.results.seal import AlteredError, file_digests, read_json, read_text, sealed_text
+from fedrms.results.seal import (
+    AlteredError,
+    file_digests,
+    read_json,
+    read_text,
+    refuse_aliases,
+    sealed_text,
+)
 from fedrms.results.summary import SUMMARY_FILE
 from fedrms.words import check_words, resume_folder, without_resume
 
@@ -53,6 +60,8 @@ SWEEP_FILE = "multirun.yaml"
 """What Hydra's own sweeper writes into the folder of a multirun."""
 RESULTS = (SUMMARY_FILE, ROUNDS_FILE, CLIENTS_FILE, "model.safetensors")
 """What says that a run has come to a round in a folder."""
+UNREADABLE = (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException)
+"""What reading a configuration may raise."""
 
 
 @dataclass(frozen=True)
@@ -304,7 +313,7 @@ def kept_config(folder: Path) -> DictConfig:
         _refuse_strays_in(path)
         remedy = "put back what was there, or start a run of its own"
         raise ConfigError("resume", _line(error), remedy) from error
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+    except UNREADABLE as error:
         raise ConfigError(
             "resume", f"{path} cannot be read: {_line(error)}", "start anew"
         ) from error
@@ -316,14 +325,17 @@ def kept_config(folder: Path) -> DictConfig:
         )
     if not isinstance(kept, DictConfig) or not isinstance(kept.get("rounds"), int):
         raise ConfigError("resume", f"{path} is no configuration of a run", "start anew")
+    refuse_references(OmegaConf.to_container(kept, resolve=False))
     return kept
 
 
 def _refuse_strays_in(path: Path) -> None:
     """Name what an altered configuration would run; that it is altered at all is said elsewhere."""
     try:
-        found = OmegaConf.load(path)
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+        text = path.read_text()
+        refuse_aliases(path, text)
+        found = OmegaConf.create(text)
+    except UNREADABLE:
         return
     if isinstance(found, DictConfig):
         try:

@@ -24,7 +24,8 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """
     aside = path.with_name(f".{path.name}.part")
     try:
-        with aside.open("wb") as file:
+        aside.unlink(missing_ok=True)  # a link that a stranger has left would be written through
+        with aside.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -33,6 +34,11 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise
     os.replace(aside, path)  # noqa: PTH105 - the call whose atomicity is promised
     _sync_folder(path.parent)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a text as :func:`replace_file` does: never through a link that stands in its place."""
+    replace_file(path, lambda file: file.write(text.encode()))
 
 
 def _sync_folder(folder: Path) -> None:

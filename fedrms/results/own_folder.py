@@ -95,7 +95,8 @@ def take(path: Path, key: str = RUN_KEY, patience: float = 0.0) -> OwnFolder:
     Raises
     ------
     ConfigError
-        If another run, of this process or another one, has it, or it cannot be written to.
+        If another run, of this process or another one, has it, or it cannot be written to; for
+        ``resume``, if it holds links, by which a run would write elsewhere.
     """
     if key == "resume" and not path.is_dir():
         raise ConfigError(
@@ -103,6 +104,8 @@ def take(path: Path, key: str = RUN_KEY, patience: float = 0.0) -> OwnFolder:
             f"there is no run in {path}",
             "give the folder of one run, such as outputs/DATE/TIME",
         )
+    if key == "resume":
+        _refuse_links(path)
     deadline = time.monotonic() + patience
     while (own := _try(path, key)) is None and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -111,6 +114,16 @@ def take(path: Path, key: str = RUN_KEY, patience: float = 0.0) -> OwnFolder:
             key, f"a run is under way in {path}", "wait for it or stop it, or choose another folder"
         )
     return own
+
+
+def _refuse_links(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise ConfigError(
+                "resume",
+                f"{path} is no file but a link, a pipe or a device, and a run writes none",
+                "look where it leads, and put a file in its place, or remove it",
+            )
 
 
 def take_free(path: Path, key: str = RUN_KEY) -> OwnFolder:

@@ -115,6 +115,7 @@ def read_table(path: Path) -> pa.Table:
         If it cannot be read, or is not as it was written.
     """
     try:
+        _refuse_no_file(path)
         with pq.ParquetFile(path) as file:
             table = file.read(use_threads=False)
         told = digest_in(table.schema)
@@ -153,9 +154,11 @@ def read_text(path: Path, *, required: bool = False) -> str:
         If it is not as it was written.
     """
     try:
+        _refuse_no_file(path)
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise AlteredError(f"{path} is not as it was written: {error}") from error
+    refuse_aliases(path, text)
     line = _LINE.match(text)
     if line is None:
         if required or not text or text.startswith("#") or f"{NAME}: " in text[:100]:
@@ -180,6 +183,7 @@ def read_json(path: Path) -> dict[str, Any]:
         If it is no JSON object, or not as it was written.
     """
     try:
+        _refuse_no_file(path)
         told = json.loads(path.read_bytes().decode())
     except (ValueError, RecursionError) as error:
         raise AlteredError(f"{path} is not as it was written: {error}") from error
@@ -207,6 +211,32 @@ def file_digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
             with (folder / name).open("rb") as file:
                 told[name] = hashlib.file_digest(file, NAME).hexdigest()
     return told
+
+
+def _refuse_no_file(path: Path) -> None:
+    """Refuse what a read would wait for, or read for ever: a pipe, a device."""
+    if path.exists() and not path.is_file():
+        raise AlteredError(f"{path} is no file")
+
+
+def refuse_aliases(path: Path, text: str) -> None:
+    """Refuse YAML that repeats its parts by name: no run writes it, and a page of it fills memory.
+
+    Raises
+    ------
+    AlteredError
+        If it does.
+    """
+    if "&" not in text or "*" not in text:
+        return
+    import yaml  # type: ignore[import-untyped,unused-ignore]
+
+    try:
+        found = any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
+    except yaml.YAMLError:
+        return  # whoever reads it says so
+    if found:
+        raise AlteredError(f"{path} is not as a run writes it: it repeats parts by name (*)")
 
 
 def _canonical(content: Mapping[str, Any]) -> str:

@@ -26,6 +26,17 @@ def refused(command, words, capsys):
     return capsys.readouterr().err
 
 
+def test_a_key_that_cannot_be_read_is_refused_before_anything_starts(tmp_path, capsys):
+    (tmp_path / "ca.crt").touch()
+    (tmp_path / "key").write_text(
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQ\n-----END PRIVATE KEY-----\n"
+    )
+    words = ("data=digits", "client.id=a", "client.tls=ca.crt", "client.key=key")
+    said = refused(client.main, words, capsys)
+    assert "client.key" in said
+    assert "fedrms-certs" in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

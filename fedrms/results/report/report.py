@@ -16,7 +16,7 @@ import pandas as pd
 
 from fedrms.errors import ConfigError
 from fedrms.results import plots
-from fedrms.results.atomic import replace_file
+from fedrms.results.atomic import write_file
 from fedrms.results.foreign_text import to_csv
 from fedrms.results.plots.picture import Picture
 from fedrms.results.plots.static import save
@@ -140,7 +140,7 @@ def write_report(
         revision=_revision(runs),
     )
     page = where / "report.html"
-    replace_file(page, lambda file: file.write(text.encode()))
+    write_file(page, text)
     verdicts = [(one.title, c.verdict) for one in settings for c in one.chapters if c.verdict]
     said = [f"{title}: {v.sentence}" if title else v.sentence for title, v in verdicts]
     return Report(page, problems, files.figures, files.tables, said)
@@ -157,6 +157,8 @@ class _Files:
         self._taken: set[str] = set()
         try:
             for name in ("figures", "tables") if static else ("tables",):
+                if (folder / name).is_symlink():
+                    raise OSError(f"{folder / name} is a link")
                 (folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
@@ -183,10 +185,12 @@ class _Files:
             self.tables += write_table(renamed, self._folder / "tables")
             return Placed(part, f"table-{stem}", stem)
         path = self._folder / "tables" / f"{stem}.csv"
-        path.write_text(to_csv(part.table))
+        write_file(path, to_csv(part.table))
         self.tables.append(path)
         if self._static:
             files = [self._folder / "figures" / f"{stem}.{ending}" for ending in ("png", "svg")]
+            for file in files:
+                file.unlink(missing_ok=True)
             save(part, files)
             self.figures += files
         return Placed(part, f"figure-{stem}", stem, self._static)

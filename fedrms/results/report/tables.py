@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from fedrms.results.atomic import write_file
 from fedrms.results.foreign_text import one_line, to_csv
 from fedrms.results.table import markdown
 
@@ -74,7 +75,7 @@ def write_table(table: ReportTable, folder: Path) -> list[Path]:
     paths = []
     for ending, text in texts.items():
         path = folder / f"{table.name}.{ending}"
-        path.write_text(text)
+        write_file(path, text)
         paths.append(path)
     return paths
 
