@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from omegaconf import DictConfig
 
-from fedrms.cli.ending import ending_well
+from fedrms.cli.ending import STOPPING, ending_well
 from fedrms.cli.folders import taken, with_hydra
 from fedrms.cli.launch import launch
 from fedrms.cli.option_text import option_lines, read_choice
@@ -36,6 +39,8 @@ All options of fedrms (fedrms --help), and:
 """
 
 
+INTERRUPTED = tuple(128 + number for number in STOPPING)
+"""Exit codes of a server that was asked to end."""
 PATIENCE = 30.0
 """Seconds that what a killed server has left may take to end; it is told to at once."""
 
@@ -54,12 +59,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = read_choice(conf_folder() / "server" / "superlink.yaml").options
         print(*option_lines([f"server.{line}" for line in options]), sep="\n")
         return
-    with ending_well("fedrms-server", words):
-        folder = resume_folder(words)
-        if folder is not None:
-            go_on(words, Path(folder))
-            return
-    launch("fedrms-server", run_job, words, ["+server=superlink"])
+    try:
+        with ending_well("fedrms-server", words):
+            folder = resume_folder(words)
+            if folder is not None:
+                go_on(words, Path(folder))
+                return
+        launch("fedrms-server", run_job, words, ["+server=superlink"])
+    except SystemExit as ended:
+        if ended.code in INTERRUPTED:
+            _leave(int(ended.code))
+        raise
+
+
+def _leave(code: int) -> NoReturn:
+    """End now: all is saved and stopped, and taking PyTorch apart takes longer than all of that."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def run_job(config: DictConfig) -> None:

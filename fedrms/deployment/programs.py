@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -134,13 +135,24 @@ def end_all(
     """Wait for processes that are about to end, unless they are not; end those that do not."""
     alive = list(processes)
     if not ask_at_once:
-        _, alive = psutil.wait_procs(alive, timeout=grace / 2)
-    for process in alive:
-        _signal(process, signal.SIGTERM)
-    _, alive = psutil.wait_procs(alive, timeout=grace / 2)
-    for process in alive:
-        _signal(process, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=grace / 2)
+        alive = _still_alive(alive, grace / 2)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in alive:
+            _signal(process, number)
+        alive = _still_alive(alive, grace / 2)
+
+
+def _still_alive(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until processes have ended, for so many seconds at most; return those that have not.
+
+    Who has ended and has a parent that does not look, as in a container, is not waited for.
+    """
+    deadline = time.monotonic() + seconds
+    while alive := [one for one in processes if one.is_running() and is_alive(one.pid)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    return alive
 
 
 def _lives_in(process: psutil.Process, home: str) -> bool:
