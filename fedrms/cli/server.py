@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from omegaconf import DictConfig
 
@@ -89,7 +89,8 @@ def run_job(config: DictConfig) -> None:
     with taken() as own:
         values = plain(config)
         prepare_folder(own.path, with_hydra(config), values)
-        show_outcome(serve(values, own.path), own.path)
+        summary = serve(values, own.path)
+        show_outcome(summary, own.path, _notes(summary, own.path))
 
 
 def go_on(words: Sequence[str], named: Path) -> None:
@@ -101,7 +102,25 @@ def go_on(words: Sequence[str], named: Path) -> None:
     with take(named, "resume", PATIENCE):
         config, folder, resume = stopped_server(words)
         log_into(folder)
-        show_outcome(serve(config, folder, resume), folder)
+        summary = serve(config, folder, resume)
+        show_outcome(summary, folder, _notes(summary, folder))
+
+
+def _notes(summary: Mapping[str, Any], folder: Path) -> list[str]:
+    """Say how good the model is that was saved, and why a number is not known."""
+    from fedrms.results.recorder import ROUNDS_FILE
+    from fedrms.results.seal import read_table
+
+    metric, notes = summary["metric"], []
+    rounds = read_table(folder / ROUNDS_FILE).select(["round", f"test_{metric}"]).to_pylist()
+    if rounds and rounds[-1][f"test_{metric}"] is not None:
+        last = rounds[-1]
+        notes += [
+            f"the saved model, of round {last['round']}: {metric} {last[f'test_{metric}']:.4f}"
+        ]
+    if summary.get("worst_client_note"):
+        notes += [f"worst client {metric}: {summary['worst_client_note']}"]
+    return notes
 
 
 if __name__ == "__main__":

@@ -127,16 +127,17 @@ def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a summary that a person wants on the terminal."""
     hidden = {
         *("versions", "git_revision", "error", "device", "metric", "higher_is_better"),
-        *("wall_seconds", "counterfactual_run", "files"),
+        *("wall_seconds", "counterfactual_run", "files", "worst_client_note"),
     }
     return {key: value for key, value in summary.items() if key not in hidden}
 
 
-def show_outcome(summary: Mapping[str, Any], folder: Path) -> None:
-    """Print how a run ended, where its files are, and what to do with them."""
+def show_outcome(summary: Mapping[str, Any], folder: Path, notes: Sequence[str] = ()) -> None:
+    """Print how a run ended, notes on that, where its files are, and what to do with them."""
     from fedrms.results.table import show, summary_table
 
     show(summary_table(headline(summary)))
+    print(*notes, sep="\n", end="\n" * bool(notes))
     print(f"results: {os.path.relpath(folder)}")
     print(next_command("fedrms-report", os.path.relpath(folder)))
 

@@ -62,6 +62,12 @@ log = logging.getLogger("fedrms")
 VOUCHED = (ROUNDS_FILE, CLIENTS_FILE, PARTITION_FILE, "model.safetensors")
 """Files whose digests the summary of a run holds."""
 
+SCORED_HERE = (
+    "not known, for the server scores the model on its own test set; with data=none clients "
+    "score it on theirs"
+)
+"""Why a served run may have no client's own score."""
+
 READ_AT_ONCE = 2**24
 """Bytes of a table of clients that a result holds from the start."""
 
@@ -381,6 +387,8 @@ def _simulate(
                 summary |= {"status": status, "error": error, "device": parts.device} | provenance()
                 if side.federation.listed is not None:
                     summary["clients"] = side.federation.listed
+                elif len(side.federation.test_y):
+                    summary["worst_client_note"] = SCORED_HERE
                 if side.federation.truth != "simulated":
                     summary["true_noise"] = side.federation.truth
                 summary |= _validated(recorder.rounds(), side.task.metric)

@@ -1,6 +1,7 @@
 """What breaks in a real federation costs a client a round, or the server a restart; never a run."""
 
 import json
+import re
 import signal
 
 import numpy as np
@@ -118,6 +119,17 @@ def test_a_server_that_is_started_again_goes_on_where_it_was(broken):
     assert (summary["status"], summary["rounds"]) == ("finished", 3)
     weights = load_file(site.folder / "real" / "model.safetensors")
     assert all(np.isfinite(values).all() for values in weights.values())
+
+
+def test_the_server_says_last_how_good_the_saved_model_is_and_why_no_clients_score_is_known(broken):
+    site, _, _, again, _ = broken
+    last = pd.read_parquet(site.folder / "real" / "rounds.parquet").iloc[-1]
+    accuracies = re.findall(r"accuracy \d\.\d+|accuracy: \D[^\n]*", again.said)
+    assert accuracies[-2] == f"accuracy {last.test_accuracy:.4f}"
+    assert "the server scores the model on its own test set" in accuracies[-1]
+    summary = json.loads((site.folder / "real" / "summary.json").read_text())
+    assert summary["worst_client_accuracy"] is None
+    assert summary["worst_client_note"] in again.said
 
 
 def test_the_noise_of_real_clients_is_unknown_to_the_tables(broken):
