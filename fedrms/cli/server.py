@@ -67,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 return
         launch("fedrms-server", run_job, words, ["+server=superlink"])
     except SystemExit as ended:
-        if ended.code in INTERRUPTED:
-            _leave(int(ended.code))
+        if isinstance(ended.code, int) and ended.code in INTERRUPTED:
+            _leave(ended.code)
         raise
 
 
