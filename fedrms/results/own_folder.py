@@ -15,6 +15,9 @@ from fedrms.errors import ConfigError
 
 RUN_KEY: Final = "hydra.run.dir"
 
+WANDBS: Final = "wandb"
+"""The folder that wandb makes in a run's own, with links to its latest logs."""
+
 BUSY: Final = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
@@ -117,7 +120,10 @@ def take(path: Path, key: str = RUN_KEY, patience: float = 0.0) -> OwnFolder:
 
 
 def _refuse_links(folder: Path) -> None:
+    """Refuse a folder with links; what wandb keeps below its own is its own, and holds some."""
     for path in folder.rglob("*"):
+        if WANDBS in path.relative_to(folder).parent.parts:
+            continue
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise ConfigError(
                 "resume",

@@ -49,6 +49,13 @@ def test_mlflow_holds_the_curve_and_the_configuration(tmp_path):
     assert run.info.status == "FINISHED"
 
 
+def test_a_run_that_wandb_follows_goes_on_though_wandb_keeps_links(tmp_path):
+    pytest.importorskip("wandb", reason="needs the extra wandb")
+    fedrms.run([*SMALL, "tracker=wandb"], folder=tmp_path / "run")
+    assert any(path.is_symlink() for path in (tmp_path / "run" / "wandb").iterdir())
+    assert len(fedrms.run([f"resume={tmp_path / 'run'}", "rounds=4"]).rounds) == 4
+
+
 def test_wandb_holds_the_curve_offline(tmp_path, monkeypatch):
     pytest.importorskip("wandb", reason="needs the extra wandb")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
