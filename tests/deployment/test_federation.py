@@ -36,20 +36,22 @@ def served(site):
     certs.main([f"out={folder / 'others'}", "clients=stranger"])
     tls = (f"server.tls={folder / 'certs'}", f"server.auth={folder / 'certs' / 'clients'}")
     server = site.server(*RUN, *tls, "server.trial=true", "server.min_clients=3", name="real")
-    clients = [
-        site.client(
-            *(*RUN, f"client.id={name}", f"client.partition={number}"),
+
+    def client(number):
+        return site.client(
+            *(*RUN, f"client.id={NAMES[number]}", f"client.partition={number}"),
             f"client.tls={folder / 'certs' / 'ca.crt'}",
-            f"client.key={folder / 'certs' / name}",
-            name=name,
+            f"client.key={folder / 'certs' / NAMES[number]}",
+            name=NAMES[number],
         )
-        for number, name in enumerate(NAMES)
-    ]
+
+    clients = [client(0), client(1)]
     server.until("Serving")
     with ThreadPoolExecutor() as pool:
         tries = {name: pool.submit(way, site) for name, way in STRANGERS.items()}
         got = {name: tried.result() for name, tried in tries.items()}
     assert server.process.poll() is None, server.said
+    clients.append(client(2))  # for whom the run has waited, so that strangers were there before it
     status = server.wait()
     for client in clients:
         client.interrupt()
