@@ -171,7 +171,7 @@ def test_the_groups_of_real_servers_and_clients_hold_what_is_read():
     words = ["+server=address", "+node@client=supernode", "client.id=a"]
     told = plain(compose_config(words))
     options = ClientOptions.read(told["server"], told["client"])
-    assert (str(options.address), options.id, options.warm) == ("127.0.0.1:8800", "a", False)
+    assert (str(options.address), options.id, options.warm) == ("127.0.0.1:8800", "a", None)
     node = OmegaConf.load(conf_folder() / "node" / "supernode.yaml")
     assert set(CLIENT_KEYS) == set(node)
 

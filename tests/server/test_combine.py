@@ -66,7 +66,7 @@ def test_the_geometric_median_has_the_least_sum_of_distances(seed: int, clients:
     def distances(centre: np.ndarray) -> float:
         return float(np.linalg.norm(models - centre, axis=1).sum())
 
-    found = distances(step(geometric_median, models, iterations=500, tolerance=1e-9))
+    found = distances(step(geometric_median, models, iterations=5000, tolerance=1e-9))
     best = minimize(
         distances, models.mean(0), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}
     )
