@@ -37,6 +37,7 @@ def follow(page: str, folder: Path) -> None:
             assert done.returncode == 0, f"{page}\n{text}\n{done.stdout}{done.stderr}"
 
 
+@pytest.mark.long
 def test_the_first_steps_and_the_gallery_run_as_they_are_written(tmp_path):
     pytest.importorskip("plotly", reason="needs the extra report")
     follow("docs/tutorial.md", tmp_path)
@@ -44,6 +45,7 @@ def test_the_first_steps_and_the_gallery_run_as_they_are_written(tmp_path):
     follow("docs/gallery.md", tmp_path)
 
 
+@pytest.mark.long
 def test_the_readmes_own_model_runs_as_it_is_written(tmp_path):
     shutil.copytree(ROOT / "examples" / "hospitals", tmp_path / "examples" / "hospitals")
     follow("README.md", tmp_path)

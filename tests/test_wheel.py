@@ -55,6 +55,7 @@ def test_a_package_index_shows_a_readme_without_dead_links(installed, repository
     assert 'src="https://example.org/fedrms/raw/main/docs/images/weights-light.svg"' in there
 
 
+@pytest.mark.long
 def test_a_run_from_the_wheel_works_in_an_empty_folder(installed, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "fedrms.cli", "rounds=1", "client.epochs=1"],

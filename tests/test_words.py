@@ -87,6 +87,7 @@ def test_resume_of_nothing_is_refused():
         resume_folder(["resume="])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["simulate", "server", "client"])
 def test_the_version_is_that_of_fedrms(command, tmp_path):
     done = subprocess.run(

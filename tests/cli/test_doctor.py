@@ -43,6 +43,7 @@ def report(*arguments, folder):
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 def test_the_default_run_is_planned_in_words_and_nothing_is_left_behind(tmp_path):
     done = command(folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -54,6 +55,7 @@ def test_the_default_run_is_planned_in_words_and_nothing_is_left_behind(tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_convolutional_network_is_looped_and_traced(tmp_path):
     engine = report("model=cnn", *FEW, folder=tmp_path)["engine"]
     assert engine["executor"] == "loop"
@@ -63,6 +65,7 @@ def test_a_convolutional_network_is_looped_and_traced(tmp_path):
     assert engine["convolutions"]
 
 
+@pytest.mark.long
 def test_a_model_that_decides_by_value_is_looped_untraced_and_both_reasons_given(tmp_path):
     (tmp_path / "mine.py").write_text(BRANCHING)
     options = ("model=softmax", "model._target_=mine.Branching", "noise=none")
@@ -73,6 +76,7 @@ def test_a_model_that_decides_by_value_is_looped_untraced_and_both_reasons_given
     assert any("torch.where" in hint for hint in found["hints"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("argument", "key"),
     [("roundz=5", "roundz"), ("noise.fraction=2", "noise.fraction"), ("--fast", "--fast")],

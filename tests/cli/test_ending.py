@@ -91,6 +91,7 @@ RAISES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", RAISES)
 def test_every_command_ends_with_one_message_and_its_code(error):
     code = "from fedrms.cli.ending import ending_well; from fedrms.errors import *; "

@@ -11,6 +11,8 @@ import pytest
 
 import fedrms
 
+pytestmark = pytest.mark.long
+
 
 def command(*arguments, folder, unset=()):
     return subprocess.run(

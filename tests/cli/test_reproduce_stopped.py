@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 SEEDS = [str(seed) for seed in range(100)]  # far more than are run here
 PATIENCE = 120.0
 

@@ -31,6 +31,7 @@ def scores(folder, metric):
     return [summary[f"final_{metric}"] for summary in told if summary["status"] == "finished"]
 
 
+@pytest.mark.long
 def test_accuracy_is_maximised_and_a_trial_that_diverges_fails_alone(start, tmp_path):
     code, _, err = end(start(*OPTUNA, "client.lr=choice(0.001,0.1,1e30)", "seed=1"))
     found, value = best(tmp_path)
@@ -43,6 +44,7 @@ def test_accuracy_is_maximised_and_a_trial_that_diverges_fails_alone(start, tmp_
     assert "Traceback" not in err
 
 
+@pytest.mark.long
 def test_an_error_is_minimised(start, tmp_path):
     code, _, err = end(start(*OPTUNA, *ERROR))
     assert code == 0, err
@@ -52,6 +54,7 @@ def test_an_error_is_minimised(start, tmp_path):
     assert found["client.lr"] == 0.01
 
 
+@pytest.mark.long
 def test_a_search_in_which_every_trial_fails_names_them_and_ends(start):
     code, _, err = end(start(*OPTUNA, "client.lr=choice(1e30,2e30)"))
     assert code == 1
@@ -59,6 +62,7 @@ def test_a_search_in_which_every_trial_fails_names_them_and_ends(start):
     assert "Traceback" not in err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -74,6 +78,7 @@ def test_another_direction_is_refused(words, told, start, tmp_path):
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_a_search_that_is_stopped_goes_on_with_the_same_command(start, tmp_path):
     words = (*OPTUNA, "client.lr=interval(0.01,0.1)", "rounds=60", "checkpoint.every=1")
@@ -96,6 +101,7 @@ def test_a_search_that_is_stopped_goes_on_with_the_same_command(start, tmp_path)
     assert "goes on after round" in (tmp_path / "sweep/1/run.log").read_text()
 
 
+@pytest.mark.long
 def test_for_optuna_a_diverged_trial_is_a_failed_one_and_the_search_goes_on(start, tmp_path):
     code, out, err = end(
         start(

@@ -22,6 +22,7 @@ def command(*arguments, folder, module="fedrms.cli"):
     )
 
 
+@pytest.mark.long
 def test_one_run_prints_its_summary_and_writes_where_hydra_says(tmp_path):
     done = command("rounds=1", "client.epochs=1", "hydra.run.dir=here", folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -32,6 +33,7 @@ def test_one_run_prints_its_summary_and_writes_where_hydra_says(tmp_path):
     assert names >= {"summary.json", "rounds.parquet", "clients.parquet", "run.log", ".hydra"}
 
 
+@pytest.mark.long
 def test_a_multirun_ends_with_the_paired_table(tmp_path):
     done = command(
         *("-m", "strategy=fedavg,fedrms", "seed=0,1", "rounds=2", "client.epochs=1"),
@@ -58,6 +60,7 @@ def test_a_multirun_ends_with_the_paired_table(tmp_path):
     assert written.loc["fedrms", "mean"] == pytest.approx(table.loc["fedrms", "mean"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("argument", "key", "remedy"),
     [
@@ -87,6 +90,7 @@ def test_an_experiment_may_be_added_or_chosen(tmp_path):
     assert "_target_: fedrms.tasks.landscapes.Valley" in done.stdout
 
 
+@pytest.mark.long
 def test_help_is_one_screen_and_help_of_a_group_its_choices(tmp_path):
     first, group = command("--help", folder=tmp_path), command("--help", "noise", folder=tmp_path)
     assert first.returncode == group.returncode == 0
@@ -97,6 +101,7 @@ def test_help_is_one_screen_and_help_of_a_group_its_choices(tmp_path):
     assert "did you mean noise?" in wrong.stderr
 
 
+@pytest.mark.long
 def test_light_uses_load_no_heavy_library(tmp_path):
     """Analysing outputs must not wait for PyTorch, and a run must not wait for Ray."""
     code = (

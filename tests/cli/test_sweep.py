@@ -16,6 +16,7 @@ from .conftest import SMALL, end
 POSIX = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 
 
+@pytest.mark.long
 def test_jobs_that_fail_are_named_in_the_end_and_the_others_are_compared(start, tmp_path):
     code, _, err = end(start("client.batch_size=16,0,32", "client.lr=0.1,1e30", "noise=none"))
     assert code == 1
@@ -38,6 +39,7 @@ def test_jobs_that_fail_are_named_in_the_end_and_the_others_are_compared(start, 
     assert "UserWarning" not in err
 
 
+@pytest.mark.long
 def test_jobs_are_to_the_bit_what_they_are_one_by_one_and_are_not_run_again(start, tmp_path):
     code, _, err = end(start("seed=0,1", "strategy=fedavg,fedrms"))
     assert code == 0, err
@@ -59,6 +61,7 @@ def test_jobs_are_to_the_bit_what_they_are_one_by_one_and_are_not_run_again(star
     assert "hydra.sweep.dir: sweep holds another multirun" in err
 
 
+@pytest.mark.long
 @POSIX
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_what_there_is_and_the_same_command_goes_on(number, code, start, tmp_path):
@@ -82,6 +85,7 @@ def test_a_signal_saves_what_there_is_and_the_same_command_goes_on(number, code,
     assert summary["rounds"] >= 5
 
 
+@pytest.mark.long
 @POSIX
 def test_a_worker_that_is_killed_costs_its_own_job_alone(start, tmp_path):
     sweep = start("rounds=400,2,3", "checkpoint.every=1")
@@ -100,6 +104,7 @@ def test_a_worker_that_is_killed_costs_its_own_job_alone(start, tmp_path):
     assert (tmp_path / "sweep/2/summary.json").exists()
 
 
+@pytest.mark.long
 @POSIX
 def test_workers_end_with_a_parent_that_is_killed(start, tmp_path):
     sweep = start("rounds=100000", "seed=0,1", "checkpoint.every=1")
@@ -114,6 +119,7 @@ def test_workers_end_with_a_parent_that_is_killed(start, tmp_path):
     assert not alive
 
 
+@pytest.mark.long
 def test_another_launcher_runs_each_job_in_a_folder_of_its_own(start, tmp_path):
     code, out, err = end(start("seed=0,1", "rounds=1", "hydra/launcher=basic"))
     assert code == 0, err

@@ -59,6 +59,7 @@ def train_by_hand(kind, options, schedule, received, module, settings, examples,
     return parameters(model)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_clients_round_is_that_of_the_optimizer_itself(name, schedule):

@@ -76,6 +76,7 @@ def test_labels_that_cannot_be_the_training_sets_name_the_key(
     assert told in str(caught.value)
 
 
+@pytest.mark.long
 def test_what_people_made_of_cifar10(real_data: Path) -> None:
     if not (real_data / "cifar10n" / "labels.parquet").is_file():
         pytest.skip(f"no cifar10n/labels.parquet in {real_data}")

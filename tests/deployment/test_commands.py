@@ -37,6 +37,7 @@ def test_a_key_that_cannot_be_read_is_refused_before_anything_starts(tmp_path, c
     assert "fedrms-certs" in said
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -54,6 +55,7 @@ def test_a_client_that_cannot_run_says_why(words, said, capsys):
     assert said in refused(client.main, words, capsys)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "said"),
     [

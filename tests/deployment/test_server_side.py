@@ -217,6 +217,7 @@ def test_where_one_of_three_refuses_the_run_goes_on(folder, tmp_path):
     assert table.index[table["failed"]].tolist() == [(1, "west"), (2, "west")]
 
 
+@pytest.mark.long
 def test_a_strategy_of_flowers_keeps_the_same_tables(folder, tmp_path):
     apps = [site_app(folder, name) for name in NAMES]
     words = ("data=none", "data.shape=[2]", "model=softmax", "data.classes=[no,yes]")

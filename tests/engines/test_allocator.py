@@ -35,6 +35,7 @@ def run(how: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is on Linux")
 def test_a_step_takes_no_new_pages_for_what_the_step_before_it_freed():
     possible, kept = run("kept")

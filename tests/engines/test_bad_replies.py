@@ -54,6 +54,7 @@ def end(strategy: Strategy, parts: Any, faults: dict[int, Any], listed: int) -> 
     return vector(run_strategy(strategy, window, parts[1], SETTINGS, rounds=2).arrays)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ours())
 def test_every_bad_reply_is_left_out_with_its_reason_and_changes_nothing(name: str, parts) -> None:
     strategy, alone = made(name), made(name)

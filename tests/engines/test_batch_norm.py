@@ -96,6 +96,7 @@ def replies_of(grid, module, settings, clients):
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("traced", [1, 10**9], ids=["traced", "as it is"])
 @pytest.mark.parametrize("how", ["loop", "stacked"])
 @pytest.mark.parametrize("name", MODELS)
@@ -117,6 +118,7 @@ def test_a_padded_client_in_a_cohort_learns_what_torch_teaches_it_alone(
             np.testing.assert_allclose(got[key], values.numpy(), rtol=1e-9, atol=1e-12, err_msg=key)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"gradient_decay": 0.9}, {"adam": 1}])
 def test_every_engine_gives_the_same_whole_model(options):
     task, module, clients = made("numbers")
@@ -230,6 +232,7 @@ def test_a_client_judges_by_its_own_statistics_on_every_engine():
     assert told[0][1]["loss"] == pytest.approx(wanted, rel=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("normalize", ["sum", "none"])
 def test_the_server_averages_statistics_by_the_clients_weights_and_never_steps_them(
@@ -402,6 +405,7 @@ def test_local_statistics_are_the_same_on_ray(tmp_path):
         np.testing.assert_allclose(here.clients[name], there.clients[name], rtol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "strategy",
     ["precision_weighted", "median", "krum", "qffl", "flwr_fedavg", "fedadam", "fedrms_robust"],

@@ -38,6 +38,7 @@ def ours(request):
     return work(module, sizes=[9, 16], settings=settings, shape=(2, 8, 8))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("executor", ["stacked", "loop"])
 @pytest.mark.usefixtures("traced")
 def test_the_trained_model_is_that_of_the_pure_step(ours, executor):

@@ -9,5 +9,6 @@ from .fuzz import run
 pytestmark = pytest.mark.usefixtures("untraced")
 
 
+@pytest.mark.long
 def test_no_mutated_reply_is_accepted_wrongly_or_ends_a_round_under_any_strategy() -> None:
     assert run(240, seed=1) == []

@@ -69,6 +69,7 @@ def in_double(make):
         return make().double()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["loop", "stacked", "auto"])
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("traced", [1, 10**9], ids=["traced", "as it is"])

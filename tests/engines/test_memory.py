@@ -96,12 +96,14 @@ def train_within(spare: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.long
 def test_where_memory_runs_out_stacks_are_halved_once():
     done = train_within(640)
     assert "out of memory with 16 clients in a stack; going on with 8" in done.stdout, done.stderr
     assert "same True" in done.stdout
 
 
+@pytest.mark.long
 def test_where_it_runs_out_again_the_message_names_the_number_to_set():
     done = train_within(450)
     assert done.returncode

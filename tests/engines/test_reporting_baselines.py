@@ -38,6 +38,7 @@ def parts():
     return task, module, federation(SIZES)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize("memory", [None, 400], ids=["whole", "in groups on disk"])

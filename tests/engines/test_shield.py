@@ -94,6 +94,7 @@ MORE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", flowers())
 def test_rubbish_is_left_out_with_its_reason_and_changes_nothing(name: str, parts) -> None:
     everything = {**FAULTS, **MORE}

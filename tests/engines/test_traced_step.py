@@ -45,6 +45,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stacked", [True, False], ids=["stacked", "alone"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 @pytest.mark.parametrize("build", MODELS.values(), ids=MODELS.keys())
@@ -72,6 +73,7 @@ def test_a_traced_step_gives_the_bits_of_the_untraced(build, options, stacked):
         assert torch.equal(value, told[1][name]), name
 
 
+@pytest.mark.long
 def test_a_first_round_does_not_import_the_compiler(tmp_path):
     """It costs a process more than a second and 70 MB."""
     script = (

@@ -114,6 +114,7 @@ def mapped(tmp_path_factory):
     return write_arrow(digits, tmp_path_factory.mktemp("mapped"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("group", "choice"), GROUPS, ids=["-".join(pair) for pair in GROUPS])
 def test_every_choice_runs_two_rounds(group, choice, tmp_path, request):
     if group == "tracker" and choice != "none":
@@ -147,6 +148,7 @@ def test_every_choice_runs_two_rounds(group, choice, tmp_path, request):
     assert np.isfinite(result.summary["final_loss"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", experiments(conf_folder()))
 def test_every_experiment_composes_and_takes_a_strategy(name, monkeypatch):
     monkeypatch.setenv("FEDRMS_DATA", "there")

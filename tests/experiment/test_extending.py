@@ -165,6 +165,7 @@ def test_the_adversary_says_half_of_its_losses(ran):
     assert first["loss_mean"][~liars].equals(truth["loss_mean"][~liars])
 
 
+@pytest.mark.long
 def test_a_group_of_ones_own_is_run_by_the_command(page, folder, repository):
     command = shlex.split(page["A group's file of your own"][1][0])[1:]
     ended = subprocess.run(

@@ -16,6 +16,7 @@ HALF = "noise.fraction=0.5"
 """Each is noisy with this probability: 30 to 80 % of its labels are then wrong."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 2])
 def test_the_noise_estimate_becomes_the_flip_rate_of_every_client(seed, tmp_path):
     clients = fedrms.run([*ALIKE, HALF, f"seed={seed}"], folder=tmp_path).clients

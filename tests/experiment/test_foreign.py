@@ -97,6 +97,7 @@ OTHERS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", OTHERS)
 @pytest.mark.parametrize(
     "words",
@@ -272,6 +273,7 @@ def test_a_folder_reaches_no_other_machine_unless_the_person_says_so(key, value)
     refuse_foreign_addresses({group: {option: None}}, set())
 
 
+@pytest.mark.long
 def test_a_folder_of_configurations_runs_no_code_of_its_own(trap, tmp_path, repository):
     theirs = tmp_path / "conf" / "experiment"
     theirs.mkdir(parents=True)

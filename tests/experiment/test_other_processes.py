@@ -15,6 +15,8 @@ from torch import nn
 
 import fedrms
 
+pytestmark = pytest.mark.long
+
 DRAW = np.random.default_rng(0)
 X = DRAW.normal(size=(160, 3)).astype(np.float32)
 FRAME = pd.DataFrame(X, columns=list("abc")).assign(

@@ -298,6 +298,7 @@ def test_a_memory_budget_changes_where_models_wait_and_not_the_run(tmp_path):
     )
 
 
+@pytest.mark.long
 def test_bfloat16_is_less_exact_and_learns_the_same(tmp_path):
     options = [*SMALL, "model=cnn", "client.epochs=2", "rounds=6"]
     plain = fedrms.run(options, folder=tmp_path / "plain")

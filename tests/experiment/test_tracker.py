@@ -138,6 +138,7 @@ def seconds_lost(result):
     return result.summary["wall_seconds"] - result.rounds["seconds"].sum()
 
 
+@pytest.mark.long
 def test_an_mlflow_server_that_is_down_costs_a_warning(port, tmp_path, caplog):
     pytest.importorskip("mlflow", reason="needs the extra mlflow")
     options = ["tracker=mlflow", f"tracker.uri=http://127.0.0.1:{port}"]
@@ -147,6 +148,7 @@ def test_an_mlflow_server_that_is_down_costs_a_warning(port, tmp_path, caplog):
     assert seconds_lost(result) < 20
 
 
+@pytest.mark.long
 def test_a_server_that_never_answers_is_not_waited_for(tmp_path, caplog):
     pytest.importorskip("mlflow", reason="needs the extra mlflow")
     with socket.socket() as silent:
@@ -178,6 +180,7 @@ def server(port):
         process.kill()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_server_that_dies_or_hangs_in_the_middle_is_told_no_more(
@@ -198,6 +201,7 @@ def test_a_server_that_dies_or_hangs_in_the_middle_is_told_no_more(
     assert caplog.text.count("failed in round 2 and is told no more") == 1
 
 
+@pytest.mark.long
 def test_a_wandb_server_that_is_down_costs_a_warning(port, tmp_path, repository):
     pytest.importorskip("wandb", reason="needs the extra wandb")
     told = {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": "a" * 40}

@@ -60,6 +60,7 @@ def test_a_population_cannot_set_clients_aside(tmp_path):
         fedrms.run([*SMALL, "data=population", "validation_clients=2"], folder=tmp_path)
 
 
+@pytest.mark.long
 def test_optuna_maximises_what_they_score(tmp_path, monkeypatch):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra optuna")
     import yaml

@@ -33,6 +33,7 @@ def options(example: str, strategy: str) -> dict[str, object]:
     return {"head-only": strategy == "fedrms"} if example == "adapters" else {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("example", GAIN)
 def test_fedrms_scores_better_than_fedavg(example, in_one_process):
     theirs, ours = (

@@ -70,6 +70,7 @@ def test_a_record_without_its_packages_is_refused_when_the_strategy_is_made() ->
     assert "record: needs pandas, which is not installed\n  -> install pandas" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", ["flwr.supercore.run", "flwr.supercore.task_identity"])
 def test_the_simulator_names_the_versions_that_it_knows(module: str) -> None:
     older = (

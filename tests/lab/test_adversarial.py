@@ -1,6 +1,9 @@
 """Adversarial training: the verdicts that a few seeds can carry."""
 
+import pytest
 
+
+@pytest.mark.long
 def test_the_verdicts_hold_on_the_quick_size(quick):
     verdicts = quick("adversarial").verdicts
     assert verdicts["price"].outcome != "holds"

@@ -6,6 +6,7 @@ import pytest
 from fedrms.lab import centred
 
 
+@pytest.mark.long
 def test_the_verdicts_hold_on_the_quick_size(quick):
     outcomes = {key: verdict.outcome for key, verdict in quick("centred").verdicts.items()}
     assert outcomes == {

@@ -10,6 +10,7 @@ import pytest
 from fedrms.lab.good_range import CHANCE, good_range
 
 
+@pytest.mark.long
 def test_the_verdicts_hold_on_the_quick_size(quick):
     verdicts = quick("clipping").verdicts
     outcomes = {key: verdict.outcome for key, verdict in verdicts.items()}

@@ -7,6 +7,7 @@ from fedrms.lab.expected_dispatch import expected_cost, optimum
 from fedrms.tasks.generators import SYSTEMS, system
 
 
+@pytest.mark.long
 def test_the_verdicts_hold_on_the_quick_size(quick):
     outcomes = {key: verdict.outcome for key, verdict in quick("dispatch").verdicts.items()}
     assert outcomes == {

@@ -7,6 +7,7 @@ from fedrms.lab.alone import alone
 from fedrms.lab.flatness import TARGET, meet
 
 
+@pytest.mark.long
 def test_the_verdicts_hold_on_the_quick_size(quick):
     outcomes = {key: verdict.outcome for key, verdict in quick("flatness").verdicts.items()}
     assert outcomes["flatter than SGD"] == "does not hold"

@@ -23,6 +23,7 @@ from fedrms.tasks import Objective
 from fedrms.tasks.landscapes import Valley
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", available())
 def test_an_experiment_judges_each_of_its_claims_and_draws(name, quick, tmp_path):
     finding = quick(name)

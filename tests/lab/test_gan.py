@@ -11,6 +11,7 @@ from fedrms.lab.bilinear import distances, dynamics, spectral_radius
 from fedrms.lab.gan import covered, energy_distance
 
 
+@pytest.mark.long
 def test_the_verdicts_hold_on_the_quick_size(quick):
     outcomes = {key: verdict.outcome for key, verdict in quick("gan").verdicts.items()}
     assert outcomes["spiral"] == "holds"

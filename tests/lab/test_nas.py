@@ -7,6 +7,7 @@ from fedrms.lab import nas
 from fedrms.lab.proxies import space
 
 
+@pytest.mark.long
 def test_the_verdicts_hold_on_the_quick_size(quick):
     outcomes = {key: verdict.outcome for key, verdict in quick("nas").verdicts.items()}
     assert outcomes == {

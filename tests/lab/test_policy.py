@@ -11,6 +11,7 @@ from fedrms.lab.staleness import BETA, best_return, directions, expected_returns
 pytest.importorskip("gymnasium", reason="needs the extra lab")
 
 
+@pytest.mark.long
 def test_the_verdicts_hold_on_the_quick_size(quick):
     outcomes = {key: verdict.outcome for key, verdict in quick("policy").verdicts.items()}
     assert outcomes == {

@@ -5,6 +5,7 @@ import math
 import pytest
 
 
+@pytest.mark.long
 def test_the_verdicts_hold_on_the_quick_size(quick):
     outcomes = {key: verdict.outcome for key, verdict in quick("saddle").verdicts.items()}
     assert outcomes == {

@@ -8,6 +8,7 @@ from fedrms.client.warm_up import CancelWarmUp
 from fedrms.lab import schedule
 
 
+@pytest.mark.long
 def test_the_verdicts_hold_on_the_quick_size(quick):
     outcomes = {key: verdict.outcome for key, verdict in quick("schedule").verdicts.items()}
     assert outcomes == {

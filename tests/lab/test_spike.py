@@ -8,6 +8,7 @@ import pytest
 from fedrms.lab import spike
 
 
+@pytest.mark.long
 def test_the_verdicts_hold_on_the_quick_size(quick):
     outcomes = {key: verdict.outcome for key, verdict in quick("spike").verdicts.items()}
     assert outcomes == {

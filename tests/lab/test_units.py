@@ -1,6 +1,9 @@
 """The unit of the loss."""
 
+import pytest
 
+
+@pytest.mark.long
 def test_the_verdicts_hold_on_the_quick_size(quick):
     outcomes = {key: verdict.outcome for key, verdict in quick("units").verdicts.items()}
     assert outcomes == {

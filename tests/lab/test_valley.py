@@ -6,6 +6,7 @@ import pytest
 from fedrms.lab.scaled_curvature import effective_condition
 
 
+@pytest.mark.long
 def test_the_verdicts_hold_on_the_quick_size(quick):
     outcomes = {key: verdict.outcome for key, verdict in quick("valley").verdicts.items()}
     assert outcomes == {
@@ -28,6 +29,7 @@ def test_gradient_descent_takes_the_iterations_of_theory(quick):
     assert abs(took.item()) < 60  # the median start is not at a distance of 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("setting", "power"),
     [

@@ -152,6 +152,7 @@ def test_estimates_that_warm_up_are_no_alarm_and_a_later_change_is():
     assert found[["client", "round"]].to_numpy().tolist() == [[1, 16]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("options", [[], ["client.lr=0.03"], ["strategy=fedrms_deadzone"]])
 def test_real_runs_alarm_exactly_where_noise_changes(seed, options, tmp_path):

@@ -38,6 +38,7 @@ def test_a_run_says_who_holds_which_classes_and_how_to_run_it_again(real_runs):
     )
 
 
+@pytest.mark.long
 def test_the_notebook_runs(repository, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="needs the extra test")
     pytest.importorskip("ipykernel", reason="needs the extra test")

@@ -15,9 +15,12 @@ pytest.importorskip("plotly", reason="needs the extra report")
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="no chromium on the PATH (Debian: apt-get install chromium)"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        BROWSER is None, reason="no chromium on the PATH (Debian: apt-get install chromium)"
+    ),
+]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 

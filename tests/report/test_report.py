@@ -105,6 +105,7 @@ def test_without_truth_the_parts_that_need_it_are_absent(tmp_path):
     assert "Estimated noise of each client" in words
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("all_noisy", [True, False])
 def test_regression_has_its_bound_where_every_client_is_noisy(tmp_path, all_noisy):
     shared = {"metric": "mse", "data__kind": "linear", "data__features": 20}
@@ -222,6 +223,7 @@ def test_an_empty_or_absent_folder_is_one_message_and_exit_code_two(tmp_path, ca
     assert "Traceback" not in told
 
 
+@pytest.mark.long
 def test_settings_have_chapters_of_their_own_and_one_comparison(tmp_path):
     for alpha in (0.1, 1.0):
         write_comparison(tmp_path / f"a{alpha}", partition__alpha=alpha)
@@ -240,6 +242,7 @@ def test_compare_has_no_chapters_on_each_setting(tmp_path):
     assert set(figures_of(report.page)) == {"figure-differences"}
 
 
+@pytest.mark.long
 def test_two_parameters_that_vary_make_a_heat_map(tmp_path):
     for alpha in (0.1, 1.0):
         for low in (0.2, 0.3):
@@ -256,6 +259,7 @@ def test_a_heat_map_over_what_is_no_key_says_so(comparison_folder, tmp_path):
         write_report([comparison_folder], tmp_path, over=("alpha", "seed"), static=False)
 
 
+@pytest.mark.long
 def test_the_same_runs_give_the_same_page_and_figures(comparison_folder, report, tmp_path):
     again = write_report([comparison_folder], tmp_path)
     assert again.page.read_bytes() == report.page.read_bytes()

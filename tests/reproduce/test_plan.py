@@ -16,6 +16,7 @@ PLANS = {name: read_plan(name) for name in plan_names()}
 ROWS = {row: words for plan in PLANS.values() for row, words in plan.strategies.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("row", ROWS)
 def test_every_row_composes_and_has_the_strategy_it_names(row):
     plan = replace(PLANS["digits"], strategies={row: ROWS[row]})

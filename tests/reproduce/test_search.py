@@ -127,6 +127,7 @@ def test_a_class_mix_explains_what_hard_classes_cost_and_not_noise(excess):
     assert np.abs(left[6:]).max() < 0.3
 
 
+@pytest.mark.long
 def test_every_variant_runs_and_its_cell_is_kept(scripts, tmp_path, monkeypatch):
     import search_cells
 

@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
+
 from fedrms.reproduce import read_plan
 from fedrms.reproduce.jobs import list_jobs
 from fedrms.reproduce.workers import run_jobs
 
 
+@pytest.mark.long
 def test_a_run_that_breaks_is_told_of_and_the_others_go_on(tmp_path):
     quick = read_plan("digits").quickened()
     broken = ("strategy=fedrms", "client.lr=1e30")  # every client diverges

@@ -17,6 +17,7 @@ def test_no_round_is_chosen_by_its_result(tmp_path, make_run):
     assert table.loc["peak", "difference"] == -0.25
 
 
+@pytest.mark.long
 def test_a_metric_by_round_is_compared_like_the_test_metric(tmp_path, make_run):
     for seed, gain in ((0, 2), (1, 4)):
         curve = [1.0] * 2 + [0.5] * 5

@@ -219,6 +219,7 @@ for t in range(1, 1_000_000):
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
 @pytest.mark.parametrize("after", [0.0, 0.0501, 0.1137])
 def test_a_killed_run_leaves_readable_tables_of_all_that_was_flushed(tmp_path, after):

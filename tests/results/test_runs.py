@@ -152,6 +152,7 @@ def test_number_and_text_ids_meet_as_text(tmp_path, make_run):
     assert load_runs(tmp_path).clients["client"].tolist() == ["0", "1", "hospital"]
 
 
+@pytest.mark.long
 def test_fifty_runs_load_in_far_less_than_a_second_each(tmp_path, make_run):
     for i in range(50):
         make_run(f"{i:02d}", [0.5] * 5, seed=i)

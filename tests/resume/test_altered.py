@@ -53,6 +53,7 @@ def alterations(content, seed):
     yield None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [[], ["rounds=4"]])
 @pytest.mark.parametrize(
     "name",

@@ -26,6 +26,7 @@ def whole(tmp_path_factory):
     return fedrms.run(list(HARD), folder=tmp_path_factory.mktemp("whole") / "run").folder
 
 
+@pytest.mark.long
 def test_a_run_killed_while_it_writes_ends_as_one_that_was_never_stopped(whole, tmp_path, killed):
     """Within the write of a checkpoint, of either table, and just after a checkpoint."""
     starts = [".round-", "round-", ".clients", ".round-", "round-", ".rounds", "round-", ".round-"]
@@ -36,6 +37,7 @@ def test_a_run_killed_while_it_writes_ends_as_one_that_was_never_stopped(whole, 
     assert_identical(whole, tmp_path / "run")
 
 
+@pytest.mark.long
 def test_a_run_killed_at_random_moments_ends_as_one_that_was_never_stopped(whole, tmp_path, killed):
     draw = random.Random(5)
     moments = [("", draw.uniform(0.0, 0.02)) for _ in range(3)]
@@ -45,6 +47,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_never_stopped(whole
     assert_identical(whole, tmp_path / "run")
 
 
+@pytest.mark.long
 def test_flowers_fedadam_killed_ends_as_one_that_was_never_stopped(tmp_path, killed):
     """It samples with Python's global generator, and keeps moments in attributes."""
     options = ["strategy=fedadam", *HARD[:5], "heterogeneity=dropout"]

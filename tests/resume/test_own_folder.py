@@ -179,6 +179,7 @@ def test_a_multirun_is_not_mixed_with_another_or_with_a_run(there):
         fedrms.run(SMALL, folder=there.parent)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_a_command_into_the_folder_of_a_running_one_changes_nothing(command, tmp_path):
     first = command(*SMALL, "rounds=100000", "strategy=fedavg", "seed=7", "hydra.run.dir=run")
@@ -198,6 +199,7 @@ def test_a_command_into_the_folder_of_a_running_one_changes_nothing(command, tmp
     assert fedrms.load_runs(tmp_path / "run").summary.seed.tolist() == [7]
 
 
+@pytest.mark.long
 def test_commands_of_one_second_get_a_folder_each(command, tmp_path):
     pattern = "hydra.run.dir=runs/${now:%Y}"
     both = [command(*SMALL, f"seed={seed}", pattern) for seed in (0, 1)]

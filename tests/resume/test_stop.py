@@ -25,6 +25,7 @@ def whole(tmp_path_factory):
     return fedrms.run(options, folder=tmp_path_factory.mktemp("whole") / "run").folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
@@ -51,6 +52,7 @@ def test_a_signal_stops_a_run_which_says_how_to_go_on(number, code, command, tmp
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.long
 def test_a_checkpoint_that_finds_no_room_leaves_the_former_one_and_the_run_goes_on(
     command, tmp_path
 ):
@@ -76,6 +78,7 @@ def disk(tmp_path):
         yield tmp_path / "run"
 
 
+@pytest.mark.long
 def test_a_full_disk_ends_in_one_message_and_the_run_goes_on_once_there_is_room(
     disk, command, tmp_path, whole
 ):
@@ -94,6 +97,7 @@ def test_a_full_disk_ends_in_one_message_and_the_run_goes_on_once_there_is_room(
     assert_identical(whole, tmp_path / "run")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("where", ["file/run", "file"])
 def test_a_folder_that_cannot_be_made_ends_in_one_message(where, command, tmp_path):
     (tmp_path / "file").write_text("in the way")
@@ -104,6 +108,7 @@ def test_a_folder_that_cannot_be_made_ends_in_one_message(where, command, tmp_pa
     assert len(said.strip().splitlines()) == 2
 
 
+@pytest.mark.long
 def test_a_multirun_is_not_resumed_as_one(command):
     returned, _, said = command("-m", "resume=one,two").end()
     assert returned == 2

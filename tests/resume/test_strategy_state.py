@@ -33,6 +33,7 @@ BESIDE = {
 """What a strategy needs to show all it does within three rounds of five clients."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", sorted(f.stem for f in (conf_folder() / "strategy").glob("*.yaml"))
 )

@@ -7,6 +7,7 @@ import fedrms
 from .conftest import assert_identical
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["cnn", "mlp", "recurrent"])
 def test_a_run_that_stops_in_between_ends_with_the_same_bits(model, tmp_path):
     words = ("clients=3", "client.epochs=1", "client.batch_size=64", f"model={model}")

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 WORDS = ("clients=3", "client.epochs=1", "rounds=100000", "checkpoint.every=1")
 
 
+@pytest.mark.long
 def test_the_page_says_how_far_a_running_run_is(command, tmp_path):
     run = command(*WORDS, "hydra.run.dir=run")
     run.wait_for(3)
@@ -30,6 +31,7 @@ def test_the_page_says_how_far_a_running_run_is(command, tmp_path):
     assert fedrms.load_runs(tmp_path / "run").summary.status.tolist() == ["interrupted"]
 
 
+@pytest.mark.long
 def test_a_run_that_goes_on_is_not_what_its_former_summary_says(command, tmp_path):
     words = [*WORDS[:2], "rounds=2", WORDS[3]]
     fedrms.run(words, folder=tmp_path / "run")

@@ -297,6 +297,7 @@ def test_a_checkpoint_with_a_list_of_numbers_is_taken_back() -> None:
     assert scaler.update(2, [1], np.array([1.0])).ema.tolist() == [0.75]
 
 
+@pytest.mark.long
 def test_a_million_clients_take_less_than_fifty_megabytes() -> None:
     tracemalloc.start()
     scaler = ClientScaler()

@@ -77,6 +77,7 @@ def run(folder, *words: str):
     return fedrms.run(["data=digits", "clients=10", "seed=42", *words], folder=folder)
 
 
+@pytest.mark.long
 def test_labels_wrong_alike_in_a_small_federation_are_found(tmp_path) -> None:
     """Four of ten clients take 30 to 80 % of each digit for the next one."""
     flips = "noise=label_pairflip"
@@ -89,6 +90,7 @@ def test_labels_wrong_alike_in_a_small_federation_are_found(tmp_path) -> None:
     assert last.loc[last["true_noise"] == 0, "scale"].min() > 0.85
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("look", ["turned", "mirrored", "inverted", "faint", "blurred"])
 def test_clean_clients_with_other_inputs_are_never_judged(look, tmp_path) -> None:
     ours = run(tmp_path / look, "noise=none", f"appearance={look}")

@@ -138,6 +138,7 @@ def test_the_mixture_stays_one_and_a_higher_loss_never_weighs_less(
             assert (np.diff(shares) >= -1e-12).all()
 
 
+@pytest.mark.long
 def test_it_finds_the_model_with_the_least_worst_loss() -> None:
     # Losses (w - c)^2 / 2 at c = 0, 1, 4: the worst is least at w = 2, where clients 0 and 2
     # have the same loss and client 1 does not matter. FedAvg ends at 5/3.

@@ -69,6 +69,7 @@ def test_without_fairness_it_is_the_plain_mean_whatever_the_losses_and_sizes() -
     assert column(strategy, "weight") == [0.5, 0.5]
 
 
+@pytest.mark.long
 def test_flowers_q_fedavg_takes_the_same_step_from_the_same_losses() -> None:
     start = np.random.default_rng(1).normal(size=5)
 

@@ -46,6 +46,7 @@ FIVE = [0.0, 1.0, 1.5, 3.0, 100.0]
 SEVEN = [0.0, 1.0, 2.0, 2.5, 4.0, 9.0, 100.0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "overrides", "values", "examples", "expected"),
     [
