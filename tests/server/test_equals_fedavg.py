@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, Krum, MultiKrum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -133,3 +133,35 @@ def test_losses_times_a_thousand_give_the_same_model(law: str) -> None:
         assert column(large, "weight") == pytest.approx(column(small, "weight"), rel=1e-9)
         for name, expected in numbers(one).items():
             np.testing.assert_allclose(numbers(other)[name], expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "combine", "options"),
+    [
+        (FedMedian(), "median", {}),
+        (FedTrimmedAvg(beta=0.2), "trimmed_mean", {"trim": 0.2}),
+        (Krum(num_malicious_nodes=1), "krum", {"byzantine": 1}),
+        (
+            MultiKrum(num_malicious_nodes=1, num_nodes_to_select=3),
+            "multi_krum",
+            {"byzantine": 1, "keep": 3},
+        ),
+    ],
+    ids=["median", "trimmed mean", "krum", "multi-krum"],
+)
+def test_a_robust_rule_gives_what_flowers_strategy_gives_for_equal_examples(
+    theirs: FedAvg, combine: str, options: dict[str, Any]
+) -> None:
+    rng = np.random.default_rng(0)
+    cohort = [
+        HandClient(k, record(w=rng.normal(size=(3, 4)), b=np.array(rng.normal())), examples=7)
+        for k in range(7)
+    ]
+    begin = record(w=np.zeros((3, 4)), b=np.array(0.0))
+    found = [
+        numbers(train_round(strategy, grid_of(cohort), begin)[0])
+        for strategy in (FedRMS(combine=combine, combine_options=options), theirs)
+    ]
+    for name, value in found[0].items():
+        assert value.shape == found[1][name].shape
+        assert value == pytest.approx(found[1][name], abs=1e-12), name
