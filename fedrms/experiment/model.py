@@ -348,6 +348,8 @@ def _plain_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
         for name, value in vars(part).items():
             if name != "training" and isinstance(value, int | float | str | tuple):
                 yield f"{prefix}.{name}".lstrip("."), value
+            elif isinstance(value, list):  # which may hold anything; one that grows keeps something
+                yield f"{prefix}.{name}".lstrip("."), len(value)
 
 
 def _same(now: Tensor, before: Tensor) -> bool:

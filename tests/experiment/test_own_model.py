@@ -66,6 +66,16 @@ class Remembers(Flat):
         return super().forward(x)
 
 
+class Collects(Flat):
+    def __init__(self, shape, outputs):
+        super().__init__(shape, outputs)
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(x.mean())
+        return super().forward(x)
+
+
 class ChangesInput(Flat):
     def forward(self, x):
         return super().forward(x.mul_(2.0))
@@ -166,6 +176,7 @@ def an_unknown_function(shape, outputs):
         ("Counts", "changes 'calls' each time"),
         ("Replaces", "changes 'calls'"),
         ("Remembers", "changes 'mean'"),
+        ("Collects", "changes 'seen'"),
         ("ChangesInput", "changes its input in place"),
         ("TwoOutputs", "returns a tuple"),
         ("Dictionary", "returns a dict"),
