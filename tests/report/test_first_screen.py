@@ -70,6 +70,14 @@ def test_an_unfinished_run_opens_with_how_far_it_came(tmp_path):
     assert verdict.details == ["Its test accuracy is 65.8% so far."]
 
 
+def test_a_folder_whose_planned_rounds_are_no_number_says_how_far_it_came(tmp_path):
+    write_run(tmp_path / "one", "fedrms", rounds=8, finished=False)
+    kept = tmp_path / "one" / ".hydra" / "config.yaml"
+    kept.write_text(kept.read_text().replace("rounds: 8", "rounds: many"))
+    assert "rounds: many" in kept.read_text()
+    assert glance(tmp_path).verdict.sentence == "Not finished: 8 rounds of fedrms are done."
+
+
 def test_a_deployed_run_has_weights_and_cards_without_any_truth(tmp_path):
     names = [f"hospital-{letter}" for letter in "abcdef"]
     write_run(tmp_path / "one", "fedrms", truth=False, ids=names)

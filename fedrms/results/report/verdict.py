@@ -119,7 +119,8 @@ def _unfinished(setting: Setting, focus: str) -> Verdict:
     if mine.empty:
         return Verdict(f"{focus}: no round is known.", "unfinished")
     done = int(mine.groupby("run", observed=True)["round"].max().min())
-    planned = setting.runs.summary.get("rounds", pd.Series(dtype=float)).dropna()
+    kept = setting.runs.summary.get("rounds", pd.Series(dtype=float))
+    planned = pd.to_numeric(kept, errors="coerce").dropna()  # somebody's folder may hold a text
     of = f" of {int(planned.max())}" if len(planned) else ""
     column = test_metric(mine)
     sentence = f"Not finished: {done}{of} rounds of {focus} are done."
