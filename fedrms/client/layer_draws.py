@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from fedrms.client.plain_dispatch import PlainDispatch
 from fedrms.errors import ConfigError
 from fedrms.randomness import counter_bits
 from fedrms.tasks.draws import normals, uniforms
@@ -79,17 +79,13 @@ def addressed_draws(key: Tensor) -> Iterator[AddressedDraws]:
         yield mode
 
 
-class AddressedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class AddressedDraws(PlainDispatch):
     """The mode behind :func:`addressed_draws`; ``drawn`` counts the operations that have drawn."""
 
     def __init__(self, key: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._key = key
         self.drawn = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # skipping would import the compiler that is to be skipped
 
     def __torch_dispatch__(
         self,

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from fedrms.client.plain_dispatch import PlainDispatch
 
 ATEN = torch.ops.aten
 
@@ -55,12 +56,8 @@ CHANNELS_LAST: Mapping[torch._ops.OpOverload[..., Any], Callable[..., Any]] = {
 """What is done in place of an operation; NotImplemented leaves it as it is."""
 
 
-class ChannelsLast(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class ChannelsLast(PlainDispatch):  # type: ignore[no-untyped-call]
     """Do so where a step is not traced, so that it takes the same ways to the same bits."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # skipping would import the compiler that is to be skipped
 
     def __torch_dispatch__(
         self,
