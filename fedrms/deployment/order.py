@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedrms.results.atomic import replace_file
+from fedrms.results.atomic import write_file
 
 VARIABLE = "FEDRMS_ORDER"
 
@@ -78,7 +78,7 @@ class Outcome:
 
     def write(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        replace_file(path, lambda file: file.write(json.dumps(asdict(self)).encode()))
+        write_file(path, json.dumps(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> Outcome | None:

@@ -34,7 +34,7 @@ from fedrms.experiment.config import (
     with_clients,
 )
 from fedrms.experiment.foreign import refuse_foreign_addresses, refuse_references, refuse_strays
-from fedrms.results.atomic import replace_file
+from fedrms.results.atomic import write_file
 from fedrms.results.own_folder import RUN_KEY
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
 from fedrms.results.seal import (
@@ -239,7 +239,7 @@ def keep_multirun(config: DictConfig) -> None:
     path = Path(config.hydra.sweep.dir) / SWEEP_FILE
     if not path.exists():
         text = OmegaConf.to_yaml(config)
-        replace_file(path, lambda file: file.write(text.encode()))
+        write_file(path, text)
 
 
 def _jobs_in(folder: Path) -> list[str]:
@@ -402,4 +402,4 @@ def _finished(folder: Path, rounds: int) -> bool:
 
 def _write(path: Path, config: Any) -> None:
     text = sealed_text(OmegaConf.to_yaml(config))
-    replace_file(path, lambda file: file.write(text.encode()))
+    write_file(path, text)

@@ -15,7 +15,7 @@ from fedrms.data import Population
 from fedrms.data.client_mix import class_counts
 from fedrms.data.federation import AnyFederation
 from fedrms.errors import ConfigError
-from fedrms.results.atomic import replace_file
+from fedrms.results.atomic import replace_file, write_file
 from fedrms.results.partition_table import write_partition
 from fedrms.results.seal import sealed_text
 
@@ -76,7 +76,7 @@ def _keep_config(folder: Path, config: DictConfig, resolved: Mapping[str, Any]) 
 
 
 def _write(path: Path, text: str) -> None:
-    replace_file(path, lambda file: file.write(sealed_text(text).encode()))
+    write_file(path, sealed_text(text))
 
 
 def keep_partition(folder: Path, federation: AnyFederation) -> None:

@@ -15,7 +15,7 @@ from fedrms.experiment import compose_config
 from fedrms.experiment.config import plain
 from fedrms.reproduce.code_version import code_version
 from fedrms.reproduce.plan import Plan
-from fedrms.results.atomic import replace_file
+from fedrms.results.atomic import write_file
 from fedrms.results.summary import SUMMARY_FILE
 
 JOB_FILE: Final = "job.json"
@@ -72,7 +72,7 @@ class Job:
             "overrides": list(self.overrides),
         }
         text = json.dumps(told, indent=2) + "\n"
-        replace_file(self.folder / JOB_FILE, lambda file: file.write(text.encode()))
+        write_file(self.folder / JOB_FILE, text)
 
 
 def list_jobs(plan: Plan, folder: Path, on_config: Callable[[], None] = lambda: None) -> list[Job]:

@@ -13,7 +13,7 @@ from fedrms.reproduce.numbers import Numbers, numbers_of
 from fedrms.reproduce.page import page
 from fedrms.reproduce.plan import Plan
 from fedrms.reproduce.tidy import gather, write_tidy
-from fedrms.results.atomic import replace_file
+from fedrms.results.atomic import write_file
 
 
 @dataclass(frozen=True)
@@ -67,5 +67,5 @@ def write_report(
         reference=gauss_markov(plan) if plan.reference == "gauss_markov" else (),
     )
     written = out / f"{plan.name}.md"
-    replace_file(written, lambda file: file.write(text.encode()))
+    write_file(written, text)
     return Report(written, picture, data, numbers)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fedrms.results.atomic import replace_file
+from fedrms.results.atomic import write_file
 from fedrms.results.objective import OBJECTIVE
 from fedrms.results.protection import PROTECTION
 from fedrms.results.seal import sealed_json
@@ -115,7 +115,7 @@ def write_summary(folder: Path, mapping: Mapping[str, Any]) -> Path:
     path = Path(folder) / SUMMARY_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     text = sealed_json(_plain(mapping)) + "\n"
-    replace_file(path, lambda file: file.write(text.encode()))
+    write_file(path, text)
     return path
 
 

@@ -254,13 +254,13 @@ class Record:
         return list(itertools.takewhile(_holds_a_run, chain))
 
     def _keep_config(self, where: Path, rounds: int | None) -> None:
-        from fedrms.results.atomic import replace_file
+        from fedrms.results.atomic import write_file
         from fedrms.results.seal import sealed_text
 
         (where / ".hydra").mkdir(exist_ok=True)
         tree = {"kind": "app", **self._config, **({} if rounds is None else {"rounds": rounds})}
         text = sealed_text(json.dumps(tree, indent=2) + "\n")  # JSON is YAML
-        replace_file(where / ".hydra" / "config.yaml", lambda file: file.write(text.encode()))
+        write_file(where / ".hydra" / "config.yaml", text)
 
     def _find_metric_in(self, recorder: Recorder) -> None:
         rounds = recorder.rounds()
