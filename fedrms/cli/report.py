@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from fedrms.cli.ending import BAD_INPUT, ending_well
 
@@ -29,7 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         The command line after the program's name; ``sys.argv`` by default.
     """
     given = _parser().parse_args(arguments)
-    with ending_well("fedrms-report", stopped="start it again for the whole page"):
+    with (
+        ending_well("fedrms-report", stopped="start it again for the whole page"),
+        _nothing_collected(),
+    ):
         from fedrms.results.report import write_report
 
         try:
@@ -50,6 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"found: {sentence}")
     print(f"report: {os.path.relpath(report.page)}")
     print(f"next: open it in a browser, {report.page.resolve().as_uri()}")
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Leave what is made in memory: a tenth of the time would go into looking for what is not."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _parser() -> argparse.ArgumentParser:

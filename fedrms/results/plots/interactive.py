@@ -20,54 +20,61 @@ from fedrms.results.plots.picture import (
     heat_limits,
 )
 
+_GAP: Final = 0.03
+"""Between two panels, as a share of the figure's width."""
+
 _SCALE: Final = [[i / (len(SCALE) - 1), color] for i, color in enumerate(SCALE)]
 
 
 def draw(picture: Picture) -> Any:
     """Return a ``plotly.graph_objects.Figure``; see :meth:`Picture.plotly`."""
     try:
-        from plotly.subplots import make_subplots
+        import plotly.graph_objects as go
     except ImportError as error:
         raise ConfigError(
             "report", "Plotly is not installed", "pip install 'fedrms[report]'"
         ) from error
-    panels = picture.panels
-    figure = make_subplots(
-        rows=1,
-        cols=max(len(panels), 1),
-        shared_yaxes=True,
-        horizontal_spacing=0.03,
-        subplot_titles=[panel.title for panel in panels] if len(panels) > 1 else None,
-    )
+    return go.Figure(described(picture))
+
+
+def described(picture: Picture) -> dict[str, Any]:
+    """Return the figure as what Plotly reads: ``data`` and ``layout``, with arrays in them.
+
+    Written out, for the page: Plotly's own classes check each value, which takes longer than all
+    else.
+    """
+    several = len(picture.panels) > 1
+    layout: dict[str, Any] = {
+        "height": picture.height,
+        "margin": {"l": 60, "r": 16, "t": 36 if several else 16, "b": 56},
+        "template": {"data": {"scatter": [{"type": "scatter"}]}},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "hovermode": "closest",
+        "legend": {"orientation": "h", "y": -92 / picture.height, "x": 0, "yanchor": "top"},
+        "font": {"family": "system-ui, sans-serif", "size": 13},
+        "annotations": [],
+        "shapes": [],
+    }
     named: set[str] = set()
-    for column, panel in enumerate(panels, start=1):
+    data = []
+    for place, panel in enumerate(picture.panels):
+        number = str(place + 1) if place else ""
+        axes = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
         for mark in panel.marks:
             name = getattr(mark, "name", "")
             in_legend = bool(name) and name not in named
             named.add(name)
-            for trace in _traces(mark, panel, in_legend, picture):
-                figure.add_trace(trace, row=1, col=column)
-        _axes(figure, panel, column)
+            traces = _traces(mark, panel, in_legend, picture)
+            data += [{k: v for k, v in (one | axes).items() if v is not None} for one in traces]
+        _axes(layout, panel, place, len(picture.panels))
     if picture.color_bar is not None:
-        figure.add_trace(_color_bar(picture), row=1, col=1)
-    entries = named - {""}
-    figure.update_layout(
-        height=picture.height,
-        margin={"l": 60, "r": 16, "t": 36 if len(panels) > 1 else 16, "b": 56},
-        template="none",
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        hovermode="closest",
-        legend={"orientation": "h", "y": -92 / picture.height, "x": 0, "yanchor": "top"},
-        showlegend=len(entries) > 1,
-        font={"family": "system-ui, sans-serif", "size": 13},
-    )
-    return figure
+        data.append(_color_bar(picture))
+    layout["showlegend"] = len(named - {""}) > 1
+    return {"data": data, "layout": layout}
 
 
-def _traces(mark: Mark, panel: Panel, in_legend: bool, picture: Picture) -> list[Any]:
-    import plotly.graph_objects as go
-
+def _traces(mark: Mark, panel: Panel, in_legend: bool, picture: Picture) -> list[dict[str, Any]]:
     if isinstance(mark, Heat):
         return [_heat(mark, picture)]
     shared = {"name": mark.name, "legendgroup": mark.name, "showlegend": in_legend}
@@ -83,7 +90,8 @@ def _traces(mark: Mark, panel: Panel, in_legend: bool, picture: Picture) -> list
         if mark.low is not None and mark.high is not None:
             traces.append(_band(mark))
         traces.append(
-            go.Scatter(
+            dict(
+                type="scatter",
                 x=x,
                 y=_small(mark.y),
                 mode="lines",
@@ -96,7 +104,8 @@ def _traces(mark: Mark, panel: Panel, in_legend: bool, picture: Picture) -> list
         return traces
     if isinstance(mark, Area):
         return [
-            go.Scatter(
+            dict(
+                type="scatter",
                 x=x,
                 y=_small(mark.y),
                 mode="lines",
@@ -114,14 +123,19 @@ def _traces(mark: Mark, panel: Panel, in_legend: bool, picture: Picture) -> list
     if isinstance(mark, Bars):
         bar = {"color": mark.color, "line": {"width": 0}}
         # No words on the bars: they are for hovering.
-        return [go.Bar(x=x, y=_small(mark.y), marker=bar, textposition="none", **text, **shared)]
+        return [
+            dict(
+                type="bar", x=x, y=_small(mark.y), marker=bar, textposition="none", **text, **shared
+            )
+        ]
     marker: dict[str, Any] = {"color": mark.color, "size": 8, "symbol": mark.symbol}
     if mark.values is not None and picture.color_bar is not None:
         bar_of = picture.color_bar
         marker |= {"color": _small(mark.values), "colorscale": _SCALE}
         marker |= {"cmin": bar_of.low, "cmax": bar_of.high}
     return [
-        go.Scatter(
+        dict(
+            type="scatter",
             x=x,
             y=_small(mark.y),
             mode="markers",
@@ -133,23 +147,22 @@ def _traces(mark: Mark, panel: Panel, in_legend: bool, picture: Picture) -> list
     ]
 
 
-def _band(mark: Line) -> Any:
-    import plotly.graph_objects as go
-
+def _band(mark: Line) -> dict[str, Any]:
     assert mark.low is not None
     assert mark.high is not None
     red, green, blue = (int(mark.color[i : i + 2], 16) for i in (1, 3, 5))
-    return go.Scatter(
-        x=_small(np.concatenate([mark.x, mark.x[::-1]])),
-        y=_small(np.concatenate([mark.high, mark.low[::-1]])),
-        fill="toself",
-        fillcolor=f"rgba({red},{green},{blue},0.18)",
-        line={"width": 0},
-        mode="lines",
-        hoverinfo="skip",
-        showlegend=False,
-        legendgroup=mark.name,
-    )
+    return {
+        "type": "scatter",
+        "x": _small(np.concatenate([mark.x, mark.x[::-1]])),
+        "y": _small(np.concatenate([mark.high, mark.low[::-1]])),
+        "fill": "toself",
+        "fillcolor": f"rgba({red},{green},{blue},0.18)",
+        "line": {"width": 0},
+        "mode": "lines",
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "legendgroup": mark.name,
+    }
 
 
 def _hatch(mark: Area) -> dict[str, Any] | None:
@@ -170,12 +183,11 @@ def _whiskers(mark: Points) -> dict[str, Any] | None:
     }
 
 
-def _heat(mark: Heat, picture: Picture) -> Any:
-    import plotly.graph_objects as go
-
+def _heat(mark: Heat, picture: Picture) -> dict[str, Any]:
     low, high = heat_limits(picture)
     numbers = {"texttemplate": "%{z:.4g}"} if mark.show_numbers else {}
-    return go.Heatmap(
+    return dict(
+        type="heatmap",
         x=list(mark.x),
         y=list(mark.y),
         z=_small(mark.z),
@@ -191,18 +203,17 @@ def _heat(mark: Heat, picture: Picture) -> Any:
     )
 
 
-def _color_bar(picture: Picture) -> Any:
-    import plotly.graph_objects as go
-
+def _color_bar(picture: Picture) -> dict[str, Any]:
     assert picture.color_bar is not None
     bar = picture.color_bar
-    return go.Scatter(
-        x=[None],
-        y=[None],
-        mode="markers",
-        showlegend=False,
-        hoverinfo="skip",
-        marker={
+    return {
+        "type": "scatter",
+        "x": [None],
+        "y": [None],
+        "mode": "markers",
+        "showlegend": False,
+        "hoverinfo": "skip",
+        "marker": {
             "color": [bar.low, bar.high],
             "colorscale": _SCALE,
             "cmin": bar.low,
@@ -210,53 +221,58 @@ def _color_bar(picture: Picture) -> Any:
             "showscale": True,
             "colorbar": {"title": {"text": bar.label, "side": "right"}, "thickness": 12},
         },
-    )
+    }
 
 
-def _axes(figure: Any, panel: Panel, column: int) -> None:
+def _axes(layout: dict[str, Any], panel: Panel, place: int, count: int) -> None:
+    """Add a panel's axes, its title, and the lines and stretches to measure against."""
+    number = str(place + 1) if place else ""
     kind = "category" if any(isinstance(mark, Heat) for mark in panel.marks) else None
-    figure.update_xaxes(
-        title={"text": panel.x_label, "standoff": 8}, type=kind, zeroline=False, row=1, col=column
-    )
+    width = (1 - _GAP * (count - 1)) / count
+    left = place * (width + _GAP)
+    x: dict[str, Any] = {"anchor": f"y{number}", "domain": [left, left + width], "zeroline": False}
+    x["title"] = {"text": panel.x_label, "standoff": 8}
+    y: dict[str, Any] = {"anchor": f"x{number}", "automargin": True, "zeroline": False}
+    y |= {"matches": "y", "showticklabels": False} if place else {"title": {"text": panel.y_label}}
+    if kind:
+        x["type"] = y["type"] = kind
+    if panel.y_log:
+        y["type"] = "log"
+    if panel.x_percent:
+        x["tickformat"] = ".2~%"
+    if panel.y_percent:
+        y["tickformat"] = ".2~%"
     if panel.x_ticks:
         at, text = zip(*panel.x_ticks, strict=True)
-        figure.update_xaxes(tickvals=at, ticktext=text, automargin=True, row=1, col=column)
-    if panel.x_percent:
-        figure.update_xaxes(tickformat=".2~%", row=1, col=column)
+        x |= {"tickvals": at, "ticktext": text, "automargin": True}
     if panel.y_ticks:
         at, text = zip(*panel.y_ticks, strict=True)
-        figure.update_yaxes(tickvals=at, ticktext=text, row=1, col=column)
-        figure.update_yaxes(range=[-0.7, max(at) + 0.7], row=1, col=column)
-    figure.update_yaxes(
-        title_text=panel.y_label if column == 1 else None,
-        tickformat=".2~%" if panel.y_percent else None,
-        type="log" if panel.y_log else kind,
-        automargin=True,
-        zeroline=False,
-        row=1,
-        col=column,
-    )
+        y |= {"tickvals": at, "ticktext": text, "range": [-0.7, max(at) + 0.7]}
+    layout.update({f"xaxis{number}": x, f"yaxis{number}": y})
+    if count > 1 and panel.title:
+        middle = {"x": left + width / 2, "xanchor": "center", "xref": "paper"}
+        above = {"y": 1.0, "yanchor": "bottom", "yref": "paper"}
+        layout["annotations"].append(_words(panel.title, 16) | middle | above)
     for level in panel.levels:
-        figure.add_hline(
-            y=level.y,
-            line={"dash": "dot", "width": 1.2, "color": "#767676"},
-            annotation={"text": level.label, "font": {"size": 11}},
-            annotation_position="top left",
-            row=1,
-            col=column,
-        )
+        place_y = {"y0": level.y, "y1": level.y, "yref": f"y{number}"}
+        line = {"dash": "dot", "width": 1.2, "color": "#767676"}
+        across = {"x0": 0, "x1": 1, "xref": f"x{number} domain"}
+        layout["shapes"].append({"type": "line", "line": line} | across | place_y)
+        at_left = {"x": 0, "xanchor": "left", "xref": f"x{number} domain"}
+        over = {"y": level.y, "yanchor": "bottom", "yref": f"y{number}"}
+        layout["annotations"].append(_words(level.label, 11) | at_left | over)
     for span in panel.spans:
-        figure.add_vrect(
-            x0=span.low,
-            x1=span.high,
-            fillcolor="#767676",
-            opacity=0.14,
-            line_width=0,
-            annotation={"text": span.label, "font": {"size": 11}},
-            annotation_position="bottom left",
-            row=1,
-            col=column,
-        )
+        fill = {"fillcolor": "#767676", "opacity": 0.14, "line": {"width": 0}}
+        across = {"x0": span.low, "x1": span.high, "xref": f"x{number}"}
+        high = {"y0": 0, "y1": 1, "yref": f"y{number} domain"}
+        layout["shapes"].append({"type": "rect"} | fill | across | high)
+        at_left = {"x": span.low, "xanchor": "left", "xref": f"x{number}"}
+        below = {"y": 0, "yanchor": "bottom", "yref": f"y{number} domain"}
+        layout["annotations"].append(_words(span.label, 11) | at_left | below)
+
+
+def _words(text: str, size: int) -> dict[str, Any]:
+    return {"text": text, "font": {"size": size}, "showarrow": False}
 
 
 def _small(values: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Sequence
@@ -9,9 +10,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fedrms.errors import ConfigError
+from fedrms.results.plots.interactive import described
 from fedrms.results.plots.picture import Picture
 from fedrms.results.report.cards import Card
 from fedrms.results.report.tables import ReportTable
@@ -109,7 +112,7 @@ def render(
         css=Markup((here / "page.css").read_text(encoding="utf-8")),
         js=Markup((here / "page.js").read_text(encoding="utf-8")),
         plotly=Markup(_in_script(get_plotlyjs())),
-        figures=Markup(_in_script(json.dumps(figures, separators=(",", ":")))),
+        figures=Markup(_in_script(json.dumps(figures, separators=(",", ":"), default=_as_json))),
     )
 
 
@@ -160,9 +163,21 @@ def _is_text(column: pd.Series[str]) -> bool:
 
 
 def _figure(picture: Picture) -> dict[str, Any]:
-    drawn: dict[str, Any] = json.loads(picture.plotly().to_json())
-    drawn["layout"].pop("template", None)
-    return {"data": drawn["data"], "layout": drawn["layout"]}
+    drawn = described(picture)
+    drawn["layout"].pop("template")
+    return drawn
+
+
+def _as_json(value: Any) -> Any:
+    """Write numbers as Plotly reads them: arrays by their bytes, a missing number among them."""
+    if isinstance(value, np.generic):
+        return value.item()
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        return array.tolist()
+    array = array.astype("<f4" if array.dtype.kind == "f" else "<i4")
+    told = {"dtype": array.dtype.str[1:], "bdata": base64.b64encode(array.tobytes()).decode()}
+    return told if array.ndim == 1 else told | {"shape": ", ".join(map(str, array.shape))}
 
 
 def _in_script(text: str) -> str:
