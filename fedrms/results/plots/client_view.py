@@ -127,6 +127,7 @@ def gains(
             marks.append(Bars(x, y, kind, GROUPS[kind], text))
         else:
             marks.append(Points(x, y, kind, GROUPS[kind], symbol=SYMBOLS[i], text=text))
+    several = bool(ranked["client"].duplicated().any())
     won, lost = int((ranked["gain"] > 1e-9).sum()), int((ranked["gain"] < -1e-9).sum())
     means = ranked.groupby("group")["gain"].mean()
     told = ", ".join(f"{k} {v:+.2%}" if accuracy else f"{k} {v:+.3g}" for k, v in means.items())
@@ -138,7 +139,9 @@ def gains(
         panels=[
             Panel(
                 marks,
-                x_label="clients, sorted by gain",
+                x_label="clients at every seed, sorted by gain"
+                if several
+                else "clients, sorted by gain",
                 y_label=f"gain in {metric}",
                 y_percent=accuracy,
                 levels=[Level(0.0, "")],

@@ -23,6 +23,8 @@ from fedrms.results.plots.picture import (
 _GAP: Final = 0.03
 """Between two panels, as a share of the figure's width."""
 
+_FEW_ROUNDS: Final = 8
+
 _SCALE: Final = [[i / (len(SCALE) - 1), color] for i, color in enumerate(SCALE)]
 
 
@@ -234,6 +236,8 @@ def _axes(layout: dict[str, Any], panel: Panel, place: int, count: int) -> None:
     x["title"] = {"text": panel.x_label, "standoff": 8}
     y: dict[str, Any] = {"anchor": f"x{number}", "automargin": True, "zeroline": False}
     y |= {"matches": "y", "showticklabels": False} if place else {"title": {"text": panel.y_label}}
+    if panel.x_label == "round" and _last_round(panel) <= _FEW_ROUNDS:
+        x["dtick"] = 1  # no half rounds
     if kind:
         x["type"] = y["type"] = kind
     if panel.y_log:
@@ -269,6 +273,11 @@ def _axes(layout: dict[str, Any], panel: Panel, place: int, count: int) -> None:
         at_left = {"x": span.low, "xanchor": "left", "xref": f"x{number}"}
         below = {"y": 0, "yanchor": "bottom", "yref": f"y{number} domain"}
         layout["annotations"].append(_words(span.label, 11) | at_left | below)
+
+
+def _last_round(panel: Panel) -> float:
+    ends = [mark.x[-1] for mark in panel.marks if not isinstance(mark, Heat) and len(mark.x)]
+    return max(map(float, ends), default=0.0)
 
 
 def _words(text: str, size: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,12 @@ MOST_LINES = 60
 
 LAST_ROUNDS = 5
 """Evaluated rounds that a final number is the mean of, as in ``summary.json``."""
+
+_AXES: Final = {
+    "scale": "scale: weight per example",
+    "rms": "estimated noise",
+    "weight": "share of the weight",
+}
 
 MOST_POINTS = 1500
 """Points of a figure; of more, evenly spaced ones."""
@@ -82,7 +89,7 @@ def scale_over_rounds(clients: pd.DataFrame, *, value: str = "scale") -> Picture
             "weight": "Weight of every client",
         }.get(value, value),
         alt=f"{value.capitalize()} of clients by round. {said}",
-        panels=[Panel(marks, x_label="round", y_label=f"{value}{_unit(value)}")],
+        panels=[Panel(marks, x_label="round", y_label=_AXES.get(value, value))],
         table=rows[["round", "client", "true_noise", value]],
         line=f'runs.clients.pivot_table("{value}", "round", ["run", "client"], observed=True)',
         note=f"{run_words(rows)}." + (f" {cut}" if many else ""),
@@ -233,7 +240,7 @@ def noise_over_rounds(clients: pd.DataFrame, alarms: pd.DataFrame | None = None)
         title="Estimated noise and alarms",
         alt="Estimated noise by round. Noisiest at the end: clients "
         f"{', '.join(map(str, last.index[:4]))}. Alarms: {len(mine)}.",
-        panels=[Panel(marks, x_label="round", y_label="estimated noise (rms)")],
+        panels=[Panel(marks, x_label="round", y_label="estimated noise")],
         table=rows[["round", "client", "rms"]],
         line='runs.clients.pivot_table("rms", "round", ["run", "client"], observed=True)',
         note=f"{run_words(rows)}. The noisiest clients and those with an alarm; the band holds "
@@ -276,7 +283,3 @@ def _quantiles(rows: pd.DataFrame, value: str) -> pd.DataFrame:
             "high": by_round.quantile(0.9),
         }
     )
-
-
-def _unit(value: str) -> str:
-    return " (loss)" if value == "rms" else ""

@@ -112,7 +112,7 @@ def save(picture: Picture, paths: Sequence[Path]) -> None:
 
 
 def _panel(ax: Axes, panel: Panel, picture: Picture) -> None:
-    from matplotlib.ticker import LogFormatter, PercentFormatter
+    from matplotlib.ticker import LogFormatter, MaxNLocator
 
     if panel.y_log:
         ax.set_yscale("log")
@@ -153,10 +153,18 @@ def _panel(ax: Axes, panel: Panel, picture: Picture) -> None:
         at, text = zip(*panel.y_ticks, strict=True)
         ax.set_yticks(at, text, fontsize=7)
         ax.set_ylim(-0.7, max(at) + 0.7)
+    if panel.x_label == "round":
+        ax.margins(x=0.02)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     if panel.x_percent:
-        ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        ax.xaxis.set_major_formatter(_percent)
     if panel.y_percent and not any(isinstance(mark, Heat) for mark in panel.marks):
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        ax.yaxis.set_major_formatter(_percent)
+
+
+def _percent(share: float, place: int | None) -> str:
+    """Write a share in percent, with as few digits as it has."""
+    return f"{100 * share:.6g}%".replace("-", "\N{MINUS SIGN}")
 
 
 def _mark(ax: Axes, mark: Mark, picture: Picture) -> None:
