@@ -90,7 +90,13 @@ def check_words(words: Sequence[str], *, flags: bool) -> None:
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Return the beginning of a remedy: the known name that is closest, if one is close."""
+    """Return the beginning of a remedy: the known name that is closest, if one is close.
+
+    That is the name itself without its group, where it has none: `partition.clients`, `clients`.
+    """
+    alone = name.rsplit(".", 1)[-1]
+    if alone != name and alone in known:
+        return f"did you mean {alone}? "
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}? " if close and close[0] != name else ""
 

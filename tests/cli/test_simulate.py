@@ -65,6 +65,7 @@ def test_a_multirun_ends_with_the_paired_table(tmp_path):
     ("argument", "key", "remedy"),
     [
         ("roundz=5", "roundz", "did you mean rounds?"),
+        ("partition.clients=5", "partition.clients", "did you mean clients?"),
         ("strategy=fedrmz", "strategy", "fedrms_text"),
         ("noise.fraction=2", "noise.fraction", ""),
     ],

@@ -8,9 +8,11 @@ import pytest
 import fedrms
 from fedrms.results import plots
 from fedrms.results.client_groups import client_groups
+from fedrms.results.fairness import AVAILABLE
 from fedrms.results.plots.client_weights import MOST_CLIENTS, weight_table
 from fedrms.results.report.chapters import chapters_of
-from fedrms.results.report.run_tables import _spread
+from fedrms.results.report.metric_words import metric_words
+from fedrms.results.report.run_tables import _spread, fairness
 from fedrms.results.report.settings import sort_runs
 from fedrms.results.run_words import run_words
 from tests.report.made_runs import SCALE, write_comparison, write_run
@@ -139,7 +141,33 @@ def test_a_run_is_called_by_strategy_and_seed(runs):
 
 @pytest.mark.parametrize(
     ("mean", "spread", "text"),
-    [(1.0, 1.6e-16, "1 ± 0"), (3.3e-31, 1e-31, "0 ± 0"), (2.0, 0.5, "2 ± 0.5")],
+    [
+        (1.0, 1.6e-16, "1 ± 0"),
+        (3.3e-31, 1e-31, "0 ± 0"),
+        (2.0, 0.5, "2 ± 0.5"),
+        (0.9, 7.6e-5, "0.9 ± 0.000076"),
+    ],
 )
 def test_what_rounding_leaves_of_equal_numbers_is_zero(mean, spread, text):
     assert _spread(mean, spread) == text
+
+
+def test_every_metric_over_clients_has_plain_words_and_ones_own_its_name():
+    for name in AVAILABLE:
+        words = metric_words(name, "accuracy", 0.1)
+        assert words != name
+        assert "_" not in words
+    assert metric_words("client_worst", "mse", 0.25) == "mse, the worst 25 % of the clients"
+    assert metric_words("my_metric", "accuracy", 0.1) == "my_metric"
+
+
+def test_the_table_over_clients_is_in_plain_words(seven_seeds):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        setting = sort_runs(fedrms.load_runs(seven_seeds)).settings[0]
+    (table,) = fairness(setting.runs.rounds, setting)
+    assert table.cells["over clients"].tolist() == [
+        "accuracy, the worst client",
+        "noisy clients told from clean ones (AUROC): 1 is all, 0.5 chance",
+    ]
+    assert "client_min, noise_auroc" in table.note

@@ -1,6 +1,8 @@
 """Each figure draws the numbers of its table, with Plotly as with matplotlib."""
 
+import base64
 import io
+import json
 
 import numpy as np
 import pandas as pd
@@ -8,7 +10,9 @@ import pytest
 
 import fedrms
 from fedrms.results import plots
+from fedrms.results.plots.interactive import described
 from fedrms.results.plots.picture import Area, Bars, Heat, Line, thin
+from fedrms.results.report.page import _as_json
 from tests.report.made_runs import BASE, GAIN, write_run
 
 go = pytest.importorskip("plotly.graph_objects", reason="needs the extra report")
@@ -182,3 +186,33 @@ def test_a_picture_shows_itself_in_a_notebook(pictures):
     shown = pictures["learning"]._repr_mimebundle_()
     assert shown["text/plain"].startswith("Learning curves. Test accuracy by round.")
     assert len(shown) > 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_reads_what_plotly_would_write(pictures, name):
+    page = json.loads(json.dumps(described(pictures[name]), default=_as_json))
+    assert decoded(page) == decoded(json.loads(pictures[name].plotly().to_json()))
+
+
+def decoded(value):
+    """Return what Plotly wrote, with arrays as lists, and without its own names of colors."""
+    if isinstance(value, dict) and "bdata" in value:
+        numbers = np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"])
+        return [None if np.isnan(number) else float(number) for number in numbers]
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if v != [] and k != "colorscale"}
+        return {name: decoded(one) for name, one in kept.items()}
+    if isinstance(value, list):
+        return [decoded(one) for one in value]
+    return value
+
+
+def test_rounds_are_whole_and_percents_have_no_needless_digits(pictures):
+    figure = pictures["learning"].matplotlib()
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    rounds = [label.get_text() for label in ax.get_xticklabels()]
+    percents = [label.get_text() for label in ax.get_yticklabels()]
+    assert all(text.isdigit() for text in rounds)
+    assert all(text.endswith("%") and not text.endswith(".0%") for text in percents)
+    assert described(pictures["learning"])["layout"]["xaxis"]["dtick"] == 1  # of 8 rounds

@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
+from fedrms.results.report.metric_words import metric_words
 from fedrms.results.report.settings import Setting
 from fedrms.results.report.tables import ReportTable, number, percent
 from fedrms.results.summary import is_share
@@ -58,7 +60,10 @@ def fairness(rounds: pd.DataFrame, setting: Setting) -> list[ReportTable]:
     mean, spread = grouped.mean().reindex(order), grouped.std().reindex(order)
     in_percent = {f"client_{n}" for n in ("mean", "std", "worst", "best", "min")}
     fraction = is_share(setting.metric)
-    cells: dict[str, list[str]] = {"metric": names}
+    share = setting.runs.summary.get("fairness.fraction", pd.Series([0.1])).dropna()
+    part = float(share.iloc[0]) if len(share) else 0.1
+    told = [metric_words(name, setting.metric, part) for name in names]
+    cells: dict[str, list[str]] = {"over clients": told}
     for label in mean.index:
         middle, width = mean.loc[label].to_numpy(), spread.loc[label].to_numpy()
         cells[str(label)] = [
@@ -75,7 +80,8 @@ def fairness(rounds: pd.DataFrame, setting: Setting) -> list[ReportTable]:
             line=f'runs.rounds.dropna(subset="{column}").groupby("run", observed=True).tail(5)'
             f'.groupby("strategy", observed=True)[{names[:2]!r}].mean()',
             note="Mean over the last five evaluated rounds, then over runs, ± one standard "
-            "deviation over runs. outputs/README.md defines the metrics.",
+            f"deviation over runs. In this order, the columns are {', '.join(names)}: "
+            "outputs/README.md defines them.",
         )
     ]
 
@@ -86,7 +92,8 @@ def _spread(mean: float, spread: float) -> str:
     if math.isnan(spread):
         return number(mean)
     spread = 0.0 if spread <= 1e-12 * abs(mean) or spread < _ROUNDING else spread
-    return f"{number(mean)} ± {number(spread, '.2g')}"
+    width = np.format_float_positional(float(f"{spread:.2g}"), trim="-")
+    return f"{number(mean)} ± {width if spread < 1 else number(spread, '.2g')}"
 
 
 def configuration(setting: Setting) -> list[ReportTable]:
