@@ -235,7 +235,11 @@ def _axes(layout: dict[str, Any], panel: Panel, place: int, count: int) -> None:
     x: dict[str, Any] = {"anchor": f"y{number}", "domain": [left, left + width], "zeroline": False}
     x["title"] = {"text": panel.x_label, "standoff": 8}
     y: dict[str, Any] = {"anchor": f"x{number}", "automargin": True, "zeroline": False}
-    y |= {"matches": "y", "showticklabels": False} if place else {"title": {"text": panel.y_label}}
+    y |= (
+        {"matches": "y", "showticklabels": False}
+        if place
+        else {"title": {"text": panel.y_label, "standoff": 12}}
+    )
     if panel.x_label == "round" and _last_round(panel) <= _FEW_ROUNDS:
         x["dtick"] = 1  # no half rounds
     if kind:

@@ -139,7 +139,7 @@ def scale_against_noise(clients: pd.DataFrame, *, by: str = "strategy") -> Pictu
             symbol=SYMBOLS[0],
             text=text,
         )
-        panels.append(Panel([points], title=name, x_label="true noise", y_label="scale"))
+        panels.append(Panel([points], title=name, x_label="true noise", y_label=_AXES["scale"]))
     top = float(final["true_noise"].max()) if len(final) else 1.0
     return Picture(
         name="scale-against-noise",

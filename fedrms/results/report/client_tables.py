@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from fedrms.results.client_finals import final_clients
@@ -51,7 +52,7 @@ def gains(groups: pd.DataFrame, setting: Setting, labels: list[str]) -> ReportTa
         name="gains-by-kind",
         title=f"Clients that gained and lost against {setting.baseline}",
         numbers=numbers,
-        cells=cells.rename(columns=lambda name: name.replace("_", " ")),
+        cells=cells.rename(columns=_header),
         line='fedrms.plots.gain_table(fedrms.plots.client_groups(runs.clients), "fedrms")',
         note="A client is paired with itself at the same seed; positive is better.",
         strategy="strategy",
@@ -77,11 +78,17 @@ def every_client(groups: pd.DataFrame, metric: str, focus: str) -> ReportTable |
         name="clients",
         title=f"Every client of {focus}",
         numbers=numbers,
-        cells=cells.rename(columns=lambda name: name.replace("_", " ")),
+        cells=cells.rename(columns=_header),
         line="fedrms.plots.final_clients(runs.clients)",
         note=f"{run_words(mine)}." + (f" {cut} more are in the CSV." if cut else ""),
         searchable=True,
     )
+
+
+def _header(column: str) -> str:
+    """Return what a column is called on the page."""
+    plain = {"rms": "estimated noise", "scale": "weight per example", "num_examples": "examples"}
+    return plain.get(column, column.replace("_", " "))
 
 
 def alarms(found: pd.DataFrame) -> ReportTable:
@@ -106,7 +113,8 @@ def estimates(clients: pd.DataFrame) -> ReportTable:
     final = final_clients(clients)
     run = final["run"].iloc[0]
     rows = clients[(clients["run"] == run) & clients["rms"].notna()]
-    relative = rows["rms"] / rows.groupby("round")["rms"].transform("median")
+    middle = rows.groupby("round")["rms"].transform("median")
+    relative = rows["rms"] / middle.where(middle > 0)  # most may be clean: nothing to divide by
     rows = rows.assign(relative=relative).sort_values("round")
     grouped = rows.groupby("client", observed=True)["relative"]
     half = grouped.cumcount() / grouped.transform("size") >= 0.5
@@ -116,19 +124,26 @@ def estimates(clients: pd.DataFrame) -> ReportTable:
     )
     mine = final[final["run"] == run].set_index("client")
     columns = [c for c in ("num_examples", "rms", "scale", "weight", "rounds") if c in mine]
+    usual = float(mine["rms"].median())
     numbers = mine[columns].assign(
-        times_the_median=mine["rms"] / mine["rms"].median(), trend=trend.reindex(mine.index)
+        times_the_median=mine["rms"] / (usual or np.nan),
+        trend=trend.reindex(mine.index).replace([np.inf, -np.inf], np.nan),
     )
+    numbers = numbers.dropna(axis="columns", how="all")
     numbers = numbers.sort_values("rms", ascending=False).reset_index()
     cells = numbers.head(_MOST_ROWS).astype(object).map(number)
     return ReportTable(
         name="estimates",
         title="Estimated noise of each client",
         numbers=numbers,
-        cells=cells.rename(columns=lambda name: name.replace("_", " ")),
+        cells=cells.rename(columns=_header),
         line='runs.clients.groupby(["run", "client"], observed=True)[["rms", "scale"]].last()',
-        note=f"{run_words(final)}. Times the median: over the median client's; trend: that of the "
-        "second half of the rounds over that of the first.",
+        note=f"{run_words(final)}."
+        + (" Times the median: over the median client's." * ("times_the_median" in numbers))
+        + (
+            " Trend: its noise over the median's, in the second half of the rounds over the first."
+            * ("trend" in numbers)
+        ),
         searchable=True,
     )
 
