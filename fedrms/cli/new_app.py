@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +16,25 @@ OWN = "own"
 """fedrms' own app, whose clients and data are configured and not programmed."""
 
 HELP = """\
-fedrms-new-app FOLDER --like KIND [OVERRIDES]: write a Flower app with FedRMS, for flwr run.
+fedrms-new-app FOLDER --like KIND [OVERRIDES]: write a Flower app with FedRMS.
 
   fedrms-new-app my-app --like pytorch
   flwr run my-app local --stream --federation-config num-supernodes=10
 
-KIND is the example that the app begins as; replace the model and the data in its task.py:
+KIND is the example that the app begins as; replace the model and the data in
+its task.py:
 """
 OWN_HELP = f"""\
-  {OWN:<10} fedrms' own app, configured by OVERRIDES as of fedrms-server and without code:
-             fedrms-new-app my-app --like own clients=3 rounds=5 server.trial=true
+  {OWN:<10} fedrms' own app, without code, configured by OVERRIDES as of
+             fedrms-server:
+             fedrms-new-app my-app --like own clients=3 server.trial=true
 """
 SUFFIXES = (".py", ".toml")
+
+
+def _line(kind: tuple[str, str]) -> str:
+    """Lay out a kind and its description in 79 columns."""
+    return textwrap.fill(f"  {kind[0]:<10} {kind[1]}\n", 79, subsequent_indent=" " * 13) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or "--help" in words or "-h" in words:
-        print(HELP + "".join(f"  {k:<10} {d}\n" for k, d in kinds().items()) + OWN_HELP, end="")
+        print(HELP + "".join(map(_line, kinds().items())) + OWN_HELP, end="")
         return
     with ending_well("fedrms-new-app", words, stopped="what was written stays"):
         folder, kind, overrides = _read(words)

@@ -15,7 +15,7 @@ EPILOG = """\
 examples:
   fedrms-report outputs/2026-01-31/12-00-00      a run or a multirun
   fedrms-report outputs/a outputs/b --to report  several, into another folder
-  fedrms-report --compare outputs                settings, without their chapters
+  fedrms-report --compare outputs                settings, without chapters
   fedrms-report --compare outputs --over strategy.decay client.lr
 """
 

@@ -89,6 +89,8 @@ def _differences(
     plan: Plan, tidy: Tidy, numbers: Sequence[Numbers], shown: Sequence[str]
 ) -> Figure:
     """Draw a panel a scenario: each seed's difference to the baseline, and their mean."""
+    from matplotlib.ticker import MaxNLocator
+
     rows = [row for row in shown if row != plan.baseline]
     height = 0.9 + 0.22 * len(rows)
     figure, axes = _panels(numbers, _DOTS_WIDTH, height, sharey=True)
@@ -112,7 +114,7 @@ def _differences(
                 edge, mark, side = (low, "<", "left") if mean < low else (high, ">", "right")
                 ax.plot(edge, y, mark, color=color, markersize=5, clip_on=False)
                 ax.annotate(
-                    f" {mean:+.3g} ",
+                    f" {mean:+.3g} ".replace("-", "\N{MINUS SIGN}"),
                     (edge, y),
                     ha=side,
                     va="center",
@@ -120,6 +122,7 @@ def _differences(
                     textcoords="offset points",
                 )
         ax.set_xlim(low, high)
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=6))
         ax.set_yticks(range(len(rows)), rows)
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.set_title(_title(plan, each, _DOTS_WIDTH), loc="left")

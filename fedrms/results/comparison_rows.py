@@ -124,7 +124,14 @@ def _better_oracle(
     known = {name: mean for name, mean in means.items() if not math.isnan(mean)}
     best = max(known, key=lambda name: known[name]) if known else ""
     if not known or not known[best] > sign * _mean([base[s].final for s in shared]):
-        return "", [f"no gap: the oracle is no better than {label}"]
+        alike = all(
+            seeds[s].final == base[s].final for seeds in candidates.values() for s in shared
+        )
+        why = (
+            ", and the same on every seed: without a clean client, or without a noisy one, it has "
+            "nobody to choose (strategy.mode weighs by how noisy each is)"
+        )
+        return "", [f"no gap: the oracle is no better than {label}{why if alike else ''}"]
     return best, [f"gap: share of the way from {label} to {best!r}"] if len(candidates) > 1 else []
 
 

@@ -167,6 +167,12 @@ def test_an_oracle_that_is_no_better_leaves_no_gap_and_a_note(tmp_path, make_run
     assert "no gap: the oracle is no better than fedavg" in table.attrs["notes"]
 
 
+def test_an_oracle_that_did_as_the_baseline_is_explained(tmp_path, make_run):
+    write_levels(make_run, fedavg=[32, 40], fedrms=[36, 44], oracle=[32, 40])
+    notes = compare(load_runs(tmp_path)).attrs["notes"]
+    assert any("the same on every seed: without a clean client" in note for note in notes)
+
+
 def test_an_uncertain_oracle_leaves_the_gap_without_an_end(tmp_path, make_run):
     write_levels(make_run, fedavg=[32, 40, 36], fedrms=[34, 41, 36], oracle=[31, 45, 38])
     table = compare(load_runs(tmp_path))
