@@ -162,7 +162,7 @@ def _panel(ax: Axes, panel: Panel, picture: Picture) -> None:
         ax.yaxis.set_major_formatter(_percent)
 
 
-def _percent(share: float, place: int | None) -> str:
+def _percent(share: float, place: float) -> str:
     """Write a share in percent, with as few digits as it has."""
     return f"{100 * share:.6g}%".replace("-", "\N{MINUS SIGN}")
 
