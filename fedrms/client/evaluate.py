@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fedrms.client.draw_keys import draws, test_keys
 from fedrms.client.local_update import Tree, as_function, evaluating
 from fedrms.client.own_normalising import with_own_statistics
+from fedrms.client.value_reads import reads_of
 from fedrms.data import AnyFederation
 from fedrms.data.validation import Validation
 from fedrms.one_thread import one_thread_an_operation
@@ -95,8 +96,9 @@ def scores_of(
 
     One pass serves everyone: a client's own score is a weighted mean of these (see
     :meth:`fedrms.data.Federation.per_client_metric`), or a metric of a weighted set. `judge` is by
-    default the task's.
+    default the task's. A model that reads values of its inputs is given one example at a time.
     """
+    batch_size = 1 if reads_of(module) == "inputs" else batch_size
     judge = judge or judge_of(task)
     keeps = judge is not None and bool(judge.of_sets)
     small = len(federation.test_y) * sum(value.numel() for value in params.values()) < WORTH_THREADS

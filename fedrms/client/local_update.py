@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map_only
 from fedrms.client.batch_statistics import BatchStatistics, moving_statistics, normalises
 from fedrms.client.own_normalising import with_own_statistics
 from fedrms.client.settings import LocalSettings
+from fedrms.client.value_reads import Reads, reads_of
 from fedrms.tasks import Apply, Batch, KnowsChance, Params, Task
 
 Tree = dict[str, Tensor]
@@ -60,6 +61,11 @@ class ModuleFunction:
     def normalises(self) -> bool:
         """Whether a layer normalises by the batch."""
         return normalises(self.module)
+
+    @property
+    def reads(self) -> Reads:
+        """What it reads of its values, see :mod:`fedrms.client.value_reads`."""
+        return reads_of(self.module)
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         """Return the module's outputs with these parameters."""
@@ -182,6 +188,13 @@ class LocalUpdate:
         """
         settings = self.settings
         params, present = state["params"], batch["present"]
+        if self.reads and mapped:
+            raise RuntimeError(f"vmap: the model reads values of its {self.reads}")
+        if self.reads == "inputs" and 0 < present.sum() < len(present):
+            rows = present.nonzero()[:, 0]
+            there = {name: column[rows] for name, column in batch.items()}
+            moved_on, found = self.step(state, there)
+            return moved_on, found.new_zeros(present.shape).index_copy(0, rows, found)
 
         statistics = state.get("statistics", {})
 
@@ -254,7 +267,20 @@ class LocalUpdate:
         The module is in evaluation mode, as in any measurement: no dropout.
         """
         with self._evaluating():
-            return self.task.losses(self.apply, params, batch)
+            return self._each(lambda some: self.task.losses(self.apply, params, some), batch)
+
+    @property
+    def reads(self) -> Reads:
+        """What the model or the task reads of its values; nothing where nobody has looked."""
+        return getattr(self.apply, "reads", "")
+
+    def _each(self, score: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        """Score a batch; one example at a time where others could decide about it."""
+        examples = len(next(iter(batch.values())))
+        if self.reads != "inputs" or examples < 2:
+            return score(batch)
+        alone = ({n: c[i : i + 1] for n, c in batch.items()} for i in range(examples))
+        return torch.cat([score(one) for one in alone])
 
     def _normalising(
         self, present: Tensor, statistics: Tree
@@ -293,9 +319,13 @@ class LocalUpdate:
 
         The latter where the orders ask for losses by class and the task knows them.
         """
-        if self.scores == 2 and isinstance(self.task, KnowsChance):
+        task = self.task
+        if self.scores == 2 and isinstance(task, KnowsChance):
             with self._evaluating():
-                return torch.stack(self.task.chance_losses(self.apply, params, batch), dim=1)
+                return self._each(
+                    lambda some: torch.stack(task.chance_losses(self.apply, params, some), dim=1),
+                    batch,
+                )
         return self.losses(params, batch)[:, None]
 
 

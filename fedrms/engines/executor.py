@@ -238,7 +238,7 @@ class Executor:
     def _network(self, work: Work) -> DenseNetwork | None:
         """Return the stack of linear layers that the model is, or None; looked at once."""
         update, shape = work.update, work.columns["x"].shape[1:] if "x" in work.columns else None
-        if shape is None or self._compiled:
+        if shape is None or self._compiled or update.reads:
             return None
         key = (update.task, update.apply, decisive(work.update.settings), tuple(shape))
         if key not in self._networks:

@@ -93,6 +93,9 @@ class StepCache:
 
     def step(self, update: LocalUpdate, state: State, batch: Tree) -> Step:
         """Return the step for these shapes."""
+        if update.reads:
+            self.refused = f"the model reads values of its {update.reads}"
+            return self._untraced(update)
         key = (decisive(update.settings), _signature(state), _signature(batch))
         with self._lock:
             self._uses[key] += 1
@@ -197,6 +200,7 @@ def trace_step(
     example += [batch[name] for name in leaves.columns]
     graph = make_fx(flat_step, decomposition_table=CHANNELS_LAST)(*example)
     in_place = _simplify(graph, example, len(leaves.inputs))
+    _refuse_kept_values(graph, flat_step, example, len(leaves.inputs))
     call: Callable[..., Any] = _without_lock(graph, example)
     if compiled:
         on_gpu = example[0].device.type == "cuda"
@@ -250,6 +254,34 @@ def _simplify(graph: GraphModule, example: list[Tensor], state_leaves: int) -> l
     graph.graph.lint()
     graph.recompile()
     return in_place
+
+
+def _refuse_kept_values(
+    graph: GraphModule,
+    step: Callable[..., list[Tensor]],
+    example: list[Tensor],
+    state_leaves: int,
+) -> None:
+    """Refuse a graph that gives other numbers than the step where the batch is another.
+
+    Raises
+    ------
+    RuntimeError
+        If tracing has kept a value: PyTorch notices most that are read, and not all.
+    """
+    for alter in (_mirrored, torch.zeros_like):
+        other = [*example[:state_leaves], *map(alter, example[state_leaves:])]
+        with ChannelsLast():  # type: ignore[no-untyped-call]
+            right = step(*other)
+        for found, wanted in zip(graph(*(t.clone() for t in other)), right, strict=True):
+            if not torch.allclose(found, wanted, rtol=1e-4, atol=1e-6, equal_nan=True):
+                raise RuntimeError("the traced step has kept a value of its batch")
+
+
+def _mirrored(column: Tensor) -> Tensor:
+    """Return a column with its rows in the other order, and numbers with the other sign."""
+    turned = column.flip(0) if column.dim() else column
+    return -turned if turned.is_floating_point() else turned
 
 
 def _changes_nothing(node: Node) -> bool:

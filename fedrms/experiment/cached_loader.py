@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -35,6 +36,7 @@ class CachedLoader:
     def __init__(self, loader: Any, *, copies: bool = True) -> None:
         self._loader, self._copies = loader, copies
         self._composed: dict[Any, DictConfig] = {}
+        self._words: dict[str, Override] = {}
 
     def checking(self) -> CachedLoader:
         """Return a loader for those who ask for a configuration only to see that there is one.
@@ -64,7 +66,7 @@ class CachedLoader:
             )
             return loaded
         config = self._base(config_name, rest, from_shell)
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        parsed = [self._parsed(word) for word in overrides]
         if validate_sweep_overrides:
             ConfigLoaderImpl.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
         chosen = [override for override in parsed if override.input_line in values]
@@ -90,6 +92,12 @@ class CachedLoader:
         config = self.load_configuration(name, [*of_hydra, *sweep_overrides], RunMode.RUN)
         OmegaConf.copy_cache(from_config=master_config, to_config=config)
         return config
+
+    def _parsed(self, word: str) -> Override:
+        """Return what an override says: jobs share most words, and Hydra parses slowly."""
+        if word not in self._words:
+            (self._words[word],) = OverridesParser.create().parse_overrides([word])
+        return copy.copy(self._words[word])
 
     def _base(self, config_name: str | None, words: list[str], from_shell: bool) -> DictConfig:
         key = (config_name, tuple(words), Path.cwd())

@@ -22,6 +22,7 @@ from fedrms.client.draw_keys import draws, test_keys
 from fedrms.client.layer_draws import addressed_draws
 from fedrms.client.local_optimizer import optimizer_order
 from fedrms.client.local_update import LocalUpdate, ModuleFunction, evaluating, trainable
+from fedrms.client.value_reads import MARK, Reads, ValueReads, keep_reads, reads_of
 from fedrms.data import AnyFederation
 from fedrms.errors import ConfigError
 from fedrms.named_class import named_class
@@ -138,7 +139,8 @@ def outputs_of(federation: AnyFederation) -> int:
 def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
     """Take one training step on two examples and score them, so that a misfit shows now.
 
-    Zeros stand in for test examples where there are none.
+    Zeros stand in for test examples where there are none. What the model or the loss reads of its
+    values is kept with the module, see :mod:`fedrms.client.value_reads`.
 
     Raises
     ------
@@ -165,19 +167,22 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
     update = LocalUpdate(task, watched, LocalSettings(optimizer=GRADIENT_ALONE))
     present = torch.ones(len(y))
     key = torch.tensor(0)
+    reads = ValueReads()
+    keep_reads(module, "")
 
     def step(rows: Tensor, there: Tensor) -> tuple[Any, Tensor]:
         columns = {name: column[rows] for name, column in batch.items()} | {"present": there}
-        with addressed_draws(key):
+        with addressed_draws(key), reads.watching(params, columns):
             return update.step(update.begin(params, torch.tensor(1.0)), columns)
 
     def trial() -> tuple[Any, Tensor, Tensor, bool]:
         after, losses = step(torch.arange(len(y)), present)
         with evaluating(module), torch.no_grad(), addressed_draws(key) as judged:
-            told = task.metrics(watched, params, batch)
+            with reads.watching(params, batch):
+                told = task.metrics(watched, params, batch)
+                scored = update.score(params, batch)[:, 0]
             if not supervised:
                 _try_judge(task, set(told), watched, params, batch)
-            scored = update.score(params, batch)[:, 0]
         return after, losses, scored, judged.drawn > 0
 
     with _unchanged(module), _explained(federation):
@@ -185,6 +190,7 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
             with evaluating(module), torch.no_grad(), addressed_draws(key):
                 task.try_on(watched(params, batch["x"]), batch["y"])
         after, losses, scored, drawn = _without_other_generators(trial)
+        keep_reads(module, reads.found)
         padded = [step(rows, torch.tensor([1.0, 1.0, 0.0])) for rows in PADDED if len(y) == 2]
     if isinstance(task, Classification):
         with _unchanged(module), evaluating(module), torch.no_grad(), addressed_draws(key):
@@ -210,6 +216,12 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
         )
     if examples and supervised:
         _refuse_dead(losses, after["gradients"])
+    if reads.found == "inputs":
+        log.warning(
+            "model: it or its loss decides by values of the examples (if, .item(), x[mask]), so "
+            "clients are trained one after the other on the rows that are there, and judged one "
+            "example at a time, which is slow; torch.where instead of `if` avoids it"
+        )
 
 
 def _try_judge(
@@ -246,6 +258,10 @@ class _Watched:
     def __init__(self, apply: ModuleFunction, supervised: bool, width: int) -> None:
         self._apply, self._supervised, self.width = apply, supervised, width
         self.module, self.moving, self.normalises = apply.module, apply.moving, apply.normalises
+
+    @property
+    def reads(self) -> Reads:
+        return reads_of(self.module)
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         before = x._version
@@ -346,7 +362,7 @@ def _other_generators() -> tuple[object, ...]:
 def _plain_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     for prefix, part in module.named_modules():
         for name, value in vars(part).items():
-            if name != "training" and isinstance(value, int | float | str | tuple):
+            if name not in ("training", MARK) and isinstance(value, int | float | str | tuple):
                 yield f"{prefix}.{name}".lstrip("."), value
             elif isinstance(value, list):  # which may hold anything; one that grows keeps something
                 yield f"{prefix}.{name}".lstrip("."), len(value)
