@@ -59,10 +59,14 @@ class ValueReads:
     ----------
     found : str
         ``inputs``, ``parameters`` or nothing.
+    remembers : bool
+        Whether something made of the inputs of one such block was used in a later one.
     """
 
     def __init__(self) -> None:
         self.found: Reads = ""
+        self.remembers = False
+        self._former: dict[Any, Tensor] = {}
 
     @contextmanager
     def watching(
@@ -72,6 +76,13 @@ class ValueReads:
         followed = _Followed(self, parameters.values(), inputs.values())
         with _Operations(followed), _Methods(followed):
             yield
+        self._former |= followed.of_inputs()
+
+    def look(self, values: Any, current: Mapping[Any, int]) -> None:
+        """Notice what a former block has made of its inputs."""
+        places = (_place(tensor) for tensor in _tensors(values))
+        if any(place in self._former and place not in current for place in places):
+            self.remembers = True
 
 
 class _Followed:
@@ -82,15 +93,14 @@ class _Followed:
     ) -> None:
         self._told = told
         self._kinds: dict[Any, int] = {}
-        self._kept: list[Tensor] = []  # so that no other tensor gets their memory
+        self._kept: dict[Any, Tensor] = {}  # so that no other tensor gets their memory
         self.paused = False
         for kind, tensors in ((1, parameters), (2, inputs)):
             self.add(list(tensors), kind)
 
     def kind(self, values: Any) -> int:
         """Return the highest kind of the tensors in some arguments; 0 where there is none."""
-        if not self._kinds:
-            return 0
+        self._told.look(values, self._kinds)
         return max((self._kinds.get(_place(t), 0) for t in _tensors(values)), default=0)
 
     def add(self, values: Any, kind: int) -> None:
@@ -98,7 +108,11 @@ class _Followed:
             place = _place(tensor)
             if kind > self._kinds.get(place, 0):
                 self._kinds[place] = kind
-                self._kept.append(tensor)
+                self._kept[place] = tensor
+
+    def of_inputs(self) -> dict[Any, Tensor]:
+        """Return the memory that holds something made of inputs."""
+        return {place: tensor for place, tensor in self._kept.items() if self._kinds[place] == 2}
 
     def read(self, kind: int) -> None:
         if kind and not self.paused and self._told.found != "inputs":

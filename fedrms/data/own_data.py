@@ -87,7 +87,15 @@ def from_frame(
 ) -> OwnData:
     """Keep frames (pandas, or anything pyarrow makes a table of) in the cache folder."""
     tables = {"train": _table(frame)} | ({} if test is None else {"test": _table(test)})
-    return from_files("parquet", _kept(tables), client, label, true_label, options)
+    names = _name_of(client), _name_of(label), _name_of(true_label)
+    return from_files("parquet", _kept(tables), *names, options)
+
+
+def _name_of(column: Any) -> Any:
+    """Return a column's name as tables have it: pandas may count columns."""
+    if isinstance(column, list | tuple):
+        return [_name_of(each) for each in column]
+    return column if column is None or isinstance(column, str) else str(column)
 
 
 def from_arrays(train: Any, test: Any, options: Mapping[str, Any]) -> OwnData:
@@ -298,10 +306,12 @@ def _table(frame: Any) -> Any:
             raise ConfigError(
                 "data", f"{str(frame)!r} is a path and no table", "use from_csv or from_parquet"
             )
+        if not len(frame.columns):
+            raise ConfigError("data", "the frame has no columns", "give one with rows and columns")
         return pa.Table.from_pandas(frame)
     except ConfigError:
         raise
-    except (pa.ArrowException, ValueError, TypeError, AttributeError) as fault:
+    except (pa.ArrowException, ValueError, TypeError, AttributeError, OverflowError) as fault:
         raise ConfigError(
             "data",
             f"the frame cannot be read as a table ({fault})",

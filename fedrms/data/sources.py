@@ -238,6 +238,14 @@ def load(seed: int, clients: int, data: Mapping[str, Any]) -> tuple[Dataset, int
             f"{(dataset.class_names or ('0',))[0]!r}",
             "name a column with two or more, or data.classes if the others are elsewhere",
         )
+    if dataset.reading is not None and dataset.num_classes is None:
+        y = dataset.train.y
+        if len(y) > 1 and (y[1:] == y[:1]).all():
+            raise ConfigError(
+                "data.label_column",
+                f"all {len(y)} numbers in {dataset.reading.label!r} are the same",
+                "name a column with something to learn",
+            )
     if dataset.task == "classification" and dataset.class_names is None:
         names = tuple(str(c) for c in range(dataset.num_classes or 0))
         dataset = replace(dataset, class_names=names)

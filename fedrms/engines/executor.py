@@ -31,7 +31,7 @@ from fedrms.engines.memory import out_of_memory, release_memory
 from fedrms.engines.stack_memory import StackMemory
 from fedrms.engines.traced_step import StepCache, decisive
 from fedrms.engines.work import Batches, Work, batches_of
-from fedrms.errors import RunError
+from fedrms.errors import FedRMSError, RunError
 from fedrms.one_thread import one_thread_an_operation
 
 log = logging.getLogger("fedrms")
@@ -109,9 +109,11 @@ class Executor:
         """
         try:
             return self._train(work)
-        except (RuntimeError, MemoryError) as error:
+        except FedRMSError:
+            raise
+        except Exception as error:  # any module may come, and meets tensors that are not ordinary
             if not out_of_memory(error):
-                if self._choice == "stacked" and "vmap" in str(error):
+                if self._choice == "stacked" and self._network(work) is None:
                     raise RunError(
                         f"{UNSTACKABLE}: {_first_line(error)}; set engine.executor=loop or auto"
                     ) from error

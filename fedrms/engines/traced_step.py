@@ -9,7 +9,9 @@ bits, so it does not matter when a process begins to trace.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import logging
 import threading
 import warnings
@@ -245,7 +247,8 @@ def _simplify(graph: GraphModule, example: list[Tensor], state_leaves: int) -> l
     from torch.fx.passes.shape_prop import ShapeProp
 
     share_layouts(graph)
-    ShapeProp(graph).propagate(*example)
+    with contextlib.redirect_stderr(io.StringIO()):  # it prints what it raises as well
+        ShapeProp(graph).propagate(*example)
     for node in list(graph.graph.nodes):
         if _changes_nothing(node):
             node.replace_all_uses_with(node.args[0])

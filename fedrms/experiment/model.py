@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,6 +43,8 @@ GRADIENT_ALONE = optimizer_order({"_target_": "torch.optim.SGD"})
 """A step that ends at the gradient."""
 PADDED = (torch.tensor([0, 1, 0]), torch.tensor([0, 1, 1]))
 """Two examples, and behind them a row that does not count."""
+FAR = (0.0, -1000.0, 1000.0)
+"""What stands in every place of an example that another must not depend on."""
 TRIALS, BETWEEN_TRIALS = 5, 0.02
 """How often a model is tried that seems to draw outside of torch, and the pause, in seconds."""
 CHOOSE = "mend it, or choose a model for this data (model=mlp fits every shape)"
@@ -155,6 +158,7 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
             "has no trainable parameter" + (", all have requires_grad=False" if frozen else ""),
             "set requires_grad=True for what is to be learned" if frozen else CHOOSE,
         )
+    _refuse_types(parameters)
     examples = len(federation.test_y) > 0
     none = np.zeros((2, *federation.test_y.shape[1:]), federation.test_y.dtype)
     y = federation.test_y[:2] if examples else none
@@ -190,12 +194,37 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
             with evaluating(module), torch.no_grad(), addressed_draws(key):
                 task.try_on(watched(params, batch["x"]), batch["y"])
         after, losses, scored, drawn = _without_other_generators(trial)
+        _refuse_sparse(after["gradients"])
         keep_reads(module, reads.found)
-        padded = [step(rows, torch.tensor([1.0, 1.0, 0.0])) for rows in PADDED if len(y) == 2]
+        again = (*PADDED, PADDED[0])
+        padded = [step(rows, torch.tensor([1.0, 1.0, 0.0])) for rows in again if len(y) == 2]
     if isinstance(task, Classification):
         with _unchanged(module), evaluating(module), torch.no_grad(), addressed_draws(key):
             _tell_of_probabilities(watched(params, batch["x"]))
-    if supervised and padded and not _alike(*padded):
+    if scored.shape != batch["y"].shape[:1] or losses.shape != batch["y"].shape[:1]:
+        raise ConfigError(
+            "model",
+            f"gives losses of shape {tuple(scored.shape)} for {len(y)} examples",
+            "a task needs one loss for each example",
+        )
+    if supervised and padded and (reads.remembers or not _alike(padded[0], padded[-1])):
+        raise ConfigError(
+            "model",
+            "gives other numbers for the same examples when it is called again, or remembers "
+            "something of the examples that it was given before",
+            "let forward keep nothing from one call to the next",
+        )
+
+    def losses_of(training: bool, some: Mapping[str, Tensor]) -> Tensor:
+        mode = nullcontext() if training else evaluating(module)
+        with mode, torch.no_grad(), addressed_draws(key):
+            return task.losses(watched, params, some)
+
+    mixes = supervised and bool(padded) and not _alike(*padded[:2])
+    if supervised and padded and reads.found != "inputs":
+        for training in (False,) if watched.normalises else (False, True):
+            mixes |= _mixes(functools.partial(losses_of, training), batch)
+    if mixes:
         raise ConfigError(
             "model",
             "mixes the examples of a batch, so that padding would change what a client learns",
@@ -208,12 +237,6 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
             "draws at random when it is evaluated too, so no measurement would be certain",
             "draw in training alone: nn.Dropout, or functional.dropout(x, p, self.training)",
         )
-    if scored.shape != batch["y"].shape[:1] or losses.shape != batch["y"].shape[:1]:
-        raise ConfigError(
-            "model",
-            f"gives losses of shape {tuple(scored.shape)} for {len(y)} examples",
-            "a task needs one loss for each example",
-        )
     if examples and supervised:
         _refuse_dead(losses, after["gradients"])
     if reads.found == "inputs":
@@ -222,6 +245,30 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
             "clients are trained one after the other on the rows that are there, and judged one "
             "example at a time, which is slow; torch.where instead of `if` avoids it"
         )
+
+
+def _refuse_types(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Refuse parameters that cannot travel side by side in one row of numbers."""
+    found = {value.dtype: name for name, value in parameters.items()}
+    (first, *others) = found
+    if others or first not in (torch.float16, torch.float32, torch.float64):
+        told = ", ".join(f"{str(kind).removeprefix('torch.')} ({found[kind]})" for kind in found)
+        raise ConfigError(
+            "model",
+            f"has parameters of {told}",
+            "let all be float32, real and imaginary parts apart, and let forward turn them into "
+            "another type; engine.precision=bf16 calculates in bfloat16",
+        )
+
+
+def _refuse_sparse(gradients: Params) -> None:
+    for name, value in gradients.items():
+        if value.layout != torch.strided:
+            raise ConfigError(
+                "model",
+                f"has a sparse gradient for {name!r}, and updates are averaged as rows of numbers",
+                "give its layer sparse=False",
+            )
 
 
 def _try_judge(
@@ -381,6 +428,23 @@ def _alike(one: tuple[Any, Tensor], other: tuple[Any, Tensor]) -> bool:
     for part in ("gradients", "statistics"):
         told += [(value, second[part][name]) for name, value in first.get(part, {}).items()]
     return all(torch.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True) for a, b in told)
+
+
+def _mixes(losses: Callable[[Mapping[str, Tensor]], Tensor], batch: Mapping[str, Tensor]) -> bool:
+    """Say whether the loss of an example moves with what the other one is."""
+    first = losses(batch)
+    for one, other in ((0, 1), (1, 0)):
+        for far in FAR:
+            altered = {name: column.clone() for name, column in batch.items()}
+            x, y = altered["x"], altered["y"]
+            x[other], y[other] = (far if x.is_floating_point() else x[one]), y[one]
+            try:
+                found = losses(altered)
+            except Exception:  # it is no example of the data, so a model may refuse it
+                continue
+            if not torch.allclose(found[one], first[one], rtol=1e-3, atol=1e-4, equal_nan=True):
+                return True
+    return False
 
 
 def _tell_of_probabilities(outputs: Tensor) -> None:

@@ -186,7 +186,7 @@ def _load(folder: Path, name: str) -> _Run | _UnreadableError:
         rounds = _read_table(current)
         current = folder / CLIENTS_FILE
         clients = _read_table(current)
-        if clients is not None and rounds is not None and running:
+        if clients is not None and rounds is not None:
             clients = _up_to(rounds, clients)
         current = folder / PARTITION_FILE
         partition = _read_table(current)
@@ -202,7 +202,7 @@ def _load(folder: Path, name: str) -> _Run | _UnreadableError:
 
 
 def _up_to(rounds: pa.Table, clients: pa.Table) -> pa.Table:
-    """Leave out clients' rows of rounds that came while the tables of a run were read."""
+    """Leave out clients' rows of rounds that came while a run's tables were read, or copied."""
     last = pc.max(rounds["round"])
     return clients.filter(pc.less_equal(clients["round"], last)) if last.is_valid else clients
 

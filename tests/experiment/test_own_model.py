@@ -76,6 +76,70 @@ class Collects(Flat):
         return super().forward(x)
 
 
+class Keeps(Flat):
+    def forward(self, x):
+        if not hasattr(self, "mean"):
+            self.mean = x.mean().detach()  # of the first call, for good
+        return super().forward(x - self.mean)
+
+
+CALLS = []
+
+
+class CountsElsewhere(Flat):
+    def forward(self, x):
+        CALLS.append(1)
+        return super().forward(x) * len(CALLS)
+
+
+class ByTheLargest(Flat):
+    """Whose padding by rows of the same batch shows nothing."""
+
+    def forward(self, x):
+        return super().forward(x / (1e-3 + x.abs().max()))
+
+
+class MixesInTraining(Flat):
+    def forward(self, x):
+        return super().forward(x.cummax(0).values if self.training else x)
+
+
+class TwoTypes(Flat):
+    def __init__(self, shape, outputs):
+        super().__init__(shape, outputs)
+        self.scale = nn.Parameter(torch.ones(1, dtype=torch.float64))
+
+    def forward(self, x):
+        return super().forward(x) * self.scale.float()
+
+
+class Complex(Flat):
+    def __init__(self, shape, outputs):
+        super().__init__(shape, outputs)
+        self.turn = nn.Parameter(torch.ones(1, dtype=torch.complex64))
+
+    def forward(self, x):
+        return (super().forward(x) * self.turn).real
+
+
+class Brain(Flat):
+    def __init__(self, shape, outputs):
+        super().__init__(shape, outputs)
+        self.bfloat16()
+
+    def forward(self, x):
+        return super().forward(x.bfloat16()).float()
+
+
+class Sparse(nn.Module):
+    def __init__(self, shape, outputs):
+        super().__init__()
+        self.look = nn.Embedding(20, outputs, sparse=True)
+
+    def forward(self, x):
+        return self.look(x.flatten(1).clamp(0, 19).long()).mean(1)
+
+
 class ChangesInput(Flat):
     def forward(self, x):
         return super().forward(x.mul_(2.0))
@@ -177,6 +241,14 @@ def an_unknown_function(shape, outputs):
         ("Replaces", "changes 'calls'"),
         ("Remembers", "changes 'mean'"),
         ("Collects", "changes 'seen'"),
+        ("Keeps", "remembers something of the examples"),
+        ("CountsElsewhere", "other numbers for the same examples"),
+        ("ByTheLargest", "mixes the examples"),
+        ("MixesInTraining", "mixes the examples"),
+        ("TwoTypes", r"parameters of float64 .scale., float32 .layer.bias."),
+        ("Complex", "complex64"),
+        ("Brain", "bfloat16"),
+        ("Sparse", "sparse gradient for 'look.weight'"),
         ("ChangesInput", "changes its input in place"),
         ("TwoOutputs", "returns a tuple"),
         ("Dictionary", "returns a dict"),
@@ -349,6 +421,33 @@ def test_a_model_that_decides_by_value_is_trained_one_client_after_the_other(tmp
 def test_a_model_that_cannot_be_stacked_says_so_where_stacks_are_asked_for(tmp_path):
     with pytest.raises(fedrms.errors.RunError, match=r"engine\.executor=loop"):
         trained("Branches", tmp_path, "engine.executor=stacked")
+
+
+class Recomputed(Flat):
+    def forward(self, x):
+        return torch.utils.checkpoint.checkpoint(super().forward, x, use_reentrant=False)
+
+
+def test_whatever_a_stack_meets_is_said_in_one_sentence(tmp_path):
+    plainly = trained("Flat", tmp_path / "a", "engine.executor=loop")
+    for name, value in trained("Recomputed", tmp_path / "b").items():
+        torch.testing.assert_close(value, plainly[name])
+    with pytest.raises(fedrms.errors.RunError, match=r"cannot be stacked: .*engine\.executor=loop"):
+        trained("Recomputed", tmp_path / "c", "engine.executor=stacked")
+
+
+class KeepsAttention(Flat):
+    """Which leaves something behind for its author to look at, and never reads it."""
+
+    def forward(self, x):
+        self.seen = torch.tanh(x).detach()
+        return super().forward(x)
+
+
+def test_what_is_left_behind_and_never_read_does_no_harm(tmp_path):
+    plainly = trained("Flat", tmp_path / "a", "engine.executor=loop")
+    for name, value in trained("KeepsAttention", tmp_path / "b", "engine.executor=loop").items():
+        torch.testing.assert_close(value, plainly[name])
 
 
 def test_scores_in_double_precision_train_alike_on_both_executors(tmp_path):

@@ -100,6 +100,16 @@ REFUSED = {
         lambda: From.from_arrays({"a": (X, Y), "b": (X[:, :3], Y)}),
         "lists of different lengths (3 to 4)",
     ),
+    "numbers that no column holds": (lambda: of_frame(a=[10**30] * 120), "cannot be read"),
+    "no columns": (lambda: From.from_frame(pd.DataFrame(), client="site"), "has no columns"),
+    "one number to predict": (
+        lambda: From.from_frame(FRAME.assign(label=2.5), client="site"),
+        "all 96 numbers in 'label' are the same",
+    ),
+    "no such numbered column": (
+        lambda: From.from_frame(FRAME, client="site", label=3),
+        "there is no column '3'",
+    ),
     "a feature less": (
         lambda: From.from_frame(FRAME, client="site", test=FRAME.drop(columns="b")),
         "there is no column 'b'",
@@ -163,6 +173,14 @@ def test_half_precision_of_either_kind_becomes_float32():
 )
 def test_clients_are_named_by_any_kind_of_column(site, names):
     assert laid_out(of_frame(site=site)).names.tolist() == names
+
+
+def test_columns_that_pandas_counts_are_named_by_their_numbers():
+    counted = FRAME.set_axis(range(6), axis=1)
+    made = laid_out(From.from_frame(counted, client=4, label=5))
+    plain = laid_out(From.from_frame(FRAME, client="site", label="label"))
+    assert made.names.tolist() == list("ensw")
+    np.testing.assert_array_equal(made.stages[0].x, plain.stages[0].x)
 
 
 def test_a_client_in_the_index_is_found_and_no_category_is_made_up():
