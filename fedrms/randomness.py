@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def integer(seed: int, purpose: str, client: int = 0, round: int = 0) -> int:
 
 def counter_bits(
     seed: int,
-    purpose: str,
+    purpose: str | Sequence[str],
     client: np.ndarray | int,
     round: np.ndarray | int = 0,
     index: np.ndarray | int = 0,
@@ -62,16 +63,21 @@ def counter_bits(
     Parameters
     ----------
     seed, purpose
-        As in :func:`seed_sequence`.
+        As in :func:`seed_sequence`; several purposes at once have an axis of their own, in front.
     client, round, index : int or integer array
         Coordinates, broadcast against each other.
 
     Returns
     -------
     np.ndarray
-        ``uint64`` of the broadcast shape.
+        ``uint64`` of the broadcast shape, ``[purposes, ...]`` of several.
     """
-    bits: np.ndarray = np.asarray(np.uint64(integer(seed, purpose)))
+    if isinstance(purpose, str):
+        bits: np.ndarray = np.asarray(np.uint64(integer(seed, purpose)))
+    else:
+        first = np.array([integer(seed, each) for each in purpose], np.uint64)
+        dimensions = max(np.ndim(coordinate) for coordinate in (client, round, index))
+        bits = first.reshape(-1, *(1,) * dimensions)
     with np.errstate(over="ignore"):
         for coordinate in (client, round, index):
             bits = _splitmix(bits + (np.asarray(coordinate).astype(np.uint64) + _ONE) * _GOLDEN)

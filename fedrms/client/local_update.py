@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch.func import grad
 from torch.utils._pytree import tree_map_only
 
 from fedrms.client.batch_statistics import BatchStatistics, moving_statistics, normalises
+from fedrms.client.called_with import called_with
 from fedrms.client.own_normalising import with_own_statistics
 from fedrms.client.settings import LocalSettings
 from fedrms.client.value_reads import Reads, reads_of
@@ -76,8 +77,7 @@ class ModuleFunction:
         return y.to(next(iter(params.values())).dtype)
 
     def _outputs(self, params: Params, x: Tensor) -> Tensor:
-        y: Tensor = functional_call(self.module, params, (x,))  # type: ignore[arg-type]
-        return y
+        return called_with(self.module, params, x)
 
 
 PRECISIONS = ("float32", "bf16")
@@ -86,13 +86,14 @@ PRECISIONS = ("float32", "bf16")
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Put a module into evaluation mode, and leave each of its parts in the mode that it had."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    training = [part for part in module.modules() if part.training]
+    if training:
+        module.eval()
     try:
         yield
     finally:
-        for part, training in modes:
-            part.training = training
+        for part in training:
+            part.training = True
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -309,7 +310,7 @@ class LocalUpdate:
         module = getattr(self.apply, "module", None)
         return nullcontext() if module is None else evaluating(module)
 
-    @property
+    @functools.cached_property
     def scores(self) -> int:
         """How many numbers :meth:`score` gives an example."""
         return 2 if self.settings.class_losses and isinstance(self.task, KnowsChance) else 1
@@ -319,11 +320,13 @@ class LocalUpdate:
 
         The latter where the orders ask for losses by class and the task knows them.
         """
-        task = self.task
-        if self.scores == 2 and isinstance(task, KnowsChance):
+        if self.scores == 2:
             with self._evaluating():
                 return self._each(
-                    lambda some: torch.stack(task.chance_losses(self.apply, params, some), dim=1),
+                    lambda some: torch.stack(
+                        self.task.chance_losses(self.apply, params, some),  # type: ignore[attr-defined]
+                        dim=1,
+                    ),
                     batch,
                 )
         return self.losses(params, batch)[:, None]

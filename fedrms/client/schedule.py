@@ -74,13 +74,8 @@ def schedule(
 
     longest, widest = int(steps.max()), int(batch.max())
     epochs = range(int(np.ceil(steps / epoch_steps).max()))
-    orders = np.stack(
-        [
-            _epoch_order(
-                *(settings.seed, server_round, clients, e, sizes, held_out, train_sizes, widest)
-            )
-            for e in epochs
-        ]
+    orders = _orders(
+        *(settings.seed, server_round, clients, epochs, sizes, held_out, train_sizes, widest)
     )
     position = np.arange(longest)[:, None]
     epoch, step = np.divmod(position, epoch_steps)
@@ -184,53 +179,62 @@ def _held_out(settings: LocalSettings, clients: np.ndarray, sizes: np.ndarray) -
     return np.asarray(rank < count[:, None])
 
 
-def _epoch_order(
+def _orders(
     seed: int,
     server_round: int,
     clients: np.ndarray,
-    epoch: int,
+    epochs: range,
     sizes: np.ndarray,
     held_out: np.ndarray,
     train_sizes: np.ndarray,
     widest: int,
 ) -> np.ndarray:
-    """Shuffle each client's training rows: ``[clients, rows]``, its own rows first.
+    """Shuffle each client's training rows: ``[epochs, clients, rows]``, its own rows first.
 
     As many as the ``widest`` batch has come behind them, repeats of its first row.
     """
     width = int(train_sizes.max()) + widest
-    order = np.zeros((len(clients), width), dtype=np.int64)
+    orders = np.zeros((len(epochs), len(clients), width), dtype=np.int64)
     for group in similar_sizes(sizes):
         longest = int(sizes[group].max())
-        rising = _shuffled_rows(
-            *(seed, server_round, clients[group], epoch, sizes[group], held_out[group, :longest])
-        )
         inside = min(width, longest)
-        order[group, :inside] = rising[:, :inside]
-    np.put_along_axis(order, train_sizes[:, None] + np.arange(widest), order[:, :1], axis=1)
-    return order
+        together = max(1, SHUFFLED_AT_ONCE // (len(group) * longest))
+        for some in (epochs[at : at + together] for at in range(0, len(epochs), together)):
+            rising = _shuffled_rows(
+                *(seed, server_round, clients[group], some, sizes[group], held_out[group, :longest])
+            )
+            orders[some.start : some.stop, group, :inside] = rising[:, :, :inside]
+    behind = train_sizes[:, None] + np.arange(widest)
+    orders[:, np.arange(len(clients))[:, None], behind] = orders[:, :, :1]
+    return orders
 
 
 def _shuffled_rows(
     seed: int,
     server_round: int,
     clients: np.ndarray,
-    epoch: int,
+    epochs: range,
     sizes: np.ndarray,
     held_out: np.ndarray,
 ) -> np.ndarray:
-    """Return ``[clients, longest]``: each client's training rows in random order, then anything."""
+    """Return ``[epochs, clients, longest]``: own training rows in random order, then anything."""
     client = np.repeat(np.arange(len(sizes)), sizes)
     row = np.arange(len(client)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     place = client * held_out.shape[1] + row
     if held_out.any():
         kept = ~held_out.ravel().take(place)
         client, row, place = client[kept], row[kept], place[kept]
-    bits = counter_bits(seed, f"epoch-{epoch}", clients.take(client), server_round, row)
+    purposes = [f"epoch-{epoch}" for epoch in epochs]
+    bits = counter_bits(seed, purposes, clients.take(client), server_round, row)
     # The row lies in the low bits of its own random key: one sort of plain numbers.
-    keys = np.full(held_out.size, np.iinfo(np.uint64).max)
-    keys[place] = (bits & ~_ROW) | row.astype(np.uint64)
-    return np.asarray((np.sort(keys.reshape(held_out.shape), axis=1) & _ROW).astype(np.int64))
+    keys = np.full((len(epochs), held_out.size), np.iinfo(np.uint64).max)
+    keys[:, place] = (bits & ~_ROW) | row.astype(np.uint64)
+    keys = keys.reshape(len(epochs), *held_out.shape)
+    return np.asarray((np.sort(keys, axis=2) & _ROW).astype(np.int64))
+
+
+SHUFFLED_AT_ONCE = 1 << 16
+"""Most rows whose order is drawn in one go, epochs of small cohorts together."""
 
 
 _ROW = np.uint64((1 << 26) - 1)

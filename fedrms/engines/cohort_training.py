@@ -14,7 +14,7 @@ from fedrms.client.reply import needs_received_losses, reply_metrics
 from fedrms.client.schedule import Schedule, own_lr, schedule
 from fedrms.combining.clip import update_norms
 from fedrms.engines.executor import Executor
-from fedrms.engines.products import FasterLinear
+from fedrms.engines.products import faster_linear
 from fedrms.engines.work import Work, own_parameters
 
 SCORED_AT_ONCE = 1 << 15
@@ -210,7 +210,7 @@ def _other_losses(
                 where = slice(rows[at], rows[at] + some.stop - at)
             batch = {name: column[where] for name, column in data.columns.items()}
             batch = at_step(batch, work.server_round, 0)
-            with torch.no_grad(), FasterLinear():
+            with torch.no_grad(), faster_linear(params.values()):
                 scores[some] = update.score(params, batch).to(wide)
 
     in_order = bool((np.diff(rows) == 1).all())

@@ -9,7 +9,8 @@ weights stays with MKL, which adds it where they lie: oneDNN's would be written 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,12 @@ def takes_onednn(weight: Tensor, batch: int) -> bool:
         and weight.device.type == "cpu"
         and mkl_is_held_back()
     )
+
+
+def faster_linear(params: Iterable[Tensor]) -> AbstractContextManager[Any]:
+    """Return what sends large layers among these parameters to the faster library."""
+    large = any(p.numel() >= LARGE for p in params) and mkl_is_held_back()
+    return FasterLinear() if large else nullcontext()
 
 
 class FasterLinear(TorchFunctionMode):

@@ -478,3 +478,14 @@ def quiet_flower() -> None:
         handler.setLevel(logging.WARNING)
         if len(flower.handlers) > len(own):  # the command line has set up its own
             flower.removeHandler(handler)
+    if not _heard(flower, logging.INFO):
+        flower.setLevel(logging.WARNING)  # twenty lines a round that nobody reads cost their making
+
+
+def _heard(logger: logging.Logger | None, level: int) -> bool:
+    """Say whether a handler takes what a logger is told at a level."""
+    while logger is not None:
+        if any(handler.level <= level for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False

@@ -271,9 +271,11 @@ def check_metrics(
     never_negative = [
         key for key in cohort.metrics if key in SPREADS or (nonnegative and _is_mean(key))
     ]
+    below = {key: _below_zero(cohort.metrics[key]) for key in never_negative}
     reasons = {}
-    for row, client in enumerate(cohort.clients):
-        negative = [key for key in never_negative if np.any(cohort.metrics[key][row] < 0)]
+    for row in np.flatnonzero(np.any([~counted, excessive, *below.values()], axis=0)):
+        client = cohort.clients[row]
+        negative = [key for key in never_negative if below[key][row]]
         if not counted[row]:
             reasons[client] = f"{weighted_by!r} is missing or not a positive number"
         elif excessive[row]:
@@ -284,7 +286,15 @@ def check_metrics(
         elif negative:
             value = np.nanmin(cohort.metrics[negative[0]][row])
             reasons[client] = f"{negative[0]!r} is {value}, not a number of 0 or more"
+    if not reasons:
+        return cohort
     return cohort.keep(np.array([client not in reasons for client in cohort.clients]), reasons)
+
+
+def _below_zero(values: np.ndarray) -> np.ndarray:
+    """Return ``[clients]`` who reports a number below 0, of one or of several."""
+    below: np.ndarray = values < 0
+    return below if below.ndim == 1 else np.asarray(below.any(axis=1))
 
 
 def _is_mean(key: str) -> bool:

@@ -12,7 +12,6 @@ import math
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -27,7 +26,13 @@ def _floats(values: Array) -> Floats:
 
 def _average_ranks(values: Floats) -> Floats:
     """Rank from 1, where tied values share the mean of their ranks."""
-    return np.asarray(pd.Series(values).rank(), dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    new = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    bounds = np.append(np.flatnonzero(new), len(values))  # of runs of equal values
+    ranks = np.empty(len(values))
+    ranks[order] = (0.5 * (bounds[:-1] + bounds[1:] + 1))[np.cumsum(new) - 1]
+    return ranks
 
 
 def noise_auroc(rms: Array, noisy: Array) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ def round_schema(metric: str, extras: tuple[str, ...]) -> pa.Schema:
     return pa.schema([("round", pa.int32()), *((name, pa.float64()) for name in floats)])
 
 
+@functools.lru_cache(maxsize=64)
 def client_schema(metric: str, identity: pa.DataType, extras: tuple[str, ...]) -> pa.Schema:
     """Columns of ``clients.parquet``; `identity` is the type of the client ids."""
     return pa.schema(
@@ -93,12 +95,14 @@ def client_table(columns: Mapping[str, Any], metric: str) -> pa.Table:
     count = len(ids)
     known = client_schema(metric, ids.type, ())
     extras = tuple(name for name in columns if name not in known.names)
-    order = np.argsort(ids.to_numpy(zero_copy_only=False), kind="stable")
+    numbers = ids.to_numpy(zero_copy_only=False)
+    in_order = bool((numbers[1:] >= numbers[:-1]).all())
+    order = slice(None) if in_order else np.argsort(numbers, kind="stable")
     arrays = []
     schema = client_schema(metric, ids.type, extras)
     for field in schema:
         if field.name == "client":
-            arrays.append(ids.take(pa.array(order)))
+            arrays.append(ids if in_order else ids.take(pa.array(order)))
             continue
         value = columns.get(field.name, _default(field))
         if value is None:

@@ -31,6 +31,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fedrms.weighting.order_statistics import median
+
 UNREPORTED = 4.0
 """Work beside that of others that a client may have done without reporting it."""
 
@@ -62,7 +64,8 @@ def ways_of_length(
     """
     ways = [lengths, lengths / examples]
     if work is not None and not np.isnan(work).all():
-        ways.append(lengths / np.minimum(work, MOST_WORK * np.nanmedian(work)))
+        usual = median(np.sort(work[~np.isnan(work)]))
+        ways.append(lengths / np.minimum(work, MOST_WORK * usual))
     return ways
 
 
@@ -121,5 +124,5 @@ def _usual(claimed: np.ndarray, lengths: np.ndarray) -> float:
     moved = lengths > 0.0
     with np.errstate(divide="ignore", over="ignore"):
         found = lengths[moved] / np.sqrt(claimed[moved])
-    middle = float(np.median(found)) if len(found) else 0.0
+    middle = median(np.sort(found)) if len(found) else 0.0
     return middle if np.isfinite(middle) else 0.0

@@ -180,9 +180,8 @@ def weighted_quantiles(values: np.ndarray, weights: np.ndarray, quantile: float)
         In (0, 1].
     """
     order = np.argsort(np.where(weights > 0, values, np.inf), axis=0, kind="stable")
-    ordered = np.take_along_axis(values, order, axis=0)
-    gathered = np.cumsum(np.take_along_axis(weights, order, axis=0), axis=0)
+    classes = np.arange(values.shape[1])
+    gathered = np.cumsum(weights[order, classes], axis=0)
     enough = gathered >= quantile * gathered[-1] * (1 - 1e-12)
-    first = enough.argmax(axis=0)
-    found = np.take_along_axis(ordered, first[None], axis=0)[0]
+    found = values[order[enough.argmax(axis=0), classes], classes]
     return np.where(gathered[-1] > 0, found, 0.0)

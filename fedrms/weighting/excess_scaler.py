@@ -29,6 +29,7 @@ from fedrms.weighting.excess import Evidence, measure
 from fedrms.weighting.laws import check_options
 from fedrms.weighting.least_error import least_error
 from fedrms.weighting.mixture import borne_out, reach_of
+from fedrms.weighting.order_statistics import median
 from fedrms.weighting.persistence import Persistence
 
 SHARE, ERROR, MISFIT, HARDNESS, SPREAD, EXAMPLES = range(6)
@@ -125,6 +126,7 @@ class ExcessScaler:
         self._chance = True
         self._prior = np.zeros(0)
         self._persistence = Persistence()
+        self._counted: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -200,18 +202,21 @@ class ExcessScaler:
         self._chance = evidence.chance
         ema, scale = np.zeros(len(clients)), np.ones(len(clients))
         rms, error = np.zeros(len(clients)), np.zeros(len(clients))
+        self._counted = None
         if told.size:
-            self._fit(mean)
+            likelihoods = self._fit(mean, where)
             if self._chance:
                 share = mean[:, SHARE] - self._least
                 self._persistence.watch(where, share, mean[:, SPREAD], mean[:, MISFIT])
             self._learnt = _learnt(evidence, told)
-            belief = self._belief(where, mean)
+            belief = self._belief(where, mean, likelihoods)
             self._eps = self._knee(belief, examples[told], mean[:, MISFIT])
             ema[told] = self.averages.raw(where)[:, SHARE]
             rms[told], error[told] = belief.expected, belief.error
+            counted = self._scale(mean, belief)
+            self._counted = where, counted
             if server_round > self.warmup:
-                scale[told] = self._tilted(mean, belief)
+                scale[told] = self._tilted(mean, counted)
         return Scales(ema=ema, rms=rms, scale=scale, error=error)
 
     def rms(self) -> dict[ClientId, float]:
@@ -228,7 +233,8 @@ class ExcessScaler:
         scale = np.ones(len(where))
         if seen.any() and self.averages.last_round >= self.warmup:
             mean = self.averages.mean(where[seen])
-            scale[seen] = self._tilted(mean, self._belief(where[seen], mean))
+            counted = self._scale(mean, self._belief(where[seen], mean))
+            scale[seen] = self._tilted(mean, counted)
         return scale
 
     def state_dict(self) -> dict[str, Any]:
@@ -244,19 +250,27 @@ class ExcessScaler:
         self._least, self._learnt = float(state["least"]), float(state["learnt"])
         self._prior = np.array(state["prior"], dtype=np.float64)
         self._persistence.load_state_dict(state)
+        self._counted = None
 
-    def _fit(self, cohort: np.ndarray) -> None:
-        """Estimate the distribution of true shares, from everyone's averages or the cohort's."""
+    def _fit(self, cohort: np.ndarray, where: np.ndarray) -> np.ndarray | None:
+        """Estimate the distribution of true shares, from everyone's averages or the cohort's.
+
+        Returns the likelihoods of the cohort, where there are any.
+        """
         if not self._chance:
             shares = self.averages.everyone()[:, SHARE]
             level = self.options["clean_share"]
             self._least = float(np.quantile(shares, level, method="inverted_cdf"))
-            return
-        known = self.averages.everyone() if len(self.averages) <= MOST_CLIENTS else cohort
-        self._prior = noise_prior.fit(_likelihood(known))
+            return None
+        everyone = len(self.averages) <= MOST_CLIENTS
+        likelihoods = _likelihood(self.averages.everyone() if everyone else cohort)
+        self._prior = noise_prior.fit(likelihoods)
         self._least = noise_prior.quantile(self._prior, self.options["clean_share"])
+        return likelihoods[where] if everyone else likelihoods
 
-    def _belief(self, where: np.ndarray, mean: np.ndarray) -> Belief:
+    def _belief(
+        self, where: np.ndarray, mean: np.ndarray, likelihoods: np.ndarray | None = None
+    ) -> Belief:
         """Return what the averages of the clients at some places say of their noise."""
         share = mean[:, SHARE] - self._least
         if not self._chance:
@@ -269,7 +283,8 @@ class ExcessScaler:
         borne = borne_out(share, mean[:, SPREAD], reach)
         borne = np.maximum(borne, self._persistence.verdict(where))
         noise = np.maximum(borne, 1.0 - self.options["mixture"])[:, None] * noise
-        chances = noise_prior.posterior(_likelihood(mean), self._prior)
+        known = _likelihood(mean) if likelihoods is None else likelihoods
+        chances = noise_prior.posterior(known, self._prior)
         wrong = np.maximum(share, 0.0)
         flips = np.maximum(wrong * np.maximum(reach - wrong, 0.0), mean[:, SPREAD])
         sampling = np.square(mean[:, ERROR]) + flips / mean[:, EXAMPLES]
@@ -286,6 +301,8 @@ class ExcessScaler:
     def _trust(self, clients: Sequence[ClientId]) -> np.ndarray:
         """Return ``[cohort]`` how much each counts for the reference: as it did before."""
         where = self.averages.find(clients)
+        if self._counted is not None and np.array_equal(self._counted[0], where):
+            return self._counted[1]  # the same clients as in the round before
         trust, seen = np.ones(len(where)), where >= 0
         if seen.any():
             mean = self.averages.mean(where[seen])
@@ -300,8 +317,8 @@ class ExcessScaler:
             noise = np.maximum(noise - MARGIN * mean[:, ERROR, None], 0.0)
         return np.asarray((belief.chances * (self._eps / (self._eps + noise))).sum(axis=1))
 
-    def _tilted(self, mean: np.ndarray, belief: Belief) -> np.ndarray:
-        return self._scale(mean, belief) * mean[:, HARDNESS] ** self.options["tilt"]
+    def _tilted(self, mean: np.ndarray, counted: np.ndarray) -> np.ndarray:
+        return np.asarray(counted * mean[:, HARDNESS] ** self.options["tilt"])
 
 
 @dataclass(frozen=True)
@@ -332,7 +349,7 @@ def _learnt(evidence: Evidence, told: np.ndarray) -> float:
     As long as half of them lose as much as by chance, losses tell whom the model happens to agree
     with, and not who is right.
     """
-    level = float(np.median((evidence.share + evidence.misfit)[told]))
+    level = median(np.sort((evidence.share + evidence.misfit)[told]))
     return float(np.clip((1.0 - level) / LEARNT, 0.0, 1.0))
 
 

@@ -25,6 +25,9 @@ than the formula says, so going lower would give up labels of which most are rig
 SAMPLE = 2000
 """So many clients of a larger cohort are looked at."""
 
+AT_ONCE = 1 << 15
+"""Most numbers that are looked at in one go: what a processor's own memory holds."""
+
 
 def least_error(noise: np.ndarray, chances: np.ndarray, examples: np.ndarray, bias: float) -> float:
     """Return the eps of least error, from .04 to 1.
@@ -45,10 +48,12 @@ def least_error(noise: np.ndarray, chances: np.ndarray, examples: np.ndarray, bi
     share, scale = examples / examples.sum(), clients / len(noise)
     expected = (noise * chances).sum(axis=1)
     errors = np.empty(len(LEVELS))
-    for each, level in enumerate(LEVELS):
-        weight = share * (chances * (level / (level + noise))).sum(axis=1)
-        weight /= weight.sum()
-        errors[each] = bias * scale * (weight @ expected) ** 2 + weight @ weight
+    for levels in np.array_split(np.arange(len(LEVELS)), _passes(noise.size)):
+        level = LEVELS[levels, None, None]
+        weights = share * (chances * (level / (level + noise))).sum(axis=2)
+        weights /= weights.sum(axis=1, keepdims=True)
+        for each, weight in zip(levels, weights, strict=True):
+            errors[each] = bias * scale * (weight @ expected) ** 2 + weight @ weight
     best = int(np.flatnonzero(errors <= errors.min() * (1.0 + 1e-12))[-1])
     if best in (0, len(LEVELS) - 1):
         return float(LEVELS[best])
@@ -56,3 +61,8 @@ def least_error(noise: np.ndarray, chances: np.ndarray, examples: np.ndarray, bi
     bend = before - 2.0 * here + after
     shift = 0.5 * (before - after) / bend if bend > 0.0 else 0.0
     return float(LEVELS[best] * (LEVELS[1] / LEVELS[0]) ** shift)
+
+
+def _passes(numbers: int) -> int:
+    """Return in how many passes all levels are compared, where one has so many numbers."""
+    return -(-len(LEVELS) // max(1, AT_ONCE // max(1, numbers)))

@@ -121,7 +121,7 @@ class NoiseEstimate(Weighting):
         if isinstance(self.scaler, ExcessScaler):
             by_class = ~silent_of(cohort, self._num_classes)
         ever = len(self.scaler.averages) + len(self._moments.averages) > 0
-        cohort = self._missing.check(cohort, by_class, ever=ever)
+        everyone, cohort = cohort, self._missing.check(cohort, by_class, ever=ever)
         losses = None
         if isinstance(self.scaler, ExcessScaler) and cohort.clients:
             cohort, losses = read_class_losses(cohort, asked=self._num_classes)
@@ -131,7 +131,9 @@ class NoiseEstimate(Weighting):
         scales = Scales(unknown, unknown.copy(), np.ones(count), known)
         told, not_believed = np.zeros(0, np.int64), []
         if isinstance(self.scaler, ExcessScaler) and losses is not None and len(losses.count):
-            told = np.flatnonzero(~silent_of(cohort, self._num_classes))
+            if cohort is not everyone:
+                by_class = ~silent_of(cohort, self._num_classes)
+            told = np.flatnonzero(by_class)
             lengths = None
             if cohort.lengths_tell and self.scaler.checks(losses):
                 lengths = cohort.update_norms(received)[told]
@@ -143,7 +145,9 @@ class NoiseEstimate(Weighting):
             statistic[told] = evidence.share
             examples = cohort.examples[told]
             _enter(scales, told, self.scaler.update(server_round, clients, evidence, examples))
-        others = np.setdiff1d(np.arange(count), told)
+        silent = np.ones(count, bool)
+        silent[told] = False
+        others = np.flatnonzero(silent)
         statistic[others] = known_moments(cohort, self._key)[others]
         others = others[np.isfinite(statistic[others])]
         if isinstance(self._moments, ClientScaler) and len(others):

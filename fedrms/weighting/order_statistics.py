@@ -22,6 +22,6 @@ def quantile(ordered: np.ndarray, share: float) -> float:
 
 def median(ordered: np.ndarray) -> float:
     """Return the median of ordered numbers; NaN if any is."""
-    if len(ordered) and np.isnan(ordered[-1]):
+    if not len(ordered) or np.isnan(ordered[-1]):
         return float("nan")
-    return float(np.median(ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]))
+    return (float(ordered[(len(ordered) - 1) // 2]) + float(ordered[len(ordered) // 2])) / 2.0

@@ -232,6 +232,8 @@ class Bench:
             row["over_best_peer"] = best / row["seconds"]
             row["over_naive"] = seconds.get("naive loop", np.nan) / row["seconds"]
             row["of_ceiling"] = ceiling / row["seconds"]
+            if row["engine"].startswith("fedrms,"):
+                row["of_bare"] = row["seconds"] / seconds.get("fedrms", np.nan)
         known = {r["rounds"]: r["accuracy"] for r in rows if r["engine"] == "naive loop"}
         noise = 4 * np.sqrt(0.25 / len(self._workload.test_y))
         for row in rows:

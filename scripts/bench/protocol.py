@@ -26,7 +26,7 @@ class Rounds:
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
-        self._round = 0
+        self.number = 0
         self._started = self._cpu = 0.0
 
     def wait(self) -> None:
@@ -39,9 +39,9 @@ class Rounds:
     def done(self) -> None:
         """Report the round that has just finished."""
         seconds = time.perf_counter() - self._started
-        self._round += 1
+        self.number += 1
         cpu = time.process_time() - self._cpu
-        self._say({"round": self._round, "seconds": seconds, "cpu": cpu})
+        self._say({"round": self.number, "seconds": seconds, "cpu": cpu})
 
     def finish(self, accuracy: float) -> None:
         """Report the trained model's accuracy and this process's peak memory."""

@@ -51,6 +51,9 @@ DENSE = ("softmax", "mlp")
 CONVOLUTIONS = ("cnn", "resnet8")
 ENGINES = {
     "fedrms": Engine("fedrms", on_gpu=True),
+    "fedrms, law": Engine("fedrms", arguments=("--law", "excess"), on_gpu=True),
+    "fedrms, law, fairness": Engine("fedrms_run", arguments=("--adds", "fairness")),
+    "fedrms, defaults": Engine("fedrms_run"),
     "fedrms stacked": Engine("fedrms", arguments=("--executor", "stacked"), on_gpu=True),
     "fedrms loop": Engine("fedrms", arguments=("--executor", "loop"), on_gpu=True),
     "fedrms bf16": Engine(

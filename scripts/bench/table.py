@@ -22,6 +22,7 @@ COLUMNS = {
     "over_best_peer": "{:.1f}x",
     "over_naive": "{:.1f}x",
     "of_ceiling": "{:.0%}",
+    "of_bare": "{:.2f}x",
 }
 
 

@@ -102,3 +102,31 @@ def test_the_process_is_as_it_was_found(words, tmp_path):
     except ConfigError:
         assert words[-1] == "clients=0"
     assert state() == before
+
+
+class Kept(logging.Handler):
+    """Keep what is logged."""
+
+    def __init__(self, level):
+        super().__init__(level)
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+@pytest.mark.parametrize(("level", "heard"), [(logging.INFO, True), (logging.WARNING, False)])
+def test_flowers_lines_are_made_where_somebody_hears_them(level, heard, tmp_path, monkeypatch):
+    made, make = [], logging.getLogRecordFactory()
+    flower, kept = logging.getLogger("flwr"), Kept(level)
+    monkeypatch.setattr(flower, "handlers", [*flower.handlers, kept])
+    monkeypatch.setattr(flower, "propagate", False)
+    before = flower.level
+    logging.setLogRecordFactory(lambda *a, **k: made.append(a[:2]) or make(*a, **k))
+    try:
+        fedrms.run(SMALL, folder=tmp_path / "run")
+    finally:
+        logging.setLogRecordFactory(make)
+    assert any("[ROUND 2/2]" in line for line in kept.lines) is heard
+    assert (("flwr", logging.INFO) in made) is heard
+    assert flower.level == before

@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord
 
 arguments = protocol.arguments(
     executor=["auto", "stacked", "loop"],
-    law=["uniform", "deadzone"],
+    law=["uniform", "deadzone", "excess"],
     precision=["float32", "bf16"],
     device=["cpu", "cuda"],
 )
