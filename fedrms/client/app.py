@@ -15,7 +15,14 @@ from torch import nn
 
 from fedrms.client.batch_statistics import COUNTER, moving_statistics
 from fedrms.client.evaluate import evaluate_client
-from fedrms.client.local_update import SQUARES, LocalUpdate, Tree, as_function, trainable
+from fedrms.client.local_update import (
+    SQUARES,
+    LocalUpdate,
+    Tree,
+    as_function,
+    frozen,
+    trainable,
+)
 from fedrms.client.schedule import drops_out
 from fedrms.client.settings import LocalSettings
 from fedrms.client.statistic_privacy import StatisticPrivacy, secret_seed
@@ -249,7 +256,12 @@ def disagreement(
             "the same list on both sides"
         )
     shapes = {name: tuple(array.shape) for name, array in received.items()}
-    mine = {name: tuple(value.shape) for name, value in side.module.state_dict().items()}
+    kept = frozen(side.module)  # who builds the same model need not be sent what stays as it is
+    mine = {
+        name: tuple(value.shape)
+        for name, value in side.module.state_dict().items()
+        if name in shapes or name not in kept
+    }
     for name in (*shapes, *mine):
         if shapes.get(name) != mine.get(name):
             there, here = (_said(where.get(name)) for where in (shapes, mine))

@@ -101,6 +101,12 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
+def frozen(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that nobody trains, by every name that they have."""
+    named = module.named_parameters(remove_duplicate=False)
+    return {name: p for name, p in named if not p.requires_grad}
+
+
 def as_function(module: nn.Module, precision: str = "float32") -> ModuleFunction:
     """Return the module as a pure function of its parameters and running statistics.
 

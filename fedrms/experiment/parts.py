@@ -33,6 +33,7 @@ from fedrms.experiment.checkpoint import options_of
 from fedrms.experiment.config import AUTO_CLIENTS, plain, plain_with_clients
 from fedrms.experiment.engine import Engine, build_engine
 from fedrms.experiment.foreign import refuse_strays
+from fedrms.experiment.frozen_part import stays
 from fedrms.results.fairness import validate as validate_fairness
 from fedrms.results.own_metrics import own_metrics
 from fedrms.server import FedRMS
@@ -152,8 +153,10 @@ def _check_truth(config: Mapping[str, Any], strategy: Strategy, federation: AnyF
 
 
 def initial_arrays(side: ClientSide) -> ArrayRecord:
-    """Return the model that the first round starts from."""
-    return ArrayRecord({k: v.cpu() for k, v in side.module.state_dict().items()})
+    """Return what travels of the model that the first round starts from (see `stays`)."""
+    left_out = stays(side)
+    state = side.module.state_dict()
+    return ArrayRecord({name: v.cpu() for name, v in state.items() if name not in left_out})
 
 
 COUNTERFACTUALS = ("none", "clean")

@@ -26,6 +26,7 @@ from fedrms.engines.garbage import settled_objects
 from fedrms.engines.observed import ObservedGrid
 from fedrms.engines.shield import shield_for
 from fedrms.errors import ConfigError, FedRMSError, RunError
+from fedrms.experiment import frozen_part
 from fedrms.experiment.as_found import left_as_found
 from fedrms.experiment.checkpoint import (
     FOLDER,
@@ -321,6 +322,9 @@ def _simulate(
             evaluate_config[STATISTICS_ORDER] = "local"
         state = RunState(strategy, rounds_log, train_config, evaluate_config)
         before = 0.0 if done is None else float(done.state["wall_seconds"])
+        stayed = frozen_part.digest(side)
+        if done is not None:
+            frozen_part.check(side, done.state)
 
         def seconds() -> float:
             return before + time.perf_counter() - started
@@ -328,7 +332,7 @@ def _simulate(
         def collect(arrays: ArrayRecord) -> dict[str, Any]:
             recorder.flush()  # a checkpoint has no tables of its own
             told = {"wall_seconds": seconds(), "tables": recorder.digest()}
-            return {**told, **state.collect(arrays)}
+            return {**told, **stayed, **state.collect(arrays)}
 
         def finish_round(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
             metrics = rounds_log.finish_round(server_round, arrays)
@@ -396,7 +400,8 @@ def _simulate(
                 if reference is not None:
                     summary["counterfactual_run"] = os.path.relpath(reference.folder, where)
                 if rounds_log.arrays is not None:
-                    save_model(where / "model.safetensors", rounds_log.arrays)
+                    whole = frozen_part.whole_model(side, rounds_log.arrays)
+                    save_model(where / "model.safetensors", whole)
                 summary["files"] = file_digests(where, VOUCHED)
                 write_summary(where, summary)  # last: who reads "finished" finds everything there
                 _say_objective(summary, brief)

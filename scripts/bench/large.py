@@ -25,7 +25,12 @@ import torch
 from table import markdown, write_csv
 from torch import nn
 
-HIDDEN = {"1e5": (32,), "1.6e6": (512,), "1e7": (2000, 2000), "2.4e7": (4000, 2850)}
+HIDDEN = {
+    **{"1e5": (32,), "1.6e6": (512,), "1e7": (2000, 2000), "2.4e7": (4000, 2850)},
+    **{"1e5 of 1e7": (2000, 2000, 48), "1e5 of 1e8": (9000, 8000, 12)},
+}
+FROZEN = {"1e5 of 1e7": 2, "1e5 of 1e8": 2}
+"""How many of the first layers nobody trains."""
 INPUTS, CLASSES, CLIENTS, BATCH, LR = 3072, 10, 10, 32, 0.05
 ENGINES = ("plain loop", "fedrms excess", "fedrms uniform")
 MEGABYTE = 1 << 20
@@ -35,23 +40,31 @@ def model(size: str) -> nn.Sequential:
     """Return the perceptron of a size."""
     widths = [INPUTS, *HIDDEN[size], CLASSES]
     layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
+    for layer in layers[: FROZEN.get(size, 0)]:
+        layer.requires_grad_(False)
     return nn.Sequential(*[part for layer in layers for part in (layer, nn.ReLU())][:-1])
+
+
+def trained(net: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the parameters that are trained, which alone need to be averaged."""
+    return {name: value.detach() for name, value in net.named_parameters() if value.requires_grad}
 
 
 def plain_rounds(size: str, x: torch.Tensor, y: torch.Tensor) -> Iterator[None]:
     """Yield after every round of a plain loop; each client has the same number of rows."""
     net, loss = model(size), nn.CrossEntropyLoss()
-    total = {name: value.clone() for name, value in net.state_dict().items()}
+    total = {name: value.clone() for name, value in trained(net).items()}
     while True:
         received, total = total, {name: torch.zeros_like(v) for name, v in total.items()}
         for mine_x, mine_y in zip(x.chunk(CLIENTS), y.chunk(CLIENTS), strict=True):
-            net.load_state_dict(received)
-            optimizer = torch.optim.SGD(net.parameters(), lr=LR)
+            net.load_state_dict(received, strict=False)
+            own = [value for value in net.parameters() if value.requires_grad]
+            optimizer = torch.optim.SGD(own, lr=LR)
             for rows in torch.randperm(len(mine_x)).split(BATCH):
                 optimizer.zero_grad()
                 loss(net(mine_x[rows]), mine_y[rows]).backward()
                 optimizer.step()
-            for name, value in net.state_dict().items():
+            for name, value in trained(net).items():
                 total[name].add_(value, alpha=1 / CLIENTS)
         yield
 
@@ -93,7 +106,7 @@ def serve(options: argparse.Namespace) -> None:
         offsets=np.arange(CLIENTS + 1) * (len(x) // CLIENTS),
         test_x=x[:BATCH].numpy(),
         test_y=y[:BATCH].numpy(),
-        initial={name: value.numpy() for name, value in model(options.size).state_dict().items()},
+        initial={name: value.numpy() for name, value in trained(model(options.size)).items()},
     )
     start = assembly.assemble(workload, law=options.engine.split()[1], threads=1)
     held = psutil.Process().memory_info().rss / MEGABYTE
@@ -115,12 +128,13 @@ def measure(size: str, steps: int, rounds: int) -> list[dict[str, object]]:
     for process in running.values():
         process.stdin.close()
         process.wait()
-    parameters = sum(value.numel() for value in model(size).parameters())
+    parameters = sum(value.numel() for value in trained(model(size)).values())
     stack = 4 * CLIENTS * parameters / MEGABYTE
     seconds = {engine: [own[0] for own in told[engine][2:]] for engine in ENGINES}
     plain = statistics.median(seconds["plain loop"])
     return [
         {
+            "size": size,
             "parameters": parameters,
             "steps": steps,
             "engine": engine,
@@ -154,7 +168,13 @@ def main() -> None:
             rows += measure(size, steps, options.rounds)
             if options.out:
                 write_csv(options.out, rows)
-    forms = {"parameters": "{:,.0f}", "steps": "{:.0f}", "engine": "{}", "seconds": "{:.4f}"}
+    forms = {
+        "size": "{}",
+        "parameters": "{:,.0f}",
+        "steps": "{:.0f}",
+        "engine": "{}",
+        "seconds": "{:.4f}",
+    }
     forms |= {"iqr": "{:.4f}", "times_the_loop": "{:.2f}x"}
     print(markdown(rows, forms | {"peak_mb": "{:.0f}", "stack_mb": "{:.0f}"}))
 
