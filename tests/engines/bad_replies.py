@@ -11,6 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 from fedrms.engines.flower_border import FIRST_NODE_ID
 
 from .by_hand import AppGrid
+from .mutations import archive
 
 Fault = Callable[[Message], None]
 VICTIM = 0
@@ -99,6 +100,10 @@ FAULTS: Mapping[str, tuple[Fault, str]] = {
     "text": (array(make=lambda v: v.astype("U8")), "has dtype"),
     "cut bytes": (array(data=lambda data: data[:-3]), "cannot be decoded"),
     "other bytes": (array(data=lambda data: b"\x80\x04N." * 9), "cannot be decoded"),
+    "an archive's bytes": (
+        array(data=lambda data: archive(data, np.random.default_rng(0))),
+        "cannot be decoded",
+    ),
     "no arrays": (without_arrays, "holds no ArrayRecord"),
     "no metrics": (without_metrics, NO_COUNT),
     "no count": (metrics(num__examples=None), NO_COUNT),

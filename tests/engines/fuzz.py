@@ -186,7 +186,7 @@ def changes(
     """What must be left out, what must count and what may do either."""
     if kind == "evaluate":
         strict = {} if ours else m.EVALUATION_STRICTER
-        return m.EVALUATION_LEFT_OUT | strict, dict(m.EVALUATION_COUNTED), {}
+        return m.EVALUATION_LEFT_OUT | strict, dict(m.EVALUATION_COUNTED), dict(m.EVALUATION_EITHER)
     if ours:
         return dict(m.LEFT_OUT), dict(m.COUNTED), m.EITHER | m.STRICTER
     return m.LEFT_OUT | m.STRICTER | m.FLOWERS_ONLY, dict(m.COUNTED), dict(m.EITHER)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -162,6 +164,73 @@ def beside(reply: Message, draw: np.random.Generator) -> None:
     reply.content["beside"] = MetricRecord({"seconds": float(draw.random())})
 
 
+def archive(data: bytes, draw: np.random.Generator) -> bytes:
+    """Return an ``.npz`` of a few kilobytes that would unfold to megabytes."""
+    file = io.BytesIO()
+    np.savez_compressed(file, x=np.zeros(draw.integers(1, 4) << 20, np.float32))
+    return file.getvalue()
+
+
+def header(*shapes: str) -> Callable[[bytes, np.random.Generator], bytes]:
+    """Give the numbers a header of NumPy's whose shape is one of some texts."""
+
+    def change(data: bytes, draw: np.random.Generator) -> bytes:
+        shape = shapes[draw.integers(len(shapes))]
+        told = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+        return b"\x93NUMPY\x02\x00" + struct.pack("<I", len(told)) + told + data[128:]
+
+    return change
+
+
+def mistyped(reply: Message, draw: np.random.Generator) -> None:
+    kind = str(draw.choice(["train", "evaluate", "query", "train.other", "", "\u202eniart"]))
+    reply.metadata.__dict__["_message_type"] = kind
+
+
+def record_called(name: str) -> Change:
+    """Give the model's record another name."""
+
+    def spoil(reply: Message, draw: np.random.Generator) -> None:
+        own, model = _model(reply)
+        del reply.content[own]
+        reply.content[name] = model
+
+    return spoil
+
+
+def second_model(reply: Message, draw: np.random.Generator) -> None:
+    """Send the model twice, the second time spoilt, before the first or after it."""
+    from flwr.app import RecordDict
+
+    name, model = _model(reply)
+    spoilt = ArrayRecord({k: Array(np.full(v.shape, NAN, np.float32)) for k, v in model.items()})
+    first, last = ("a", name) if draw.random() < 0.5 else (name, "zz")
+    models = {first: spoilt if first == "a" else model, last: model if first == "a" else spoilt}
+    others = {k: v for k, v in reply.content.items() if k != name}
+    reply.content = RecordDict({**models, **others})
+
+
+def small_record(reply: Message, draw: np.random.Generator) -> None:
+    shape = ((0,), (0, 4), (3,), ())[draw.integers(4)]
+    reply.content["small"] = ArrayRecord({"\u202ex": Array(np.zeros(shape, np.float32))})
+
+
+def no_records(reply: Message, draw: np.random.Generator) -> None:
+    for name in list(reply.content):
+        del reply.content[name]
+
+
+def every(change: Callable[[np.ndarray], Any]) -> Change:
+    """Change each array of the model."""
+
+    def spoil(reply: Message, draw: np.random.Generator) -> None:
+        name, model = _model(reply)
+        made = {k: Array(np.asarray(change(v.numpy()))) for k, v in model.items()}
+        reply.content[name] = ArrayRecord(made)
+
+    return spoil
+
+
 COUNTS = (None, 0, -1, -1e30, NAN, INF, -INF, [3, 4], [], 10**18, 10**400, 1e300)
 SHAPES: tuple[Callable[[np.ndarray, np.random.Generator], Any], ...] = (
     lambda v, draw: np.concatenate([v, v[:1]]),
@@ -200,6 +269,23 @@ LEFT_OUT: dict[str, Change] = {
     "ballast": ballast,
     "a long metric": says("n" * 400, 1.0),
     "a long text": config(note="x" * 100_000),
+    "long bytes": config(note=b"\xff" * 100_000),
+    "many texts": config(note=["\u202e" * 50] * 2000),
+    "an archive": on_bytes(archive),
+    "a header of another shape": on_bytes(header("(1,)", "()", "(0,)", "(0, 4)", "(2, 2, 2)")),
+    "a header without an end": on_bytes(header(f"({1 << 33},)", f"({1 << 62},)", f"({10**30},)")),
+    "a header that is no shape": on_bytes(header("(-4,)", "('x',)", "(None,)", "4", "(1.0,)", "[")),
+    "a header that nests": on_bytes(header("(" * 4000, "-" * 9000 + "1", "[" * 90 + "]" * 90)),
+    "a long header": on_bytes(header("(" + "1, " * 30_000 + ")")),
+    "a header of objects": on_bytes(lambda data, draw: data.replace(b"'<f4'", b"'|O' ")),
+    "empty arrays": every(lambda v: np.zeros((0, *v.shape), np.float32)),
+    "records of fields": every(lambda v: np.zeros(v.shape, [("x", "f4"), ("y", "i8")])),
+    "dates": every(lambda v: v.astype("M8[s]")),
+    "a stype": on_header(lambda a, draw: (a.dtype, a.shape, "torch.Tensor")),
+    "nothing at all": no_records,
+    "another round, as a list": config(server__round=[1]),
+    "another round, as bytes": config(server__round=b"1"),
+    "a count below 0": says("num-examples", -(2**63), -1e-300, -5e-324),
 }
 """Of training replies."""
 
@@ -220,9 +306,30 @@ COUNTED: dict[str, Change] = {
     "a record more": beside,
     "a note": config(note="\x1b[31m=1+1"),
     "an old name": config(client__id="x" * 1000),
+    "a name that is no text": config(client__id=b"\x00", other=True),
+    "bytes": config(note=b"\xff\xfe", notes=[b"\x00", b""], yes=True, no=[False], none=[]),
+    "a mark of direction": says("\u202eycarucca\u2066", 1.0, -(2**63), 5e-324),
+    "an empty name": says("", 1.0),
+    "columns first": every(np.asfortranarray),
 }
 
-EITHER: dict[str, Change] = {"flipped bits": on_bytes(flipped)}
+EITHER: dict[str, Change] = {
+    "flipped bits": on_bytes(flipped),
+    "denormals": every(lambda v: np.full(v.shape, 1e-45, np.float32)),
+    "minus nothing": every(lambda v: np.full(v.shape, -0.0, np.float32)),
+    "other end first": every(lambda v: v.astype(">f4")),
+    "half precision": every(lambda v: v.astype(np.float16)),
+    "long doubles": every(lambda v: v.astype(np.longdouble)),
+    "a part of an example": says("num-examples", 0.5, 7.5, 5e-324, 1e-300, 2.0**53),
+    "a number for a name": says("partition-id", NAN, INF, 7.5, -1, 10**30, [7], []),
+    "a list for a number": says("loss-mean", [], [0.1, 0.2], [NAN], [10**30]),
+    "a list of classes": says("loss-mean-by-class", [], [0.5], [NAN] * 3, [-1.0] * 50, 0.5),
+    "a huge number": says("loss-mean", 10**30, 1e308, 5e-324, 2**63 - 1),
+    "another kind of message": mistyped,
+    "another record": record_called("\u202emodel"),
+    "a second model": second_model,
+    "a second record": small_record,
+}
 
 EVALUATION_LEFT_OUT: dict[str, Change] = {
     "no metrics": without("metric_records"),
@@ -234,6 +341,9 @@ EVALUATION_LEFT_OUT: dict[str, Change] = {
     "a long metric": says("n" * 400, 1.0),
     "a long text": config(note="x" * 100_000),
     "the round before": config(server__round=0),
+    "long bytes": config(note=b"\xff" * 100_000),
+    "nothing at all": no_records,
+    "a count below 0": says("num-examples", -(2**63), -5e-324),
 }
 EVALUATION_STRICTER: dict[str, Change] = {"no accuracy": says("accuracy", None)}
 EVALUATION_COUNTED: dict[str, Change] = {
@@ -241,4 +351,14 @@ EVALUATION_COUNTED: dict[str, Change] = {
     "a metric more": says("f1", 0.3, NAN, [0.1]),
     "a record more": beside,
     "a note": config(note="hello"),
+    "bytes": config(note=b"\xff\xfe", notes=[b"\x00", b""], yes=True, no=[False], none=[]),
+    "a mark of direction": says("\u202eycarucca\u2066", 1.0, -(2**63), 5e-324),
+}
+EVALUATION_EITHER: dict[str, Change] = {
+    "a part of an example": says("num-examples", 0.5, 7.5, 5e-324, 2.0**53),
+    "a tiny number": says("accuracy", 5e-324, -0.0, 1),
+    "a huge loss": says("loss", 1e308, 2**63 - 1, 5e-324),
+    "a number for a name": says("partition-id", NAN, INF, 7.5, -1, 10**30, [7], []),
+    "another kind of message": mistyped,
+    "a second record": small_record,
 }
