@@ -50,6 +50,8 @@ TOO_LARGE = f"a request of more than {LARGEST >> 20} MiB"
 CLOSE = [(b"connection", b"close")]
 """With a refusal, so that nobody reads what else comes."""
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host"}
+HEALTHY_SECONDS = 2.0
+"""How long the SuperLink is not asked again after it has said that it is well."""
 REJOIN_SECONDS = 120.0
 """After a start, clients of an earlier server go on as if they were connected, and are refused."""
 TOLD_EVERY = 10.0
@@ -83,13 +85,15 @@ class Gatekeeper:
         signed: bool,
         keys: Path | None = None,
     ) -> None:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+        # A pool looks through all of its connections for every request.
+        limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
         self._client = httpx.AsyncClient(
             base_url=inside, verify=verify, timeout=120.0, limits=limits, trust_env=False
         )
         self._signatures = Signatures(keys) if signed else None
         self._told: dict[str, float] = {}
         self._opened = time.monotonic()
+        self._healthy = -HEALTHY_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -97,15 +101,17 @@ class Gatekeeper:
             return
         path, headers = str(scope["path"]), _decoded(scope["headers"])
         # A whole match: what follows a "../" would be resolved on the way.
-        allowed = (FLEET.fullmatch(path) and scope["method"] == "POST") or path == HEALTH
-        if not allowed:
+        if (scope["method"], path) == ("GET", HEALTH):
+            await self._say_how_it_is(send)
+            return
+        if not (FLEET.fullmatch(path) and scope["method"] == "POST"):
             await self._refuse(scope, send, 404, "only clients' requests are answered here")
             return
         length = _length(headers)
         if length > LARGEST:
             await self._refuse(scope, send, 413, TOO_LARGE)
             return
-        if self._signatures is not None and path != HEALTH:
+        if self._signatures is not None:
             why = self._signatures.problem(headers, thorough=length > THOROUGH_FROM)
             if why is not None:
                 await self._refuse(scope, send, 401, why)
@@ -135,6 +141,15 @@ class Gatekeeper:
             if name.decode().lower() not in {*HOP_BY_HOP, "content-length", "content-encoding"}
         ]
         await _answer(send, answer.status_code, answer.content, kept)
+
+    async def _say_how_it_is(self, send: Send) -> None:
+        """Say whether the SuperLink is well; no body is read, for this anybody may ask."""
+        if time.monotonic() - self._healthy >= HEALTHY_SECONDS:
+            with suppress(httpx.HTTPError):
+                if (await self._client.get(HEALTH)).status_code == httpx.codes.OK:
+                    self._healthy = time.monotonic()
+        well = time.monotonic() - self._healthy < HEALTHY_SECONDS
+        await _answer(send, 200 if well else 503, b"", CLOSE)
 
     def _tell_of_the_link(self, scope: Scope, status: int) -> None:
         """Say that the SuperLink refused a request; soon after a start that is usual."""
@@ -202,6 +217,7 @@ class Gate:
                 log_config=None,
                 access_log=False,
                 lifespan="off",
+                proxy_headers=False,
                 ssl_certfile=None if tls is None else tls / "server.crt",
                 ssl_keyfile=None if tls is None else str(tls / "server.key"),
                 timeout_graceful_shutdown=1,

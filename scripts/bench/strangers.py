@@ -50,12 +50,14 @@ def serve_gate(port, inside):
             time.sleep(1)
 
 
-async def stranger(number, port, said):
-    """Hold a connection, and come again when it is closed."""
+async def stranger(number, port, said, encrypted=None):
+    """Hold a connection, with TLS or without, and come again when it is closed."""
     while True:
         with contextlib.suppress(OSError):
             source = (f"127.0.0.{2 + number % 20}", 0)
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=source)
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port, local_addr=source, ssl=encrypted
+            )
             writer.write(said)
             await reader.read()
             writer.close()

@@ -1,11 +1,15 @@
 """The gate lets clients' requests through to a server behind it, and nothing else."""
 
+import gc
 import http.client
 import socket
 import ssl
 import threading
 import time
+from asyncio import sslproto
 from base64 import b64encode
+from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -60,7 +64,8 @@ def at(address, inside, *, tls=None, signed=False):
 
 
 @pytest.fixture
-def address():
+def address(monkeypatch):
+    monkeypatch.setattr(door, "held", Counter())  # a gate that is closed forgets nobody
     return Address("127.0.0.1", free_port())
 
 
@@ -116,7 +121,40 @@ def test_a_reply_under_another_clients_number_is_refused(behind, address):
 
 def test_its_health_is_for_everyone_to_ask(behind, address):
     with at(address, behind, signed=True):
-        assert ask(address, "GET", "/health")[1].startswith("GET /health")
+        assert ask(address, "GET", "/health")[:2] == (200, "")
+        assert ask(address, "POST", "/health")[0] == 404
+    with at(address, f"http://127.0.0.1:{free_port()}", signed=True):
+        assert ask(address, "GET", "/health")[0] == 503
+
+
+def test_a_body_with_a_question_for_its_health_is_not_read(behind, address):
+    with at(address, behind), socket.create_connection((address.host, address.port), 60) as line:
+        line.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 16000000\r\n\r\nx")
+        answer = b"".join(iter(lambda: line.recv(4096), b""))  # until the gate closes
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_the_superlink_is_asked_for_its_health_no_more_than_every_other_second(address):
+    asked = []
+
+    async def well(scope, receive, send):
+        asked.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    server = uvicorn.Server(uvicorn.Config(well, port=free_port(), log_config=None, lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    with at(address, f"http://127.0.0.1:{server.config.port}"):
+        started = time.monotonic()
+        said = [ask(address, "GET", "/health")[0] for _ in range(20)]
+        lasted = time.monotonic() - started
+    server.should_exit = True
+    thread.join()
+    assert said == [200] * 20
+    assert len(asked) <= 1 + lasted / gate.HEALTHY_SECONDS
 
 
 def test_the_fleet_is_posted_to_only(behind, address):
@@ -239,14 +277,19 @@ def test_an_address_that_is_taken_is_refused_by_its_key(behind, address):
         at(address, behind)
 
 
-def test_a_client_that_trusts_the_authority_gets_through_with_tls(behind, address, tmp_path):
+@pytest.fixture
+def certified(tmp_path):
+    """A folder with the server's certificate, and what trusts its authority."""
     authority = make_authority()
     pair = make_server_pair(authority, ["127.0.0.1"])
     write_new(tmp_path / "server.crt", pair.certificate_pem)
     write_new(tmp_path / "server.key", pair.key_pem, private=True)
-    pem = authority.certificate_pem.decode()
-    with at(address, behind, tls=tmp_path):
-        trusting = ssl.create_default_context(cadata=pem)
+    return tmp_path, ssl.create_default_context(cadata=authority.certificate_pem.decode())
+
+
+def test_a_client_that_trusts_the_authority_gets_through_with_tls(behind, address, certified):
+    folder, trusting = certified
+    with at(address, behind, tls=folder):
         secure = http.client.HTTPSConnection("127.0.0.1", address.port, context=trusting)
         secure.request("POST", "/v1/fleet/a", b"xy")
         assert secure.getresponse().read() == b"POST /v1/fleet/a  2"
@@ -256,3 +299,91 @@ def test_a_client_that_trusts_the_authority_gets_through_with_tls(behind, addres
             refused.connect()
         with pytest.raises((http.client.HTTPException, OSError)):
             ask(address, "POST", "/v1/fleet/a")
+
+
+def test_tls_may_come_in_pieces_and_the_request_on_its_heels(behind, address, certified):
+    folder, trusting = certified
+    read, written = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting.wrap_bio(read, written, server_hostname="127.0.0.1")
+    with (
+        at(address, behind, tls=folder),
+        socket.create_connection((address.host, address.port), 60) as line,
+    ):
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        hello = written.read()
+        for start in range(0, len(hello), 100):
+            line.sendall(hello[start : start + 100])
+            time.sleep(0.01)
+        while True:
+            read.write(line.recv(65536))
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                continue
+        body = b"y" * 300_000
+        head = f"POST /v1/fleet/a HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.write(head.encode() + body)
+        line.sendall(written.read())  # the end of the handshake and the request at once
+        answer = b""
+        while b"300000" not in answer:
+            read.write(line.recv(65536))
+            with suppress(ssl.SSLWantReadError):
+                answer += client.read(65536)
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_a_connection_that_says_nothing_is_given_no_memory_for_tls(behind, address, certified):
+    folder, _ = certified
+    with at(address, behind, tls=folder):
+        silent = [socket.create_connection((address.host, address.port)) for _ in range(50)]
+        silent[0].sendall(b"\x16\x03\x01")
+        until(lambda: door.held["127.0.0.1"] == 50)
+        assert not [one for one in gc.get_objects() if isinstance(one, sslproto.SSLProtocol)]
+        for connection in silent:
+            connection.close()
+        until(lambda: not door.held)
+
+
+def test_what_is_no_tls_is_closed_at_once_and_counted_no_longer(behind, address, certified):
+    folder, _ = certified
+    with at(address, behind, tls=folder):
+        for said in (
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\x16\x03\x01\xff\xff",
+            b"\x16\x03\x01\x00\x0a" + b"x" * 10,
+        ):
+            line = socket.create_connection((address.host, address.port))
+            line.sendall(said)
+            assert closed_after(line) < 5
+            line.close()
+        until(lambda: not door.held)
+
+
+def test_one_address_holds_so_many_connections_with_tls_too(
+    behind, address, certified, monkeypatch
+):
+    folder, trusting = certified
+    monkeypatch.setattr(door, "MOST_OF_AN_ADDRESS", 3)
+    with at(address, behind, tls=folder):
+        held = [socket.create_connection((address.host, address.port)) for _ in range(3)]
+        until(lambda: door.held["127.0.0.1"] == 3)
+        assert closed_after(socket.create_connection((address.host, address.port))) < 5
+        held.pop().close()
+        until(lambda: door.held["127.0.0.1"] == 2)
+        secure = http.client.HTTPSConnection("127.0.0.1", address.port, context=trusting)
+        secure.request("POST", "/v1/fleet/a", b"xy")
+        assert secure.getresponse().read() == b"POST /v1/fleet/a  2"
+        secure.close()
+        until(lambda: door.held["127.0.0.1"] == 2)
+        for connection in held:
+            connection.close()
+
+
+def until(true):
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
