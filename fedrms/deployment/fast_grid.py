@@ -20,7 +20,7 @@ from fedrms.replies.cohort import identity_in
 
 log = logging.getLogger("fedrms")
 
-SLOWEST = 1.0
+SLOWEST = 5.0
 """Most seconds between two looks for replies; long trainings are looked for less often."""
 
 
@@ -32,7 +32,8 @@ class FastGrid(PassingGrid):
     inner : Grid
         Flower's.
     poll_seconds : float
-        First wait between two looks; grows to a second with the time that a round takes.
+        First wait between two looks; grows with the time that a round takes, a fiftieth of it,
+        to five seconds.
     min_clients : int
         With fewer connected, whoever asks for the nodes waits.
     wait_seconds : float

@@ -34,7 +34,7 @@ class FlowerHome:
         """Return the environment for Flower's programs.
 
         They find each other on the path, report to nobody, install nothing, and look for work
-        ten times a second.
+        ten times a second unless told otherwise.
         """
         beside = str(Path(sys.executable).parent)
         return (

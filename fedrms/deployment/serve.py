@@ -31,7 +31,7 @@ log = logging.getLogger("fedrms")
 APP_STARTS_SECONDS = 60.0
 """How often Flower is asked whether it is still starting the app."""
 APP_ENDS_SECONDS = 20.0
-LOOK_EVERY = 0.2
+LOOK_EVERY = 0.5
 STARTING = ("pending", "starting", "running")
 """What Flower says of a run whose app has not said yet that it is there."""
 

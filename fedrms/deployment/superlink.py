@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from fedrms.deployment.certificates import make_authority, make_server_pair, write_new
 from fedrms.deployment.flower_home import CONNECTION, FlowerHome
@@ -23,7 +24,9 @@ START_SECONDS = 1800.0
 """How long it may start; while its program lives that is a matter of the machine's load."""
 ENDS_SECONDS = 1.0
 """Its grace: when it is stopped, all that counts is saved already."""
-REGISTER_AT_ONCE = 4
+LOOKS_FOR_WORK = "2"
+"""Seconds between two looks of Flower's program that starts apps; here there is one to start."""
+PROTOBUF = "application/protobuf"
 
 
 class SuperLink:
@@ -67,7 +70,9 @@ class SuperLink:
         home.connect(f"127.0.0.1:{port}", self.authority)
         self.program = Program(
             words,
-            environment=home.environment(FEDRMS_ORDER=str(order)),
+            environment=home.environment(
+                FEDRMS_ORDER=str(order), FLWR_SUPEREXEC_TASK_POLL_INTERVAL=LOOKS_FOR_WORK
+            ),
             log=log,
             grace=ENDS_SECONDS,
         )
@@ -87,9 +92,8 @@ class SuperLink:
                 if self.program.ended is not None or time.monotonic() > deadline:
                     raise RunError(f"the SuperLink did not start:\n{self.program.tail()}")
                 time.sleep(0.1)
-        if self._keys is not None:
-            with ThreadPoolExecutor(REGISTER_AT_ONCE) as pool:
-                list(pool.map(self._register, *zip(*public_keys(self._keys).items(), strict=True)))
+            for name, key in {} if self._keys is None else public_keys(self._keys).items():
+                register(client, self.url, name, key)
 
     def submit(self, app: Path) -> str:
         """Submit an app and return the number of its run."""
@@ -103,13 +107,6 @@ class SuperLink:
         status, _, why = str(run["status"]).partition(":")
         return status, why
 
-    def _register(self, name: str, key: Path) -> None:
-        words = ("supernode", "register", str(key), CONNECTION, "--name", name)
-        try:
-            _answer(self._home.flwr(*words, "--format", "json"))
-        except RunError as error:
-            raise RunError(f"server.auth: {key} was not taken.\n{error}") from error
-
     def __enter__(self) -> Self:
         return self
 
@@ -120,6 +117,34 @@ class SuperLink:
         trace: TracebackType | None,
     ) -> None:
         self.program.stop()
+
+
+def register(client: httpx.Client, url: str, name: str, key: Path) -> None:
+    """Make a client's key known at a SuperLink, under the client's name.
+
+    ``flwr supernode register`` sends the same, and takes three processor seconds a key.
+
+    Raises
+    ------
+    RunError
+        For a key that Flower does not take.
+    """
+    from flwr.proto.control_pb2 import RegisterNodeRequest
+    from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+    try:
+        public: Any = load_ssh_public_key(key.read_bytes())
+        request = RegisterNodeRequest(public_key=public_key_to_bytes(public), name=name)
+        answer = client.post(
+            f"{url}/v1/control/register-node",
+            content=request.SerializeToString(),
+            headers={"content-type": PROTOBUF, "accept": PROTOBUF},
+            timeout=60.0,
+        )
+        answer.raise_for_status()
+    except (ValueError, UnsupportedAlgorithm, httpx.HTTPError) as error:
+        said = error.response.text if isinstance(error, httpx.HTTPStatusError) else error
+        raise RunError(f"server.auth: {key} was not taken: {said}") from error
 
 
 def _own_certificate(folder: Path) -> Path:

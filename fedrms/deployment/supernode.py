@@ -27,8 +27,8 @@ REFUSED_SECONDS = 120.0
 """How long a refusal is met by asking again: the server takes a client that vanished for online
 for up to a minute."""
 LOOK_EVERY = 0.5
-PROBE_EVERY, LOST_EVERY = 30.0, 5.0
-"""Seconds between two looks whether the server is there, and while it is not."""
+PROBE_EVERY, LOST_EVERY = 120.0, 5.0
+"""Most seconds between two looks whether the server is there, and those while it is not."""
 RECEIVED = re.compile(r"Receiving: (\w+)")
 
 
@@ -105,10 +105,11 @@ def _join(home: FlowerHome, options: ClientOptions, named: Path, output: Path) -
         follower = _Progress(output, start)
         away_since: float | None = None
         probed = time.monotonic()
+        usual = min(PROBE_EVERY, max(LOST_EVERY, options.wait_seconds / 5))
         while node.ended is None:
             time.sleep(LOOK_EVERY)
             follower.show()
-            if time.monotonic() - probed < (LOST_EVERY if away_since else PROBE_EVERY):
+            if time.monotonic() - probed < (LOST_EVERY if away_since else usual):
                 continue
             probed = time.monotonic()
             if server_answers(options.address, options.tls):

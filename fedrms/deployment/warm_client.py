@@ -55,7 +55,7 @@ INTERNALS: Mapping[str, Sequence[str]] = {
     "supercore.task_identity:TaskIdentity": (),
 }
 """What is used of Flower's internals, and with which parameters."""
-QUICKEST, SLOWEST = 0.1, 30.0
+QUICKEST, SLOWEST = 0.1, 60.0
 """Fewest and most seconds between two looks for a message."""
 
 

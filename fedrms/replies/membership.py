@@ -17,6 +17,9 @@ from fedrms.randomness import generator
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import identity_in, order_key
 
+QUICKEST, SLOWEST = 0.2, 5.0
+"""Fewest and most seconds between two looks whether enough clients are there."""
+
 
 @dataclass(frozen=True)
 class Directory:
@@ -153,15 +156,19 @@ class Membership:
         return np.sort(draw.choice(count, size=size, replace=False))
 
     def _wait(self, grid: Grid, needed: int) -> list[int]:
-        deadline = time.monotonic() + self._timeout
+        started, told = time.monotonic(), -1
         while len(nodes := list(grid.get_node_ids())) < needed:
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - started
+            if waited > self._timeout:
                 raise RunError(
                     f"only {len(nodes)} of {needed} clients connected within "
                     f"{self._timeout:g} s; start more clients, or lower the number to wait for"
                 )
-            log(INFO, "Waiting for clients: %d of %d connected", len(nodes), needed)
-            time.sleep(0.2)
+            if len(nodes) != told:
+                log(INFO, "Waiting for clients: %d of %d connected", len(nodes), needed)
+                told = len(nodes)
+            # To look costs a real server hundredths of a second.
+            time.sleep(min(max(QUICKEST, waited / 20), SLOWEST))
         return nodes
 
     def ask_names(self, grid: Grid, nodes: list[int]) -> None:

@@ -35,12 +35,12 @@ def test_private_keys_are_readable_by_their_owner_alone(made):
         assert stat.S_IMODE((folder / name).stat().st_mode) & 0o022 == 0
 
 
-def test_a_clients_keys_are_a_pair_on_p384_in_openssh_format(made):
+def test_a_clients_keys_are_a_pair_on_p256_in_openssh_format(made):
     folder, _ = made
     private = load_ssh_private_key((folder / "a").read_bytes(), None)
     public = load_ssh_public_key((folder / "clients" / "a.pub").read_bytes())
     assert isinstance(private, ec.EllipticCurvePrivateKey)
-    assert private.curve.name == "secp384r1"
+    assert private.curve.name == "secp256r1"
     assert private.public_key() == public
     assert public != load_ssh_public_key((folder / "clients" / "b.pub").read_bytes())
 

@@ -83,7 +83,7 @@ def test_a_first_message_is_looked_for_every_tenth_of_the_time_that_it_was_waite
     waits = warm_client.Waits()
     assert waits.until_next_look(0.0) == 0.1
     assert waits.until_next_look(50.0) == 5.0
-    assert waits.until_next_look(3600.0) == 30.0
+    assert waits.until_next_look(3600.0) == 60.0
 
 
 def test_nothing_is_looked_for_before_half_of_the_shortest_of_the_last_waits():
