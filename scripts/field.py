@@ -37,6 +37,7 @@ NAMES = ("a", "b", "c")
 TRIAL = ("seed=3", "clients=3", "rounds=100000", "client.epochs=1", "model=softmax")
 ROUND = re.compile(r"round (\d+)/")
 LONG = 900.0
+UNKNOWN = "key that is not registered"
 
 
 class Field:
@@ -219,6 +220,26 @@ def stop_while_waiting(site: Site) -> tuple[str, str, str]:
     )
 
 
+def stop_at_the_end(site: Site) -> tuple[str, str, str]:
+    """Press Ctrl-C when the last round is over."""
+    server = site.server(
+        *TRIAL, "rounds=3", "server.trial=true", "server.min_clients=1", name="end"
+    )
+    client = site.client(*TRIAL, "rounds=3", "client.partition=0", name="last")
+    server.until("round 3/3", LONG)
+    began = time.monotonic()
+    status = server.interrupt(signal.SIGINT)
+    seconds = time.monotonic() - began
+    client.interrupt()
+    rounds = len(pd.read_parquet(site.folder / "end" / "rounds.parquet"))
+    left = site.left_behind() or "nothing"
+    return (
+        "Ctrl-C at the server after the last round",
+        f"{seconds:.1f} s",
+        f"status {status}, {rounds} of 3 rounds saved, left behind: {left}",
+    )
+
+
 def all_refuse(site: Site) -> tuple[str, str, str]:
     """Let every site have another model."""
     server = site.server(*TRIAL, "server.trial=true", "server.min_clients=2", name="refused")
@@ -266,7 +287,7 @@ def strangers(field: Field) -> None:
     with served(make_server_pair(other, ["fl.example.org"]), others) as two:
         told_by(field, "certificate of another name", f"server.address={two}", trust(other, others))
     told_by(field, "certificate of another authority", f"client.tls={others / 'ca.crt'}")
-    told_by(field, "key that is not registered", f"client.key={others / 'unknown'}")
+    told_by(field, UNKNOWN, f"client.key={others / 'unknown'}")
 
 
 @contextmanager
@@ -302,11 +323,14 @@ def told_by(field: Field, what: str, *further: str) -> None:
         what,
         LONG,
     )
-    seconds = time.monotonic() - began
-    if client.process.poll() is None:
+    took = f"told after {time.monotonic() - began:.0f} s"
+    if what == UNKNOWN:  # which may be that of a client that a server forgets in a minute
+        client.wait(LONG)
+        took += f", ends after {time.monotonic() - began:.0f} s"
+    elif client.process.poll() is None:
         client.interrupt()
     said = [line for line in client.said.splitlines() if " not " in line]
-    field.tell(what, f"told after {seconds:.0f} s", said[-1][-110:] if said else "nothing said")
+    field.tell(what, took, said[-1][-110:] if said else "nothing said")
 
 
 def main() -> None:
@@ -330,7 +354,7 @@ def main() -> None:
             for what, (first, last) in seen.items():
                 print(f"{what}, rounds {first} to {last}, failed: {field.failures(first, last)}")
             print(f"left behind: {site.left_behind() or 'nothing'}")
-        for further in (stop_while_waiting, all_refuse):
+        for further in (stop_while_waiting, stop_at_the_end, all_refuse):
             with site_in(Path(folder) / further.__name__) as site:
                 field.tell(*further(site))
     print(f"load {os.getloadavg()[0]:.0f}")
