@@ -21,6 +21,7 @@ from fedrms.data.roster import number_of
 from fedrms.deployment.client_side import client_side
 from fedrms.deployment.options import VARIABLE
 from fedrms.errors import ConfigError
+from fedrms.one_thread import threads_for
 
 
 def load() -> ClientSide:
@@ -42,9 +43,9 @@ app = client_app(load, who)
 @functools.lru_cache(maxsize=1)
 def _load(path: str) -> ClientSide:
     told = json.loads(Path(path).read_text())
-    if told["threads"]:
-        torch.set_num_threads(told["threads"])
-    return client_side(told["config"], partition=told["partition"], name=told["id"])
+    side = client_side(told["config"], partition=told["partition"], name=told["id"])
+    torch.set_num_threads(told["threads"] or threads_for(side.module))
+    return side
 
 
 def _named() -> Path:

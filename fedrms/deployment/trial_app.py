@@ -16,6 +16,7 @@ from flwr.clientapp import ClientApp
 
 from fedrms.client import client_app
 from fedrms.deployment.client_side import client_side
+from fedrms.one_thread import threads_for
 
 app = ClientApp()
 
@@ -47,7 +48,6 @@ def _answer(message: Message, context: Context) -> Message:
 def _client(config: str, partition: int) -> ClientApp:
     """Return one client's app; the last one is kept with its data."""
     values = json.loads(config)
-    if values["engine"].get("threads"):
-        torch.set_num_threads(values["engine"]["threads"])
     side = client_side(values, partition=partition, name=None)
+    torch.set_num_threads(values["engine"].get("threads") or threads_for(side.module))
     return client_app(lambda: side)
