@@ -19,6 +19,9 @@ ROWS: Final = "sha256-of-rows"
 """Name of a table's digest; one that was called otherwise was formed otherwise, and is not read."""
 _LINE: Final = re.compile(rf"# {NAME}: ([0-9a-f]{{64}})\n")
 
+LARGE, UNFOLDS = 1 << 30, 1000
+"""Bytes from which a table is large, and how often as many as its file's it may then take."""
+
 
 class AlteredError(ValueError):
     """A file is not as it was written; the message names it."""
@@ -117,6 +120,7 @@ def read_table(path: Path) -> pa.Table:
     try:
         _refuse_no_file(path)
         with pq.ParquetFile(path) as file:
+            _refuse_to_unfold(file.metadata, path.stat().st_size)
             table = file.read(use_threads=False)
         told = digest_in(table.schema)
         intact = told is None or told == table_digest(table, exact=True)
@@ -125,6 +129,13 @@ def read_table(path: Path) -> pa.Table:
     if not intact:
         raise AlteredError(f"{path} is not as it was written")
     return table.replace_schema_metadata(None) if told is not None else table
+
+
+def _refuse_to_unfold(told: pq.FileMetaData, size: int) -> None:
+    """Refuse a small file whose rows would fill the memory: rows of one value take no room."""
+    unfolded = told.num_rows * told.num_columns * 8
+    if unfolded > max(LARGE, UNFOLDS * size):
+        raise ValueError(f"its {size} bytes unfold to {unfolded >> 20} MB")
 
 
 def digest_in(schema: pa.Schema) -> str | None:

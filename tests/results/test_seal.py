@@ -108,3 +108,11 @@ def test_a_digest_under_an_altered_name_is_known_for_one(tmp_path):
         read_json(path)
     path.write_text(json.dumps({"rounds": 3, "revision": "0" * 64}))  # of before there were any
     assert read_json(path)["rounds"] == 3
+
+
+def test_a_small_file_that_would_fill_the_memory_is_refused_before_it_does(tmp_path):
+    column = pa.nulls(20_000_000, pa.null())
+    pq.write_table(pa.table({f"c{number}": column for number in range(8)}), tmp_path / "t.parquet")
+    assert (tmp_path / "t.parquet").stat().st_size < 1 << 20
+    with pytest.raises(AlteredError, match=r"t\.parquet cannot be read: .* unfold to 1220 MB"):
+        read_table(tmp_path / "t.parquet")
