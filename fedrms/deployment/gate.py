@@ -46,6 +46,8 @@ THOROUGH_FROM = 64 << 10
 """Bytes of a body before which the signature is verified."""
 BODY_SECONDS, BODY_RATE = 10.0, 32 << 10
 """A body may take these seconds, and one more for so many bytes of it."""
+STRANGER_WAITS = 3.0
+"""Seconds until who may not speak hears so: who comes again at once would cost a handshake each."""
 TOO_LARGE = f"a request of more than {LARGEST >> 20} MiB"
 CLOSE = [(b"connection", b"close")]
 """With a refusal, so that nobody reads what else comes."""
@@ -114,6 +116,7 @@ class Gatekeeper:
         if self._signatures is not None:
             why = self._signatures.problem(headers, thorough=length > THOROUGH_FROM)
             if why is not None:
+                await asyncio.sleep(STRANGER_WAITS)
                 await self._refuse(scope, send, 401, why)
                 return
         try:

@@ -66,6 +66,7 @@ def at(address, inside, *, tls=None, signed=False):
 @pytest.fixture
 def address(monkeypatch):
     monkeypatch.setattr(door, "held", Counter())  # a gate that is closed forgets nobody
+    monkeypatch.setattr(gate, "STRANGER_WAITS", 0.01)
     return Address("127.0.0.1", free_port())
 
 
@@ -125,6 +126,14 @@ def test_its_health_is_for_everyone_to_ask(behind, address):
         assert ask(address, "POST", "/health")[0] == 404
     with at(address, f"http://127.0.0.1:{free_port()}", signed=True):
         assert ask(address, "GET", "/health")[0] == 503
+
+
+def test_who_may_not_speak_hears_so_after_a_while(behind, address, monkeypatch):
+    monkeypatch.setattr(gate, "STRANGER_WAITS", 0.5)
+    with at(address, behind, signed=True):
+        started = time.monotonic()
+        assert ask(address, "POST", "/v1/fleet/a")[0] == 401
+        assert time.monotonic() - started >= 0.5
 
 
 def test_a_body_with_a_question_for_its_health_is_not_read(behind, address):
@@ -338,10 +347,11 @@ def test_tls_may_come_in_pieces_and_the_request_on_its_heels(behind, address, ce
 def test_a_connection_that_says_nothing_is_given_no_memory_for_tls(behind, address, certified):
     folder, _ = certified
     with at(address, behind, tls=folder):
+        before = encrypted()  # of gates that are closed
         silent = [socket.create_connection((address.host, address.port)) for _ in range(50)]
         silent[0].sendall(b"\x16\x03\x01")
         until(lambda: door.held["127.0.0.1"] == 50)
-        assert not [one for one in gc.get_objects() if isinstance(one, sslproto.SSLProtocol)]
+        assert encrypted() <= before
         for connection in silent:
             connection.close()
         until(lambda: not door.held)
@@ -380,6 +390,10 @@ def test_one_address_holds_so_many_connections_with_tls_too(
         until(lambda: door.held["127.0.0.1"] == 2)
         for connection in held:
             connection.close()
+
+
+def encrypted():
+    return sum(isinstance(one, sslproto.SSLProtocol) for one in gc.get_objects())
 
 
 def until(true):
