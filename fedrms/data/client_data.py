@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data.client_mix import group_means
 from fedrms.data.dataset import Examples
+from fedrms.data.validation import Validation
+from fedrms.errors import ConfigError
 
 Clients = NDArray[np.int64]
 
@@ -102,6 +104,30 @@ class ClientData(ABC):
 
     def laid_out(self, round: int) -> tuple[int, CohortRows] | None:
         """Return all rows as they lie, and the round since when; None where they do not."""
+        return None
+
+    def hold_out(self, count: int) -> tuple[Self, Validation | None]:
+        """Take the last `count` clients out; what is left, and their examples.
+
+        Raises
+        ------
+        ConfigError
+            If clients' rows are made when they are asked for.
+        """
+        if not count:
+            return self, None
+        raise ConfigError(
+            "validation_clients",
+            "a population's clients are made when they are asked for",
+            "set 0, or choose other data",
+        )
+
+    def class_table(self) -> NDArray[np.int64] | None:
+        """Return how many examples of each class everyone holds, ``[clients, classes]``.
+
+        Of data without classes how many in all, ``[clients, 1]``; None where one would have to
+        ask all clients.
+        """
         return None
 
     def client(self, client: int, round: int = 1) -> Examples:

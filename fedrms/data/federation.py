@@ -13,20 +13,23 @@ from numpy.typing import NDArray
 from fedrms.data.account import account_of
 from fedrms.data.appearance import Appearance, decide_looks
 from fedrms.data.client_data import ClientData, CohortRows
+from fedrms.data.client_mix import class_counts
 from fedrms.data.dataset import Dataset, Examples, Task
 from fedrms.data.dealing import DEFAULT_CLIENTS, Partition
 from fedrms.data.flower_partition import spelled
 from fedrms.data.label_file import read_labels
 from fedrms.data.lazy_sources import LAZY_SOURCES, build_population
-from fedrms.data.noise import KINDS, Noise, corrupt_x, corrupt_y, decide
+from fedrms.data.levels import Dealt
+from fedrms.data.noise import Noise, decide
 from fedrms.data.open_federation import FromPython
 from fedrms.data.options import choose, whole
-from fedrms.data.own_parts import named, spoilt
+from fedrms.data.own_parts import named
 from fedrms.data.own_tests import block_a_look, class_groups, owners_groups, with_owners_looks
 from fedrms.data.partition import settled, split
 from fedrms.data.population import Population
 from fedrms.data.sources import SOURCES, load
 from fedrms.data.true_noise import Truth, known_labels, measured_noise, truth_of
+from fedrms.data.validation import Validation
 from fedrms.errors import ConfigError
 from fedrms.own_function import names_own
 
@@ -185,6 +188,37 @@ class Federation(FromPython, ClientData):
         stage = self.stage(round)
         return stage.start_round, CohortRows(stage.x, stage.y, self.offsets)
 
+    def hold_out(self, count: int) -> tuple[Federation, Validation | None]:
+        """Take the last `count` clients out; what is left, and their examples of the first round.
+
+        Partitions and noise are drawn without regard to the order of clients, so the last ones
+        are as good as any.
+        """
+        if not count:
+            return self, None
+        left, first = self.clients - count, self.stages[0]
+        cut = int(self.offsets[left])
+        stages = tuple(
+            Stage(s.start_round, s.x[:cut], s.y[:cut], s.true_noise[:left]) for s in self.stages
+        )
+        remaining = replace(
+            self,
+            offsets=self.offsets[: left + 1],
+            stages=stages,
+            clean_y=self.clean_y[:cut],
+            client_mix=self.client_mix[:left],
+            rare=self.rare[:left],
+            names=None if self.names is None else self.names[:left],
+            looks=None if self.looks is None else self.looks[:left],
+        )
+        return remaining, Validation(first.x[cut:], first.y[cut:])
+
+    def class_table(self) -> NDArray[np.int64]:
+        """Return how many examples of each class everyone holds, before noise."""
+        if self.num_classes is None:
+            return self.sizes[:, None]
+        return class_counts(self.clean_y, self.offsets, self.num_classes)
+
     def test_mix(
         self, clients: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -238,7 +272,7 @@ def build(
     if lazy in LAZY_SOURCES.values():
         return build_population(seed, wanted, data, partition, noise, appearance)
     dataset, examples_per_client = load(seed, wanted or usual, data)
-    _refuse_spoilt_indices(dataset, noise, appearance)
+    _refuse_spoilt_indices(dataset, appearance)
     partition = settled(partition, dataset)
     natural = partition["name"] == "natural"
     owners = dataset.natural_ids if natural and dataset.reading is not None else None
@@ -247,9 +281,7 @@ def build(
     shared = split(seed, wanted, dataset, examples_per_client, partition)
     sizes = np.array([len(rows) for rows in shared.rows])
     looks = decide_looks(seed, len(sizes), appearance)
-    decided = decide(
-        *(seed, dataset.task, dataset.num_classes, shared.rare, sizes, noise), looks.spared
-    )
+    decided = decide(seed, dataset, noise, Dealt(seed, shared.rare, sizes, looks.spared))
     by_owner = natural and dataset.test_natural_ids is not None
     federation = lay_out(seed, dataset, shared, decided, by_owner, looks)
     if owners is not None:
@@ -258,23 +290,15 @@ def build(
     return replace(federation, account=line, warnings=warnings)
 
 
-def _refuse_spoilt_indices(
-    dataset: Dataset, noise: Mapping[str, Any], appearance: Mapping[str, Any] | None
-) -> None:
-    """Refuse noise on inputs that are indices, of which near ones have nothing in common."""
-    if dataset.train.x.dtype.kind != "i":
-        return
-    kind = KINDS.get(str(noise.get("name")))
-    for key, asked in (
-        ("noise", kind is not None and kind.touches == "x"),
-        ("appearance", (appearance or {}).get("name", "none") != "none"),
-    ):
-        if asked:
-            raise ConfigError(
-                key,
-                "changes inputs, and these are indices (data.integer_inputs)",
-                f"set {key}=none, or noise=label",
-            )
+def _refuse_spoilt_indices(dataset: Dataset, appearance: Mapping[str, Any] | None) -> None:
+    """Refuse looks of inputs that are indices, of which near ones have nothing in common."""
+    looks = (appearance or {}).get("name", "none") != "none"
+    if looks and dataset.train.x.dtype.kind == "i":
+        raise ConfigError(
+            "appearance",
+            "changes inputs, and these are indices (data.integer_inputs)",
+            "set appearance=none",
+        )
 
 
 def lay_out(
@@ -303,17 +327,15 @@ def lay_out(
         true_y = dataset.truth[rows]
         clean_y = np.where(known_labels(true_y), true_y, given_y)
     people = None
-    if noise.name == "file" and noise.own is None:
+    if noise.kind.spread == "chosen":
         path, column = (noise.options[key] for key in ("path", "column"))
         people = read_labels(path, column, len(dataset.train), dataset.num_classes or 0)
     stages: list[Stage] = []
     normalised = None
-    for start, levels in noise.schedule:
-        own_y = given_y
-        if noise.own is not None:
-            x, own_y = spoilt(seed, noise.own, levels, clean_x, given_y, offsets, dataset)
-        else:
-            x = corrupt_x(seed, noise, levels, clean_x, offsets, dataset.mean, dataset.noise_unit)
+    everyone = np.arange(len(shared.rows))
+    for start in noise.levels.starts:
+        levels = noise.levels.of(everyone, start)
+        x, y = noise.spoil(clean_x, given_y, offsets, everyone, start, dataset)
         if x is not clean_x:
             x = dataset.normalise(x)
         else:
@@ -324,8 +346,6 @@ def lay_out(
             theirs = np.repeat(levels > 0, np.diff(offsets))
             y = np.where(theirs, people[rows], given_y)
             levels = measured_noise(y, clean_y, offsets)
-        else:
-            y = corrupt_y(seed, noise, levels, own_y, offsets, dataset.num_classes)
         if dataset.truth is not None:
             levels = measured_noise(y, true_y, offsets, dataset.task != "regression")
         elif truth == "unknown":

@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from fedrms.data.addressed_noise import decide_by_address
+import numpy as np
+
 from fedrms.data.arrow import arrow
 from fedrms.data.dealing import DEFAULT_CLIENTS
+from fedrms.data.drawn_levels import Drawn
+from fedrms.data.noise import decide
 from fedrms.data.options import defaults_of, read
-from fedrms.data.population import Population
+from fedrms.data.population import AT_ONCE, Population
 from fedrms.data.synthetic import population
 from fedrms.errors import ConfigError
 
@@ -30,7 +33,7 @@ def build_population(
     Raises
     ------
     ConfigError
-        If an option is unknown or out of range, the noise needs everyone's rows at once, or
+        If an option is unknown or out of range, the noise names rows of everyone's or fails, or
         a partition is asked for (the source says who holds what), or a look.
     """
     name = str(data["name"])
@@ -51,9 +54,15 @@ def build_population(
     if clients is None and name != "arrow":
         clients = DEFAULT_CLIENTS
     made = source(seed, clients, **read("data", data, defaults_of(source)))
-    added = decide_by_address(seed, name, made.num_classes, noise)
+    added = decide(seed, made.dataset, noise, Drawn(seed, name))
     truth = "simulated" if noise["name"] != "none" else made.truth
-    return replace(made, noise=added, truth=truth, account=_account(made, name, noise))
+    spoilt = replace(made, noise=added, truth=truth, account=_account(made, name, noise))
+    if added.kind.touches == "rows":  # a person's own function may fail: try it now
+        first = np.arange(min(spoilt.clients, AT_ONCE))
+        for round in added.levels.starts:
+            for client in first[spoilt.true_noise_of(first, round) > 0][:1].tolist():
+                spoilt.client(client, round)
+    return spoilt
 
 
 def _account(made: Population, name: str, noise: Mapping[str, Any]) -> str:

@@ -1,4 +1,7 @@
-"""What noise does to a client's training examples; `KINDS` lists it by name, own kinds apart.
+"""What noise does to one client's training examples; `KINDS` lists it by name.
+
+A kind is a function of a client's rows, its level, its generator and the data set, as one of a
+person's own is, and every federation goes by it: laid out in memory, or made a cohort at a time.
 
 Every example has its own draw at the client's address, and a level only decides how that
 draw shows. So when levels drift, the same examples stay noisy at the same level, and a
@@ -8,32 +11,142 @@ higher level corrupts a superset of what a lower one does.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrms.data.dataset import Scale, Task
-from fedrms.data.levels import Levels, Schedule, beta, dealt_in_order, fedcorr, schedule, spread
-from fedrms.data.options import choose, one_of, positive, read, switch
-from fedrms.data.own_parts import A_SPOILING, OWN, SPOILING
+from fedrms.data.dataset import Dataset, Examples
+from fedrms.data.levels import NOBODY, Clients, Levels, NoiseLevels, Spread
+from fedrms.data.options import choose, one_of, positive, read
+from fedrms.data.own_parts import OWN, own_noise
 from fedrms.errors import ConfigError
-from fedrms.own_function import OwnFunction, names_own, own_function
-from fedrms.randomness import generator
+from fedrms.own_function import names_own
+from fedrms.randomness import counter_uniform, generator
 
-Offsets = NDArray[np.int64]
-Features = NDArray[np.float32]
+
+def flip(
+    rows: Examples,
+    level: float,
+    draw: np.random.Generator,
+    dataset: Dataset,
+    *,
+    to_next: bool = False,
+) -> Examples:
+    """Flip each label with probability `level`, or turn each of several labels of yes and no.
+
+    To a uniformly drawn other class, or with `to_next` always to the next class
+    (``(y + 1) % num_classes``: systematic mislabelling).
+    """
+    if rows.y.ndim > 1:
+        turned = draw.random(rows.y.shape) < level
+        return Examples(rows.x, np.where(turned, 1.0 - rows.y, rows.y))
+    classes, count = dataset.num_classes or 0, len(rows)
+    flipped = draw.random(count) < level
+    steps = np.ones(count, np.int64) if to_next else draw.integers(1, classes, count)
+    return Examples(rows.x, (rows.y + flipped * steps) % classes)
+
+
+def jitter(rows: Examples, level: float, draw: np.random.Generator, dataset: Dataset) -> Examples:
+    """Add ``level * noise_unit * N(0, 1)`` to every feature, without clipping."""
+    scale = np.asarray(level * dataset.noise_unit, np.float32)
+    return Examples(rows.x + scale * draw.standard_normal(rows.x.shape, np.float32), rows.y)
+
+
+def mask(
+    rows: Examples, level: float, draw: np.random.Generator, dataset: Dataset, *, fill: str = "mean"
+) -> Examples:
+    """Replace each column, or each pixel in all its channels, by the mean or 0 at rate `level`."""
+    single = (1, *rows.x.shape[2:]) if rows.x.ndim == 4 else rows.x.shape[1:]
+    lost = draw.random((len(rows), *single), np.float32) < level
+    value = np.asarray(dataset.mean if fill == "mean" else 0.0, np.float32)
+    return Examples(np.where(lost, value, rows.x), rows.y)
+
+
+def blur(
+    rows: Examples,
+    level: float,
+    draw: np.random.Generator,
+    dataset: Dataset,
+    *,
+    distribution: str = "gaussian",
+    degrees_of_freedom: float = 3.0,
+) -> Examples:
+    """Add `level` times N(0, 1), or Student's t, to every target.
+
+    A level is the scale: for Gaussian noise its standard deviation, for Student's t with
+    v > 2 degrees of freedom that divided by ``sqrt(v / (v - 2))``.
+    """
+    if distribution == "gaussian":
+        noise = draw.standard_normal(rows.y.shape)
+    else:
+        noise = draw.standard_t(float(degrees_of_freedom), rows.y.shape)
+    return Examples(rows.x, rows.y + (level * noise).astype(np.float32))
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of noise: what it touches, what a level can be, its options."""
+    """One kind of noise.
+
+    Parameters
+    ----------
+    touches : {"labels", "targets", "x", "rows", "nothing"}
+        What it spoils; rows: any of these.
+    ceiling : float
+        The highest level that makes sense (1 for a rate).
+    spoil : callable or None
+        What it does, given its options by name; None where that is another's business.
+    purpose : str
+        Of its draws, see :func:`fedrms.randomness.generator`.
+    spread : str
+        How levels go over clients, a name in :data:`fedrms.data.levels.SPREADS`.
+    defaults : mapping
+        Its options, with those of its spread.
+    """
 
     touches: Literal["labels", "targets", "x", "rows", "nothing"]
     ceiling: float
+    spoil: Callable[..., Examples] | None = None
+    purpose: str = ""
+    spread: str = "spaced"
     defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+DEALT: dict[str, Any] = {"order": "random", "spare_rare": True, "drift": ()}
+"""Options of every kind: to whom levels go."""
+
+
+def _spaced(low: float, high: float, **more: Any) -> dict[str, Any]:
+    spread_over = {"fraction": 0.4, "low": low, "high": high, "spacing": "linear", "levels": None}
+    return {**spread_over, **DEALT, **more}
+
+
+_BETA = {"fraction": 1.0, "a": 1.0, "b": 3.0, **DEALT}
+_FILE = {"fraction": 0.4, "path": None, "column": None, **DEALT}
+_FEDCORR = {"rho": 0.6, "tau": 0.5, "relabel": "other", **DEALT}
+_FEATURE = _spaced(0.0, 2.0, fraction=1.0)
+_TARGET = _spaced(0.1, 3.0, fraction=1.0, spacing="log")
+_TARGET |= {"distribution": "gaussian", "degrees_of_freedom": 3}
+
+KINDS: dict[str, Kind] = {
+    "none": Kind("nothing", 0.0, spread="nobody"),
+    "label": Kind("labels", 1.0, flip, "label-noise", defaults=_spaced(0.3, 0.8)),
+    "label_pairflip": Kind(
+        "labels", 1.0, partial(flip, to_next=True), "label-noise", defaults=_spaced(0.3, 0.8)
+    ),
+    "feature": Kind("x", math.inf, jitter, "feature-noise", defaults=_FEATURE),
+    "missing": Kind("x", 1.0, mask, "missing-noise", defaults=_spaced(0.3, 0.8, fill="mean")),
+    "target": Kind("targets", math.inf, blur, "target-noise", defaults=_TARGET),
+    "beta": Kind("labels", 1.0, flip, "label-noise", "beta", _BETA),
+    "file": Kind("labels", 1.0, spread="chosen", defaults=_FILE),
+    "fedcorr": Kind("labels", 1.0, flip, "label-noise", "fedcorr", _FEDCORR),
+}
+
+OF_YES_AND_NO = ("label", "beta")
+"""What can be done to several labels: each is turned at the client's rate."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,267 +155,161 @@ class Noise:
 
     Parameters
     ----------
+    seed : int
+        The run's seed.
     name : str
-        A name in `KINDS`.
+        A name in `KINDS`, or that of a person's own.
+    kind : Kind
+        What it does.
+    levels : NoiseLevels
+        Who is how noisy, and from which round on.
     options : mapping
-        Its options, with defaults filled in.
-    schedule : list of (round, float64 ``[clients]``)
-        The levels from each round on.
-    own : OwnFunction or None
-        What spoils a client's rows, where it is a person's own (:mod:`fedrms.data.own_parts`).
+        Those of what it does.
     """
 
-    name: str
-    options: Mapping[str, Any]
-    schedule: Schedule
-    own: OwnFunction | None = None
+    seed: int = 0
+    name: str = "none"
+    kind: Kind = KINDS["none"]
+    levels: NoiseLevels = NOBODY
+    options: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def touches(self) -> str:
-        """What it spoils: labels, targets, x, rows (any of these) or nothing."""
-        return "rows" if self.own else KINDS[self.name].touches
+    def spoil(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        offsets: NDArray[np.int64],
+        clients: Clients,
+        round: int,
+        dataset: Dataset,
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return raw features and targets as the clients have them; `x` and `y` stay as they are.
+
+        Each client's rows are spoilt alone, with the generator of its own address, the same at
+        every level. What no client's noise touches is given back as the same array.
+
+        Parameters
+        ----------
+        x, y : arrays ``[total, *shape]`` and ``[total]``
+            Client ``clients[i]`` has the rows ``offsets[i]:offsets[i + 1]``.
+        round : int
+            From 1.
+        dataset : Dataset
+            Whence they are.
+        """
+        levels = self.levels.of(clients, round)
+        kind, new_x, new_y = self.kind, x, y
+        if kind.spoil is None or not levels.any():
+            return x, y
+        if kind.touches == "labels" and self.levels.addressed:
+            return x, self._flip_together(y, offsets, clients, levels, dataset.num_classes or 0)
+        for i in np.flatnonzero(levels).tolist():
+            where = slice(int(offsets[i]), int(offsets[i + 1]))
+            rows = Examples(_read_only(x[where]), _read_only(y[where]))
+            draw = generator(self.seed, kind.purpose, int(clients[i]))
+            made = kind.spoil(rows, float(levels[i]), draw, dataset, **self.options)
+            if made.x is not rows.x:
+                new_x = x.copy() if new_x is x else new_x
+                new_x[where] = made.x
+            if made.y is not rows.y:
+                new_y = y.copy() if new_y is y else new_y
+                new_y[where] = made.y
+        return new_x, new_y
+
+    def _flip_together(
+        self,
+        y: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+        clients: Clients,
+        levels: Levels,
+        num_classes: int,
+    ) -> NDArray[np.int64]:
+        """Do what :func:`flip` does to a cohort of thousands in one call, by draws of its own.
+
+        A generator a client would take four times as long as these.
+        """
+        sizes = np.diff(offsets)
+        row = np.arange(len(y)) - np.repeat(offsets[:-1], sizes)
+        mine = np.flatnonzero(np.repeat(levels > 0, sizes))
+        who, level = np.repeat(clients, sizes)[mine], np.repeat(levels, sizes)[mine]
+        flipped = counter_uniform(self.seed, "label-noise", who, 0, row[mine]) < level
+        steps: NDArray[np.int64] | int = 1
+        if self.name != "label_pairflip":
+            draw = counter_uniform(self.seed, "label-noise-class", who, 0, row[mine])
+            steps = 1 + (draw * (num_classes - 1)).astype(np.int64)
+        result = y.copy()
+        result[mine] = (y[mine] + flipped * steps) % num_classes
+        return result
 
 
-def _spread_defaults(low: float, high: float, **more: Any) -> dict[str, Any]:
-    spread_over = {"fraction": 0.4, "low": low, "high": high, "spacing": "linear", "levels": None}
-    return {**spread_over, **DEALT, **more}
-
-
-DEALT: dict[str, Any] = {"order": "random", "spare_rare": True, "drift": ()}
-"""Options of every kind: to whom levels go."""
-
-
-OF_YES_AND_NO = ("label", "beta")
-"""What can be done to several labels: each is turned at the client's rate."""
-
-KINDS: dict[str, Kind] = {
-    "none": Kind("nothing", 0.0),
-    "label": Kind("labels", 1.0, _spread_defaults(0.3, 0.8)),
-    "label_pairflip": Kind("labels", 1.0, _spread_defaults(0.3, 0.8)),
-    "feature": Kind("x", math.inf, _spread_defaults(0.0, 2.0, fraction=1.0)),
-    "missing": Kind("x", 1.0, _spread_defaults(0.3, 0.8, fill="mean")),
-    "target": Kind(
-        "targets",
-        math.inf,
-        _spread_defaults(
-            0.1,
-            3.0,
-            fraction=1.0,
-            spacing="log",
-            distribution="gaussian",
-            degrees_of_freedom=3,
-        ),
-    ),
-    "beta": Kind("labels", 1.0, {"fraction": 1.0, "a": 1.0, "b": 3.0, **DEALT}),
-    "file": Kind("labels", 1.0, {"fraction": 0.4, "path": None, "column": None, **DEALT}),
-    "fedcorr": Kind("labels", 1.0, {"rho": 0.6, "tau": 0.5, "relabel": "other", **DEALT}),
-}
-
-
-def decide(
-    seed: int,
-    task: Task,
-    num_classes: int | None,
-    rare: NDArray[np.bool_],
-    sizes: NDArray[np.int64],
-    noise: Mapping[str, Any],
-    unlike: NDArray[np.bool_] | None = None,
-) -> Noise:
-    """Decide every client's noise level in every round.
+def decide(seed: int, dataset: Dataset, noise: Mapping[str, Any], spread: Spread) -> Noise:
+    """Decide every client's noise level in every round, and what it does.
 
     Parameters
     ----------
     seed : int
         The run's seed.
-    task, num_classes
+    dataset : Dataset
         What is learned; labels can be flipped only where there are at least two classes.
-    rare : array of bool, ``[clients]``
-        Clients that are never chosen while ``spare_rare`` holds.
-    sizes : array of int, ``[clients]``
-        Training examples of each client, for ``order``.
     noise : mapping
         ``name``, and the options of that name in `KINDS`; or ``_target_``, a function of a
         person's own, with its options and those of who is noisy.
-    unlike : array of bool, ``[clients]``, optional
-        Clients that are never chosen, because they look different.
+    spread : Spread
+        Says who is noisy: :class:`fedrms.data.levels.Dealt` for all clients at once, or
+        :class:`fedrms.data.drawn_levels.Drawn` for each alone.
 
     Raises
     ------
     ConfigError
         If an option is unknown or out of range, or the noise does not fit the task.
     """
-    own = None
     if names_own(noise):
-        kind, name = Kind("rows", math.inf, _spread_defaults(0.3, 0.8)), str(noise.get("name", OWN))
-        own = own_function("noise", noise, SPOILING, A_SPOILING, ours=kind.defaults)
-        noise = {key: noise[key] for key in kind.defaults if key in noise}
+        name, usual = str(noise.get("name", OWN)), _spaced(0.3, 0.8)
+        kind = Kind("rows", math.inf, own_noise(noise, usual), "own-noise", defaults=usual)
+        noise = {key: noise[key] for key in usual if key in noise}
     else:
         kind, name = choose("noise", noise, KINDS), str(noise["name"])
+        _refuse_misfit(name, kind.touches, dataset)
     options = read("noise", noise, kind.defaults)
-    if kind.touches == "labels" and task == "multilabel":
+    levels = spread.of(kind.spread, kind.ceiling, dataset.num_classes or 0, options)
+    if "fill" in options:
+        one_of("noise.fill", options["fill"], ("mean", "zero"))
+    if "distribution" in options:
+        one_of("noise.distribution", options["distribution"], ("gaussian", "student_t"))
+        positive("noise.degrees_of_freedom", options["degrees_of_freedom"])
+    return Noise(seed, name, kind, levels, options)
+
+
+def _refuse_misfit(name: str, touches: str, dataset: Dataset) -> None:
+    task = dataset.task
+    if touches == "labels" and task == "multilabel":
         if name not in OF_YES_AND_NO:
             raise ConfigError(
                 "noise",
                 f"{name} makes one class of another, and this data set has several labels",
                 "choose noise=label or beta, which turn each of them, feature or missing",
             )
-    elif kind.touches == "labels" and (task != "classification" or (num_classes or 0) < 2):
+    elif touches == "labels" and (task != "classification" or (dataset.num_classes or 0) < 2):
         raise ConfigError(
             "noise",
             f"{name} flips class labels, and this data set has no two classes",
             "choose noise=target, feature or missing",
         )
-    if kind.touches == "targets" and task != "regression":
+    if touches == "targets" and task != "regression":
         raise ConfigError(
             "noise",
             f"{name} adds noise to regression targets, and this data set has "
             + ("several labels" if task == "multilabel" else "classes"),
             "choose noise=label, feature or missing",
         )
-    if kind.touches == "nothing":
-        return Noise(name, options, [(1, np.zeros(len(rare)))])
-    spared = rare & switch("noise.spare_rare", options.pop("spare_rare"))
-    spared = spared if unlike is None else spared | unlike
-    drift = options.pop("drift")
-    order = options.pop("order")
-    if options.get("levels") is not None and order != "random":
+    if touches == "x" and dataset.train.x.dtype.kind == "i":
         raise ConfigError(
-            "noise.order",
-            f"is {order!r}, but noise.levels says who gets which level",
-            "leave one of them out",
+            "noise",
+            "changes inputs, and these are indices (data.integer_inputs)",
+            "set noise=none, or noise=label",
         )
-    named = "" if own else name
-    if named == "fedcorr":
-        first = fedcorr(seed, spared, num_classes or 0, **options)
-    elif named == "beta":
-        first = beta(seed, spared, **options)
-    elif named == "file":
-        everyone: dict[str, Any] = {"low": 1, "high": 1, "spacing": "linear", "levels": None}
-        first = spread(seed, spared, 1.0, fraction=options["fraction"], **everyone)
-    else:
-        keys = ("fraction", "low", "high", "spacing", "levels")
-        first = spread(seed, spared, kind.ceiling, **{key: options.pop(key) for key in keys})
-    first = dealt_in_order(seed, first, spared, sizes, order)
-    if named == "missing":
-        one_of("noise.fill", options["fill"], ("mean", "zero"))
-    if named == "target":
-        one_of("noise.distribution", options["distribution"], ("gaussian", "student_t"))
-        positive("noise.degrees_of_freedom", options["degrees_of_freedom"])
-    return Noise(name, options, schedule(seed, first, spared, drift, kind.ceiling), own)
 
 
-def corrupt_x(
-    seed: int, noise: Noise, levels: Levels, x: Features, offsets: Offsets, mean: Scale, unit: Scale
-) -> Features:
-    """Return raw features ``[total, *shape]`` as noisy clients see them; `x` stays as it is."""
-    if noise.touches != "x" or not levels.any():
-        return x
-    if noise.name == "feature":
-        return jitter(seed, x, offsets, levels, unit)
-    return mask(seed, x, offsets, levels, mean if noise.options["fill"] == "mean" else 0.0)
-
-
-def corrupt_y(
-    seed: int,
-    noise: Noise,
-    levels: Levels,
-    y: NDArray[Any],
-    offsets: Offsets,
-    num_classes: int | None,
-) -> NDArray[Any]:
-    """Return labels or targets ``[total]`` as noisy clients have them; `y` stays as it is."""
-    touches = noise.touches
-    if not levels.any() or touches not in ("labels", "targets"):
-        return y
-    if touches == "labels" and y.ndim > 1:
-        return turn(seed, y, offsets, levels)
-    if touches == "labels":
-        return flip(seed, y, offsets, levels, num_classes or 0, noise.name == "label_pairflip")
-    student = noise.options["distribution"] == "student_t"
-    freedom = float(noise.options["degrees_of_freedom"]) if student else None
-    return blur(seed, y, offsets, levels, freedom)
-
-
-def flip(
-    seed: int,
-    y: NDArray[np.int64],
-    offsets: Offsets,
-    levels: Levels,
-    num_classes: int,
-    to_next: bool = False,
-) -> NDArray[np.int64]:
-    """Flip each label with probability `levels[client]`.
-
-    To a uniformly drawn other class, or with `to_next` always to the next class
-    (``(y + 1) % num_classes``: systematic mislabelling).
-    """
-    result = y.copy()
-    for client, rows in _noisy(offsets, levels):
-        draw = generator(seed, "label-noise", client)
-        count = rows.stop - rows.start
-        flipped = draw.random(count) < levels[client]
-        steps = np.ones(count, np.int64) if to_next else draw.integers(1, num_classes, count)
-        result[rows] = (y[rows] + flipped * steps) % num_classes
-    return result
-
-
-def turn(
-    seed: int, y: NDArray[np.float32], offsets: Offsets, levels: Levels
-) -> NDArray[np.float32]:
-    """Turn each yes or no ``[total, labels]`` with probability `levels[client]`."""
-    result = y.copy()
-    for client, rows in _noisy(offsets, levels):
-        turned = generator(seed, "label-noise", client).random(y[rows].shape) < levels[client]
-        result[rows] = np.where(turned, 1.0 - y[rows], y[rows])
-    return result
-
-
-def jitter(seed: int, x: Features, offsets: Offsets, levels: Levels, unit: Scale = 1.0) -> Features:
-    """Add ``levels[client] * unit * N(0, 1)`` to every feature, without clipping."""
-    result = x.copy()
-    for client, rows in _noisy(offsets, levels):
-        draw = generator(seed, "feature-noise", client)
-        scale = np.asarray(levels[client] * unit, np.float32)
-        result[rows] += scale * draw.standard_normal(x[rows].shape, np.float32)
-    return result
-
-
-def mask(seed: int, x: Features, offsets: Offsets, levels: Levels, fill: Scale = 0.0) -> Features:
-    """Replace each column, or each pixel in all its channels, by `fill` at rate `levels`."""
-    result = x.copy()
-    single = (1, *x.shape[2:]) if x.ndim == 4 else x.shape[1:]
-    for client, rows in _noisy(offsets, levels):
-        draw = generator(seed, "missing-noise", client)
-        lost = draw.random((rows.stop - rows.start, *single), np.float32) < levels[client]
-        result[rows] = np.where(lost, np.asarray(fill, np.float32), x[rows])
-    return result
-
-
-def blur(
-    seed: int,
-    y: NDArray[np.float32],
-    offsets: Offsets,
-    levels: Levels,
-    degrees_of_freedom: float | None = None,
-) -> NDArray[np.float32]:
-    """Add ``levels[client]`` times N(0, 1), or Student's t, to every target.
-
-    A level is the scale: for Gaussian noise its standard deviation, for Student's t with
-    v > 2 degrees of freedom that divided by ``sqrt(v / (v - 2))``.
-    """
-    result = y.copy()
-    for client, rows in _noisy(offsets, levels):
-        draw = generator(seed, "target-noise", client)
-        shape = y[rows].shape
-        if degrees_of_freedom is None:
-            noise = draw.standard_normal(shape)
-        else:
-            noise = draw.standard_t(degrees_of_freedom, shape)
-        result[rows] += (levels[client] * noise).astype(np.float32)
-    return result
-
-
-def _noisy(offsets: Offsets, levels: Levels) -> Iterator[tuple[int, slice]]:
-    """Yield each noisy client with its rows."""
-    for client in np.flatnonzero(levels):
-        yield int(client), slice(int(offsets[client]), int(offsets[client + 1]))
+def _read_only(values: NDArray[Any]) -> NDArray[Any]:
+    view = values.view()
+    view.flags.writeable = False
+    return view

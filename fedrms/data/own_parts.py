@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedrms.data.dataset import Dataset, Examples
 from fedrms.data.dealing import Partition
 from fedrms.named_class import Form
 from fedrms.own_function import OwnFunction, names_own, own_function
-from fedrms.randomness import generator
 
 OWN = "own"
 """The name of what has no other."""
@@ -118,59 +117,32 @@ def own_partition(
     return Partition([held.astype(np.int64, copy=False) for held in rows], rare)
 
 
-def spoilt(
-    seed: int,
-    kind: OwnFunction,
-    levels: NDArray[np.float64],
-    x: NDArray[np.float32],
-    y: NDArray[Any],
-    offsets: NDArray[np.int64],
-    dataset: Dataset,
-) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    """Return raw features and targets as noisy clients have them; `x` and `y` stay as they are.
-
-    Each client's rows are spoilt alone, with the generator of its own address, the same at every
-    level. What no client's noise touches is given back as the same array.
+def own_noise(noise: Mapping[str, Any], ours: Collection[str]) -> Callable[..., Examples]:
+    """Return a kind of noise by a person's own function, whose every answer is checked.
 
     Parameters
     ----------
-    seed : int
-        The run's seed.
-    kind : OwnFunction
-        Given a client's rows, its level, its generator and the data set.
-    levels : array, ``[clients]``
-        0 is clean, and is left alone.
-    x, y : arrays ``[total, *shape]`` and ``[total]``
-        Client k has the rows ``offsets[k]:offsets[k + 1]``.
-    offsets : array, ``[clients + 1]``
-    dataset : Dataset
-        Whence they are.
+    noise : mapping
+        ``_target_``, and options.
+    ours : collection of str
+        Options that say who is noisy.
 
     Raises
     ------
     ConfigError
-        If the function fails, or what it gives are no rows of the kind it got.
+        If there is no such function; and where it is called, if it fails, or what it gives are no
+        rows of the kind it got.
     """
-    new_x, new_y = x, y
-    for client in np.flatnonzero(levels).tolist():
-        where = slice(int(offsets[client]), int(offsets[client + 1]))
-        rows = Examples(_read_only(x[where]), _read_only(y[where]))
-        with kind.tried():
-            made = kind(rows, float(levels[client]), generator(seed, "own-noise", client), dataset)
-            _check_rows(kind, made, rows, dataset.num_classes)
-        if made.x is not rows.x:
-            new_x = x.copy() if new_x is x else new_x
-            new_x[where] = made.x
-        if made.y is not rows.y:
-            new_y = y.copy() if new_y is y else new_y
-            new_y[where] = made.y
-    return new_x, new_y
+    return partial(_spoilt, own_function("noise", noise, SPOILING, A_SPOILING, ours=ours))
 
 
-def _read_only(values: NDArray[Any]) -> NDArray[Any]:
-    view = values.view()
-    view.flags.writeable = False
-    return view
+def _spoilt(
+    kind: OwnFunction, rows: Examples, level: float, draw: np.random.Generator, dataset: Dataset
+) -> Examples:
+    with kind.tried():
+        made = kind(rows, level, draw, dataset)
+        _check_rows(kind, made, rows, dataset.num_classes)
+    return cast(Examples, made)
 
 
 def _check_rows(kind: OwnFunction, made: Any, rows: Examples, num_classes: int | None) -> None:

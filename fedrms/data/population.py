@@ -8,10 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrms.data.addressed_noise import AddressedNoise
 from fedrms.data.client_data import ClientData, Clients, CohortRows
 from fedrms.data.client_mix import class_counts, mix_of
-from fedrms.data.dataset import Examples, Task
+from fedrms.data.dataset import Dataset, Examples, Task
+from fedrms.data.levels import since
+from fedrms.data.noise import Noise
 from fedrms.data.true_noise import Truth
 
 AT_ONCE = 10_000
@@ -55,8 +56,8 @@ class Population(ClientData):
         Shape of one example.
     test_x, test_y : arrays, float32 ``[test, *shape]`` and ``[test]``
         The global clean test set, normalised.
-    noise : AddressedNoise
-        Label noise, added as rows are asked for.
+    noise : Noise
+        Added as rows are asked for.
     class_names : tuple of str or None
         Names of the classes in label order.
     names : array ``[clients]`` or None
@@ -75,7 +76,7 @@ class Population(ClientData):
     shape: tuple[int, ...]
     test_x: NDArray[np.float32]
     test_y: NDArray[Any]
-    noise: AddressedNoise = field(default_factory=AddressedNoise)
+    noise: Noise = field(default_factory=Noise)
     class_names: tuple[str, ...] | None = None
     names: NDArray[Any] | None = None
     truth: Truth = "simulated"
@@ -88,6 +89,15 @@ class Population(ClientData):
     def clients(self) -> int:
         """Number of clients."""
         return self.source.clients
+
+    @property
+    def dataset(self) -> Dataset:
+        """What kinds of noise are told of the data: all but the training rows, held by nobody."""
+        nothing = Examples(np.zeros((0, *self.shape), np.float32), self.test_y[:0])
+        tests = Examples(self.test_x, self.test_y)
+        return Dataset(
+            nothing, tests, self.task, self.num_classes, self.shape, class_names=self.class_names
+        )
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -109,23 +119,23 @@ class Population(ClientData):
 
     def true_noise(self, round: int) -> NDArray[np.float64]:
         """Return everyone's noise level in a round, float64 ``[clients]``; kept while it holds."""
-        since = self.noise.since(round)
-        if since not in self._levels:
+        start = since(self.noise.levels.starts, round)
+        if start not in self._levels:
             self._levels.clear()
-            self._levels[since] = self.true_noise_of(np.arange(self.clients), round)
-        return self._levels[since]
+            self._levels[start] = self.true_noise_of(np.arange(self.clients), round)
+        return self._levels[start]
 
     def true_noise_of(self, clients: Clients, round: int) -> NDArray[np.float64]:
         """Return the noise level of some clients in a round."""
         clients = self._checked(clients)
         if self.truth == "unknown":
             return np.full(len(clients), np.nan)
-        return self.noise.levels_of(clients, round)
+        return self.noise.levels.of(clients, round)
 
     def clean_of(self, clients: Clients, rounds: int) -> NDArray[np.bool_]:
         """Return which clients are known to have no noise in any of the first rounds."""
         clean = np.ones(len(clients), np.bool_)
-        for start in (1, *self.noise.redrawn):
+        for start in self.noise.levels.starts:
             if start <= rounds:
                 clean &= self.true_noise_of(clients, start) == 0
         return clean
@@ -135,12 +145,11 @@ class Population(ClientData):
         clients = self._checked(clients)
         offsets = np.concatenate([[0], np.cumsum(self.source.sizes_of(clients))]).astype(np.int64)
         examples = self.source.examples_of(clients)
-        y = examples.y
         if self.num_classes is not None:
-            counts = class_counts(y, offsets, self.num_classes)
+            counts = class_counts(examples.y, offsets, self.num_classes)
             self._latest.update(clients=clients.copy(), counts=counts)
-            y = self.noise.flip(y, clients, offsets, round, self.num_classes)
-        return CohortRows(examples.x, y, offsets)
+        x, y = self.noise.spoil(examples.x, examples.y, offsets, clients, round, self.dataset)
+        return CohortRows(x, y, offsets)
 
     def test_mix(
         self, clients: Clients | None = None

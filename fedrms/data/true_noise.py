@@ -30,7 +30,7 @@ def truth_of(dataset: Dataset, noise: Noise) -> Truth:
     ConfigError
         If labels have a truth and features get noise: a client has one level.
     """
-    touches = noise.touches
+    touches = noise.kind.touches
     if dataset.truth is None:
         return "unknown" if dataset.reading is not None and touches == "nothing" else "simulated"
     if touches in ("x", "rows"):

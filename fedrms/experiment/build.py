@@ -25,7 +25,6 @@ from fedrms.client.own_statistics import statistic_keys, statistics_order
 from fedrms.data import AnyFederation
 from fedrms.data.adversaries import Adversaries
 from fedrms.data.files import stamps
-from fedrms.data.validation import hold_out
 from fedrms.errors import ConfigError
 from fedrms.experiment.loss import is_usual, make_loss
 from fedrms.experiment.model import make_model, try_model
@@ -97,7 +96,7 @@ def side_from_json(text: str, device: str) -> ClientSide:
 def _side_of(text: str, device: str, files: tuple[tuple[str, int, int], ...]) -> ClientSide:
     config = json.loads(text)
     aside = config["validation_clients"] or 0
-    federation = data.build(
+    built = data.build(
         seed=config["seed"],
         clients=config["clients"],
         aside=aside,
@@ -106,15 +105,7 @@ def _side_of(text: str, device: str, files: tuple[tuple[str, int, int], ...]) ->
         noise=config["noise"],
         appearance=config.get("appearance"),
     )
-    validation = None
-    if aside:
-        if not isinstance(federation, data.Federation):
-            raise ConfigError(
-                "validation_clients",
-                "a population's clients are made when they are asked for",
-                "set 0, or choose other data",
-            )
-        federation, validation = hold_out(federation, aside)
+    federation, validation = built.hold_out(aside)
     task = build_judged(config, federation)
     generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
     with one_thread_an_operation():  # in a forked process the parent's threads are not there

@@ -11,8 +11,6 @@ import torch
 from flwr.app import ArrayRecord
 from omegaconf import DictConfig, OmegaConf
 
-from fedrms.data import Population
-from fedrms.data.client_mix import class_counts
 from fedrms.data.federation import AnyFederation
 from fedrms.errors import ConfigError
 from fedrms.results.atomic import replace_file, write_file
@@ -81,11 +79,8 @@ def _write(path: Path, text: str) -> None:
 
 def keep_partition(folder: Path, federation: AnyFederation) -> None:
     """Write down who holds which classes; of a population nobody knows without asking all."""
-    if isinstance(federation, Population):
-        return
-    if federation.num_classes is None:
-        counts = federation.sizes[:, None]
-    else:
-        counts = class_counts(federation.clean_y, federation.offsets, federation.num_classes)
-    with writing_to(folder):
-        write_partition(folder, counts, federation.rare, federation.class_names, federation.names)
+    counts = federation.class_table()
+    if counts is not None:
+        names, classes = federation.names, federation.class_names
+        with writing_to(folder):
+            write_partition(folder, counts, federation.rare, classes, names)

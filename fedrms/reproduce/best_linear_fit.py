@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fedrms import data
-from fedrms.data import Federation
+from fedrms.data import AnyFederation
 from fedrms.errors import ConfigError
 from fedrms.experiment import compose_config
 from fedrms.experiment.config import plain
@@ -40,19 +40,19 @@ def gauss_markov(plan: Plan) -> list[str]:
     return sentences
 
 
-def weighted_fit_error(federation: Federation, *, equally: bool = False) -> float:
+def weighted_fit_error(federation: AnyFederation, *, equally: bool = False) -> float:
     """Return the mean squared test error of the weighted least squares fit.
 
     Parameters
     ----------
-    federation : Federation
+    federation : AnyFederation
         A regression; its noise levels are standard deviations, all above 0.
     equally : bool
         Weigh all examples the same instead.
     """
-    stage = federation.stage(1)
-    x, y = _with_intercept(stage.x), np.asarray(stage.y, np.float64)
-    sigma = np.repeat(stage.true_noise, federation.sizes)
+    rows = federation.rows_of(np.arange(federation.clients))
+    x, y = _with_intercept(rows.x), np.asarray(rows.y, np.float64)
+    sigma = np.repeat(federation.true_noise(1), np.diff(rows.offsets))
     root = np.ones_like(sigma) if equally else 1.0 / sigma
     fitted = np.linalg.lstsq(x * root[:, None], y * root, rcond=None)[0]
     error = _with_intercept(federation.test_x) @ fitted - federation.test_y
@@ -63,9 +63,9 @@ DATA_KEYS = ("seed", "clients", "data", "partition", "noise")
 """Config keys that a federation is built from."""
 
 
-def _federation(config: Mapping[str, Any]) -> Federation:
+def _federation(config: Mapping[str, Any]) -> AnyFederation:
     built = data.build(**{key: config[key] for key in DATA_KEYS})
-    if not isinstance(built, Federation) or built.task != "regression":
+    if built.task != "regression":
         raise ConfigError("reference", "gauss_markov needs a regression", "leave it out")
     return built
 

@@ -98,6 +98,30 @@ def test_label_noise_is_added_as_rows_are_read(tmp_path, digits) -> None:
         np.testing.assert_array_equal(noisy.client(client).y, expected)
 
 
+@pytest.mark.parametrize("name", ["missing", "feature", "target"])
+def test_noise_spoils_a_client_alike_whether_laid_out_or_read_from_a_file(
+    tmp_path, digits, name
+) -> None:
+    loud = {"name": name, "fraction": 1.0, "low": 0.4, "high": 0.4}
+    clean, noise = {"seed": 0, "clients": 8, "partition": {"name": "natural"}}, loud
+    if name == "target":
+        regression = {**clean, "data": {"name": "regression"}}
+        laid_out, written = build(**regression, noise=noise), build(**regression, noise=NONE)
+    else:
+        given: Any = {"seed": 0, "clients": 20, "data": {"name": "digits"}}
+        given["partition"] = {"name": "dirichlet", "alpha": 0.3}
+        laid_out, written = build(**given, noise=noise), digits
+    lazy = read(write_arrow(written, tmp_path), 5, noise)
+    np.testing.assert_array_equal(lazy.true_noise(1), np.full(5, 0.4))
+    for client in range(5):
+        plain, here, there = (each.client(client) for each in (written, laid_out, lazy))
+        assert not (np.array_equal(here.x, plain.x) and np.array_equal(here.y, plain.y))
+        np.testing.assert_array_equal(there.y, here.y)
+        # A unit of noise is a raw one of pixels, and one of scaled features in the file.
+        scale = 1 if name != "feature" else (there.x - plain.x).std() / (here.x - plain.x).std()
+        np.testing.assert_allclose(there.x - plain.x, scale * (here.x - plain.x), atol=1e-5)
+
+
 def test_fewer_clients_than_the_file_has_are_its_first(tmp_path, digits) -> None:
     mapped = read(write_arrow(digits, tmp_path), 5)
     assert mapped.clients == 5

@@ -19,7 +19,7 @@ from .conftest import Build, labelled
 def lay(dataset: Dataset, rows: list[list[int]], by_owner: bool = False) -> Federation:
     clients = len(rows)
     shared = Partition([np.array(mine) for mine in rows], np.zeros(clients, bool))
-    return lay_out(0, dataset, shared, Noise("none", {}, [(1, np.zeros(clients))]), by_owner)
+    return lay_out(0, dataset, shared, Noise(), by_owner)
 
 
 def test_a_client_is_scored_by_its_clean_class_mix() -> None:

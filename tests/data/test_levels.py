@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedrms.data.levels import WORK
-from fedrms.data.noise import decide
+from fedrms.data import Dataset, Examples
+from fedrms.data.levels import WORK, Dealt
+from fedrms.data.noise import Noise, decide
 from fedrms.errors import ConfigError
 from fedrms.randomness import counter_uniform
 
@@ -18,7 +19,19 @@ def levels_of(
     noise: dict[str, Any], rare: Any = NOBODY, seed: int = 0, sizes: Any = None, classes: int = 10
 ) -> Any:
     sizes = np.full(len(rare), 50) if sizes is None else np.asarray(sizes)
-    return decide(seed, "classification", classes, np.asarray(rare), sizes, noise).schedule[0][1]
+    return decided(noise, Dealt(seed, np.asarray(rare), sizes), classes)
+
+
+def decided(noise: dict[str, Any], spread: Dealt, classes: int | None = 10) -> Any:
+    everyone = np.arange(len(spread.rare))
+    return noise_of(noise, spread, classes).levels.of(everyone, 1)
+
+
+def noise_of(noise: dict[str, Any], spread: Dealt, classes: int | None = 10) -> Noise:
+    task = "regression" if classes is None else "classification"
+    nothing = Examples(np.zeros((0, 1), np.float32), np.zeros(0))
+    dataset = Dataset(nothing, nothing, task, classes, (1,))
+    return decide(spread.seed, dataset, noise, spread)
 
 
 def test_eight_of_twenty_clients_are_noisy_at_evenly_spaced_rates() -> None:
@@ -34,7 +47,7 @@ def test_the_noisy_count_rounds_halves_up() -> None:
 
 def test_log_spacing_has_equal_ratios() -> None:
     noise = {"name": "target"}
-    levels = np.sort(decide(0, "regression", None, NOBODY, SIZES, noise).schedule[0][1])
+    levels = np.sort(decided(noise, Dealt(0, NOBODY, SIZES), None))
     assert levels[[0, -1]] == pytest.approx([0.1, 3.0])
     assert levels[1:] / levels[:-1] == pytest.approx(np.full(19, 30 ** (1 / 19)))
 
@@ -135,9 +148,9 @@ def test_every_client_can_be_about_equally_noisy(low: float, high: float) -> Non
 def test_a_shuffle_deals_the_same_levels_anew_and_leaves_rare_clients_alone() -> None:
     rare = np.arange(20) < 3
     drift = [{"round": 5, "levels": "shuffle"}, {"round": 9, "levels": "shuffle"}]
-    plan = decide(1, "classification", 10, rare, SIZES, {"name": "label", "drift": drift}).schedule
-    assert [start for start, _ in plan] == [1, 5, 9]
-    first, second, third = (levels for _, levels in plan)
+    levels = noise_of({"name": "label", "drift": drift}, Dealt(1, rare, SIZES)).levels
+    assert levels.starts == (1, 5, 9)
+    first, second, third = (levels.of(np.arange(20), start) for start in levels.starts)
     assert np.array_equal(np.sort(first), np.sort(second))
     assert not np.array_equal(first, second)
     assert not np.array_equal(second, third)
@@ -185,24 +198,24 @@ def test_a_shuffle_deals_the_same_levels_anew_and_leaves_rare_clients_alone() ->
 )
 def test_an_impossible_noise_names_its_key(noise: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        decide(0, "classification", 10, np.arange(20) < 3, SIZES, noise)
+        noise_of(noise, Dealt(0, np.arange(20) < 3, SIZES))
     assert caught.value.key == key
 
 
 @pytest.mark.parametrize("name", ["label", "label_pairflip", "fedcorr", "beta"])
 def test_label_noise_on_a_regression_names_the_kinds_that_fit(name: str) -> None:
     with pytest.raises(ConfigError, match="choose noise=target") as caught:
-        decide(0, "regression", None, NOBODY, SIZES, {"name": name})
+        noise_of({"name": name}, Dealt(0, NOBODY, SIZES), None)
     assert caught.value.key == "noise"
 
 
 def test_target_noise_options_are_checked() -> None:
     for option, value in (("distribution", "cauchy"), ("degrees_of_freedom", 0)):
         with pytest.raises(ConfigError) as caught:
-            decide(0, "regression", None, NOBODY, SIZES, {"name": "target", option: value})
+            noise_of({"name": "target", option: value}, Dealt(0, NOBODY, SIZES), None)
         assert caught.value.key == f"noise.{option}"
 
 
 def test_a_misspelt_option_is_answered_with_the_right_one() -> None:
     with pytest.raises(ConfigError, match=r"did you mean noise\.fraction\?"):
-        decide(0, "classification", 10, NOBODY, SIZES, {"name": "label", "fractoin": 0.5})
+        noise_of({"name": "label", "fractoin": 0.5}, Dealt(0, NOBODY, SIZES))

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedrms.data import build
-from fedrms.data.noise import blur, flip, jitter, mask
+from fedrms.data import Dataset, Examples, build
+from fedrms.data.levels import Schedule
+from fedrms.data.noise import KINDS, Noise
 
 from .conftest import Build
 
@@ -15,6 +18,30 @@ ONE = np.array([0, 10_000])
 
 def rate(*levels: float) -> np.ndarray:
     return np.array(levels, np.float64)
+
+
+def spoilt(
+    name: str,
+    seed: int,
+    values: np.ndarray,
+    offsets: np.ndarray,
+    levels: np.ndarray,
+    classes: int | None = None,
+    unit: np.ndarray | float = 1.0,
+    mean: np.ndarray | float = 0.0,
+    **options: Any,
+) -> np.ndarray:
+    """What becomes of labels or targets, or of inputs, when a kind spoils them."""
+    touches_x = KINDS[name].touches == "x"
+    x = values if touches_x else np.zeros((len(values), 1), np.float32)
+    y = np.zeros(len(values), np.int64) if touches_x else values
+    rows = Examples(x, y)
+    task = "regression" if classes is None else "classification"
+    dataset = Dataset(rows, rows, task, classes, x.shape[1:], mean, noise_unit=unit)
+    noise = Noise(seed, name, KINDS[name], Schedule((1,), (levels,)), options)
+    new_x, new_y = noise.spoil(x, y, offsets, np.arange(len(levels)), 1, dataset)
+    assert (new_y if touches_x else new_x) is (y if touches_x else x)
+    return new_x if touches_x else new_y
 
 
 @settings(max_examples=25, deadline=None)
@@ -28,7 +55,7 @@ def test_flip_rate_is_the_level_and_a_flipped_label_is_another_class(
     seed: int, level: float, classes: int, pair: bool
 ) -> None:
     y = np.arange(10_000) % classes
-    flipped = flip(seed, y, ONE, rate(level), classes, to_next=pair)
+    flipped = spoilt("label_pairflip" if pair else "label", seed, y, ONE, rate(level), classes)
     count = int((flipped != y).sum())
     # Six binomial standard deviations.
     assert abs(count - 10_000 * level) <= 6 * np.sqrt(10_000 * level * (1 - level)) + 1e-6
@@ -40,7 +67,7 @@ def test_flip_rate_is_the_level_and_a_flipped_label_is_another_class(
 
 
 def test_a_flipped_label_is_uniform_over_the_other_classes() -> None:
-    flipped = flip(0, np.full(10_000, 3), ONE, rate(1.0), 10)
+    flipped = spoilt("label", 0, np.full(10_000, 3), ONE, rate(1.0), 10)
     counts = np.bincount(flipped, minlength=10)
     assert counts[3] == 0
     # 10,000 / 9 = 1111, sigma = sqrt(10,000 * 1/9 * 8/9) = 31.
@@ -55,18 +82,18 @@ def test_a_higher_level_corrupts_a_superset_in_the_same_way(
     low, high = sorted((low, high))
     y = np.arange(500) % 7
     offsets = np.array([0, 500])
-    less, more = (flip(seed, y, offsets, rate(level), 7) for level in (low, high))
+    less, more = (spoilt("label", seed, y, offsets, rate(level), 7) for level in (low, high))
     assert np.array_equal(less[less != y], more[less != y])
     x = np.ones((500, 4), np.float32)
-    few, many = (mask(seed, x, offsets, rate(level)) for level in (low, high))
+    few, many = (spoilt("missing", seed, x, offsets, rate(level)) for level in (low, high))
     assert (many <= few).all()
 
 
 def test_only_noisy_clients_change_and_others_do_not_affect_them() -> None:
     y = np.zeros(300, np.int64)
     offsets = np.array([0, 100, 200, 300])
-    together = flip(0, y, offsets, rate(0.5, 0.0, 0.5), 10)
-    alone = flip(0, y, offsets, rate(0.0, 0.0, 0.5), 10)
+    together = spoilt("label", 0, y, offsets, rate(0.5, 0.0, 0.5), 10)
+    alone = spoilt("label", 0, y, offsets, rate(0.0, 0.0, 0.5), 10)
     assert not together[100:200].any()
     assert np.array_equal(together[200:], alone[200:])
     assert not np.array_equal(together[:100], together[200:])
@@ -75,7 +102,7 @@ def test_only_noisy_clients_change_and_others_do_not_affect_them() -> None:
 
 def test_feature_noise_has_the_level_as_standard_deviation_in_its_unit() -> None:
     x = np.full((10_000, 2), 5, np.float32)
-    noisy = jitter(0, x, ONE, rate(0.5), np.array([1.0, 10.0], np.float32))
+    noisy = spoilt("feature", 0, x, ONE, rate(0.5), unit=np.array([1.0, 10.0], np.float32))
     # The error of a standard deviation over 10,000 draws is 1 / sqrt(20,000) = .7 %.
     assert noisy.std(axis=0) == pytest.approx([0.5, 5.0], rel=0.035)
     assert noisy.mean(axis=0) == pytest.approx([5.0, 5.0], abs=0.25)
@@ -84,7 +111,7 @@ def test_feature_noise_has_the_level_as_standard_deviation_in_its_unit() -> None
 def test_a_missing_pixel_is_missing_in_every_channel() -> None:
     x = np.ones((200, 3, 4, 5), np.float32)
     fill = np.array([0.1, 0.2, 0.3], np.float32).reshape(3, 1, 1)
-    masked = mask(0, x, np.array([0, 200]), rate(0.25), fill)
+    masked = spoilt("missing", 0, x, np.array([0, 200]), rate(0.25), mean=fill)
     lost = masked[:, 0] != 1
     assert np.array_equal(lost, masked[:, 2] != 1)
     assert np.unique(masked[:, 1]) == pytest.approx([0.2, 1.0])
@@ -93,12 +120,14 @@ def test_a_missing_pixel_is_missing_in_every_channel() -> None:
 
 
 def test_gaussian_target_noise_has_the_level_as_standard_deviation() -> None:
-    noisy = blur(0, np.zeros(10_000, np.float32), ONE, rate(2.0))
+    noisy = spoilt("target", 0, np.zeros(10_000, np.float32), ONE, rate(2.0))
     assert noisy.std() == pytest.approx(2.0, rel=0.035)
 
 
 def test_student_t_target_noise_has_heavier_tails() -> None:
-    noisy = blur(0, np.zeros(10_000, np.float32), ONE, rate(2.0), degrees_of_freedom=3.0)
+    noisy = spoilt(
+        "target", 0, np.zeros(10_000, np.float32), ONE, rate(2.0), distribution="student_t"
+    )
     # P(|t_3| > 5) = .0154; a Gaussian never gets there.
     assert (np.abs(noisy) > 10).mean() == pytest.approx(0.0154, abs=0.006)
 

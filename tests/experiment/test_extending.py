@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import fedrms
+from fedrms.data.to_arrow import write_arrow
 from fedrms.experiment import compose_config
 from fedrms.experiment.parts import build_parts
 
@@ -109,6 +110,24 @@ def test_the_noise_reaches_whom_it_should(ran):
     table = ran("Noise").clients
     assert (table.groupby("client")["true_noise"].first() > 0).sum() == 3
     assert not table["loss_mean"].equals(ran("").clients["loss_mean"])
+
+
+def test_the_noise_spoils_clients_whose_rows_are_made_or_read_when_they_are_asked(
+    page, folder, tmp_path
+):
+    words = shlex.split(page["Noise"][1][0])[1:]
+    clean = build_parts(compose_config(["noise=none", *SMALL])).side.federation
+    written = write_arrow(clean, tmp_path / "digits")
+    for data in (["data=population"], ["data=arrow", f"data.path={written}", "model=mlp"]):
+        given = [*data, *words, *SMALL, "noise.fraction=0.9"]
+        lazy = build_parts(compose_config(given)).side.federation
+        for client, level in enumerate(lazy.true_noise(1)):
+            stuck = (lazy.client(client).x == 1.0).all(0).mean()
+            assert stuck == pytest.approx(level, abs=0.25)
+        assert lazy.true_noise(1).any()
+        table = fedrms.run(given, folder=tmp_path / data[0], brief=True).clients
+        told = table[table["round"] == 1].set_index("client")["true_noise"]
+        assert told.sort_index().to_numpy() == pytest.approx(lazy.true_noise(1))
 
 
 def test_the_partition_has_clients_of_its_own(ran):

@@ -154,9 +154,14 @@ def test_what_does_not_fit_is_said_before_training(word, name, key, problem, tmp
         (["strategy.law={_target_: own_things.typo, pover: 2}"], "strategy.law.pover", "power"),
         (["strategy.moment=largest"], "strategy.moment", "there is no 'largest'"),
         (
-            ["data=population", "noise=own", "noise._target_=own_things.relabelled"],
+            [
+                "data=population",
+                "noise=own",
+                "noise._target_=own_things.eleven",
+                "noise.fraction=1",
+            ],
             "noise",
-            "needs everyone's",
+            "labels that are not classes from 0 to 9",
         ),
         (
             [

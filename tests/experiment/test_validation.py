@@ -8,7 +8,6 @@ import pytest
 
 import fedrms
 from fedrms.data import build
-from fedrms.data.validation import hold_out
 from fedrms.errors import ConfigError
 
 SMALL = ("rounds=3", "client.epochs=1", "clients=8", "seed=3")
@@ -22,7 +21,7 @@ def test_held_out_clients_take_their_data_along_and_leave_the_others_as_they_wer
         partition={"name": "iid"},
         noise={"name": "label", "drift": [{"round": 2, "levels": "shuffle"}]},
     )
-    left, validation = hold_out(whole, 3)
+    left, validation = whole.hold_out(3)
     assert left.clients == 7
     for client in range(7):
         for server_round in (1, 2):
