@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Final
 
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
+from fedrms.options import did_you_mean
 
 LIST_OPTIONS: Final = "fedrms --help GROUP lists its options"
 
@@ -87,18 +87,6 @@ def check_words(words: Sequence[str], *, flags: bool) -> None:
         if _NO_CHOICE.fullmatch(value) and key in _groups():
             raise no_such_choice(key, value)
         former = word
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Return the beginning of a remedy: the known name that is closest, if one is close.
-
-    That is the name itself without its group, where it has none: `partition.clients`, `clients`.
-    """
-    alone = name.rsplit(".", 1)[-1]
-    if alone != name and alone in known:
-        return f"did you mean {alone}? "
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}? " if close and close[0] != name else ""
 
 
 def no_such_choice(group: str, choice: str) -> ConfigError:

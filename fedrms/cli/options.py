@@ -7,7 +7,7 @@ from typing import Final
 
 from fedrms.cli.option_text import in_columns, option_lines, paragraph, read_choice
 from fedrms.errors import ConfigError
-from fedrms.words import did_you_mean
+from fedrms.options import did_you_mean
 
 GROUPS: Final = (
     *("data", "partition", "noise", "model", "strategy", "client", "optimizer"),

@@ -19,7 +19,8 @@ from omegaconf import DictConfig
 
 from fedrms.cli.ending import BAD_INPUT, FAILED
 from fedrms.cli.workers import Job, Outcome, Workers
-from fedrms.errors import ConfigError, RunError
+from fedrms.errors import RunError
+from fedrms.options import whole
 
 if TYPE_CHECKING:
     from fedrms.experiment.cached_loader import CachedLoader
@@ -165,13 +166,7 @@ def _go_on(folder: Path) -> str:
 
 
 def _side_by_side(workers: Any, config: DictConfig, cores: int) -> int:
-    if workers != "auto":
-        if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
-            raise ConfigError(
-                "hydra.launcher.workers", f"is {workers!r}", "set auto, or a number of processes"
-            )
-        return workers
-    return cores
+    return cores if workers == "auto" else whole("hydra.launcher.workers", workers)
 
 
 def _numbered(jobs: Sequence[list[str]], first: int) -> Iterator[Job]:

@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from fedrms.errors import ConfigError
+from fedrms.options import number, one_of
 
 STATISTICS = ("prequential", "incoming", "holdout")
 """Where a client's losses are read for its noise statistic (see :mod:`local_update`)."""
@@ -166,22 +167,9 @@ class LocalSettings:
                 bound = f"more than {smallest}" if open_end else f"{smallest} or more"
                 raise ConfigError(_config_key(key), f"is {value}", f"set it to {bound}")
         for key in ("dropout", "straggler_fraction", "min_work", "hard_workers"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ConfigError(
-                    _config_key(key), f"is {getattr(self, key)}", "set a share in [0, 1]"
-                )
-        if self.statistic not in STATISTICS:
-            raise ConfigError(
-                _config_key("statistic"),
-                f"no client reports {self.statistic!r}",
-                f"choose one of {', '.join(STATISTICS)}",
-            )
-        if self.running_statistics not in RUNNING:
-            raise ConfigError(
-                _config_key("running_statistics"),
-                f"is {self.running_statistics!r}",
-                f"choose one of {', '.join(RUNNING)}",
-            )
+            number(_config_key(key), getattr(self, key), 0, 1)
+        one_of(_config_key("statistic"), self.statistic, STATISTICS)
+        one_of(_config_key("running_statistics"), self.running_statistics, RUNNING)
         if self.optimizer and self.momentum:
             raise ConfigError(
                 _config_key("momentum"),
@@ -213,16 +201,8 @@ class LocalSettings:
                 "that noise hides none (client.statistic_dp)",
                 "set it to incoming",
             )
-        if not self.gradient_decay < 1:
-            raise ConfigError(
-                _config_key("gradient_decay"), f"is {self.gradient_decay}", "set it in [0, 1)"
-            )
-        if not 0 < self.holdout_fraction < 1:
-            raise ConfigError(
-                _config_key("holdout_fraction"),
-                f"is {self.holdout_fraction}",
-                "set a share in (0, 1)",
-            )
+        number(_config_key("gradient_decay"), self.gradient_decay, 0, 1, "[)")
+        number(_config_key("holdout_fraction"), self.holdout_fraction, 0, 1, "()")
 
     @property
     def row_parts(self) -> int:

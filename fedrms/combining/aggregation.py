@@ -16,6 +16,7 @@ from fedrms.combining.row_blocks import Stack
 from fedrms.combining.weighted_mean import mean_where_it_lies
 from fedrms.errors import ConfigError
 from fedrms.flower_log import log
+from fedrms.options import number, one_of, positive
 from fedrms.randomness import generator
 
 NORMALIZE = ("sum", "mean", "none")
@@ -60,16 +61,13 @@ class Aggregation:
         clip_median: float | None = None,
         noise_multiplier: float = 0.0,
     ) -> None:
-        choose("strategy.normalize", normalize, NORMALIZE)
+        one_of("strategy.normalize", normalize, NORMALIZE)
         if isinstance(combine, str):
-            choose("strategy.combine", combine, tuple(COMBINE))
+            one_of("strategy.combine", combine, COMBINE)
         for key, value in (("clip_norm", clip_norm), ("clip_median", clip_median)):
-            if value is not None and not value > 0:
-                raise ConfigError(f"strategy.{key}", f"is {value}", "set it above 0, or to null")
-        if not 0 <= noise_multiplier < np.inf:
-            raise ConfigError(
-                "strategy.noise_multiplier", f"is {noise_multiplier}", "set it to 0 or more"
-            )
+            if value is not None:
+                positive(f"strategy.{key}", value)
+        number("strategy.noise_multiplier", noise_multiplier, 0)
         if noise_multiplier and (clip_norm is None or combine != "mean"):
             raise ConfigError(
                 "strategy.noise_multiplier",
@@ -176,9 +174,3 @@ def privacy_noise(seed: int, server_round: int, size: int, deviation: float) -> 
     """
     draw = generator(seed, "update-privacy", round=server_round)
     return torch.from_numpy(deviation * draw.standard_normal(size))
-
-
-def choose(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a value that is not among the choices, naming the key and the choices."""
-    if value not in allowed:
-        raise ConfigError(key, f"there is no {value!r}", f"choose one of {', '.join(allowed)}")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from fedrms.data.client_data import Clients
 from fedrms.data.federation import AnyFederation
-from fedrms.data.options import number, one_of, sequence, whole
 from fedrms.errors import ConfigError
+from fedrms.options import number, one_of, sequence, whole
 from fedrms.randomness import counter_uniform, generator
 
 AMONG = ("any", "noisy", "clean")

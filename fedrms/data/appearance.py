@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrms.data.options import choose, defaults_of, number, positive, read, switch, whole
 from fedrms.errors import ConfigError
+from fedrms.options import choose, defaults_of, number, positive, read, switch, whole
 from fedrms.randomness import generator
 
 Features = NDArray[np.float32]

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from fedrms.data.client_data import Clients
 from fedrms.data.dataset import Examples
-from fedrms.data.options import optional_whole
 from fedrms.data.population import Population
 from fedrms.errors import ConfigError
+from fedrms.options import optional_whole
 
 TRAIN_FILE, TEST_FILE = "train.arrow", "test.arrow"
 METADATA = b"fedrms"

@@ -13,12 +13,12 @@ from fedrms.data.dataset import Dataset, Examples, Reading, Scale, raw_features
 from fedrms.data.feature_columns import Chosen, choose_columns
 from fedrms.data.feature_values import Encoded, centred, encode
 from fedrms.data.files import Part, stack
-from fedrms.data.options import optional_whole, whole
 from fedrms.data.side_by_side import other_numbers, same_rows, twins
 from fedrms.data.suspicious import FEWEST_ROWS, USE_IT, set_aside
 from fedrms.data.test_rows import in_both, of_classes_and_owners, of_groups
 from fedrms.data.true_noise import known_labels
 from fedrms.errors import ConfigError
+from fedrms.options import optional_whole, whole
 
 ROWS_FOR_PIXEL_SCALE = 10_000  # enough for three digits of a mean, and quick
 

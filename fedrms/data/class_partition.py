@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from fedrms.data.dataset import Dataset
 from fedrms.data.dealing import Partition, Rows, deal, shuffled
-from fedrms.data.options import number, positive, sequence, switch, whole
 from fedrms.errors import ConfigError
+from fedrms.options import number, positive, sequence, switch, whole
 from fedrms.randomness import generator
 
 ATTEMPTS = 50

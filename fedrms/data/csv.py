@@ -10,9 +10,9 @@ from fedrms.data.assemble import assemble
 from fedrms.data.columns import refuse_twins
 from fedrms.data.dataset import Dataset
 from fedrms.data.files import CSV, Part, named_parts
-from fedrms.data.options import number, sequence, whole
 from fedrms.data.parquet import wanted_columns
 from fedrms.errors import ConfigError
+from fedrms.options import number, sequence, whole
 
 SEEN_AT_ONCE = 1 << 30
 """Bytes by which a column's type is decided; a larger file is decided by its beginning."""

@@ -24,8 +24,8 @@ from fedrms.data.levels import (
     since,
     span,
 )
-from fedrms.data.options import number, one_of, sequence, switch
 from fedrms.errors import ConfigError
+from fedrms.options import number, one_of, sequence, switch
 from fedrms.randomness import counter_uniform
 
 

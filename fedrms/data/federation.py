@@ -22,7 +22,6 @@ from fedrms.data.lazy_sources import LAZY_SOURCES, build_population
 from fedrms.data.levels import Dealt
 from fedrms.data.noise import Noise, decide
 from fedrms.data.open_federation import FromPython
-from fedrms.data.options import choose, whole
 from fedrms.data.own_parts import named
 from fedrms.data.own_tests import block_a_look, class_groups, owners_groups, with_owners_looks
 from fedrms.data.partition import settled, split
@@ -31,6 +30,7 @@ from fedrms.data.sources import SOURCES, load
 from fedrms.data.true_noise import Truth, known_labels, measured_noise, truth_of
 from fedrms.data.validation import Validation
 from fedrms.errors import ConfigError
+from fedrms.options import choose, whole
 from fedrms.own_function import names_own
 
 

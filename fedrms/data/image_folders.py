@@ -10,8 +10,8 @@ from typing import Any
 from fedrms.data.assemble import Wanted, assemble
 from fedrms.data.dataset import Dataset
 from fedrms.data.files import Part
-from fedrms.data.options import number, one_of, sequence, whole
 from fedrms.errors import ConfigError
+from fedrms.options import number, one_of, sequence, whole
 
 IMAGE, CLASS, CLIENT = "image", "class", "client"
 PARTS = ("train", "test")

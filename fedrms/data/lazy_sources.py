@@ -12,10 +12,10 @@ from fedrms.data.arrow import arrow
 from fedrms.data.dealing import DEFAULT_CLIENTS
 from fedrms.data.drawn_levels import Drawn
 from fedrms.data.noise import decide
-from fedrms.data.options import defaults_of, read
 from fedrms.data.population import AT_ONCE, Population
 from fedrms.data.synthetic import population
 from fedrms.errors import ConfigError
+from fedrms.options import defaults_of, read
 
 LAZY_SOURCES: dict[str, Callable[..., Population]] = {"population": population, "arrow": arrow}
 

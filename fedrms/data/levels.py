@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrms.data.options import number, one_of, positive, sequence, switch, whole
 from fedrms.errors import ConfigError
+from fedrms.options import number, one_of, positive, sequence, switch, whole
 from fedrms.randomness import counter_uniform, generator
 
 Levels = NDArray[np.float64]

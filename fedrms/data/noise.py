@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from fedrms.data.dataset import Dataset, Examples
 from fedrms.data.levels import NOBODY, Clients, Levels, NoiseLevels, Spread
-from fedrms.data.options import choose, one_of, positive, read
 from fedrms.data.own_parts import OWN, own_noise
 from fedrms.errors import ConfigError
+from fedrms.options import choose, one_of, positive, read
 from fedrms.own_function import names_own
 from fedrms.randomness import counter_uniform, generator
 

@@ -12,8 +12,8 @@ import numpy as np
 from fedrms.data.assemble import Wanted, assemble
 from fedrms.data.dataset import Dataset
 from fedrms.data.files import from_folder, from_hub, pair
-from fedrms.data.options import number, one_of, sequence, switch, whole
 from fedrms.errors import ConfigError
+from fedrms.options import number, one_of, sequence, switch, whole
 
 MNIST_SCALE = (0.1307, 0.3081)
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)

@@ -12,9 +12,9 @@ from fedrms.data.class_partition import dirichlet, fedcorr, minority, shards
 from fedrms.data.dataset import Dataset
 from fedrms.data.dealing import Partition, Rows, deal, shuffled
 from fedrms.data.flower_partition import flower
-from fedrms.data.options import choose, defaults_of, one_of, positive, read, whole
 from fedrms.data.own_parts import own_partition
 from fedrms.errors import ConfigError
+from fedrms.options import choose, defaults_of, one_of, positive, read, whole
 from fedrms.own_function import names_own
 from fedrms.randomness import generator
 

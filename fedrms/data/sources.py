@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from fedrms.data.csv import csv
 from fedrms.data.dataset import Dataset, Examples, held_out
 from fedrms.data.image_folders import images
-from fedrms.data.options import choose, defaults_of, one_of, optional_whole, positive, read, whole
 from fedrms.data.own_parts import own_dataset
 from fedrms.data.parquet import cifar10, mnist, parquet
 from fedrms.data.synthetic_fedprox import synthetic
 from fedrms.errors import ConfigError
+from fedrms.options import choose, defaults_of, one_of, optional_whole, positive, read, whole
 from fedrms.own_function import names_own
 from fedrms.randomness import generator
 

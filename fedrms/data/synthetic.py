@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from fedrms.data.client_data import Clients
 from fedrms.data.dataset import Examples
-from fedrms.data.options import number, positive, whole
 from fedrms.data.population import Population
 from fedrms.errors import ConfigError
+from fedrms.options import number, positive, whole
 from fedrms.randomness import counter_normal
 
 OUTSIDE = 1 << 40

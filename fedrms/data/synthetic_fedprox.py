@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data.dataset import Dataset, Examples
-from fedrms.data.options import number, positive, switch, whole
 from fedrms.errors import ConfigError
+from fedrms.options import number, positive, switch, whole
 from fedrms.randomness import generator
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedrms.errors import ConfigError
+from fedrms.options import only, positive, switch, whole
 
 ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(?P<port>\d{1,5})")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -58,11 +59,11 @@ class ServerOptions:
         ConfigError
             Naming the key; also where a file that it needs is not there.
         """
-        _known("server", group, {field.name for field in fields(cls)})
-        _whole("server.min_clients", group["min_clients"], 1)
+        only("server", group, {field.name for field in fields(cls)})
+        whole("server.min_clients", group["min_clients"], 1)
         for key in ("wait_seconds", "round_seconds", "poll_seconds"):
-            _positive(f"server.{key}", group[key])
-        _switch("server.trial", group["trial"])
+            positive(f"server.{key}", group[key])
+        switch("server.trial", group["trial"])
         tls, auth = _folder("server.tls", group["tls"]), _folder("server.auth", group["auth"])
         if tls is not None:
             _files("server.tls", tls, "server.crt", "server.key")
@@ -108,10 +109,10 @@ class ClientOptions:
         ConfigError
             Naming the key; also where a file that it needs is not there.
         """
-        _known("server", server, {"address"})
+        only("server", server, {"address"})
         partition = client["partition"]
         if partition is not None:
-            _whole("client.partition", partition, 0)
+            whole("client.partition", partition, 0)
         name = client["id"]
         if name is None and partition is None:
             raise ConfigError("client.id", "it is not set", "give this client a name")
@@ -120,10 +121,10 @@ class ClientOptions:
                 "client.id", f"is {name!r}", "use letters, digits, '.', '_' and '-'; at most 63"
             )
         if client["warm"] != "auto":
-            _switch("client.warm", client["warm"], "auto, ")
+            switch("client.warm", client["warm"])
         wait = client["wait_seconds"]
         if wait is not None:
-            _positive("client.wait_seconds", wait)
+            positive("client.wait_seconds", wait)
         tls, key = _file("client.tls", client["tls"]), _file("client.key", client["key"])
         if key is not None and tls is None:
             raise ConfigError("client.key", "keys need encryption", "set client.tls=ca.crt too")
@@ -145,29 +146,6 @@ CLIENT_KEYS = ("id", "partition", "tls", "key", "warm", "wait_seconds")
 def public_keys(folder: Path) -> dict[str, Path]:
     """Return the clients' public keys by the clients' names, in order."""
     return {path.stem: path for path in sorted(folder.glob("*.pub"))}
-
-
-def _known(group: str, given: Mapping[str, Any], known: set[str]) -> None:
-    for key in given.keys() - known:
-        raise ConfigError(
-            f"{group}.{key}", "nothing reads this key", f"its keys are {', '.join(sorted(known))}"
-        )
-
-
-def _whole(key: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(key, f"is {value!r}", f"set a whole number, {least} or more")
-
-
-def _positive(key: str, value: object) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value < math.inf:  # type: ignore[operator]
-        raise ConfigError(key, f"is {value!r}", "set a number of seconds above 0")
-
-
-def _switch(key: str, value: object, further: str = "") -> None:
-    if not isinstance(value, bool):
-        raise ConfigError(key, f"is {value!r}", f"set {further}true or false")
 
 
 def _folder(key: str, value: object) -> Path | None:

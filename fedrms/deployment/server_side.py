@@ -15,7 +15,6 @@ from fedrms import randomness
 from fedrms.client import ClientSide
 from fedrms.data.federation import AnyFederation
 from fedrms.data.files import CSV
-from fedrms.data.options import one_of, read, sequence, whole
 from fedrms.data.roster import Roster, roster
 from fedrms.data.sources import load
 from fedrms.deployment.client_side import told_apart
@@ -26,6 +25,7 @@ from fedrms.experiment.config import AUTO_CLIENTS, with_clients
 from fedrms.experiment.engine import Engine
 from fedrms.experiment.model import try_model
 from fedrms.experiment.parts import Parts, build_parts, clients_of
+from fedrms.options import one_of, read, sequence, whole
 
 NO_DATA = {"task": "classification", "shape": None, "classes": None}
 

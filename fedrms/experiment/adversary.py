@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from fedrms.data import AnyFederation
 from fedrms.data.adversaries import Adversaries, choose_adversaries
-from fedrms.data.options import choose, number, one_of, read
 from fedrms.engines.misreports import LOSS_CLAIMS, UPDATES, Misreports
 from fedrms.engines.own_misreports import A_LIE, LYING, OwnMisreports, try_lie
 from fedrms.errors import ConfigError
+from fedrms.options import choose, number, one_of, read
 from fedrms.own_function import names_own, own_function
 
 WHO: dict[str, Any] = {"fraction": 0.2, "among": "any", "clients": None}

@@ -24,7 +24,8 @@ from packaging.version import Version
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
 from fedrms.experiment.cached_loader import CachedLoader
-from fedrms.words import LIST_OPTIONS, check_words, did_you_mean, no_such_choice
+from fedrms.options import did_you_mean
+from fedrms.words import LIST_OPTIONS, check_words, no_such_choice
 
 Settings = TypeVar("Settings", bound=Mapping[str, Any] | DictConfig)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from fedrms.engines.simulated_grid import SimulatedGrid
 from fedrms.engines.vector import VectorGrid
 from fedrms.errors import ConfigError
 from fedrms.experiment.build import SEE_HELP, side_from_json, side_json
+from fedrms.options import number, one_of, optional_whole, positive, switch, whole
 
 EXECUTOR_OPTIONS = {"executor", "chunk_clients", "threads", "precision", "memory", "compiled"}
 ENGINE_OPTIONS = {
@@ -183,21 +183,10 @@ def _worker_trainer(
 
 def _check_executor(options: Mapping[str, Any]) -> None:
     for key in ("chunk_clients", "threads"):
-        _whole(key, options[key], 1, nullable=True)
-    if options["executor"] not in EXECUTORS:
-        raise ConfigError(
-            "engine.executor",
-            f"there is no {options['executor']!r}",
-            f"choose one of {', '.join(EXECUTORS)}",
-        )
-    if options["precision"] not in PRECISIONS:
-        raise ConfigError(
-            "engine.precision",
-            f"there is no {options['precision']!r}",
-            f"choose one of {', '.join(PRECISIONS)}",
-        )
-    if not isinstance(options["compiled"], bool):
-        raise ConfigError("engine.compiled", f"is {options['compiled']!r}", "set true or false")
+        optional_whole(f"engine.{key}", options[key])
+    one_of("engine.executor", options["executor"], EXECUTORS)
+    one_of("engine.precision", options["precision"], PRECISIONS)
+    switch("engine.compiled", options["compiled"])
 
 
 def _check_ray(options: Mapping[str, Any]) -> None:
@@ -210,26 +199,9 @@ def _check_ray(options: Mapping[str, Any]) -> None:
             f"{address!r} is no address",
             "set null, auto, host:port or ray://host:port",
         )
-    _whole("workers", options["workers"], 1, nullable=True)
-    _whole("chunks_per_worker", options["chunks_per_worker"], 1)
-    _whole("retries", options["retries"], 0)
+    optional_whole("engine.workers", options["workers"])
+    whole("engine.chunks_per_worker", options["chunks_per_worker"])
+    whole("engine.retries", options["retries"], 0)
     for key in ("worker_cpus", "wait_seconds"):
-        if not _is_number(options[key]) or options[key] <= 0:
-            raise ConfigError(f"engine.{key}", f"is {options[key]!r}", "set a number above 0")
-    gpus = options["worker_gpus"]
-    if not _is_number(gpus) or not 0 <= gpus <= 1:
-        raise ConfigError(
-            "engine.worker_gpus", f"is {gpus!r}", "a worker trains on one GPU: set 0 to 1"
-        )
-
-
-def _whole(key: str, value: object, least: int, *, nullable: bool = False) -> None:
-    if value is None and nullable:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        remedy = f"set {least} or more" + (", or null" if nullable else "")
-        raise ConfigError(f"engine.{key}", f"is {value!r}", remedy)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        positive(f"engine.{key}", options[key])
+    number("engine.worker_gpus", options["worker_gpus"], 0, 1)  # a worker trains on one GPU

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,6 +33,7 @@ from fedrms.experiment.config import AUTO_CLIENTS, plain, plain_with_clients
 from fedrms.experiment.engine import Engine, build_engine
 from fedrms.experiment.foreign import refuse_strays
 from fedrms.experiment.frozen_part import stays
+from fedrms.options import did_you_mean, number, one_of, whole
 from fedrms.results.fairness import validate as validate_fairness
 from fedrms.results.own_metrics import own_metrics
 from fedrms.server import FedRMS
@@ -107,7 +107,7 @@ def build_parts(
     _check_keys(values)
     refuse_strays(values)
     _check_whole_numbers(values)
-    _check_counterfactual(values)
+    one_of("counterfactual", values.get("counterfactual", "none"), COUNTERFACTUALS)
     _check_order(values)
     options_of(values)
     validate_fairness(values["fairness"]["metrics"], values["fairness"]["fraction"])
@@ -172,19 +172,8 @@ def _check_keys(config: Mapping[str, Any]) -> None:
     """Refuse a key that nothing reads; groups check their own."""
     for key in config:
         if key not in KNOWN_KEYS:
-            close = difflib.get_close_matches(key, KNOWN_KEYS, n=1)
-            hint = f"did you mean {close[0]}?" if close else SEE_HELP
+            hint = did_you_mean(key, KNOWN_KEYS).strip() or SEE_HELP
             raise ConfigError(key, "nothing reads this key", hint)
-
-
-def _check_counterfactual(config: Mapping[str, Any]) -> None:
-    wanted = config.get("counterfactual", "none")
-    if wanted not in COUNTERFACTUALS:
-        raise ConfigError(
-            "counterfactual",
-            f"there is no {wanted!r}",
-            f"choose one of {', '.join(COUNTERFACTUALS)}",
-        )
 
 
 def _check_order(config: Mapping[str, Any]) -> None:
@@ -202,10 +191,6 @@ def _check_whole_numbers(config: Mapping[str, Any]) -> None:
     limits = {"seed": 0, "rounds": 1, "clients": 1, "evaluate_every": 1, "validation_clients": 0}
     for key, least in limits.items():
         value = config.get(key, least)
-        if key == "clients" and value == AUTO_CLIENTS:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ConfigError(key, f"is {value!r}", f"set a whole number, {least} or more")
-    fraction = config["client"]["fraction"]
-    if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
-        raise ConfigError("client.fraction", f"is {fraction!r}", "set a share in (0, 1]")
+        if key != "clients" or value != AUTO_CLIENTS:
+            whole(key, value, least)
+    number("client.fraction", config["client"]["fraction"], 0, 1, "(]")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from fedrms.experiment.config import (
     with_clients,
 )
 from fedrms.experiment.foreign import refuse_foreign_addresses, refuse_references, refuse_strays
+from fedrms.options import did_you_mean
 from fedrms.results.atomic import write_file
 from fedrms.results.own_folder import RUN_KEY
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
@@ -372,8 +372,7 @@ def _check(overrides: Sequence[Override], kept: DictConfig) -> None:
         if free and key not in FIXED and not override.is_delete():
             continue
         known = OmegaConf.select(kept, key) is not None
-        close = difflib.get_close_matches(key, FREE_KEYS, n=1)
-        remedy = f"did you mean {close[0]}? " if close and not known else ""
+        remedy = "" if known else did_you_mean(key, FREE_KEYS)
         raise ConfigError(
             key,
             "cannot be changed beside resume: the rounds that are there were run without it",

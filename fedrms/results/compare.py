@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import warnings
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 from fedrms.errors import ConfigError
+from fedrms.options import did_you_mean
 from fedrms.results.comparison_rows import scenario_rows
 from fedrms.results.intervals import BOOTSTRAP_FROM
 from fedrms.results.outcomes import Metric, find_metric, outcomes, scored_by
@@ -140,8 +140,7 @@ def compare(
     strategies = {name for p in placed.values() for name in (p.label, p.choice)}
     have = "; ".join(sorted({p.label for p in placed.values()}))
     if baseline is not None and baseline not in strategies:
-        close = difflib.get_close_matches(baseline, strategies, n=1)
-        meant = f"did you mean {close[0]}? " if close else ""
+        meant = did_you_mean(baseline, strategies)
         raise ConfigError("baseline", f"no run of {baseline}", f"{meant}choose from {have}")
     baseline = BASELINE if baseline is None else baseline
     unknown = [name for name in oracles if name not in strategies and name != ORACLE]

@@ -23,13 +23,14 @@ from flwr.serverapp.strategy import FedAvg, Result
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from torch import Tensor
 
-from fedrms.combining.aggregation import Aggregation, choose
+from fedrms.combining.aggregation import Aggregation
 from fedrms.combining.columns import LEAST
 from fedrms.combining.combine import Rule
 from fedrms.combining.server_optimizer import ServerOptimizer
 from fedrms.errors import ConfigError
 from fedrms.flower_log import log
 from fedrms.one_thread import one_thread_an_operation
+from fedrms.options import number, one_of
 from fedrms.replies.asked import Asked, NotesWhatIsAsked
 from fedrms.replies.claims import Addressees
 from fedrms.replies.client_index import ClientId
@@ -212,14 +213,11 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             *(weighted_by_key, arrayrecord_key, configrecord_key),
             *(train_metrics_aggr_fn, evaluate_metrics_aggr_fn),
         )
-        choose("strategy.apply_to", apply_to, APPLY_TO)
-        choose("strategy.identify", identify, ("replies", "query"))
-        if not 0 <= fraction_train <= 1:
-            raise ConfigError("client.fraction", f"is {fraction_train}", "set a share in [0, 1]")
-        if examples_limit is not None and not examples_limit >= 1:
-            raise ConfigError(
-                "strategy.examples_limit", f"is {examples_limit}", "set it to 1 or more, or to null"
-            )
+        one_of("strategy.apply_to", apply_to, APPLY_TO)
+        one_of("strategy.identify", identify, ("replies", "query"))
+        number("client.fraction", fraction_train, 0, 1)
+        if examples_limit is not None:
+            number("strategy.examples_limit", examples_limit, 1)
         chosen: dict[str, Any] = {
             **{"normalize": normalize, "combine": combine, "combine_options": combine_options},
             **{"clip_norm": clip_norm, "clip_median": clip_median},

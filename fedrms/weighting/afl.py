@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fedrms.errors import ConfigError
+from fedrms.options import number
 from fedrms.replies.client_index import ClientId, ClientIndex
 from fedrms.replies.cohort import Cohort
 from fedrms.weighting.simplex import project_on_simplex
@@ -58,12 +58,7 @@ class AFL(Weighting):
     decides = OWN_WEIGHTS
 
     def __init__(self, *, mixture_learning_rate: float = 0.1) -> None:
-        if not 0 <= mixture_learning_rate < np.inf:
-            raise ConfigError(
-                "strategy.mixture_learning_rate",
-                f"is {mixture_learning_rate}",
-                "set it to 0 or more",
-            )
+        number("strategy.mixture_learning_rate", mixture_learning_rate, 0)
         self.mixture_learning_rate = mixture_learning_rate
         self._index = ClientIndex()
         self._mixture = np.zeros(0)

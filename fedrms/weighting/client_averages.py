@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedrms.errors import ConfigError
+from fedrms.options import number, one_of
 from fedrms.replies.client_index import ClientId, ClientIndex, Clients
 
 MEMORIES = ("ema", "cumulative")
@@ -39,20 +40,15 @@ class ClientAverages:
         staleness: float = 0.0,
         memory: str = "ema",
     ) -> None:
-        if memory not in MEMORIES:
-            raise ConfigError(
-                "strategy.memory", f"there is no {memory!r}", f"choose one of {', '.join(MEMORIES)}"
-            )
+        one_of("strategy.memory", memory, MEMORIES)
         if memory == "cumulative" and staleness:
             raise ConfigError(
                 "strategy.staleness",
                 f"is {staleness}, but strategy.memory=cumulative forgets nothing",
                 "set it to 0, or strategy.memory=ema",
             )
-        if not 0.0 <= decay < 1.0:
-            raise ConfigError("strategy.decay", f"is {decay}", "set it in [0, 1)")
-        if not 0.0 <= staleness <= 1.0:
-            raise ConfigError("strategy.staleness", f"is {staleness}", "set it in [0, 1]")
+        number("strategy.decay", decay, 0, 1, "[)")
+        number("strategy.staleness", staleness, 0, 1)
         self.decay = decay
         self.bias_correction = bias_correction
         self.staleness = staleness

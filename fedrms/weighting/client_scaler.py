@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fedrms.errors import ConfigError
+from fedrms.options import whole
 from fedrms.replies.client_index import ClientId
 from fedrms.weighting.client_averages import ClientAverages
 from fedrms.weighting.laws import Law, bind_law
@@ -101,8 +101,7 @@ class ClientScaler:
         warmup: int = 0,
         memory: str = "ema",
     ) -> None:
-        if warmup < 0:
-            raise ConfigError("strategy.warmup", f"is {warmup}", "set rounds, 0 or more")
+        whole("strategy.warmup", warmup, 0)
         self.warmup = warmup
         self.averages = ClientAverages(
             *(1, decay),

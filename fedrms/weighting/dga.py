@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from fedrms.combining.aggregation import choose
 from fedrms.combining.row_blocks import Stack, blocks_of
-from fedrms.errors import ConfigError
+from fedrms.options import number, one_of
 from fedrms.replies.cohort import Cohort
 from fedrms.weighting.term import tilted
 from fedrms.weighting.weighting import OWN_WEIGHTS, Weighted, Weighting
@@ -53,9 +52,8 @@ class DGA(Weighting):
     decides = OWN_WEIGHTS
 
     def __init__(self, *, measure: str = "loss", beta: float = 1.0) -> None:
-        choose("strategy.measure", measure, MEASURES)
-        if not 0 <= beta < np.inf:
-            raise ConfigError("strategy.beta", f"is {beta}", "set it to 0 or more")
+        one_of("strategy.measure", measure, MEASURES)
+        number("strategy.beta", beta, 0)
         self.measure = measure
         self.beta = beta
         self.needs = ("train-loss",) if measure == "loss" else ()

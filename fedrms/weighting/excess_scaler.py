@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from fedrms.errors import ConfigError
+from fedrms.options import whole
 from fedrms.replies.class_losses import ClassLosses
 from fedrms.replies.client_index import ClientId
 from fedrms.weighting import noise_prior
@@ -115,8 +115,7 @@ class ExcessScaler:
         **options: float,
     ) -> None:
         check_options("excess", options, list(OPTIONS))
-        if warmup < 0:
-            raise ConfigError("strategy.warmup", f"is {warmup}", "set rounds, 0 or more")
+        whole("strategy.warmup", warmup, 0)
         self.options = {**OPTIONS, **options}
         self.warmup = warmup
         self.averages = ClientAverages(

@@ -12,7 +12,7 @@ from torch import Tensor, float64
 
 from fedrms.combining.gram import gram
 from fedrms.combining.row_blocks import Stack
-from fedrms.errors import ConfigError
+from fedrms.options import whole
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import Cohort
 from fedrms.statistic import BY_CLASS
@@ -114,8 +114,7 @@ class FedNoRo(Weighting):
     decides = UNSCALED
 
     def __init__(self, *, stage_one: int = 5, num_classes: int | None = None) -> None:
-        if not isinstance(stage_one, int) or stage_one < 0:
-            raise ConfigError("strategy.stage_one", f"is {stage_one}", "set rounds, 0 or more")
+        whole("strategy.stage_one", stage_one, 0)
         self.stage_one = stage_one
         self._classes = num_classes or 0
         self.asks = {"statistic": "incoming", "class-losses": self._classes}

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fedrms.errors import ConfigError
+from fedrms.options import number
 from fedrms.weighting.order_statistics import ascending
 from fedrms.weighting.order_statistics import median as median_of
 from fedrms.weighting.order_statistics import quantile as quantile_of
@@ -179,11 +180,7 @@ def check_options(law: str, options: Mapping[str, Any], allowed: Sequence[str]) 
         if name not in allowed:
             raise _no_such_option(law, name, allowed)
         high = 1.0 if name in SHARES else np.inf
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0.0 <= value <= high:
-            raise ConfigError(key, f"is {value!r}", f"set a number in [0, {high:g}]")
-        if name in DIVISORS and not value > 0.0:
-            raise ConfigError(key, f"is {value!r}", "set a number above 0")
+        number(key, value, 0, high, "(]" if name in DIVISORS else "[]")
 
 
 def _no_such_option(law: str, name: str, allowed: Sequence[str]) -> ConfigError:

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from fedrms.errors import ConfigError
+from fedrms.options import one_of, positive
 from fedrms.replies.cohort import Cohort
 from fedrms.weighting.weighting import Weighted, Weighting
 
@@ -42,12 +43,8 @@ class Oracle(Weighting):
     """
 
     def __init__(self, *, mode: str = "clean_only", eps: float = 0.1) -> None:
-        if mode not in MODES:
-            raise ConfigError(
-                "strategy.mode", f"there is no {mode!r}", f"choose one of {', '.join(MODES)}"
-            )
-        if not 0.0 < eps < np.inf:
-            raise ConfigError("strategy.eps", f"is {eps}", "set a number above 0")
+        one_of("strategy.mode", mode, MODES)
+        positive("strategy.eps", eps)
         self.mode, self.eps = mode, eps
         self._true_noise: Callable[[int], np.ndarray] | None = None
         self._lie: Callable[[np.ndarray], np.ndarray] | None = None

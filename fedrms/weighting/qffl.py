@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from fedrms.errors import ConfigError
+from fedrms.options import number, positive
 from fedrms.replies.cohort import Cohort
 from fedrms.weighting.weighting import INCOMING, OWN_STEP, Weighted, Weighting
 
@@ -51,14 +51,8 @@ class QFFL(Weighting):
     decides = OWN_STEP
 
     def __init__(self, *, client_learning_rate: float, q: float = 1.0) -> None:
-        if not q >= 0:
-            raise ConfigError("strategy.q", f"is {q}", "set it to 0 or more")
-        if not client_learning_rate > 0:
-            raise ConfigError(
-                "strategy.client_learning_rate",
-                f"is {client_learning_rate}",
-                "set it above 0, to the clients' learning rate",
-            )
+        number("strategy.q", q, 0)
+        positive("strategy.client_learning_rate", client_learning_rate)
         self.q = q
         self.lipschitz = 1.0 / client_learning_rate
 

@@ -505,7 +505,7 @@ def test_a_grid_that_hands_out_nodes_in_any_order_gives_the_same_model() -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fraction_train": 1.5}, "fraction_train: is 1.5\n  -> set a share in [0, 1]"),
+        ({"fraction_train": 1.5}, "fraction_train: is 1.5\n  -> set a number in [0, 1]"),
         (
             {"memory": "cumulative", "staleness": 0.5},
             "staleness: is 0.5, but memory='cumulative' forgets nothing\n"

@@ -1,4 +1,4 @@
-"""Check what a person wrote in a config group, and say what is wrong with it."""
+"""Check what a person set, in a configuration or in Python, and say what is wrong with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from fedrms.errors import ConfigError
@@ -48,12 +48,22 @@ def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Return the beginning of a remedy: the known name that is closest, if one is close.
+
+    That is the name itself without its group, where it has none: `partition.clients`, `clients`.
+    """
+    alone = name.rsplit(".", 1)[-1]
+    if alone != name and alone in known:
+        return f"did you mean {alone}? "
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}? " if close and close[0] != name else ""
+
+
 def whole(key: str, value: Any, least: int = 1) -> int:
     """Return `value` as an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ConfigError(
-            key, f"{value!r} is not a whole number of at least {least}", "set one that is"
-        )
+        raise ConfigError(key, f"is {value!r}", f"set a whole number, {least} or more")
     return int(value)
 
 
@@ -62,39 +72,48 @@ def optional_whole(key: str, value: Any, least: int = 1) -> int | None:
     return None if value is None else whole(key, value, least)
 
 
-def number(key: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    """Return `value` as a finite float within [low, high]."""
+def number(
+    key: str, value: Any, low: float = -math.inf, high: float = math.inf, ends: str = "[]"
+) -> float:
+    """Return `value` as a finite float from `low` to `high`; ``(`` or ``)`` leaves an end out."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real or not math.isfinite(value) or not low <= value <= high:
-        if math.isinf(low) and math.isinf(high):
-            wanted = "a finite number"
-        elif math.isinf(high):
-            wanted = f"a number of at least {low:g}"
+    left_out = [end for end, mark in zip((low, high), ends, strict=True) if mark in "()"]
+    if not real or not math.isfinite(value) or not low <= value <= high or value in left_out:
+        if math.isfinite(high):
+            wanted = f"a number in {ends[0]}{low:g}, {high:g}{ends[1]}"
+        elif math.isfinite(low):
+            wanted = f"a number above {low:g}" if ends[0] == "(" else f"a number, {low:g} or more"
         else:
-            wanted = f"a number in [{low:g}, {high:g}]"
-        raise ConfigError(key, f"{value!r} is not {wanted}", "set one that is")
+            wanted = "a finite number"
+        raise ConfigError(key, f"is {value!r}", f"set {wanted}")
     return float(value)
 
 
 def positive(key: str, value: Any) -> float:
     """Return `value` as a finite float above 0."""
-    if number(key, value) <= 0:
-        raise ConfigError(key, f"{value!r} is not above 0", "set a number above 0")
-    return float(value)
+    return number(key, value, 0.0, ends="(]")
 
 
 def switch(key: str, value: Any) -> bool:
     """Return `value` if it is true or false."""
     if not isinstance(value, bool):
-        raise ConfigError(key, f"{value!r} is neither true nor false", "set true or false")
+        raise ConfigError(key, f"is {value!r}", "set true or false")
     return value
 
 
-def one_of(key: str, value: Any, choices: Sequence[str]) -> str:
+def one_of(key: str, value: Any, choices: Collection[str]) -> str:
     """Return `value` if it is one of `choices`."""
     if value not in choices:
-        raise ConfigError(key, f"{value!r} is unknown", f"choose one of {', '.join(choices)}")
+        raise ConfigError(key, f"there is no {value!r}", f"choose one of {', '.join(choices)}")
     return str(value)
+
+
+def only(group: str, given: Collection[str], known: Collection[str]) -> None:
+    """Refuse a key of a group that nothing reads."""
+    for key in given:
+        if key not in known:
+            remedy = f"{did_you_mean(str(key), known)}its keys are {', '.join(sorted(known))}"
+            raise ConfigError(f"{group}.{key}", "nothing reads this key", remedy)
 
 
 def sequence(key: str, value: Any) -> list[Any]:
