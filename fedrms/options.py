@@ -10,18 +10,19 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from fedrms.errors import ConfigError
+from fedrms.renamed import new_name
 
 Choice = TypeVar("Choice")
 
 
 def choose(group: str, given: Mapping[str, Any], table: Mapping[str, Choice]) -> Choice:
     """Return the entry of `table` that the group's ``name`` asks for."""
-    name = given.get("name")
+    name = new_name(group, str(given.get("name")))
     if name not in table:
         raise ConfigError(
             group, f"there is no {group} named {name!r}", f"choose one of {', '.join(table)}"
         )
-    return table[str(name)]
+    return table[name]
 
 
 def read(group: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

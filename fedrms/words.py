@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 from collections.abc import Sequence
@@ -9,7 +10,9 @@ from typing import Final
 
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
+from fedrms.flower_log import log
 from fedrms.options import did_you_mean
+from fedrms.renamed import RENAMED, old_words
 
 LIST_OPTIONS: Final = "fedrms --help GROUP lists its options"
 
@@ -87,6 +90,13 @@ def check_words(words: Sequence[str], *, flags: bool) -> None:
         if _NO_CHOICE.fullmatch(value) and key in _groups():
             raise no_such_choice(key, value)
         former = word
+    for old, now in old_words(words).items():
+        log(
+            logging.WARNING,
+            "%s is written %s now; the old goes with the next release",
+            old,
+            now,
+        )
 
 
 def no_such_choice(group: str, choice: str) -> ConfigError:
@@ -98,9 +108,8 @@ def no_such_choice(group: str, choice: str) -> ConfigError:
 
 def _choices_of(group: str) -> list[str]:
     folder = conf_folder() / group
-    return sorted(
-        path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
-    )
+    names = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return sorted(name for name in names if (group, name) not in RENAMED)
 
 
 def _refuse_flag(word: str, following: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 from fedrms.cli.option_text import in_columns, option_lines, paragraph, read_choice
 from fedrms.errors import ConfigError
 from fedrms.options import did_you_mean
+from fedrms.renamed import RENAMED
 
 GROUPS: Final = (
     *("data", "partition", "noise", "model", "strategy", "client", "optimizer"),
@@ -26,7 +27,7 @@ FIRST: Final = {
 """The choices of a group that most people want; the others follow by name."""
 
 LAB: Final = {
-    "data": ("nothing", "ring"),
+    "data": ("zeros", "ring"),
     "model": (
         *("cell", "dispatch", "plane", "plateau", "players", "saddle"),
         *("tabular_policy", "valley"),
@@ -151,6 +152,7 @@ def _top_keys(folder: Path) -> list[str]:
 def _choices(folder: Path, group: str) -> list[str]:
     """Return a group's choices: those that most people want first, the lab's last."""
     found = sorted(path.stem for path in (folder / group).glob("*.yaml"))
+    found = [name for name in found if (group, name) not in RENAMED]
     first, last = FIRST.get(group, ()), LAB.get(group, ())
     between = [name for name in found if name not in first and name not in last]
     return [*first, *between, *last]

@@ -117,7 +117,7 @@ def regression(
     )
 
 
-def nothing(
+def zeros(
     seed: int,
     clients: int,
     *,
@@ -205,7 +205,7 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
     "images": images,
     "regression": regression,
     "synthetic": synthetic,
-    "nothing": nothing,
+    "zeros": zeros,
     "ring": ring,
 }
 

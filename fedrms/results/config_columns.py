@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any, Final
 
+from fedrms.renamed import new_name
 from fedrms.results.seal import read_text
 
 _CHOICES: Final = re.compile(
@@ -73,7 +74,7 @@ def read_config(path: Path, choices: dict[str, Any]) -> tuple[dict[str, Any], di
     Returns
     -------
     choices : dict
-        The group choices.
+        The group choices, by the names that they have now.
     config : dict
         The other settings, flat, with references such as ``${seed}`` resolved.
     """
@@ -86,8 +87,9 @@ def read_config(path: Path, choices: dict[str, Any]) -> tuple[dict[str, Any], di
         if isinstance(settings, dict) and isinstance(settings.get("name"), str)
     }
     config = flatten(_resolve(tree, tree))
+    choices = {group: new_name(group, choice) for group, choice in choices.items()}
     for group, choice in choices.items():
-        if config.get(f"{group}.name") == choice:
+        if new_name(group, str(config.get(f"{group}.name"))) == choice:
             del config[f"{group}.name"]
     return choices, {name: value for name, value in config.items() if name not in choices}
 

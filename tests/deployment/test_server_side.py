@@ -193,7 +193,7 @@ def test_all_rows_of_a_lone_file_are_the_servers_test_set(folder):
         assert len(side.federation.test_y) == 50
 
 
-@pytest.mark.parametrize("strategy", ["fedrms", "flwr_fedavg"])
+@pytest.mark.parametrize("strategy", ["fedrms", "fedavg_flower"])
 def test_where_all_refuse_the_run_stops_after_its_first_round_with_the_reason(
     strategy, folder, tmp_path, caplog
 ):
@@ -221,7 +221,7 @@ def test_where_one_of_three_refuses_the_run_goes_on(folder, tmp_path):
 def test_a_strategy_of_flowers_keeps_the_same_tables(folder, tmp_path):
     apps = [site_app(folder, name) for name in NAMES]
     words = ("data=none", "data.shape=[2]", "model=softmax", "data.classes=[no,yes]")
-    result = serve(Sites(apps), tmp_path, *words, "strategy=fedmedian", "rounds=2")
+    result = serve(Sites(apps), tmp_path, *words, "strategy=median_flower", "rounds=2")
     assert result.clients["client"].tolist() == list(NAMES) * 2
     assert result.rounds["test_accuracy"].notna().all()
 

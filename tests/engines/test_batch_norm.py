@@ -408,7 +408,7 @@ def test_local_statistics_are_the_same_on_ray(tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize(
     "strategy",
-    ["precision_weighted", "median", "krum", "qffl", "flwr_fedavg", "fedadam", "fedrms_robust"],
+    ["precision_weighted", "median", "krum", "qffl", "fedavg_flower", "fedadam", "fedrms_robust"],
 )
 def test_statistics_stay_usable_whatever_the_strategy(strategy, tmp_path):
     result = fedrms.run([*RUN, "rounds=2", f"strategy={strategy}"], folder=tmp_path)

@@ -43,7 +43,7 @@ def test_the_wait_says_how_many_came() -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("strategy", ["flwr_fedavg", "fedrms"])
+@pytest.mark.parametrize("strategy", ["fedavg_flower", "fedrms"])
 def test_all_clients_train_in_the_first_round_however_few_would_do(strategy, tmp_path) -> None:
     pytest.importorskip("ray")
     words = [

@@ -67,7 +67,7 @@ def test_clients_of_a_population_lie_as_well(tmp_path):
     assert (clients.loss_mean[clients.adversary] == 0).all()
 
 
-@pytest.mark.parametrize("strategy", ["flwr_fedavg", "krum"])
+@pytest.mark.parametrize("strategy", ["fedavg_flower", "krum"])
 def test_strategies_of_flower_get_the_lies(tmp_path, strategy):
     """All clients flip, so the first step goes the other way."""
     lies = ["adversary=liars", "adversary.fraction=1", "adversary.loss=honest"]

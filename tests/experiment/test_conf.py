@@ -52,14 +52,14 @@ def own_adversary(update, metrics, draw) -> Lie:
     return Lie(-update, metrics)
 
 
-POLICY = ["data=nothing", "task=policy_gradient", "model=tabular_policy"]
+POLICY = ["data=zeros", "task=policy_gradient", "model=tabular_policy"]
 BESIDE = {
     ("data", "regression"): [],
     ("partition", "natural"): ["data=regression", "partition=natural"],
     ("model", "linear"): ["data=regression", "model=linear"],
     ("noise", "target"): ["data=regression", "noise=target"],
     ("appearance", "shifted"): ["data=regression", "noise=none", "appearance=shifted"],
-    ("task", "objective"): ["data=nothing", "task=objective"],
+    ("task", "objective"): ["data=zeros", "task=objective"],
     ("task", "gan"): ["data=ring"],
     ("model", "players"): ["data=ring"],
     ("model", "recurrent"): ["model=recurrent", "client.clip_norm=1.0"],
@@ -70,7 +70,7 @@ BESIDE = {
         for group in ("data", "partition", "noise", "adversary")
     },
     **{
-        ("model", file.stem): ["data=nothing", f"model={file.stem}"]
+        ("model", file.stem): ["data=zeros", f"model={file.stem}"]
         for file in (conf_folder() / "model").glob("*.yaml")
         if "task=objective" in file.read_text()
     },

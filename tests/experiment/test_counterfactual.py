@@ -69,7 +69,7 @@ def test_fedavg_without_noise_is_its_own_counterfactual(tmp_path):
     np.testing.assert_allclose(result.rounds.clean_protection, 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("strategy", ["fedrms", "flwr_fedavg"])
+@pytest.mark.parametrize("strategy", ["fedrms", "fedavg_flower"])
 def test_a_run_is_the_same_with_its_counterfactual(strategy, tmp_path):
     """Flower's strategies sample with a global generator, which must not be moved on."""
     options = [f"strategy={strategy}", "client.fraction=0.5"]
@@ -82,7 +82,7 @@ def test_a_run_is_the_same_with_its_counterfactual(strategy, tmp_path):
 
 
 def test_strategies_share_one_and_seeds_do_not(tmp_path):
-    for name in ("fedavg", "fedrms", "flwr_fedavg"):
+    for name in ("fedavg", "fedrms", "fedavg_flower"):
         fedrms.run([*CLEAN, f"strategy={name}"], folder=tmp_path / name, shared=tmp_path)
     (first,) = kept(tmp_path)
     written = (first / "clients.parquet").stat().st_mtime_ns
@@ -90,7 +90,7 @@ def test_strategies_share_one_and_seeds_do_not(tmp_path):
     assert len(kept(tmp_path)) == 2
     assert (first / "clients.parquet").stat().st_mtime_ns == written
     runs = fedrms.load_runs(tmp_path)
-    assert runs.summary["run"].tolist() == ["fedavg", "fedrms", "flwr_fedavg", "seed1"]
+    assert runs.summary["run"].tolist() == ["fedavg", "fedrms", "fedavg_flower", "seed1"]
     assert runs.summary.clean_protection.notna().all()
     assert fedrms.load_runs(tmp_path / ".counterfactual").summary["seed"].nunique() == 2
 

@@ -134,7 +134,7 @@ def test_a_cohort_that_takes_too_long_is_cut(monkeypatch):
     assert found.laps[0].cohort == 10
 
 
-@pytest.mark.parametrize("strategy", ["flwr_fedavg", "krum", "fedrms"])
+@pytest.mark.parametrize("strategy", ["fedavg_flower", "krum", "fedrms"])
 def test_any_strategy_takes_a_cohort_that_was_cut(strategy, monkeypatch):
     from fedrms.experiment import trial_rounds
 

@@ -63,7 +63,7 @@ def test_a_clients_level_is_the_deviation_of_its_gradients_noise(tmp_path):
     """A client of a unit bowl that takes one step of rate 1 lands on the mean of its draws."""
     result = fedrms.run(
         [
-            *("data=nothing", "model.condition=1.0", "model.start=3.0", "clients=2", "rounds=1"),
+            *("data=zeros", "model.condition=1.0", "model.start=3.0", "clients=2", "rounds=1"),
             *("noise=feature", "noise.levels=[0.0,0.0]", "strategy=fedavg", "client.steps=1"),
             *("client.batch_size=64", "client.lr=1.0"),
         ],

@@ -460,7 +460,7 @@ def test_scores_in_double_precision_train_alike_on_both_executors(tmp_path):
 
 
 @pytest.mark.parametrize("executor", ["loop", "stacked"])
-@pytest.mark.parametrize("strategy", ["fedrms", "flwr_fedavg"])
+@pytest.mark.parametrize("strategy", ["fedrms", "fedavg_flower"])
 def test_what_is_frozen_stays_as_it_began_and_the_rest_learns(executor, strategy, tmp_path):
     start = made("Partly", "seed=0").state_dict()
     after = trained("Partly", tmp_path, f"engine.executor={executor}", f"strategy={strategy}")

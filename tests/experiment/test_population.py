@@ -73,7 +73,7 @@ def test_the_oracle_averages_only_the_clean_clients_of_a_population(tmp_path):
     assert (clients.weight[clients.true_noise == 0] > 0).all()
 
 
-@pytest.mark.parametrize("strategy", ["flwr_fedavg", "fedmedian"])
+@pytest.mark.parametrize("strategy", ["fedavg_flower", "median_flower"])
 def test_flowers_strategies_run_on_a_population(tmp_path, strategy):
     result = fedrms.run(
         [*SMALL, "clients=30", "client.fraction=0.2", f"strategy={strategy}"], folder=tmp_path

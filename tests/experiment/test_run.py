@@ -154,7 +154,7 @@ def test_strategies_share_partition_noise_model_and_batches(tmp_path):
     """Only then is a difference between two strategies paired."""
     runs = [
         fedrms.run([*SMALL, "rounds=1", f"strategy={name}"], folder=tmp_path / name)
-        for name in ("fedavg", "fedrms", "fedrms_deadzone", "fedmedian")
+        for name in ("fedavg", "fedrms", "fedrms_deadzone", "median_flower")
     ]
     columns = ["num_examples", "true_noise", "update_norm"]
     for other in runs[1:]:
@@ -166,7 +166,7 @@ def test_strategies_share_partition_noise_model_and_batches(tmp_path):
 
 def test_flowers_own_fedavg_gives_the_model_that_ours_gives(tmp_path):
     ours = fedrms.run([*SMALL, "strategy=fedavg"], folder=tmp_path / "ours")
-    flowers = fedrms.run([*SMALL, "strategy=flwr_fedavg"], folder=tmp_path / "flowers")
+    flowers = fedrms.run([*SMALL, "strategy=fedavg_flower"], folder=tmp_path / "flowers")
     np.testing.assert_allclose(model(ours.folder), model(flowers.folder), atol=1e-6)
 
 
@@ -229,7 +229,7 @@ def test_a_client_with_broken_data_is_recorded_and_the_run_goes_on(tmp_path, mon
         return federation
 
     monkeypatch.setattr(data, "build", with_broken_client)
-    for strategy in ("fedrms", "fedmedian"):
+    for strategy in ("fedrms", "median_flower"):
         result = fedrms.run([*SMALL, "seed=77", f"strategy={strategy}"], folder=tmp_path / strategy)
         failed = result.clients[result.clients.failed]
         assert failed.client.tolist() == [3, 3]

@@ -186,9 +186,9 @@ def test_own_strategies_are_copied_for_each_run(tmp_path):
 
     mine = Mine(fraction_evaluate=0.0, min_available_nodes=4)
     fed = fedrms.Federation.from_arrays(by_site(X, Y))
-    runs = quick(fed, tmp_path, strategies=["flwr_fedavg", mine], seeds=[3])
-    assert set(runs.summary.strategy) == {"flwr_fedavg", "mine"}
-    torch.testing.assert_close(runs.models["mine", 3], runs.models["flwr_fedavg", 3])
+    runs = quick(fed, tmp_path, strategies=["fedavg_flower", mine], seeds=[3])
+    assert set(runs.summary.strategy) == {"fedavg_flower", "mine"}
+    torch.testing.assert_close(runs.models["mine", 3], runs.models["fedavg_flower", 3])
 
 
 @pytest.mark.parametrize(

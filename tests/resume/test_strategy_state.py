@@ -95,7 +95,7 @@ class Decaying(FedAvg):
 
 
 def test_a_strategy_that_changes_the_orders_goes_on_with_them(tmp_path):
-    options = [*SMALL, "strategy=flwr_fedavg", f"strategy._target_={__name__}.Decaying"]
+    options = [*SMALL, "strategy=fedavg_flower", f"strategy._target_={__name__}.Decaying"]
     whole = fedrms.run([*options, "rounds=4"], folder=tmp_path / "whole")
     fedrms.run([*options, "rounds=2"], folder=tmp_path / "stopped")
     fedrms.run([f"resume={tmp_path / 'stopped'}", "rounds=4"])
@@ -107,7 +107,7 @@ def test_a_strategy_that_changes_the_orders_goes_on_with_them(tmp_path):
     [("WithHelper", "attributes/helper is a builtins.object"), ("OwnLoop", "loop over rounds")],
 )
 def test_a_strategy_that_cannot_be_kept_runs_and_is_said_not_to_be(name, reason, tmp_path, caplog):
-    options = [*SMALL, "rounds=3", "strategy=flwr_fedavg", "checkpoint.every=1"]
+    options = [*SMALL, "rounds=3", "strategy=fedavg_flower", "checkpoint.every=1"]
     result = fedrms.run([*options, f"strategy._target_={__name__}.{name}"], folder=tmp_path)
     assert result.summary["status"] == "finished"
     assert caplog.text.count("no checkpoints of this run, it cannot be resumed") == 1

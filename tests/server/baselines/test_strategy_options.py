@@ -52,10 +52,10 @@ SEVEN = [0.0, 1.0, 2.0, 2.5, 4.0, 9.0, 100.0]
     [
         # Half of 60 examples lies below 3 and half of 90 above it; Flower's counts heads.
         ("median", [], FIVE, [10, 10, 10, 30, 30], 3.0),
-        ("fedmedian", [], FIVE, [10, 10, 10, 30, 30], 1.5),
+        ("median_flower", [], FIVE, [10, 10, 10, 30, 30], 1.5),
         # One of five is cut at each end: (10 * 1 + 10 * 1.5 + 30 * 3) / 50, and (1 + 1.5 + 3) / 3.
         ("trimmed_mean", ["strategy.combine_options.trim=0.2"], FIVE, [90, 10, 10, 30, 90], 2.3),
-        ("fedtrimmedavg", [], FIVE, [90, 10, 10, 30, 90], 5.5 / 3),
+        ("trimmed_mean_flower", [], FIVE, [90, 10, 10, 30, 90], 5.5 / 3),
         # Each by its 5 - 1 - 2 nearest, squared: 3.25, 1.25, 2.5, 6.25, far. The best: 1.
         ("krum", ["strategy.num_malicious_nodes=1"], FIVE, None, 1.0),
         # The best two, by examples: (10 * 1 + 30 * 1.5) / 40.
