@@ -21,14 +21,14 @@ from fedrms.engines.replies import CohortReplies
 from fedrms.flower_log import log
 from fedrms.replies.claims import Addressees
 from fedrms.replies.client_index import ClientId
-from fedrms.replies.cohort import LARGEST, Cohort, identity_in
+from fedrms.replies.cohort import Cohort, identity_in
 from fedrms.replies.limits import EXAMPLES_LIMIT, shown
 from fedrms.replies.membership import Membership, directory_of
 from fedrms.replies.metric_ranges import Range, known_ranges
 from fedrms.replies.replies import bad_rows, check_metrics
 from fedrms.server import FedRMS
 from fedrms.server.evaluation import merged_metrics, sound_evaluations
-from fedrms.server.soundness import Needs, single_record, sound_training
+from fedrms.server.soundness import Needs, loss_problem, single_record, sound_training
 
 
 @dataclass
@@ -102,13 +102,14 @@ class Shield:
         cohort = cohort.keep(np.array([client not in bad for client in cohort.clients]), bad)
         limits = self.needs.weighted_by, self.needs.examples_limit, self.nonnegative
         cohort = check_metrics(cohort, *limits)
-        if self.needs.loss in cohort.metrics:
-            values = cohort.metrics[self.needs.loss]
-            known = (values >= 0) & (values <= LARGEST)
-            why = f"{self.needs.loss!r} is not a number of 0 or more"
-            cohort = cohort.keep(
-                known, {cohort.clients[row]: why for row in np.flatnonzero(~known)}
-            )
+        column = cohort.metrics.get(self.needs.loss or "")
+        told = [None] * len(cohort.clients) if column is None else column.tolist()
+        lossless = {
+            client: why
+            for client, value in zip(cohort.clients, told, strict=True)
+            if (why := loss_problem(self.needs.loss, value))
+        }
+        cohort = cohort.keep(np.array([c not in lossless for c in cohort.clients], bool), lossless)
         if not cohort.failures:
             return replies
         failures = dict(stacked.failures) | cohort.failures

@@ -146,12 +146,15 @@ def _alike(one: np.dtype[Any], other: np.dtype[Any], shape: tuple[int, ...]) -> 
 
 def _need_loss(reports: Reports, name: str | None) -> None:
     """Leave out who does not say what the strategy makes weights of."""
-    reasons = {}
-    for row, metrics in enumerate(reports.metrics):
-        value = 0.0 if name is None else metrics.get(name)
-        if not isinstance(value, int | float) or not 0 <= value <= LARGEST:
-            reasons[row] = f"{name!r} is {value!r}, not a number of 0 or more"
-    reports.leave_out(reasons)
+    problems = [loss_problem(name, metrics.get(name or "")) for metrics in reports.metrics]
+    reports.leave_out({row: why for row, why in enumerate(problems) if why})
+
+
+def loss_problem(name: str | None, value: object) -> str | None:
+    """Return why a strategy cannot make a weight of a loss; None where it can, or reads none."""
+    if name is None or (isinstance(value, int | float) and 0 <= value <= LARGEST):
+        return None
+    return f"{name!r} is {value!r}, not a number of 0 or more"
 
 
 def _simplify(

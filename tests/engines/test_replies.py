@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import QFedAvg
 
 from fedrms.client import LocalSettings
 from fedrms.engines import VectorGrid
 from fedrms.engines.flower_border import become_server, number
 from fedrms.engines.replies import CohortReplies
+from fedrms.engines.shield import shield_for
 from fedrms.errors import RunError
 from fedrms.replies.cohort import Layout, StackedReplies
 from fedrms.server import FedRMS
@@ -212,3 +214,20 @@ class TestInARound:
         strategy.aggregate_train(1, replies)
         self.train(strategy, arrays, 1)
         assert len(list(replies)) == 3
+
+
+@pytest.mark.parametrize(
+    ("loss", "left_out"),
+    [(0.0, [2]), *((bad, [2, 3]) for bad in (-1.0, np.nan, np.inf, 1e300)), (None, [0, 1, 2, 3])],
+)
+def test_a_loss_that_is_no_weight_is_left_out_of_stack_and_messages_alike(replies, loss, left_out):
+    column = replies.record.metrics.pop("train-loss")
+    if loss is not None:
+        column[1] = loss
+        replies.record.metrics["train-loss"] = column
+    strategy = QFedAvg(0.1, q=1.0, train_loss_key="train-loss")
+    shield = shield_for(strategy, nonnegative=True)
+    stacked = shield.training(replies.asked, replies)
+    one_by_one = shield.training(replies.asked, list(replies))
+    for answers in (stacked, one_by_one):
+        assert [place for place, reply in enumerate(answers) if reply.has_error()] == left_out
