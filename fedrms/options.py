@@ -49,7 +49,7 @@ def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
+def did_you_mean(name: str, known: Collection[str]) -> str:
     """Return the beginning of a remedy: the known name that is closest, if one is close.
 
     That is the name itself without its group, where it has none: `partition.clients`, `clients`.
