@@ -286,7 +286,7 @@ def test_missing_numbers_are_filled_with_the_training_median(read: Read) -> None
         ({"a": X, "w": [[1.0, None]] * N, "label": LABEL}, {}, "'w' hold 40 missing values"),
         ({"a": X[:0], "label": LABEL[:0]}, {}, r"train\.parquet has no rows"),
         ({"label": LABEL}, {}, "no numeric column to learn from"),
-        ({"a": X, "label": LABEL}, {"impute": "mean"}, r"data\.impute: 'mean' is unknown"),
+        ({"a": X, "label": LABEL}, {"impute": "mean"}, r"data\.impute: there is no 'mean'"),
     ],
 )
 def test_labels_and_tables_of_no_use_are_refused_in_a_sentence(

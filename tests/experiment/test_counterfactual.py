@@ -90,7 +90,7 @@ def test_strategies_share_one_and_seeds_do_not(tmp_path):
     assert len(kept(tmp_path)) == 2
     assert (first / "clients.parquet").stat().st_mtime_ns == written
     runs = fedrms.load_runs(tmp_path)
-    assert runs.summary["run"].tolist() == ["fedavg", "fedrms", "fedavg_flower", "seed1"]
+    assert runs.summary["run"].tolist() == ["fedavg", "fedavg_flower", "fedrms", "seed1"]
     assert runs.summary.clean_protection.notna().all()
     assert fedrms.load_runs(tmp_path / ".counterfactual").summary["seed"].nunique() == 2
 

@@ -122,7 +122,7 @@ def test_a_run_over_a_million_clients_holds_what_a_run_over_a_thousand_does(tmp_
     ("overrides", "key"),
     [
         (["partition=iid"], "partition"),
-        (["noise=feature"], "noise"),
+        (["noise=file"], "noise"),
         (["noise.levels=[0.1]"], "noise.levels"),
         (["data.alpha=-1"], "data.alpha"),
         (["+data.foo=1"], "data.foo"),
