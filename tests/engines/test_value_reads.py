@@ -204,13 +204,20 @@ def test_it_trains_as_by_hand_and_is_judged_one_example_at_a_time(model, tmp_pat
     assert told == pytest.approx(alone(wanted), abs=1e-6)
 
 
-@pytest.mark.parametrize("engine", ["flower", "ray"])
-def test_every_engine_gives_the_same(engine, tmp_path):
-    if engine == "ray":
-        pytest.importorskip("ray")
+@pytest.mark.ray
+def test_a_ray_cluster_gives_the_same(ray_address, tmp_path):
+    same_on(tmp_path, "engine=ray", f"engine.address={ray_address}")
+
+
+@pytest.mark.ray
+def test_the_flower_engine_gives_the_same(tmp_path):
+    same_on(tmp_path, "engine=flower")
+
+
+def same_on(folder, *engine):
     named = f"model._target_={__name__}.BySum", "~model.hidden"
-    one, here = simulated(None, tmp_path / "vector", *named)
-    other, there = simulated(None, tmp_path / engine, f"engine={engine}", *named)
+    one, here = simulated(None, folder / "vector", *named)
+    other, there = simulated(None, folder / "other", *engine, *named)
     for name, value in here.items():
         torch.testing.assert_close(there[name], value, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(one.rounds["test_loss"], other.rounds["test_loss"], rtol=1e-5)
