@@ -102,7 +102,7 @@ class Kind:
     purpose : str
         Of its draws, see :func:`fedrms.randomness.generator`.
     spread : str
-        How levels go over clients, a name in :data:`fedrms.data.levels.SPREADS`.
+        How levels go over clients, as :class:`fedrms.data.levels.Spread` names it.
     defaults : mapping
         Its options, with those of its spread.
     """

@@ -102,14 +102,12 @@ class Shield:
         cohort = cohort.keep(np.array([client not in bad for client in cohort.clients]), bad)
         limits = self.needs.weighted_by, self.needs.examples_limit, self.nonnegative
         cohort = check_metrics(cohort, *limits)
-        column = cohort.metrics.get(self.needs.loss or "")
-        told = [None] * len(cohort.clients) if column is None else column.tolist()
-        lossless = {
-            client: why
-            for client, value in zip(cohort.clients, told, strict=True)
-            if (why := loss_problem(self.needs.loss, value))
-        }
-        cohort = cohort.keep(np.array([c not in lossless for c in cohort.clients], bool), lossless)
+        if self.needs.loss is not None:
+            column = cohort.metrics.get(self.needs.loss)
+            told = [None] * len(cohort.clients) if column is None else column.tolist()
+            problems = [loss_problem(self.needs.loss, value) for value in told]
+            why = {c: p for c, p in zip(cohort.clients, problems, strict=True) if p}
+            cohort = cohort.keep(np.array([p is None for p in problems], bool), why)
         if not cohort.failures:
             return replies
         failures = dict(stacked.failures) | cohort.failures

@@ -146,13 +146,14 @@ def _alike(one: np.dtype[Any], other: np.dtype[Any], shape: tuple[int, ...]) -> 
 
 def _need_loss(reports: Reports, name: str | None) -> None:
     """Leave out who does not say what the strategy makes weights of."""
-    problems = [loss_problem(name, metrics.get(name or "")) for metrics in reports.metrics]
-    reports.leave_out({row: why for row, why in enumerate(problems) if why})
+    if name is not None:
+        problems = [loss_problem(name, metrics.get(name)) for metrics in reports.metrics]
+        reports.leave_out({row: why for row, why in enumerate(problems) if why})
 
 
-def loss_problem(name: str | None, value: object) -> str | None:
-    """Return why a strategy cannot make a weight of a loss; None where it can, or reads none."""
-    if name is None or (isinstance(value, int | float) and 0 <= value <= LARGEST):
+def loss_problem(name: str, value: object) -> str | None:
+    """Return why a strategy cannot make a weight of a loss; None where it can."""
+    if isinstance(value, int | float) and 0 <= value <= LARGEST:
         return None
     return f"{name!r} is {value!r}, not a number of 0 or more"
 

@@ -29,6 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import psutil
+from family import seconds
 from strangers import HALF, stranger
 from table import markdown, write_csv
 
@@ -79,9 +80,9 @@ def measure(site: Site, options: argparse.Namespace) -> list[dict[str, object]]:
         besieged = turn % 2 == 1
         with crowd(options, site.port) if besieged else contextlib.nullcontext():
             time.sleep(SETTLE)
-            before, times = processor(gate), rounds(server, options.seconds)
+            before, times = seconds(gate), rounds(server, options.seconds)
             held = len(gate.net_connections())
-            spent[besieged].append((processor(gate) - before) / max(1, len(times)))
+            spent[besieged].append((seconds(gate) - before) / max(1, len(times)))
             memory[besieged].append(gate.memory_info().rss / 2**20)
         waits[besieged] += [after - before for before, after in pairwise(times)]
         print(
@@ -135,12 +136,6 @@ def last_round(server: Command) -> int:
     with server._said.open("rb") as said:
         said.seek(max(0, said.seek(0, os.SEEK_END) - 4000))
         return max(map(int, ROUND.findall(said.read().decode(errors="replace"))), default=0)
-
-
-def processor(process: psutil.Process) -> float:
-    """Return the processor seconds of a process and of all that it has started."""
-    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import logging
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,11 +22,13 @@ import time
 from pathlib import Path
 
 import psutil
+from family import family, megabytes
 from table import markdown, write_csv
 
 from fedrms.cli import certs
 from fedrms.deployment import supernode
 from fedrms.deployment.options import Address
+from fedrms.deployment.ports import free_port
 from fedrms.deployment.probe import server_answers
 from fedrms.deployment.warm_client import Waits, key_pair
 
@@ -141,25 +142,12 @@ def wait_as_client(certificates: Path, name: str, address: Address, stop: thread
 def spent(process: psutil.Process) -> dict[str, float]:
     """Return the processor seconds of a server's processes, by what they are."""
     found = dict.fromkeys(PARTS, 0.0)
-    for one in (process, *process.children(recursive=True)):
+    for one in family(process):
         with contextlib.suppress(psutil.NoSuchProcess):
             words, times = " ".join(one.cmdline()[:4]), one.cpu_times()
             part = next((part for part in PARTS if part in words), "server")
             found[part] += times.user + times.system
     return found
-
-
-def megabytes(process: psutil.Process) -> float:
-    """Return the resident memory of a process and of all that it has started."""
-    family = (process, *process.children(recursive=True))
-    return sum(one.memory_info().rss for one in family) / 2**20
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

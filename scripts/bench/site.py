@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import psutil
+from family import family, megabytes, seconds
+
+from fedrms.deployment.ports import free_port
 
 UNCOUNTED = 4
 LEARNING = ("model=softmax", "client.epochs=1", "data=parquet", "data.classes=[no,yes]")
@@ -123,23 +125,6 @@ class Federation:
         psutil.wait_procs([*self.sites, self.server], timeout=60)
 
 
-def family(process: psutil.Process) -> list[psutil.Process]:
-    """Return a process and all that it has started."""
-    return [process, *process.children(recursive=True)]
-
-
-def seconds(process: psutil.Process) -> float:
-    """Return the processor seconds of a process and of all that it has started."""
-    times = [one.cpu_times() for one in family(process)]
-    own = process.cpu_times()
-    return sum(t.user + t.system for t in times) + own.children_user + own.children_system
-
-
-def megabytes(process: psutil.Process) -> float:
-    """Return the resident memory of a process and of all that it has started."""
-    return sum(one.memory_info().rss for one in family(process)) / 2**20
-
-
 def write_tables(folder: Path, names: list[str], rows: int) -> None:
     """Write a folder of data for each site, and one for the server."""
     draw = np.random.default_rng(0)
@@ -160,13 +145,6 @@ def python(command: str, *words: str, output: Path | None = None) -> subprocess.
             stdout=said,
             stderr=subprocess.STDOUT,
         )
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from fedrms.deployment.ports import free_port
 from fedrms.engines import traced_step
 
-from .ray_nodes import Node, free_port
+from .ray_nodes import Node
 
 
 @pytest.fixture(autouse=True, scope="package")

@@ -14,11 +14,10 @@ import torch
 from safetensors.numpy import load_file
 
 import fedrms
+from fedrms.deployment.ports import free_port
 from fedrms.engines.ray_cluster import connected, slots
 from fedrms.engines.ray_trainer import balanced
 from fedrms.errors import ConfigError
-
-from .ray_nodes import free_port
 
 OVERRIDES = [
     *("seed=3", "clients=4", "rounds=2", "client.epochs=1", "noise.fraction=0.5"),
