@@ -241,9 +241,10 @@ def load(seed: int, clients: int, data: Mapping[str, Any]) -> tuple[Dataset, int
     if dataset.reading is not None and dataset.num_classes is None:
         y = dataset.train.y
         if len(y) > 1 and (y[1:] == y[:1]).all():
+            kind = "lists" if y.ndim > 1 else "numbers"
             raise ConfigError(
                 "data.label_column",
-                f"all {len(y)} numbers in {dataset.reading.label!r} are the same",
+                f"all {len(y)} {kind} in {dataset.reading.label!r} are the same",
                 "name a column with something to learn",
             )
     if dataset.task == "classification" and dataset.class_names is None:

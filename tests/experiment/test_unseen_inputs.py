@@ -102,6 +102,10 @@ REFUSED = {
     ),
     "numbers that no column holds": (lambda: of_frame(a=[10**30] * 120), "cannot be read"),
     "no columns": (lambda: From.from_frame(pd.DataFrame(), client="site"), "has no columns"),
+    "one list of labels": (
+        lambda: From.from_frame(FRAME.assign(label=[[1, 0]] * len(FRAME)), client="site"),
+        "all 96 lists in 'label' are the same",
+    ),
     "one number to predict": (
         lambda: From.from_frame(FRAME.assign(label=2.5), client="site"),
         "all 96 numbers in 'label' are the same",
