@@ -30,7 +30,7 @@ class TakeFolder(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Take the folder of a run; Hydra calls this before it makes it."""
-        from fedrms.experiment.resume import refuse_others
+        from fedrms.experiment.kept import refuse_others
         from fedrms.results.own_folder import take_named
 
         try:
@@ -45,7 +45,7 @@ class TakeFolder(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Take the folder of a multirun; Hydra calls this before it makes it."""
-        from fedrms.experiment.resume import refuse_other_sweeps
+        from fedrms.experiment.kept import refuse_other_sweeps
         from fedrms.results.own_folder import take_named
 
         try:

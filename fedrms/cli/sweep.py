@@ -87,8 +87,8 @@ def run_batch(
         If a signal asks this process to stop: its workers have saved what they had.
     """
     setup_globals()  # type: ignore[no-untyped-call,unused-ignore]
+    from fedrms.experiment.kept import keep_multirun
     from fedrms.experiment.machine import usable_cores
-    from fedrms.experiment.resume import keep_multirun
 
     if first == 0:
         _multirun.begin()

@@ -222,7 +222,7 @@ def _run(job: Job, task: TaskFunction, context: HydraContext, compose: Compose) 
     from fedrms.cli.folders import hold
     from fedrms.cli.resume import log_into
     from fedrms.experiment.config import explain
-    from fedrms.experiment.resume import refuse_others
+    from fedrms.experiment.kept import refuse_others
     from fedrms.results.own_folder import take
 
     started = time.perf_counter()

@@ -23,7 +23,7 @@ from fedrms.errors import ConfigError
 from fedrms.experiment.build import build_judged, build_side, server_device
 from fedrms.experiment.config import AUTO_CLIENTS, with_clients
 from fedrms.experiment.engine import Engine
-from fedrms.experiment.model import try_model
+from fedrms.experiment.model_trial import try_model
 from fedrms.experiment.parts import Parts, build_parts, clients_of
 from fedrms.options import one_of, read, sequence, whole
 

@@ -27,7 +27,8 @@ from fedrms.data.adversaries import Adversaries
 from fedrms.data.files import stamps
 from fedrms.errors import ConfigError
 from fedrms.experiment.loss import is_usual, make_loss
-from fedrms.experiment.model import make_model, try_model
+from fedrms.experiment.model import make_model
+from fedrms.experiment.model_trial import try_model
 from fedrms.experiment.own_rules import with_own_rules
 from fedrms.named_class import named_class
 from fedrms.one_thread import one_thread_an_operation

@@ -22,9 +22,10 @@ from fedrms.experiment.as_found import left_as_found
 from fedrms.experiment.config import plain
 from fedrms.experiment.counterfactual import UNRECORDED, PassedOn
 from fedrms.experiment.foreign import refuse_foreign_addresses
+from fedrms.experiment.kept import kept_config
 from fedrms.experiment.parts import build_parts
-from fedrms.experiment.resume import kept_config
-from fedrms.experiment.run import quiet_flower, simulate_aside
+from fedrms.experiment.run import quiet_flower
+from fedrms.experiment.training import simulate_aside
 from fedrms.results.left_out import LeftOut, write_left_out
 from fedrms.results.runs import load_runs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -16,13 +16,13 @@ from fedrms.client import ClientSide
 from fedrms.client.app import split, tensors
 from fedrms.client.evaluate import scores_apart, scores_of
 from fedrms.client.own_normalising import with_own_statistics
-from fedrms.client.own_statistics import statistic_keys
 from fedrms.data import AnyFederation
 from fedrms.data.adversaries import Adversaries
 from fedrms.data.appearance import USUAL
 from fedrms.engines.observed import Observation
 from fedrms.errors import RunError
 from fedrms.experiment.adversary import clean_throughout
+from fedrms.experiment.client_table import client_columns, rows_of
 from fedrms.replies.client_index import ClientId
 from fedrms.results import Recorder, by_look, client_metrics, weighting_metrics
 from fedrms.results.fairness import validate
@@ -30,7 +30,6 @@ from fedrms.results.objective import OBJECTIVE, Objective
 from fedrms.results.own_metrics import computed, own_metrics
 from fedrms.results.protection import CleanFederation
 from fedrms.server import Diagnostics
-from fedrms.statistic import DECIDED, REPORTED
 from fedrms.tasks.judge import judge_of
 
 Told = TypeVar("Told", Observation, Diagnostics)
@@ -129,7 +128,10 @@ class RoundLog:
             return None
         refused = {} if self._seen is None or not self._seen.refused else self._seen.failures
         diagnostics = self._diagnostics(server_round)
-        columns = self._client_columns(server_round, diagnostics)
+        seen, self._seen = self._seen, None
+        columns = client_columns(
+            self._side, self._adversaries, server_round, seen, diagnostics, self._evaluated
+        )
         row: dict[str, float] = {"round": server_round}
         if server_round % self._every == 0 or server_round == self._rounds:
             row |= self._score(server_round, arrays, columns)
@@ -243,16 +245,17 @@ class RoundLog:
             row |= self._reference.protection(
                 server_round, clients, per_client, clean, federation.rare_of(clients)
             )
-        return (
-            row
-            | client_metrics(
-                per_client,
-                metrics=self._fairness["metrics"],
-                fraction=self._fairness["fraction"],
-                higher_is_better=task.higher_is_better,
-            )
-            | computed(self._own_metrics, per_client)
+        return row | self._fair(per_client)
+
+    def _fair(self, per_client: np.ndarray) -> dict[str, float]:
+        """Return how clients' scores are spread, by our metrics and a person's own."""
+        ours = client_metrics(
+            per_client,
+            metrics=self._fairness["metrics"],
+            fraction=self._fairness["fraction"],
+            higher_is_better=self._side.task.higher_is_better,
         )
+        return ours | computed(self._own_metrics, per_client)
 
     def _score_of_clients(
         self, reported: Observation, columns: dict[str, np.ndarray]
@@ -260,7 +263,7 @@ class RoundLog:
         """Take clients' own scores: each in its row, their mean by examples in the round's."""
         task = self._side.task
         examples = reported.metrics.get("num-examples", np.zeros(0))
-        rows = _rows(columns["client"], reported.clients)
+        rows = rows_of(columns["client"], reported.clients)
         row: dict[str, float] = {}
         judge = judge_of(task)
         for name in dict.fromkeys((task.metric, "loss", *(judge.names if judge else ()))):
@@ -272,72 +275,13 @@ class RoundLog:
             if name != "loss":
                 columns.setdefault(f"test_{name}", np.full(len(columns["client"]), np.nan))
                 columns[f"test_{name}"][rows] = values
-        return (
-            row
-            | client_metrics(
-                columns[f"test_{task.metric}"],
-                metrics=self._fairness["metrics"],
-                fraction=self._fairness["fraction"],
-                higher_is_better=task.higher_is_better,
-            )
-            | computed(self._own_metrics, columns[f"test_{task.metric}"])
-        )
+        return row | self._fair(columns[f"test_{task.metric}"])
 
     def _diagnostics(self, server_round: int) -> Diagnostics | None:
         diagnostics = getattr(self._strategy, "diagnostics", None)
         if not isinstance(diagnostics, Diagnostics) or diagnostics.server_round != server_round:
             return None
         return self._numbered(diagnostics)
-
-    def _client_columns(
-        self, server_round: int, diagnostics: Diagnostics | None
-    ) -> dict[str, np.ndarray]:
-        """Return one row for each client of the federation; of a population, of the cohort."""
-        federation = self._side.federation
-        seen, self._seen = self._seen, None
-        who = federation.everyone
-        if who is None:
-            told = (seen, diagnostics, self._evaluated)
-            who = _those_in(filter(None, told), federation.clients)
-        count = len(who)
-        reported = REPORTED | statistic_keys(self._side.statistics)
-        columns: dict[str, np.ndarray] = {
-            "round": np.full(count, server_round),
-            "client": who,
-            "true_noise": federation.true_noise_of(who, server_round),
-            "adversary": (
-                self._adversaries.lie(who) if self._adversaries else np.zeros(count, dtype=bool)
-            ),
-            "failed": np.zeros(count, dtype=bool),
-            "participated": np.zeros(count, dtype=bool),
-            "failure": np.full(count, None, dtype=object),
-        }
-        looks = federation.looks_of(who)
-        if looks is not None:
-            columns["domain"] = looks
-        columns |= {
-            name: np.full(count, np.nan)
-            for name in (*reported, *DECIDED, f"test_{self._side.task.metric}")
-        }
-        columns["num_examples"] = federation.sizes_of(who).astype(np.int64)
-        if seen is not None:
-            there, rows = _places(who, seen.clients)
-            columns["participated"][rows] = True
-            for name, key in reported.items():
-                if key in seen.metrics:
-                    told = seen.metrics[key][there]
-                    if columns[name].dtype.kind == "i":  # what is no count leaves the known one
-                        counts = np.abs(told) < 1 << 53
-                        columns[name][rows[counts]] = told[counts]
-                    else:
-                        columns[name][rows] = told
-            _mark_failed(columns, seen.failures)
-        if diagnostics is not None:
-            there, rows = _places(who, diagnostics.clients)
-            for name, values in diagnostics.columns.items():
-                columns.setdefault(name, np.full(count, np.nan))[rows] = values[there]
-            _mark_failed(columns, diagnostics.failures)
-        return columns
 
 
 def _mean(values: np.ndarray, examples: np.ndarray) -> float:
@@ -365,34 +309,3 @@ def _hard_clients(
         return None
     clean = clean_throughout(federation, adversaries, everyone, rounds)
     return reference.hard(clean & ~federation.rare_of(everyone))
-
-
-def _those_in(told: Iterable[Observation | Diagnostics], clients: int) -> np.ndarray:
-    """Return the sorted indices of the clients that a round was about."""
-    named: set[ClientId] = set()
-    for part in told:
-        named |= {*part.clients, *part.failures}
-    indices = [client for client in named if isinstance(client, int) and 0 <= client < clients]
-    return np.array(sorted(indices), dtype=np.int64)
-
-
-def _rows(who: np.ndarray, clients: Sequence[int | str]) -> np.ndarray:
-    """Return the row of each client in the sorted column ``who``."""
-    return np.searchsorted(who, np.array([int(client) for client in clients], dtype=np.int64))
-
-
-def _places(who: np.ndarray, clients: Sequence[int | str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of some clients have a row in the sorted column ``who``, and which row."""
-    row = {client: at for at, client in enumerate(who.tolist())}
-    found = [(at, row[client]) for at, client in enumerate(clients) if client in row]
-    there, rows = np.array(found, np.int64).reshape(-1, 2).T
-    return there, rows
-
-
-def _mark_failed(columns: dict[str, np.ndarray], failures: Mapping[Any, str]) -> None:
-    known = set(columns["client"].tolist())
-    named = [client for client in failures if isinstance(client, int) and client in known]
-    for row, client in zip(_rows(columns["client"], named), named, strict=True):
-        columns["participated"][row] = True
-        columns["failed"][row] = True
-        columns["failure"][row] = failures[client]

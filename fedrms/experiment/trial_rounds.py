@@ -32,7 +32,8 @@ from fedrms.engines.observed import Observation, ObservedGrid
 from fedrms.experiment.machine import usable_cores
 from fedrms.experiment.parts import Parts, initial_arrays
 from fedrms.experiment.round_log import RoundLog
-from fedrms.experiment.run import TIMEOUT, quiet_flower
+from fedrms.experiment.run import quiet_flower
+from fedrms.experiment.training import TIMEOUT
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.results import Recorder
 

@@ -123,7 +123,7 @@ def test_the_same_seed_twice_gives_identical_tables_and_weights(tmp_path):
 def test_a_large_table_of_clients_is_read_when_asked_for_and_refused_once_it_is_another(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(sys.modules["fedrms.experiment.run"], "READ_AT_ONCE", 0)
+    monkeypatch.setattr(sys.modules["fedrms.experiment.result"], "READ_AT_ONCE", 0)
     one, other, gone = (fedrms.run(SMALL, folder=tmp_path / name) for name in ("1", "2", "3"))
     written = pd.read_parquet(tmp_path / "1" / "clients.parquet")
     pd.testing.assert_frame_equal(one.clients, written)

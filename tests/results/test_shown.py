@@ -5,7 +5,7 @@ import pytest
 
 import fedrms
 from fedrms.errors import ConfigError
-from fedrms.experiment.run import Result
+from fedrms.experiment.result import Result
 from tests.report.made_runs import write_comparison
 
 

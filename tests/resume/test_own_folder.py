@@ -12,7 +12,7 @@ import pytest
 
 import fedrms
 from fedrms.errors import ConfigError
-from fedrms.experiment.resume import refuse_other_sweeps
+from fedrms.experiment.kept import refuse_other_sweeps
 from fedrms.results.own_folder import take, take_free
 
 SMALL = ("clients=3", "client.epochs=1", "rounds=2", "checkpoint.every=1")

@@ -1,0 +1,233 @@
+"""Train one federation, and write its tables, summary and model."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from flwr.serverapp import Grid
+from omegaconf import DictConfig
+
+from fedrms.client.app import METRIC_ORDER
+from fedrms.client.batch_statistics import normalises
+from fedrms.client.evaluate import STATISTICS_ORDER
+from fedrms.engines.garbage import settled_objects
+from fedrms.engines.observed import ObservedGrid
+from fedrms.engines.shield import shield_for
+from fedrms.errors import FedRMSError, RunError
+from fedrms.experiment import frozen_part
+from fedrms.experiment.checkpoint import (
+    Checkpoint,
+    Checkpoints,
+)
+from fedrms.experiment.continued import Continued
+from fedrms.experiment.counterfactual import Narrow, Reference
+from fedrms.experiment.parts import Parts, build_parts, initial_arrays
+from fedrms.experiment.progress import show_progress
+from fedrms.experiment.provenance import provenance
+from fedrms.experiment.result import Result, recorder_for
+from fedrms.experiment.round_log import RoundLog
+from fedrms.experiment.run_folder import prepare_folder, save_model
+from fedrms.experiment.run_state import RunState
+from fedrms.experiment.tracker import open_tracker
+from fedrms.results import summarise, write_summary
+from fedrms.results.objective import objective_line
+from fedrms.results.partition_table import PARTITION_FILE
+from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
+from fedrms.results.seal import AlteredError, file_digests
+from fedrms.results.summary import client_columns
+from fedrms.tasks.judge import judge_of
+from fedrms.tasks.task import never_negative
+
+log = logging.getLogger("fedrms")
+
+VOUCHED = (ROUNDS_FILE, CLIENTS_FILE, PARTITION_FILE, "model.safetensors")
+"""Files whose digests the summary of a run holds."""
+
+SCORED_HERE = (
+    "not known, for the server scores the model on its own test set; with data=none clients "
+    "score it on theirs"
+)
+"""Why a served run may have no client's own score."""
+
+TIMEOUT = 24 * 3600.0
+"""Longest wait for a round's replies, in seconds."""
+
+
+def simulate_aside(config: DictConfig, where: Path, narrow: Narrow) -> None:
+    """Train a federation that a run is compared with."""
+    parts = build_parts(config)
+    prepare_folder(where, config, parts.config)
+    train(parts, where, narrow, brief=True)
+
+
+def train(
+    parts: Parts,
+    where: Path,
+    narrow: Narrow | None = None,
+    *,
+    brief: bool,
+    reference: Reference | None = None,
+    checkpoints: Checkpoints | None = None,
+    done: Checkpoint | None = None,
+) -> Result:
+    """Train one federation, of those clients that `narrow` lets through, and write its tables.
+
+    With `done` it goes on after that checkpoint's round.
+    """
+    values, side, strategy, engine = parts.config, parts.side, parts.strategy, parts.engine
+    started = time.perf_counter()
+    first = 0 if done is None else done.round
+    title = f"{values['strategy'].get('name', 'strategy')}, seed {values['seed']}"
+    with (
+        open_tracker(values if narrow is None else {}, where, first) as track,
+        recorder_for(where, side.task.metric, done) as recorder,
+        show_progress(title, values["rounds"], side.task.metric, brief=brief) as show,
+    ):
+
+        def on_round(
+            server_round: int, row: Mapping[str, float], clients: Mapping[str, Any]
+        ) -> None:
+            track(server_round, row)
+            show(server_round, row, clients)
+
+        apart = parts.settings.running_statistics == "local" and normalises(side.module)
+        rounds_log = RoundLog(
+            side,
+            strategy,
+            recorder,
+            fairness=values["fairness"],
+            rounds=values["rounds"],
+            evaluate_every=values["evaluate_every"],
+            on_round=on_round,
+            adversaries=parts.adversaries,
+            reference=None if reference is None else reference.federation,
+            apart=apart,
+        )
+        train_config = ConfigRecord({**parts.settings.to_record(), **parts.further_orders})
+        judge = judge_of(side.task)
+        asked = list(judge.names) if judge else None
+        evaluate_config = ConfigRecord({METRIC_ORDER: asked} if asked else {})
+        if apart:
+            evaluate_config[STATISTICS_ORDER] = "local"
+        state = RunState(strategy, rounds_log, train_config, evaluate_config)
+        before = 0.0 if done is None else float(done.state["wall_seconds"])
+        stayed = frozen_part.digest(side)
+        if done is not None:
+            frozen_part.check(side, done.state)
+
+        def seconds() -> float:
+            return before + time.perf_counter() - started
+
+        def collect(arrays: ArrayRecord) -> dict[str, Any]:
+            recorder.flush()  # a checkpoint has no tables of its own
+            told = {"wall_seconds": seconds(), "tables": recorder.digest()}
+            return {**told, **stayed, **state.collect(arrays)}
+
+        def finish_round(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+            metrics = rounds_log.finish_round(server_round, arrays)
+            if checkpoints is not None and checkpoints.due(server_round):
+                checkpoints.write(server_round, functools.partial(collect, arrays))
+            return metrics
+
+        def serve(grid: Grid) -> None:
+            arrays = initial_arrays(side) if done is None else state.restore(done.state)
+            driven = strategy if done is None else Continued(strategy, first)
+            driven.start(
+                ObservedGrid(
+                    grid,
+                    rounds_log.observe,
+                    engine.check,
+                    None if narrow is None else narrow(grid),
+                    misreport=parts.misreports,
+                    evaluated=rounds_log.observe_evaluation,
+                    shield=shield_for(strategy, never_negative(side.task)),
+                ),
+                arrays,
+                num_rounds=values["rounds"] - first,
+                timeout=TIMEOUT,
+                train_config=train_config,
+                evaluate_config=evaluate_config,
+                evaluate_fn=lambda t, arrays: finish_round(first + t if t else 0, arrays),
+            )
+
+        status, error = "interrupted", None
+        try:
+            if done is not None and first == values["rounds"]:  # only the end is missing
+                rounds_log.finish_round(0, state.restore(done.state))
+            else:
+                with settled_objects():
+                    engine.serve(serve)
+            if not rounds_log.succeeded:
+                raise RunError(
+                    "no client finished any round; the reasons are in the column 'failure' "
+                    f"of {where / 'clients.parquet'}"
+                )
+            status = "finished"
+        except FedRMSError as problem:
+            told = getattr(problem, "configured", None) or problem
+            error = str(told)
+            raise told from problem.__cause__
+        finally:
+            with telling_of_full_disks(where):
+                recorder.flush()
+                summary = summarise(
+                    recorder.rounds(),
+                    recorder.client_pieces(client_columns(side.task.metric)),
+                    side.task.metric,
+                    side.task.higher_is_better,
+                    further=judge.names if judge else (),
+                )
+                summary |= {"status": status, "error": error, "device": parts.device} | provenance()
+                if side.federation.listed is not None:
+                    summary["clients"] = side.federation.listed
+                elif len(side.federation.test_y):
+                    summary["worst_client_note"] = SCORED_HERE
+                if side.federation.truth != "simulated":
+                    summary["true_noise"] = side.federation.truth
+                summary |= _validated(recorder.rounds(), side.task.metric)
+                summary["wall_seconds"] = seconds()
+                if reference is not None:
+                    summary["counterfactual_run"] = os.path.relpath(reference.folder, where)
+                if rounds_log.arrays is not None:
+                    whole = frozen_part.whole_model(side, rounds_log.arrays)
+                    save_model(where / "model.safetensors", whole)
+                summary["files"] = file_digests(where, VOUCHED)
+                write_summary(where, summary)  # last: who reads "finished" finds everything there
+                _say_objective(summary, brief)
+    return Result(where, summary, recorder.rounds())
+
+
+@contextmanager
+def telling_of_full_disks(where: Path) -> Iterator[None]:
+    """Turn results that cannot be written into a `RunError`; what was there before stays."""
+    try:
+        yield
+    except (OSError, AlteredError) as error:
+        raise RunError(
+            f"the results cannot be written to {where}: {error}. What was written before is as it "
+            "was; make room there and resume the run"
+        ) from error
+
+
+def _validated(rounds: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Return the mean score of the validation clients over the last five evaluated rounds."""
+    column = f"validation_{metric}"
+    if column not in rounds:
+        return {}
+    evaluated = rounds[rounds[f"test_{metric}"].notna() | rounds[column].notna()]
+    return {column: float(evaluated[column].tail(5).mean(skipna=False))}
+
+
+def _say_objective(summary: Mapping[str, Any], brief: bool) -> None:
+    line = objective_line(summary, summary["clients"])
+    if line is not None:
+        log.log(logging.DEBUG if brief else logging.INFO, line)
