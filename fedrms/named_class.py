@@ -75,12 +75,7 @@ def named_class(key: str, target: object, kind: Kind, what: str) -> Callable[...
     """
     name = "function" if isinstance(kind, Form) else "Class"
     remedy = f"name {what}, as package.module.{name}"
-    if not isinstance(target, str) or not _is_dotted(target):
-        raise ConfigError(key, f"is {target!r}, which is no importable name", remedy)
-    parts = target.split(".")
-    if parts[0] in sys.stdlib_module_names:
-        raise ConfigError(key, f"{target} belongs to Python itself and is not {what}", remedy)
-    module_name, attributes = _split(key, parts, remedy)
+    module_name, attributes = _located(key, target, what, remedy)
     if module_name not in sys.modules:
         form = kind if isinstance(kind, Form) and len(attributes) == 1 else None
         _look_before_importing(key, module_name, attributes[0], form, what, remedy)
@@ -106,18 +101,23 @@ def named_function(key: str, target: object, what: str) -> Callable[..., Any] | 
         If the name cannot be imported.
     """
     remedy = f"name {what}, as package.module.name"
-    if not isinstance(target, str) or not _is_dotted(target):
-        raise ConfigError(key, f"is {target!r}, which is no importable name", remedy)
-    parts = target.split(".")
-    if parts[0] in sys.stdlib_module_names:
-        raise ConfigError(key, f"{target} belongs to Python itself and is not {what}", remedy)
-    module_name, attributes = _split(key, parts, remedy)
+    module_name, attributes = _located(key, target, what, remedy)
     if module_name not in sys.modules:
         tree = _source(module_name)
         if tree is not None and not _bound(tree).keys() & {attributes[0], "*", "__getattr__"}:
             raise ConfigError(key, f"{module_name} has no attribute {attributes[0]!r}", remedy)
     found = _imported(key, module_name, attributes, remedy)
     return None if isinstance(found, type) or not callable(found) else found
+
+
+def _located(key: str, target: object, what: str, remedy: str) -> tuple[str, list[str]]:
+    """Return the module and the attributes in it that a name from a configuration means."""
+    if not isinstance(target, str) or not _is_dotted(target):
+        raise ConfigError(key, f"is {target!r}, which is no importable name", remedy)
+    parts = target.split(".")
+    if parts[0] in sys.stdlib_module_names:
+        raise ConfigError(key, f"{target} belongs to Python itself and is not {what}", remedy)
+    return _split(key, parts, remedy)
 
 
 def _imported(key: str, module_name: str, attributes: Sequence[str], remedy: str) -> Any:
