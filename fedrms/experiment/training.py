@@ -16,7 +16,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 from omegaconf import DictConfig
 
-from fedrms.client.app import METRIC_ORDER
+from fedrms.client.app import METRIC_ORDER, ClientSide
 from fedrms.client.batch_statistics import normalises
 from fedrms.client.evaluate import STATISTICS_ORDER
 from fedrms.engines.garbage import settled_objects
@@ -41,7 +41,7 @@ from fedrms.experiment.tracker import open_tracker
 from fedrms.results import summarise, write_summary
 from fedrms.results.objective import objective_line
 from fedrms.results.partition_table import PARTITION_FILE
-from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
+from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE, Recorder
 from fedrms.results.seal import AlteredError, file_digests
 from fedrms.results.summary import client_columns
 from fedrms.tasks.judge import judge_of
@@ -179,22 +179,12 @@ def train(
         finally:
             with telling_of_full_disks(where):
                 recorder.flush()
-                summary = summarise(
-                    recorder.rounds(),
-                    recorder.client_pieces(client_columns(side.task.metric)),
-                    side.task.metric,
-                    side.task.higher_is_better,
-                    further=judge.names if judge else (),
-                )
-                summary |= {"status": status, "error": error, "device": parts.device} | provenance()
-                if side.federation.listed is not None:
-                    summary["clients"] = side.federation.listed
-                elif len(side.federation.test_y):
-                    summary["worst_client_note"] = SCORED_HERE
-                if side.federation.truth != "simulated":
-                    summary["true_noise"] = side.federation.truth
-                summary |= _validated(recorder.rounds(), side.task.metric)
-                summary["wall_seconds"] = seconds()
+                summary = _summary(recorder, side) | {
+                    "status": status,
+                    "error": error,
+                    "device": parts.device,
+                    "wall_seconds": seconds(),
+                }
                 if reference is not None:
                     summary["counterfactual_run"] = os.path.relpath(reference.folder, where)
                 if rounds_log.arrays is not None:
@@ -216,6 +206,26 @@ def telling_of_full_disks(where: Path) -> Iterator[None]:
             f"the results cannot be written to {where}: {error}. What was written before is as it "
             "was; make room there and resume the run"
         ) from error
+
+
+def _summary(recorder: Recorder, side: ClientSide) -> dict[str, Any]:
+    """Return what the tables of a run say in the end, and where its software came from."""
+    judge, rounds = judge_of(side.task), recorder.rounds()
+    summary = summarise(
+        rounds,
+        recorder.client_pieces(client_columns(side.task.metric)),
+        side.task.metric,
+        side.task.higher_is_better,
+        further=judge.names if judge else (),
+    )
+    summary |= provenance()
+    if side.federation.listed is not None:
+        summary["clients"] = side.federation.listed
+    elif len(side.federation.test_y):
+        summary["worst_client_note"] = SCORED_HERE
+    if side.federation.truth != "simulated":
+        summary["true_noise"] = side.federation.truth
+    return summary | _validated(rounds, side.task.metric)
 
 
 def _validated(rounds: pd.DataFrame, metric: str) -> dict[str, float]:
