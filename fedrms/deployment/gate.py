@@ -12,6 +12,7 @@ asks, not at that.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import ssl
@@ -167,7 +168,8 @@ class Gatekeeper:
 
     async def _refuse(self, scope: Scope, send: Send, status: int, why: str) -> None:
         self._tell(scope, why)
-        await _answer(send, status, why.encode(), CLOSE)
+        told = {"code": status, "detail": why}  # as Flower's errors, so that its clients pass it on
+        await _answer(send, status, json.dumps(told).encode(), CLOSE)
 
     def _tell(self, scope: Scope, why: str) -> None:
         now = time.monotonic()

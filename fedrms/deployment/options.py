@@ -18,6 +18,10 @@ VARIABLE = "FEDRMS_CLIENT"
 """Environment variable that names the file with a client's configuration."""
 
 
+UNKNOWN_KEY = "a key that is not in server.auth"
+"""What a server answers to a client whose key it does not know."""
+
+
 @dataclass(frozen=True)
 class Address:
     """Host and port, written ``host:port`` (``[::1]:8800`` for IPv6)."""

@@ -17,7 +17,7 @@ from flwr.supercore.primitives.asymmetric import (
     verify_signature,
 )
 
-from fedrms.deployment.options import public_keys
+from fedrms.deployment.options import UNKNOWN_KEY, public_keys
 
 KEY, SIGNED_AT, SIGNATURE = "flwr-public-key", "flwr-timestamp", "flwr-signature"
 KEPT_SECONDS = 600.0
@@ -58,7 +58,7 @@ class Signatures:
             return "no signature"
         if self._known is not None:
             if headers.get(KEY, "") not in self._known:
-                return "a key that is not in server.auth"
+                return UNKNOWN_KEY
             if not _recent(headers.get(SIGNED_AT, "")):
                 return "a signature of another time; are the clocks right?"
             if thorough and not _verified(headers, signature):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fedrms.deployment.flower_home import FlowerHome, private_home
-from fedrms.deployment.options import VARIABLE, ClientOptions
+from fedrms.deployment.options import UNKNOWN_KEY, VARIABLE, ClientOptions
 from fedrms.deployment.ports import free_port
 from fedrms.deployment.probe import server_answers
 from fedrms.deployment.programs import Program, find_program
@@ -58,6 +58,7 @@ def take_part(told: Mapping[str, Any], folder: Path) -> None:
 def _keep_joining(home: FlowerHome, options: ClientOptions, named: Path, output: Path) -> None:
     joined = False
     refused_since: float | None = None
+    told = ""
     while True:
         if not _wait_for_server(options, joined):
             log.info("The server is gone; this client ends")
@@ -68,13 +69,12 @@ def _keep_joining(home: FlowerHome, options: ClientOptions, named: Path, output:
             refused_since = None
             continue
         refused_since = refused_since or time.monotonic()
+        why = _refusal(options, output)
         if time.monotonic() - refused_since > REFUSED_SECONDS:
-            raise RunError(
-                f"the server at {options.address} refuses this client: {_reason(output)}\n"
-                "  -> is client.key's public key in the server's folder server.auth, and no "
-                "other client using it?"
-            )
-        log.info("The server does not take this client yet (%s); asking again", _reason(output))
+            raise RunError(why)
+        if why != told:
+            log.warning("%s\n  Asking again for two minutes", why)
+            told = why
         time.sleep(5)
 
 
@@ -171,6 +171,31 @@ class _Progress:
             elif REFUSES in line and (why := line.split(REFUSES, 1)[1]) != self._refused:
                 self._refused = why
                 log.error("%s%s", REFUSES, why)
+
+
+def _refusal(options: ClientOptions, output: Path) -> str:
+    """Say why a client is not taken, and what is to be done by whom."""
+    why = _reason(output)
+    said = f"The server at {options.address} does not take this client: {why}\n  -> "
+    if UNKNOWN_KEY not in why or options.key is None:
+        return f"{said}does another client use client.key? One that vanished is let go in a minute"
+    return (
+        f"{said}its public key must be in the server's folder server.auth. Whoever runs the server "
+        f"needs this line, as NAME.pub, and starts it again:\n{_public_line(options.key)}\n"
+        f"  It is that of client.key={options.key}, which stays with you"
+    )
+
+
+def _public_line(private: Path) -> str:
+    """Return the public key of a private one, as it stands in a ``.pub`` file."""
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        PublicFormat,
+        load_ssh_private_key,
+    )
+
+    public = load_ssh_private_key(private.read_bytes(), None).public_key()
+    return public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
 def _reason(output: Path) -> str:

@@ -18,7 +18,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from logging import ERROR, INFO
@@ -185,7 +186,8 @@ class _Node:
             message.metadata.__dict__["_message_id"] = tree.object_id
             started = time.monotonic()
             reply = self._reply(message)
-            self._send(reply, time.monotonic() - started)
+            with unbroken():
+                self._send(reply, time.monotonic() - started)
         except RunNotRunningException:
             log(INFO, "Run %s has ended; its message is left", run)
         except Exception as error:
@@ -230,6 +232,35 @@ class _Node:
                 lambda object_id, content: self.push_object(run, session, object_id, content),
                 object_ids_to_push=wanted,
             )
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """Do something whole before an interrupt is heard.
+
+    A reply is announced first and its parts follow; for those that never come Flower's server
+    waits for three minutes. Python hears signals in its main thread alone.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        In the end, if SIGINT or SIGTERM came meanwhile.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    usual = {
+        number: signal.signal(number, lambda number, _: heard.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+    if heard:
+        raise KeyboardInterrupt
 
 
 def key_pair(path: Path) -> tuple[Any, Any]:

@@ -2,10 +2,11 @@
 
     python scripts/bench/idle.py [--clients 0 3 20 100] [--seconds 60] [--label TEXT] [--out CSV]
 
-A server with TLS and keys waits for more clients than there are. Clients of this process ask it
-as warm clients do that have long been idle (:class:`fedrms.deployment.warm_client.Waits`), with
-Flower's own connection: polls, heartbeats, and the look at ``/health`` of ``fedrms-client``. Their
-own cost is not counted. With 0 clients the row is what the server's processes cost by themselves.
+A server with TLS and keys waits for more clients than there are. Clients ask it as warm clients do
+that have long been idle (:class:`fedrms.deployment.warm_client.Waits`), each with a key of its own
+and Flower's own connection: polls, heartbeats, and the look at ``/health`` of ``fedrms-client``. A
+hundred share a process and an address of the loopback interface. Their own cost is not counted.
+With 0 clients the row is what the server's processes cost by themselves.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import multiprocessing
 import os
+import random
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 from family import family, megabytes
+from httpcore._backends.sync import SyncBackend
 from table import markdown, write_csv
 
 from fedrms.cli import certs
@@ -30,10 +35,12 @@ from fedrms.deployment import supernode
 from fedrms.deployment.options import Address
 from fedrms.deployment.ports import free_port
 from fedrms.deployment.probe import server_answers
-from fedrms.deployment.warm_client import Waits, key_pair
+from fedrms.deployment.warm_client import SLOWEST, Waits, key_pair
 
 LONG = 3600.0
 """Seconds that a client says to have been idle."""
+TOGETHER = 100
+"""Clients of a process and of an address; the gate takes 256 connections of one."""
 PARTS = ("flower-superlink", "flower-superexec", "flwr-serverapp", "undertaker", "server")
 COLUMNS = {
     "what": "{}",
@@ -68,17 +75,17 @@ def measure(folder: Path, options: argparse.Namespace) -> list[dict[str, object]
     with contextlib.redirect_stdout(None):
         certs.main([f"out={folder / 'certs'}", f"clients={','.join(names)}"])
     address = Address("127.0.0.1", free_port())
-    stop = threading.Event()
-    clients: list[threading.Thread] = []
+    joined: list[Any] = []
     rows: list[dict[str, object]] = []
-    with server(folder, address, most + 1) as process:
+    with server(folder, address, most + 1) as process, contextlib.ExitStack() as processes:
         for number in options.clients:
-            for name in names[len(clients) : number]:
-                of = (folder / "certs", name, address, stop)
-                clients.append(threading.Thread(target=wait_as_client, args=of, daemon=True))
-                clients[-1].start()
-                time.sleep(0.2)
-            time.sleep(20)  # all have joined
+            for first in range(len(joined), number, TOGETHER):
+                some = names[first : min(first + TOGETHER, number)]
+                of = (folder / "certs", some, address, f"127.0.0.{2 + first // TOGETHER}")
+                joined += [processes.enter_context(clients(*of))] * len(some)
+            for value in set(joined):
+                value.wait()
+            time.sleep(20)
             before, began = spent(process), time.monotonic()
             time.sleep(options.seconds)
             after, lasted = spent(process), time.monotonic() - began
@@ -88,8 +95,39 @@ def measure(folder: Path, options: argparse.Namespace) -> list[dict[str, object]
                 row["per_client"] = (sum(shares.values()) - float(str(rows[0]["core"]))) / number
             rows.append(row | shares | {"megabytes": megabytes(process)})
             print(markdown(rows[-1:], COLUMNS).splitlines()[-1], flush=True)
-        stop.set()
     return rows
+
+
+@contextlib.contextmanager
+def clients(certificates: Path, names: list[str], address: Address, own: str):
+    """Run some clients from one address in a process, yield what is set once all joined."""
+    context = multiprocessing.get_context("spawn")
+    joined = context.Event()
+    of = (certificates, names, address, own, joined)
+    process = context.Process(target=be_clients, args=of, daemon=True)
+    process.start()
+    try:
+        yield joined
+    finally:
+        process.kill()
+        process.join()
+
+
+def be_clients(
+    certificates: Path, names: list[str], address: Address, own: str, joined: Any
+) -> None:
+    """Be clients, each in a thread."""
+    os.nice(10)
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    plain = SyncBackend.connect_tcp
+    SyncBackend.connect_tcp = lambda self, **to: plain(self, **{**to, "local_address": own})
+    here = threading.Semaphore(0)
+    for name in names:
+        threading.Thread(target=wait_as_client, args=(certificates, name, address, here)).start()
+        time.sleep(0.2)
+    for _ in names:
+        here.acquire()
+    joined.set()
 
 
 @contextlib.contextmanager
@@ -120,7 +158,7 @@ def server(folder: Path, address: Address, least: int):
         process.wait(60)
 
 
-def wait_as_client(certificates: Path, name: str, address: Address, stop: threading.Event) -> None:
+def wait_as_client(certificates: Path, name: str, address: Address, here: Any) -> None:
     """Ask for messages as a client does that has long been idle."""
     from flwr.supernode.fleet_http_connection import http_request_response
 
@@ -128,15 +166,17 @@ def wait_as_client(certificates: Path, name: str, address: Address, stop: thread
     keys = key_pair(certificates / name)
     with http_request_response(str(address), False, authority.read_bytes(), keys) as node:
         receive, waits = node[1], Waits()
-        look, probe = time.monotonic(), time.monotonic() + supernode.PROBE_EVERY
-        while not stop.is_set():
+        here.release()
+        look = time.monotonic() + random.uniform(0, SLOWEST)
+        probe = time.monotonic() + random.uniform(0, supernode.PROBE_EVERY)
+        while True:
+            time.sleep(max(0.0, min(look, probe) - time.monotonic()))
             if time.monotonic() >= look:
                 assert receive() is None
                 look = time.monotonic() + waits.until_next_look(LONG)
             if time.monotonic() >= probe:
                 server_answers(address, authority)
                 probe = time.monotonic() + supernode.PROBE_EVERY
-            stop.wait(max(0.0, min(look, probe) - time.monotonic()))
 
 
 def spent(process: psutil.Process) -> dict[str, float]:

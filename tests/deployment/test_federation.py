@@ -11,7 +11,11 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_ssh_private_key,
+)
 from flwr.proto.fleet_pb2 import ActivateNodeRequest
 from flwr.supercore.date import now
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
@@ -168,9 +172,15 @@ def test_the_tables_are_those_of_a_simulation(served, tmp_path):
         np.testing.assert_allclose(real[column], simulated[column], atol=1e-3)
 
 
-def test_an_unregistered_key_is_refused(served):
-    assert "does not take this client" in served[3]["key"]
-    assert "Connected" not in served[3]["key"]
+def test_an_unregistered_key_is_refused_with_what_to_send_to_whom(served):
+    said = served[3]["key"]
+    unknown = served[0].folder / "others" / "unknown"
+    public = load_ssh_private_key(unknown.read_bytes(), None).public_key()
+    assert "does not take this client: " in said
+    assert "a key that is not in server.auth" in said
+    assert public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode() in said
+    assert f"client.key={unknown}, which stays with you" in said
+    assert "Connected" not in said
 
 
 def test_a_certificate_of_another_authority_ends_the_client_with_the_reason(served):
@@ -196,7 +206,7 @@ def test_a_message_that_is_too_large_is_refused_before_it_is_read(served):
 def test_a_signed_request_is_taken_once(served):
     (first, _), (second, why) = served[3]["replay"]
     assert first != 401
-    assert (second, why) == (401, b"a signature that was used before")
+    assert (second, json.loads(why)["detail"]) == (401, "a signature that was used before")
 
 
 def test_nobody_reaches_what_submits_code_and_stops_runs(served):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -77,6 +80,23 @@ def test_who_watches_over_a_site_loads_neither_pytorch_nor_flower():
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_heard_after_what_must_be_done_whole(number):
+    done = []
+    before = signal.getsignal(number)
+
+    @warm_client.unbroken()
+    def whole():
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)
+        done.append("all")
+
+    with pytest.raises(KeyboardInterrupt):
+        whole()
+    assert done == ["all"]
+    assert signal.getsignal(number) is before
 
 
 def test_a_first_message_is_looked_for_every_tenth_of_the_time_that_it_was_waited_for():
