@@ -7,12 +7,14 @@ its waits for clients that are not there have no end.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Sequence
 
 from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
 
+from fedrms.deployment.whole_replies import whole_replies
 from fedrms.engines.passing_grid import PassingGrid
 from fedrms.errors import RunError
 from fedrms.replies.client_index import ClientId
@@ -67,6 +69,8 @@ class FastGrid(PassingGrid):
         self._key_of: dict[ClientId, str] = {}
         self._names: dict[int, str] = {}
         self._too_few_since: float | None = None
+        self._addressees: dict[str, int] = {}
+        self._until = math.inf
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the nodes that are online.
@@ -92,9 +96,23 @@ class FastGrid(PassingGrid):
             )
         return [node.node_id for node in nodes]
 
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Push messages, and remember who is to answer which."""
+        messages = list(messages)
+        keys = list(self._inner.push_messages(messages))
+        to = (message.metadata.dst_node_id for message in messages)
+        self._addressees.update(zip(keys, to, strict=False))
+        return keys
+
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Pull the replies that are there, each with its sender's registered name."""
-        return [self._signed(reply) for reply in self._inner.pull_messages(message_ids)]
+        """Pull the replies that are there, each with its sender's registered name.
+
+        A reply that cannot be read is an error of its sender's, and one under another's number is
+        emptied: Flower looks at the number with which it was announced alone.
+        """
+        with whole_replies(self._until):
+            replies = list(self._inner.pull_messages(message_ids))
+        return [self._signed(reply) for reply in replies if self._is_answer(reply)]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -105,18 +123,31 @@ class FastGrid(PassingGrid):
             return []
         started = time.monotonic()
         longest = min(self._round_seconds, timeout or self._round_seconds)
+        self._until = started + longest
         # Flower answers None for a message that it does not take.
         waiting = {key for key in self.push_messages(messages) if key}
         replies: list[Message] = []
         while waiting:
+            spent = time.monotonic() - started
             arrived = list(self.pull_messages(waiting))
             replies += arrived
             waiting -= {reply.metadata.reply_to_message_id for reply in arrived}
-            spent = time.monotonic() - started
             if not waiting or spent > longest:
                 break
             time.sleep(min(max(self._poll_seconds, spent / 50), SLOWEST))
         return replies
+
+    def _is_answer(self, reply: Message) -> bool:
+        """Say whether somebody was asked for this; empty it if that was somebody else."""
+        told = reply.metadata
+        asked = self._addressees.pop(told.reply_to_message_id, None)
+        if asked is None:
+            log.warning("A reply of node %d to nothing that was asked is dropped", told.src_node_id)
+        elif not reply.has_error() and told.src_node_id != asked:
+            log.warning("A reply of node %d says to be of %d", asked, told.src_node_id)
+            told.__dict__["_src_node_id"] = asked
+            reply.content.clear()
+        return asked is not None
 
     def _signed(self, reply: Message) -> Message:
         """Put the registered name into a reply in place of what it calls itself."""

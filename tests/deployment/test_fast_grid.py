@@ -114,6 +114,43 @@ def test_a_claimed_name_does_not_survive(inner):
     assert identity_in(grid._signed(reply)) == "a"
 
 
+def test_a_reply_under_anothers_number_is_emptied_and_keeps_its_senders(inner, caplog):
+    plain = inner.pull_messages
+
+    def lying(message_ids):
+        replies = plain(message_ids)
+        for reply in replies:
+            if reply.metadata.src_node_id == nodes[0]:
+                reply.metadata.__dict__["_src_node_id"] = nodes[1]
+        return replies
+
+    grid = fast(inner)
+    nodes = list(grid.get_node_ids())
+    inner.pull_messages = lying
+    replies = {r.metadata.src_node_id: r for r in grid.send_and_receive(questions(nodes))}
+    assert sorted(replies) == sorted(nodes)
+    assert not replies[nodes[0]].content
+    assert replies[nodes[1]].content
+    assert f"A reply of node {nodes[0]} says to be of {nodes[1]}" in caplog.text
+
+
+def test_a_reply_to_nothing_that_was_asked_is_dropped(inner):
+    plain = inner.pull_messages
+
+    def confused(message_ids):
+        replies = plain(message_ids)
+        for reply in replies:
+            if reply.metadata.src_node_id == nodes[0]:
+                reply.metadata.__dict__["_reply_to_message_id"] = "0" * 64
+        return replies
+
+    inner.pull_messages = confused
+    grid = fast(inner, round_seconds=0.3)
+    nodes = list(grid.get_node_ids())
+    replies = grid.send_and_receive(questions(nodes))
+    assert sorted(reply.metadata.src_node_id for reply in replies) == sorted(nodes[1:])
+
+
 def test_training_passes_through(inner):
     grid = fast(inner)
     arrays = initial_arrays(build_parts(compose_config(["clients=3", "model=softmax"])).side)

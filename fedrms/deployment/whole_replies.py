@@ -1,0 +1,60 @@
+"""Replies whose parts come late, never, or are no message: they fail for their sender alone.
+
+A client announces a reply and then sends its parts. Flower's grid looks for those at growing
+intervals of seconds for up to hours, and what it cannot read ends the run. Both happens in one
+function of it, which is not part of its public API; where there is none, this changes nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from flwr.app import Message
+
+from fedrms.replies.limits import shown
+
+QUICKEST, SLOWEST = 0.05, 2.0
+"""Seconds between the first two looks for a part, and most between two."""
+
+
+@contextmanager
+def whole_replies(until: float) -> Iterator[None]:
+    """Wait for parts of replies for a bounded time, and tell what cannot be read from a fault.
+
+    Parameters
+    ----------
+    until : float
+        When to wait no longer, by ``time.monotonic``. What is whole by then is taken.
+    """
+    grid: Any = importlib.import_module("flwr.superlink.grid.http_grid")
+    utils: Any = importlib.import_module("flwr.supercore.inflatable.inflatable_utils")
+    usual: Any = grid.pull_objects
+
+    def pull_objects(object_ids: list[str], pull_object_fn: Callable[[str], bytes]) -> Any:
+        parts = usual(
+            object_ids,
+            pull_object_fn,
+            max_time=max(0.0, until - time.monotonic()),
+            max_tries_per_object=None,
+            initial_backoff=QUICKEST,
+            backoff_cap=SLOWEST,
+        )
+        root = object_ids[-1]
+        try:
+            whole = utils.inflate_object_from_contents(root, dict(parts))
+        except Exception as error:
+            why = f"it cannot be read: {shown(f'{type(error).__name__}: {error}')}"
+            raise utils.ObjectPullError(root, why) from error
+        if not isinstance(whole, Message):
+            raise utils.ObjectPullError(root, f"it is no message but a {type(whole).__name__}")
+        return parts
+
+    grid.pull_objects = pull_objects
+    try:
+        yield
+    finally:
+        grid.pull_objects = usual
