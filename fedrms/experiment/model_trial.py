@@ -5,11 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import random
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,18 +19,18 @@ from fedrms.client.draw_keys import draws, test_keys
 from fedrms.client.layer_draws import addressed_draws
 from fedrms.client.local_optimizer import optimizer_order
 from fedrms.client.local_update import LocalUpdate, ModuleFunction, evaluating, trainable
-from fedrms.client.value_reads import MARK, Reads, ValueReads, keep_reads, reads_of
+from fedrms.client.value_reads import Reads, ValueReads, keep_reads, reads_of
 from fedrms.data import AnyFederation
 from fedrms.errors import ConfigError
+from fedrms.experiment.loss_trial import ROWS, are_probabilities, scale_free, try_loss
 from fedrms.experiment.model import inputs_for, outputs_of, said_by
+from fedrms.experiment.trial_state import unchanged, without_other_generators
 from fedrms.tasks import Classification, Params, Regression, Task
 from fedrms.tasks.judge import judge_of
 from fedrms.tasks.multi_label import MultiLabel
 from fedrms.tasks.own_loss import OwnLoss
 
 log = logging.getLogger("fedrms")
-
-T = TypeVar("T")
 
 GRADIENT_ALONE = optimizer_order({"_target_": "torch.optim.SGD"})
 """A step that ends at the gradient."""
@@ -42,9 +40,6 @@ PADDED = (torch.tensor([0, 1, 0]), torch.tensor([0, 1, 1]))
 
 FAR = (0.0, -1000.0, 1000.0)
 """What stands in every place of an example that another must not depend on."""
-
-TRIALS, BETWEEN_TRIALS = 5, 0.02
-"""How often a model is tried that seems to draw outside of torch, and the pause, in seconds."""
 
 CHOOSE = "mend it, or choose a model for this data (model=mlp fits every shape)"
 
@@ -99,18 +94,22 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
                 _try_judge(task, set(told), watched, params, batch)
         return after, losses, scored, judged.drawn > 0
 
-    with _unchanged(module), _explained(federation):
-        if isinstance(task, OwnLoss):
-            with evaluating(module), torch.no_grad(), addressed_draws(key):
-                task.try_on(watched(params, batch["x"]), batch["y"])
-        after, losses, scored, drawn = _without_other_generators(trial)
+    def first_outputs() -> tuple[Tensor, Tensor]:
+        some = {"x": federation.test_x[:ROWS], "y": federation.test_y[:ROWS]}
+        x, targets = (torch.from_numpy(v) for v in some.values()) if examples else batch.values()
+        with evaluating(module), torch.no_grad(), addressed_draws(key):
+            return watched(params, x), targets
+
+    with unchanged("model", module), _explained(federation):
+        flat = isinstance(task, OwnLoss) and try_loss(task, *first_outputs(), examples)
+        after, losses, scored, drawn = without_other_generators("model", trial)
         _refuse_sparse(after["gradients"])
         keep_reads(module, reads.found)
         again = (*PADDED, PADDED[0])
         padded = [step(rows, torch.tensor([1.0, 1.0, 0.0])) for rows in again if len(y) == 2]
-    if isinstance(task, Classification):
-        with _unchanged(module), evaluating(module), torch.no_grad(), addressed_draws(key):
-            _tell_of_probabilities(watched(params, batch["x"]))
+    if isinstance(task, Classification | OwnLoss):
+        with unchanged("model", module):
+            _tell_of_probabilities(task, *first_outputs())
     if scored.shape != batch["y"].shape[:1] or losses.shape != batch["y"].shape[:1]:
         raise ConfigError(
             "model",
@@ -148,7 +147,7 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
             "draw in training alone: nn.Dropout, or functional.dropout(x, p, self.training)",
         )
     if examples and supervised:
-        _refuse_dead(losses, after["gradients"])
+        _refuse_dead(losses, after["gradients"], flat)
     if reads.found == "inputs":
         log.warning(
             "model: it or its loss decides by values of the examples (if, .item(), x[mask]), so "
@@ -270,67 +269,6 @@ def _explained(federation: AnyFederation) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _unchanged(module: nn.Module) -> Iterator[None]:
-    """Refuse a module that keeps something from one call to the next.
-
-    Clients are trained in any order, and side by side: what one leaves in the module would reach
-    others. The module is left as it was.
-    """
-    buffers = {name: value.clone() for name, value in module.named_buffers()}
-    kept = dict(_plain_attributes(module))
-    yield
-    changed = [name for name, value in module.named_buffers() if not _same(value, buffers[name])]
-    changed += [name for name, value in _plain_attributes(module) if kept.get(name) != value]
-    if changed:
-        raise ConfigError(
-            "model",
-            f"changes {changed[0]!r} each time that it is called, so clients would depend on each "
-            "other",
-            "let forward keep nothing from one call to the next",
-        )
-
-
-def _without_other_generators(trial: Callable[[], T]) -> T:
-    """Return what a trial gives; refuse a model that draws outside of torch each time.
-
-    A generator that all share would let clients depend on each other. Other threads of the
-    process may draw from it too, as Flower's and Ray's do, so it is moved on by chance; only a
-    model that draws moves it on in every trial.
-    """
-    for _ in range(TRIALS):
-        before = _other_generators()
-        result = trial()
-        if _other_generators() == before:
-            return result
-        time.sleep(BETWEEN_TRIALS)
-    raise ConfigError(
-        "model",
-        "draws from Python's or NumPy's global generator, which the run's seed does not decide",
-        "draw with torch (torch.rand, nn.Dropout): fedrms then draws by seed, client and round",
-    )
-
-
-def _other_generators() -> tuple[object, ...]:
-    numpys = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
-    return random.getstate(), numpys["pos"], numpys["key"].tobytes()
-
-
-def _plain_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    for prefix, part in module.named_modules():
-        for name, value in vars(part).items():
-            if name not in ("training", MARK) and isinstance(value, int | float | str | tuple):
-                yield f"{prefix}.{name}".lstrip("."), value
-            elif isinstance(value, list):  # which may hold anything; one that grows keeps something
-                yield f"{prefix}.{name}".lstrip("."), len(value)
-
-
-def _same(now: Tensor, before: Tensor) -> bool:
-    if type(now) is not type(before) or now.shape != before.shape:
-        return False
-    return torch.equal(now, before) or bool(torch.isnan(before).any())
-
-
 def _alike(one: tuple[Any, Tensor], other: tuple[Any, Tensor]) -> bool:
     """Say whether two steps lost and moved the same, to rounding."""
     (first, losses), (second, others) = one, other
@@ -357,17 +295,18 @@ def _mixes(losses: Callable[[Mapping[str, Tensor]], Tensor], batch: Mapping[str,
     return False
 
 
-def _tell_of_probabilities(outputs: Tensor) -> None:
+def _tell_of_probabilities(task: Classification | OwnLoss, outputs: Tensor, y: Tensor) -> None:
     """Warn of outputs that a softmax has gone over: cross-entropy does that by itself."""
-    ones = torch.ones(len(outputs), dtype=outputs.dtype)
-    if bool((outputs >= 0).all()) and torch.allclose(outputs.sum(1), ones, atol=1e-4):
+    if not are_probabilities(outputs):
+        return
+    if isinstance(task, Classification) or scale_free(task, outputs, y):
         log.warning(
             "model: its outputs are probabilities, and cross-entropy takes scores, so it learns "
             "slowly; leave the softmax out, or give a loss of probabilities"
         )
 
 
-def _refuse_dead(losses: Tensor, gradients: Params) -> None:
+def _refuse_dead(losses: Tensor, gradients: Params, flat: bool) -> None:
     if not all(torch.isfinite(value).all() for value in (losses, *gradients.values())):
         raise ConfigError(
             "model",
@@ -375,7 +314,7 @@ def _refuse_dead(losses: Tensor, gradients: Params) -> None:
             "not finite",
             "mend how its weights begin, or look for bad values in the data",
         )
-    if not any(value.any() for value in gradients.values()):
+    if not flat and not any(value.any() for value in gradients.values()):
         raise ConfigError(
             "model",
             "has a gradient of zero for every parameter, so it would never learn",

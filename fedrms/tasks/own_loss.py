@@ -15,9 +15,6 @@ from fedrms.tasks.task import Apply, Batch, Params, Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-LOG_OF_ONE = 1e-3
-"""What the logarithm of a sum of probabilities may differ from 0 by rounding."""
-
 ONE_EACH = "return one loss for each example: reduction='none', or no .mean() at the end"
 
 
@@ -44,8 +41,8 @@ class OwnLoss:
     def __init__(self, task: Task, loss: Any, classes: int | None = None) -> None:
         self._task = task
         self._classes = classes
-        self._sums = getattr(loss, "reduction", None) == "sum"
-        self._loss = per_example(loss)
+        self._sums = _reduction(loss) == "sum"
+        self.loss = per_example(loss)
         self._places: dict[torch.device, Loss] = {}
         self.metric, self.higher_is_better = task.metric, task.higher_is_better
 
@@ -55,46 +52,25 @@ class OwnLoss:
 
     def losses(self, apply: Apply, params: Params, batch: Batch) -> Tensor:
         """Return the loss of each example, ``[examples]``."""
-        return self._of(apply(params, batch["x"]), batch["y"])
+        return self.of(apply(params, batch["x"]), batch["y"])
 
     def metrics(self, apply: Apply, params: Params, batch: Batch) -> dict[str, Tensor]:
         """Return ``loss``, and the metrics of the task, of each example."""
         outputs = apply(params, batch["x"])
         told = self._task.metrics(lambda *_: outputs, params, batch)
-        return told | {"loss": self._of(outputs, batch["y"])}
+        return told | {"loss": self.of(outputs, batch["y"])}
 
-    def try_on(self, outputs: Tensor, y: Tensor) -> None:
-        """Refuse a loss that does not fit outputs and targets.
+    def of(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of each example of a model's outputs, ``[examples]``.
 
         Raises
         ------
         ConfigError
-            Naming the loss.
+            If the loss gives no number for each.
         """
-        normal = outputs.dim() > 1 and bool((outputs.logsumexp(1).abs() < LOG_OF_ONE).all())
-        if isinstance(self._loss, nn.NLLLoss) and not normal:
-            raise ConfigError(
-                "loss",
-                "NLLLoss takes logarithms of probabilities, and the model's outputs are none",
-                "take CrossEntropyLoss, or let the model end in nn.LogSoftmax(1)",
-            )
-        again = torch.arange(len(y) + 1) % len(y)  # as many examples as classes fit by chance
-        try:
-            for rows in (slice(None), again):
-                self._of(outputs[rows], y[rows])
-        except ConfigError:
-            raise
-        except Exception as error:  # somebody's function may raise anything
-            raise ConfigError(
-                "loss",
-                f"does not fit outputs {list(outputs.shape)} and targets {list(y.shape)}: {error}",
-                "give a function of both that returns one number for each example",
-            ) from error
-
-    def _of(self, outputs: Tensor, y: Tensor) -> Tensor:
         if self._classes is None and y.dim() < outputs.dim():
             outputs = outputs.squeeze(-1)
-        losses = self._on(outputs.device)(outputs, y)
+        losses = self.on(outputs.device)(outputs, y)
         if not isinstance(losses, Tensor):
             raise ConfigError("loss", f"gives a {type(losses).__name__}", ONE_EACH)
         if losses.dim() == 0 or losses.shape[0] != y.shape[0]:
@@ -103,12 +79,12 @@ class OwnLoss:
         rest = losses.flatten(1) if losses.dim() > 1 else losses[:, None]
         return rest.sum(1) if self._sums else rest.mean(1)
 
-    def _on(self, device: torch.device) -> Loss:
+    def on(self, device: torch.device) -> Loss:
         """Return the loss with its weights where the outputs are."""
-        if not isinstance(self._loss, nn.Module):
-            return self._loss
+        if not isinstance(self.loss, nn.Module):
+            return self.loss
         if device not in self._places:
-            self._places[device] = copy.deepcopy(self._loss).to(device)
+            self._places[device] = copy.deepcopy(self.loss).to(device)
         return self._places[device]
 
 
@@ -118,8 +94,8 @@ class OwnClassLoss(OwnLoss):
     def chance_losses(self, apply: Apply, params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return each example's loss and its mean loss under the other labels, ``[examples]``."""
         outputs, y = apply(params, batch["x"]), batch["y"]
-        losses, classes = self._of(outputs, y), self._classes or 0
-        every = sum(self._of(outputs, torch.full_like(y, c)) for c in range(classes))
+        losses, classes = self.of(outputs, y), self._classes or 0
+        every = sum(self.of(outputs, torch.full_like(y, c)) for c in range(classes))
         return losses, (every - losses) / max(1, classes - 1)
 
 
@@ -144,11 +120,18 @@ def per_example(loss: Any) -> Loss:
         raise ConfigError(
             "loss", f"is a {type(loss).__name__}", "give a function of (outputs, targets)"
         )
-    try:
-        reduces = "reduction" in inspect.signature(loss).parameters
-    except (TypeError, ValueError):  # some built-in functions have no signature
-        reduces = False
-    if reduces:
+    if _reduction(loss) is not None:
         return lambda outputs, y: loss(outputs, y, reduction="none")
     given: Loss = loss
     return given
+
+
+def _reduction(loss: Any) -> Any:
+    """Return the reduction that a loss would take by itself; None where it has no such option."""
+    if isinstance(loss, nn.Module):
+        return getattr(loss, "reduction", None)
+    try:
+        option = inspect.signature(loss).parameters.get("reduction")
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        return None
+    return None if option is None else str(option.default)

@@ -279,7 +279,7 @@ def test_what_cannot_train_is_refused_in_one_message_before_training(model, said
 def test_a_model_is_not_blamed_for_what_another_thread_draws(monkeypatch):
     """Flower and Ray draw from Python's generator in threads of their own."""
     ended = threading.Event()
-    monkeypatch.setattr("fedrms.experiment.model_trial.BETWEEN_TRIALS", 0.2)
+    monkeypatch.setattr("fedrms.experiment.trial_state.BETWEEN_TRIALS", 0.2)
 
     def draw():
         while not ended.wait(0.1):
