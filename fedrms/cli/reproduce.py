@@ -17,6 +17,7 @@ from fedrms.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from fedrms.reproduce.jobs import Job
+    from fedrms.reproduce.plan import Plan
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -59,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         "--runs", type=Path, help="where runs are kept (default: outputs/reproduce/TABLE)"
     )
     parser.add_argument("--only-report", action="store_true", help="write from finished runs")
+    parser.add_argument(
+        "--only-figure", action="store_true", help="draw it again from the data beside the page"
+    )
     return parser
 
 
@@ -80,6 +84,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     from fedrms.results.plots.static import require_matplotlib
 
     require_matplotlib()
+    if options.only_figure:
+        return _draw(whole, options.out or Path("docs") / "results")
     base = options.runs or Path("outputs") / "reproduce" / plan.name
     folder = base / ("quick" if options.quick else "full")
     out = options.out or (Path("docs") / "results" if plan == whole else folder)
@@ -95,6 +101,16 @@ def _reproduce(options: argparse.Namespace) -> int:
     print(f"page: {os.path.relpath(report.page)}")
     print(next_command("fedrms-report", os.path.relpath(folder / "runs")))
     return FAILED if errors else 0
+
+
+def _draw(plan: Plan, out: Path) -> int:
+    from fedrms.reproduce.report import draw_again
+
+    try:
+        print(f"figure: {os.path.relpath(draw_again(plan, out))}")
+    except FileNotFoundError as error:
+        raise RunError(f"{plan.name}: {error}") from error
+    return 0
 
 
 def _run(name: str, jobs: Sequence[Job], workers: int) -> list[str]:

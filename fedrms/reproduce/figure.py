@@ -7,7 +7,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
@@ -32,9 +32,17 @@ _CURVES_WIDTH: Final = 3.6
 """Inches of a panel of each kind."""
 _LETTERS: Final = 14
 """Letters of a title to the inch."""
+_LEAST_SPAN: Final = 0.2
+"""Percentage points that an axis of accuracies spans at least, or chance would look large."""
 _LABELS: Final = 1.6
 _LEGEND_ENTRY: Final = 2.4
 """Inches for the rows' names beside the panels, and for one in a legend."""
+
+_ASIDE: Final[dict[str, Any]] = {
+    **{"ha": "center", "va": "center", "color": "#767676", "fontsize": 7},
+    "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1},
+}
+"""Of a row that a panel has no runs of."""
 
 
 def draw_figure(plan: Plan, tidy: Tidy, numbers: Sequence[Numbers], path: Path) -> str:
@@ -94,23 +102,27 @@ def _differences(
     rows = [row for row in shown if row != plan.baseline]
     height = 0.9 + 0.22 * len(rows)
     figure, axes = _panels(numbers, _DOTS_WIDTH, height, sharey=True)
+    far_off = False
     for ax, each in zip(axes, numbers, strict=True):
         paired = _paired(plan, tidy.table, each)
         ax.axvline(0, color="#767676", linewidth=1)
-        low, high = _limits(plan, paired, each.oracle)
+        accuracy = each.comparison.attrs["metric"] == "accuracy"
+        low, high = _limits(plan, paired, each.oracle, _LEAST_SPAN if accuracy else 0.0)
         if each.oracle is not None:
             at = paired[paired["strategy"] == each.oracle]["difference"].mean()
             ax.axvline(at, color=PALETTE[2], linewidth=1, linestyle="--")
         for y, row in enumerate(rows):
             mine = paired[paired["strategy"] == row]["difference"].to_numpy(dtype=float)
             if not len(mine):
+                ax.text(0.5, y, "not run", transform=ax.get_yaxis_transform(), **_ASIDE)
                 continue
             color = PALETTE[1] if row == plan.focus else PALETTE[0]
             mean = float(mine.mean())
             if low <= mean <= high:
                 ax.plot(mine, [y] * len(mine), "o", color=color, alpha=0.4, markersize=3, mew=0)
                 ax.plot(mean, y, "D", color=color, markersize=5)
-            else:  # far off: a number at the edge, so that the others can be told apart
+            else:  # a number at the edge, so that the others can be told apart
+                far_off = True
                 edge, mark, side = (low, "<", "left") if mean < low else (high, ">", "right")
                 ax.plot(edge, y, mark, color=color, markersize=5, clip_on=False)
                 ax.annotate(
@@ -126,16 +138,21 @@ def _differences(
         ax.set_yticks(range(len(rows)), rows)
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.set_title(_title(plan, each, _DOTS_WIDTH), loc="left")
-        accuracy = each.comparison.attrs["metric"] == "accuracy"
         unit = "percentage points" if accuracy else each.comparison.attrs["metric"]
         ax.set_xlabel(f"difference to {plan.baseline}, {unit}")
-    told = "a dot is a seed, a diamond their mean"
-    if any(ax.texts for ax in axes):
+    sides = {_better(each, "right", "left") for each in numbers}
+    told = f"a dot is a seed, a diamond their mean; {' or '.join(sorted(sides))} is better"
+    if far_off:
         told += "; a number at the edge is a mean far off"
     if any(each.oracle for each in numbers):
-        told += "; dashed, the oracle"
+        told += "; dashed, the better oracle" if len(plan.oracles) > 1 else "; dashed, the oracle"
     figure.supxlabel(told, fontsize=8, color="#555555")
     return figure
+
+
+def _better(each: Numbers, higher: str, lower: str) -> str:
+    """Return the word for where better is."""
+    return higher if each.comparison.attrs["higher_is_better"] else lower
 
 
 def _title(plan: Plan, each: Numbers, inches: float) -> str:
@@ -144,14 +161,16 @@ def _title(plan: Plan, each: Numbers, inches: float) -> str:
     return textwrap.fill(told, int(inches * _LETTERS))
 
 
-def _limits(plan: Plan, paired: pd.DataFrame, oracle: str | None) -> tuple[float, float]:
+def _limits(
+    plan: Plan, paired: pd.DataFrame, oracle: str | None, span: float
+) -> tuple[float, float]:
     """Return an axis for all rows that are not far off, beside the focus and the oracle."""
     means = paired.groupby("strategy")["difference"].mean()
     told = means[means.index.isin([plan.focus, plan.baseline, oracle])]
     reach = 4.0 * max(float(told.abs().max()), float(means.abs().median()))
     near = paired[paired["strategy"].map(means).abs() <= reach]["difference"]
     low, high = float(near.min()), float(near.max())
-    margin = 0.08 * (high - low) or 1.0
+    margin = max(0.08 * (high - low), (span - (high - low)) / 2) or 1.0
     return low - margin, high + margin
 
 
@@ -174,6 +193,8 @@ def _curves(plan: Plan, tidy: Tidy, numbers: Sequence[Numbers], shown: Sequence[
     handles, labels = axes[0].get_legend_handles_labels()
     columns = max(1, int(figure.get_figwidth() // _LEGEND_ENTRY))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    sides = " or ".join(sorted({_better(each, "higher", "lower") for each in numbers}))
+    figure.suptitle(f"mean over seeds; {sides} is better", fontsize=8, color="#555555")
     return figure
 
 
@@ -205,7 +226,9 @@ def _curve_panel(
         )
     ax.set_title(_title(plan, each, _CURVES_WIDTH), loc="left")
     ax.set_xlabel("round")
-    ax.set_ylabel("test accuracy, %" if accuracy else f"test {each.comparison.attrs['metric']}")
+    ax.set_ylabel(
+        "test accuracy, %" if accuracy else f"test {each.comparison.attrs['metric']}, log"
+    )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if not accuracy:
         ax.set_yscale("log")

@@ -97,7 +97,7 @@ def list_jobs(plan: Plan, folder: Path, on_config: Callable[[], None] = lambda: 
     digests = {}
     for scenario in plan.scenarios:
         for strategy in plan.rows(scenario):
-            digests[scenario, strategy] = _config_of(plan, scenario, strategy)
+            digests[scenario, strategy] = config_of(plan, scenario, strategy)
             on_config()
     return [
         Job(
@@ -118,7 +118,14 @@ def read_job(folder: Path) -> dict[str, Any]:
     return _read(folder / JOB_FILE)
 
 
-def _config_of(plan: Plan, scenario: str, strategy: str) -> dict[str, Any]:
+def config_of(plan: Plan, scenario: str, strategy: str) -> dict[str, Any]:
+    """Compose a row's configuration at seed 0.
+
+    Raises
+    ------
+    ConfigError
+        If an experiment or an override does not exist, or the data is not named.
+    """
     try:
         config = compose_config(plan.overrides_of(scenario, strategy, 0))
         return plain(config)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedrms.reproduce.best_linear_fit import gauss_markov
 from fedrms.reproduce.figure import draw_figure
-from fedrms.reproduce.jobs import Job
+from fedrms.reproduce.jobs import Job, config_of
 from fedrms.reproduce.numbers import Numbers, numbers_of
 from fedrms.reproduce.page import page
 from fedrms.reproduce.plan import Plan
-from fedrms.reproduce.tidy import gather, write_tidy
+from fedrms.reproduce.tidy import gather, read_tidy, write_tidy
 from fedrms.results.atomic import write_file
 
 
@@ -69,3 +70,40 @@ def write_report(
     written = out / f"{plan.name}.md"
     write_file(written, text)
     return Report(written, picture, data, numbers)
+
+
+def draw_again(plan: Plan, out: Path) -> Path:
+    """Draw ``<table>.png`` from the data that were published with it, and return its path.
+
+    Parameters
+    ----------
+    plan : Plan
+        The whole table; what the data lack is left out.
+    out : Path
+        The folder of the page.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no such data.
+    ConfigError
+        If the data hold a row or a scenario that the plan does not know, or curves are drawn and
+        the runs' own data are not named.
+    """
+    tidy = read_tidy(out / "data", plan.name)
+    plan = plan.narrow(
+        scenarios=list(tidy.table["scenario"].unique()),
+        strategies=list(tidy.table["strategy"].unique()),
+        seeds=sorted(int(seed) for seed in tidy.table["seed"].unique()),
+    )
+    if plan.figure == "curves":  # which mark the rounds in which noise moves
+        drifts = {
+            scenario: json.dumps(config_of(plan, scenario, plan.baseline)["noise"].get("drift", []))
+            for scenario in plan.scenarios
+        }
+        summary = tidy.runs.summary
+        summary["noise.drift"] = summary["scenario"].map(drifts)
+    numbers, _ = numbers_of(plan, tidy)
+    picture = out / f"{plan.name}.png"
+    draw_figure(plan, tidy, numbers, picture)
+    return picture

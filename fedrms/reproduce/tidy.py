@@ -79,6 +79,28 @@ def write_tidy(tidy: Tidy, folder: Path, name: str) -> tuple[Path, Path]:
     return paths
 
 
+def read_tidy(folder: Path, name: str) -> Tidy:
+    """Read what `write_tidy` wrote, as far as a figure and its numbers need it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the table's data are not there.
+    """
+    table = pd.read_parquet(folder / f"{name}.parquet")
+    curves = pd.read_parquet(folder / f"{name}_rounds.parquet")
+    run = ["scenario", "strategy", "seed"]
+    names = table[run].astype(str).agg("/".join, axis=1)
+    summary = table.rename(columns={"strategy": "row"}).assign(run=names, status="finished")
+    rounds = curves.assign(run=curves[run].astype(str).agg("/".join, axis=1))
+    metric_of = dict(zip(names, table["metric"], strict=True))
+    for metric in table["metric"].unique():
+        summary[f"final_{metric}"] = table["final"].where(table["metric"] == metric)
+        rounds[f"test_{metric}"] = rounds["value"].where(rounds["run"].map(metric_of) == metric)
+    runs = Runs(summary, rounds.drop(columns=["scenario", "seed"]), pd.DataFrame(), config=KEYS)
+    return Tidy(runs, table, curves)
+
+
 def _base(folders: dict[str, Job]) -> Path:
     """Return the folder that names of runs are relative to: above a lone run, its parent."""
     common = Path(os.path.commonpath(list(folders)))

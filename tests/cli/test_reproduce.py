@@ -85,6 +85,22 @@ def test_a_report_of_a_part_is_written_where_asked_and_runs_nothing(made, tmp_pa
     assert table[["strategy", "seed"]].to_numpy().tolist() == [["fedavg", 1]]
 
 
+def test_the_figure_is_drawn_again_from_the_data_beside_the_page(made):
+    where = made[0] / "outputs" / "reproduce" / "digits" / "quick"
+    before = (where / "digits.png").read_bytes()
+    (where / "digits.png").unlink()
+    done = command("digits", "--only-figure", "--out", str(where), folder=made[0])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "figure: outputs/reproduce/digits/quick/digits.png\n"
+    assert (where / "digits.png").read_bytes() == before
+
+
+def test_a_figure_without_data_says_so(tmp_path):
+    done = command("digits", "--only-figure", folder=tmp_path)
+    assert done.returncode == 1
+    assert "digits.parquet" in done.stderr
+
+
 def test_a_report_without_runs_says_so(tmp_path):
     done = command("digits", "--only-report", folder=tmp_path)
     assert done.returncode == 1

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fedrms.reproduce.figure import _differences, _limits
 from fedrms.reproduce.numbers import numbers_of
 from fedrms.reproduce.published import Published
-from fedrms.reproduce.report import write_report
+from fedrms.reproduce.report import draw_again, write_report
 from fedrms.reproduce.tidy import gather
 
 
@@ -66,6 +67,29 @@ def test_the_report_is_a_page_a_picture_and_two_files_of_data(kind, plan, jobs, 
         assert picture.size >= (900, 360)
     assert len(pd.read_parquet(written.data[0])) == len(jobs)
     assert len(pd.read_parquet(written.data[1])) == 6 * len(jobs)
+
+
+def test_a_figure_drawn_again_from_the_published_data_is_the_same(plan, jobs, tmp_path):
+    first = write_report(plan, jobs, tmp_path, "the command").figure.read_bytes()
+    (tmp_path / "made_up.png").unlink()
+    assert draw_again(plan, tmp_path).read_bytes() == first
+
+
+def test_a_figure_says_which_way_is_better_and_which_rows_did_not_run(plan, jobs):
+    tidy = gather("made_up", jobs)
+    rows = ("fedavg", "fedrms", "o1", "o2")
+    drawn = _differences(plan, tidy, numbers_of(plan, tidy)[0], rows)
+    told = drawn.get_supxlabel()
+    assert "right is better" in told
+    assert "dashed, the better oracle" in told
+    assert [text.get_text() for text in drawn.axes[1].texts] == ["not run"]  # o2 has no runs in b
+    low, high = drawn.axes[1].get_xlim()
+    assert high - low > 1.0  # points: differences of 0 and -1, and a margin
+
+
+def test_an_axis_is_not_so_short_that_chance_looks_large(plan):
+    even = pd.DataFrame({"strategy": ["fedrms"] * 2, "difference": [0.0, 0.01]})
+    assert _limits(plan, even, None, span=0.2) == pytest.approx((-0.095, 0.105))
 
 
 def test_a_run_that_is_missing_is_named_on_the_page(plan, jobs, tmp_path):
