@@ -56,6 +56,16 @@ def without_resume(words: Sequence[str]) -> list[str]:
     return [word for word in words if not _RESUME.fullmatch(word)]
 
 
+def flags_first(words: Sequence[str]) -> list[str]:
+    """Return words with the flags before the others, as Hydra's parser needs them."""
+    flags: list[str] = []
+    rest: list[str] = []
+    for at, word in enumerate(words):
+        is_flag = word.startswith("-") or (at > 0 and words[at - 1] in _VALUED)
+        (flags if is_flag else rest).append(word)
+    return [*flags, *rest]
+
+
 def check_words(words: Sequence[str], *, flags: bool) -> None:
     """Refuse words that are no ``key=value``, with how they are written.
 

@@ -12,9 +12,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.console import Console
 
-from fedrms.cli.ending import next_command
+from fedrms.cli.ending import next_command, stop
 from fedrms.cli.sweep import tell_failures
 from fedrms.cli.too_few_seeds import too_few_seeds
+from fedrms.errors import FedRMSError, RunError
 
 
 class ComparisonTable(Callback):
@@ -29,7 +30,11 @@ class ComparisonTable(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table; Hydra calls this when the last job has ended."""
-        compare_jobs(Path(config.hydra.sweep.dir))
+        try:
+            compare_jobs(Path(config.hydra.sweep.dir))
+        except (OSError, FedRMSError) as error:  # Hydra would warn, and end well
+            folder, remedy = config.hydra.sweep.dir, "make room, then compare: fedrms-report"
+            stop("fedrms", RunError(f"{folder}: no comparison: {error} -> {remedy} {folder}"))
 
 
 def compare_jobs(folder: Path) -> None:

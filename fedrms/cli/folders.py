@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import DictConfig, flag_override
 
 from fedrms.cli.ending import stop
 from fedrms.cli.search import is_search, settle_search
@@ -31,40 +31,41 @@ class TakeFolder(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Take the folder of a run; Hydra calls this before it makes it."""
         from fedrms.experiment.kept import refuse_others
-        from fedrms.results.own_folder import take_named
 
-        try:
-            _refuse_subdir(config)
-            own = take_named(_pattern(config, "run"), Path(config.hydra.run.dir))
-            _taken.append(own)
+        with _ending():
+            own = _take(config, "run")
             refuse_others(own.path, config)
-        except FedRMSError as error:
-            _end(error)
         _set(config.hydra.run, "dir", str(own.path))
         _set(config.hydra, "output_subdir", None)  # fedrms keeps the configuration itself
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Take the folder of a multirun; Hydra calls this before it makes it."""
         from fedrms.experiment.kept import refuse_other_sweeps
-        from fedrms.results.own_folder import take_named
+        from fedrms.experiment.own_config import as_word
 
-        try:
-            _refuse_subdir(config)
-            directory = Path(config.hydra.sweep.dir)
-            own = take_named(_pattern(config, "sweep"), directory, "hydra.sweep.dir")
-            _taken.append(own)
+        with _ending():
+            own = _take(config, "sweep")
             refuse_other_sweeps(own.path, list(config.hydra.overrides.task))
             if is_search(config.hydra):
                 settle_search(config)
-        except FedRMSError as error:
-            _end(error)
+        named, words = config.hydra.sweep.dir, config.hydra.overrides.hydra
         _set(config.hydra.sweep, "dir", str(own.path))
         # Jobs are composed anew from these; fedrms keeps their configuration itself.
-        config.hydra.overrides.hydra.append("hydra.output_subdir=null")
+        words.append("hydra.output_subdir=null")
+        if Path(named) != own.path:
+            words.append(f"hydra.sweep.dir={as_word(own.path)}")
 
 
 def taken() -> Any:
-    """Return the folder of the run that this program is for."""
+    """Return the folder of the run that this program is for.
+
+    Raises
+    ------
+    ConfigError
+        If the callback that takes it was taken away.
+    """
+    if not _taken:
+        raise ConfigError("hydra.callbacks.folder", "is what takes the run's folder", "leave it")
     return _taken[-1]
 
 
@@ -83,16 +84,44 @@ def with_hydra(config: DictConfig) -> DictConfig:
     return config if "hydra" in config else DictConfig({**config, "hydra": HydraConfig.get()})
 
 
-def _refuse_subdir(config: DictConfig) -> None:
+def _take(config: DictConfig, kind: str) -> Any:
+    """Take the folder of a run, or of a multirun."""
+    from fedrms.experiment.config import hydra_folder
+    from fedrms.results.own_folder import take_named
+
+    _refuse_unread(config, kind)
+    written, path = hydra_folder(config, kind)
+    own = take_named(written, Path(path), f"hydra.{kind}.dir")
+    _taken.append(own)
+    if config.hydra.job.chdir:
+        own.path = own.path.absolute()
+    return own
+
+
+def _refuse_unread(config: DictConfig, kind: str) -> None:
+    """Refuse words to Hydra that would lead elsewhere than a person thinks."""
+    from fedrms.experiment.config import hydra_words
+
     if config.hydra.output_subdir != SUBDIR:
         raise ConfigError("hydra.output_subdir", "is where fedrms.load_runs looks", "leave it away")
+    other = "run" if kind == "sweep" else "sweep"
+    told = [word.lstrip("+~").partition("=")[0] for word in hydra_words(config)]
+    for key in told:
+        if key.startswith("hydra.runtime."):
+            raise ConfigError(key, "is what Hydra notes, and no setting", "leave it away")
+        if key == f"hydra.{other}.dir" and f"hydra.{kind}.dir" not in told:
+            what = {"run": "a run", "sweep": "a multirun (-m)"}
+            remedy = f"write hydra.{kind}.dir"
+            raise ConfigError(key, f"is for {what[other]}, and this is {what[kind]}", remedy)
 
 
-def _pattern(config: DictConfig, kind: str) -> str:
-    """Return a folder as it is written, before the clock and others are asked."""
-    node = OmegaConf.to_container(config.hydra[kind], resolve=False)
-    assert isinstance(node, dict)
-    return str(node["dir"])
+@contextmanager
+def _ending() -> Iterator[None]:
+    """End the program at an error: Hydra makes a warning of what a callback raises, and goes on."""
+    try:
+        yield
+    except FedRMSError as error:
+        _end(error)
 
 
 def _set(node: DictConfig, key: str, value: object) -> None:

@@ -13,7 +13,7 @@ from fedrms.cli.ending import ending_well, stop
 from fedrms.cli.foreign_folder import foreign_folder_checked
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import FedRMSError
-from fedrms.words import check_words
+from fedrms.words import check_words, flags_first
 
 
 def launch(
@@ -38,7 +38,7 @@ def launch(
     if "--version" in words:
         print(f"{program} {__version__}")
         return
-    sys.argv = [program, *further, *words]
+    sys.argv = [program, *flags_first([*further, *words])]
 
     def guarded(config: DictConfig) -> object:
         try:

@@ -34,7 +34,7 @@ def settle_search(config: DictConfig) -> None:
         cannot be built.
     """
     from fedrms.experiment.build import build_side
-    from fedrms.experiment.config import plain
+    from fedrms.experiment.config import hydra_words, plain
     from fedrms.experiment.foreign import refuse_strays
 
     sweeper, values = config.hydra.sweeper, plain(config)
@@ -43,7 +43,7 @@ def settle_search(config: DictConfig) -> None:
     refuse_strays(values)
     task = build_side(values, "cpu").task
     wanted = "maximize" if task.higher_is_better else "minimize"
-    given = dict(word.lstrip("+").split("=", 1) for word in config.hydra.overrides.hydra)
+    given = dict(word.lstrip("+").split("=", 1) for word in hydra_words(config))
     if given.get(DIRECTION, wanted) != wanted:
         raise ConfigError(
             DIRECTION,

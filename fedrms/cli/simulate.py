@@ -29,7 +29,7 @@ from fedrms.cli.search import is_search, refuse_useless_score
 from fedrms.cli.sweep import every_job_failed, exit_code
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError, FedRMSError
-from fedrms.words import check_words, resume_folder, without_resume
+from fedrms.words import check_words, flags_first, resume_folder, without_resume
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             result = resume(words, folder)
             show_outcome(result.summary, result.folder)
         return
-    sys.argv = ["fedrms", *words]
+    sys.argv = ["fedrms", *flags_first(words)]
     simulate = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(
         run_job
     )

@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.version import VersionBase
 from omegaconf import MISSING, DictConfig, OmegaConf, flag_override
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from packaging.version import Version
 
 from fedrms.conf_folder import conf_folder
@@ -83,7 +83,11 @@ def _hydra_as_the_tree_expects() -> Iterator[None]:
 
 def explain(error: BaseException, overrides: Sequence[str]) -> ConfigError:
     """Turn Hydra's error about an override into one that names the key and the remedy."""
+    if isinstance(error, InterpolationResolutionError):
+        return _unresolved(error)
     text = str(error).strip()
+    if text.startswith("Error merging override"):
+        text = f"{str(error.__cause__).strip().splitlines()[0]} ({text})"
     unread = next((word for word in overrides if not _is_readable(word)), None)
     if unread is not None:
         key = unread.lstrip("+~").partition("=")[0]
@@ -128,6 +132,34 @@ def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         return dict(config)
     try:
         return {str(key): _resolved(config, key) for key in config if key != "hydra"}
+    except OmegaConfBaseException as error:
+        raise _unresolved(error) from error
+
+
+def hydra_words(config: DictConfig) -> list[str]:
+    """Return the overrides that were for Hydra, as they were written."""
+    words: Any = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
+    return [str(word) for word in words]
+
+
+def hydra_folder(config: DictConfig, kind: str) -> tuple[str, str]:
+    """Return a folder of Hydra's as it is written, and what the clock and others make of it.
+
+    Parameters
+    ----------
+    config : DictConfig
+        With Hydra's entry.
+    kind : {"run", "sweep"}
+        Which one.
+
+    Raises
+    ------
+    ConfigError
+        If it refers to what there is not.
+    """
+    written: Any = OmegaConf.to_container(config.hydra[kind], resolve=False)
+    try:
+        return str(written["dir"]), str(config.hydra[kind].dir)
     except OmegaConfBaseException as error:
         raise _unresolved(error) from error
 

@@ -118,21 +118,21 @@ def _words(told: Mapping[str, Any]) -> list[str]:
     words = []
     for key, value in told.items():
         if isinstance(value, Mapping) and key.startswith("data."):
-            words += [f"{key}={_text(value)}"]
+            words += [f"{key}={as_word(value)}"]
         elif isinstance(value, Mapping):
             words += [f"{key}={value['name']}"] if "name" in value else []
-            words += [f"{key}.{k}={_text(v)}" for k, v in value.items() if k != "name"]
+            words += [f"{key}.{k}={as_word(v)}" for k, v in value.items() if k != "name"]
         else:
-            words.append(f"{key}={_text(value)}")
+            words.append(f"{key}={as_word(value)}")
     return words
 
 
-def _text(value: Any) -> str:
+def as_word(value: Any) -> str:
     """Write a value in Hydra's grammar."""
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_text(one)}" for key, one in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{as_word(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_text, value)) + "]"
+        return "[" + ",".join(map(as_word, value)) + "]"
     if isinstance(value, str | Path) and not str(value).isidentifier():
         escaped = str(value).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
         return f"'{escaped}'"

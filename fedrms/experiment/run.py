@@ -17,7 +17,7 @@ from fedrms.experiment.checkpoint import (
     Checkpoints,
     saying_how_to_resume,
 )
-from fedrms.experiment.config import compose_config
+from fedrms.experiment.config import compose_config, hydra_folder, hydra_words
 from fedrms.experiment.counterfactual import FOLDER as COUNTERFACTUALS
 from fedrms.experiment.counterfactual import clean_reference
 from fedrms.experiment.parts import Parts, build_parts
@@ -149,9 +149,8 @@ def _own_folder(
         return take(Path(folder))
     if isinstance(config, DictConfig) and "hydra" in config:
         _refuse_hydras_words(config, but=(RUN_KEY,))
-        run = OmegaConf.to_container(config.hydra.run, resolve=False)
-        assert isinstance(run, dict)
-        return take_named(run["dir"], Path(config.hydra.run.dir))
+        written, path = hydra_folder(config, "run")
+        return take_named(written, Path(path))
     return take_free(Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S"))
 
 
@@ -159,7 +158,7 @@ def _refuse_hydras_words(config: DictConfig | Mapping[str, Any], but: Sequence[s
     """Refuse what only the command line reads."""
     if not isinstance(config, DictConfig) or "hydra" not in config:
         return
-    for word in config.hydra.overrides.hydra:
+    for word in hydra_words(config):
         key = word.lstrip("+~").split("=")[0]
         if key not in but:
             remedy = "leave it away; run(..., folder=PATH) says where to write"

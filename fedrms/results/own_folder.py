@@ -18,6 +18,9 @@ RUN_KEY: Final = "hydra.run.dir"
 WANDBS: Final = "wandb"
 """The folder that wandb makes in a run's own, with links to its latest logs."""
 
+PARTS: Final = (".hydra", "checkpoint", WANDBS)
+"""The folders in a run's own."""
+
 BUSY: Final = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
@@ -151,7 +154,14 @@ def take_free(path: Path, key: str = RUN_KEY) -> OwnFolder:
 
 
 def _try(path: Path, key: str) -> OwnFolder | None:
-    """Take a folder; None if it is taken."""
+    """Take a folder, ``~`` read as a shell would; None if it is taken."""
+    with contextlib.suppress(RuntimeError):  # nobody's home: a name like others
+        path = path.expanduser()
+    for part in (path, *path.parents):
+        if part.name in PARTS and (part.parent / ".hydra" / "config.yaml").exists():
+            raise ConfigError(
+                key, f"{path} is a part of the run in {part.parent}", "choose another"
+            )
     try:
         while True:
             made = tuple(itertools.takewhile(lambda each: not each.exists(), (path, *path.parents)))

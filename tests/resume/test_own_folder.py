@@ -139,6 +139,22 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
     assert caught.value.key == "hydra.run.dir"
 
 
+@pytest.mark.parametrize("part", [".hydra", "checkpoint", "checkpoint/below"])
+def test_no_run_begins_among_the_files_of_another(part, there):
+    before = content(there)
+    with pytest.raises(ConfigError, match="is a part of the run in") as caught:
+        fedrms.run([*SMALL, "seed=1"], folder=there / part)
+    assert caught.value.key == "hydra.run.dir"
+    assert content(there) == before
+
+
+def test_a_folder_at_home_is_found_as_a_shell_would(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert fedrms.run(SMALL, folder="~/run").folder == tmp_path / "home" / "run"
+    assert not (tmp_path / "~").exists()
+
+
 def test_hydras_words_are_honoured_or_refused_in_python(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert fedrms.run([*SMALL, "hydra.run.dir=here"]).folder == Path("here")
@@ -148,6 +164,10 @@ def test_hydras_words_are_honoured_or_refused_in_python(tmp_path, monkeypatch):
     with pytest.raises(ConfigError) as caught:
         fedrms.run([*SMALL, "hydra.sweep.dir=here"])
     assert caught.value.key == "hydra.sweep.dir"
+    monkeypatch.delenv("NOWHERE", raising=False)
+    with pytest.raises(ConfigError, match="NOWHERE is not set") as caught:
+        fedrms.run([*SMALL, "hydra.run.dir=${oc.env:NOWHERE}/run"])
+    assert caught.value.key == "hydra.run.dir"
 
 
 def test_threads_that_start_in_one_second_get_a_folder_each(tmp_path, monkeypatch):
