@@ -27,11 +27,13 @@ def too_few_seeds(words: Sequence[str], baseline: str = "fedavg") -> str | None:
     str or None
         None where there are seeds enough, or nothing is compared with the baseline.
     """
+    from fedrms.experiment.config import config_loader
     from fedrms.results.significance import seeds_needed
 
+    parser = OverridesParser.create(config_loader())  # glob(...) asks it for a group's choices
     swept = {
         each.key_or_group: _values(each)
-        for each in OverridesParser.create().parse_overrides(list(words))
+        for each in parser.parse_overrides(list(words))
         if each.is_sweep_override()
     }
     strategies = swept.get("strategy", [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import math
 import multiprocessing
@@ -142,6 +143,7 @@ class Workers:
             return None
         here, there = self._processes.Pipe()
         process = self._processes.Process(target=_work, args=(there, here, *self._told))
+        gc.freeze()  # a worker that collects garbage would copy every page of what is imported
         with ThreadPoolExecutor(1) as fresh:
             # OpenMP's helpers belong to the thread that made them, and a fork lacks them: it would
             # wait for those of this thread for ever. A thread that never calculated has none.

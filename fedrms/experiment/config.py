@@ -54,13 +54,16 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
     try:
         with _composing, _hydra_as_the_tree_expects():
             words = list(overrides)
-            return _loader().load_configuration("config", words, RunMode.RUN, from_shell=False)
+            return config_loader().load_configuration(
+                "config", words, RunMode.RUN, from_shell=False
+            )
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise explain(error, overrides) from error
 
 
 @functools.cache
-def _loader() -> CachedLoader:
+def config_loader() -> CachedLoader:
+    """Return what composes the tree."""
     return CachedLoader(ConfigLoaderImpl(create_config_search_path(str(conf_folder()))))
 
 

@@ -24,6 +24,7 @@ class ClientRows:
 
     Memory does not grow with them: they are in the file, or, since it was last written, in one
     without a name that goes with the process, or they are few. A disk that is full is an exception.
+    A signal may break off any line; so what is known of the rows changes in one statement at a time.
 
     Parameters
     ----------
@@ -40,6 +41,7 @@ class ClientRows:
         self._extras: dict[str, None] = {}
         self._renamed: dict[str, str] = {}
         self._digest = TableDigest()
+        self._counting = False
         self._file: pq.ParquetFile | None = None
         self._in_file = 0
         self._aside: BinaryIO | None = None
@@ -108,11 +110,10 @@ class ClientRows:
             raise ValueError(
                 f"client: ids are {identity} in this round, but {self._identity} before"
             )
-        self._identity = identity
         base = client_schema(self._metric, identity, ()).names
-        self._extras |= dict.fromkeys(name for name in table.column_names if name not in base)
-        self._new.append(table)
-        self.number += table.num_rows
+        extras = dict.fromkeys(name for name in table.column_names if name not in base)
+        extras, new, number = self._extras | extras, [*self._new, table], self.number + len(table)
+        self._identity, self._extras, self._new, self.number = identity, extras, new, number
         if sum(each.num_rows for each in self._new) >= ROWS_PER_GROUP:
             self._count()
             self._put_aside()
@@ -122,14 +123,14 @@ class ClientRows:
         if metric == self._metric:
             return
         old, new = f"test_{self._metric}", f"test_{metric}"
-        self._renamed = {a: new if b == old else b for a, b in self._renamed.items()} | {old: new}
-        self._extras.pop(new, None)
-        self._metric = metric
+        renamed = {a: new if b == old else b for a, b in self._renamed.items()} | {old: new}
+        extras = {name: None for name in self._extras if name != new}
+        self._counting, self._renamed, self._extras, self._metric = True, renamed, extras, metric
         self._count_anew()
 
     def use_text_ids(self) -> None:
         """Turn the numbers of the clients so far into text."""
-        self._identity = pa.string()
+        self._counting, self._identity = True, pa.string()
         self._count_anew()
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -195,10 +196,11 @@ class ClientRows:
                     writer.write_table(group.cast(schema), row_group_size=ROWS_PER_GROUP)
 
         replace_file(self._path, write)
-        self._file, self._in_file = _opened(self._path), self.number
-        if self._aside is not None:
-            self._aside.close()
-        self._aside, self._places, self._counted = None, [], []
+        file, aside = _opened(self._path), self._aside
+        self._file, self._in_file, self._places, self._counted = file, self.number, [], []
+        self._aside = None
+        if aside is not None:
+            aside.close()
 
     @property
     def _schema(self) -> pa.Schema:
@@ -215,19 +217,21 @@ class ClientRows:
         return table.select(schema.names).cast(schema)
 
     def _count(self) -> None:
-        """Take the new rows into the digest."""
+        """Take the new rows into the digest; one that was broken off is formed anew."""
+        if self._counting:
+            self._count_anew()
         if self._new:
             schema = self._schema
             table = pa.concat_tables(self._as(schema, each) for each in self._new).combine_chunks()
+            self._counting = True
             self._digest.add(table)
-            self._counted.append(table)
-            self._new = []
+            self._counted, self._new, self._counting = [*self._counted, table], [], False
 
     def _count_anew(self) -> None:
-        self._digest = TableDigest()
+        self._counting, self._digest = True, TableDigest()
         for table in self.tables():
             self._digest.add(table)
-        self._counted, self._new = [*self._counted, *self._new], []
+        self._counted, self._new, self._counting = [*self._counted, *self._new], [], False
 
     def _put_aside(self) -> None:
         """Write the counted rows into the file without a name; where it cannot be, they wait."""
@@ -241,8 +245,8 @@ class ClientRows:
                 with pa.ipc.new_stream(self._aside, table.schema, options=options) as stream:
                     stream.write_table(table)
                 self._aside.flush()
-                self._places.append(self._aside.tell())
-                self._counted.pop(0)
+                place = self._aside.tell()
+                self._places, self._counted = [*self._places, place], self._counted[1:]
         except OSError:
             return
 

@@ -12,6 +12,7 @@ from fedrms.cli.too_few_seeds import too_few_seeds
         (["strategy=fedavg,fedrms,oracle", "seed=0,1,2"], 7),
         (["strategy=fedavg,fedrms,oracle"], 7),
         (["strategy=fedavg,fedrms", "noise=label,none,feature,missing", "seed=range(7)"], 8),
+        (["strategy=glob([fedavg,fedrms])", "seed=0,1,2"], 6),
         (["strategy=choice(fedavg,fedrms)", "strategy.decay=0.5,0.9", "seed=range(6)"], 7),
     ],
 )

@@ -1,12 +1,14 @@
 """Rows of clients that are on disk give the table that rows in memory would give."""
 
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fedrms.results import Recorder, client_rows
-from fedrms.results.seal import AlteredError
+from fedrms.results import Recorder, client_rows, seal
+from fedrms.results.seal import AlteredError, read_table
 
 
 @pytest.fixture
@@ -135,3 +137,56 @@ def test_a_file_of_another_metric_is_taken_up(small_groups, tmp_path):
     recorder.measure("mse")
     assert recorder.clients()["test_mse"].tolist() == [0.0, 1.0, 2.0] * 3
     assert "test_accuracy" not in recorder.clients()
+
+
+def broken_off(work, at):
+    """Do some work, and break it off at one of the lines that keep rows; say whether it was."""
+    left = at
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if frame.f_code.co_filename not in (client_rows.__file__, seal.__file__):
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.long
+def test_rows_are_sound_wherever_a_signal_breaks_them_off(small_groups, tmp_path):
+    def work(recorder):
+        for server_round in range(1, 7):
+            if server_round == 4:
+                recorder.measure("mse")
+            further = {"work": np.arange(3.0)} if server_round > 4 else {}
+            add(recorder, server_round, **further)
+            if server_round == 2:
+                recorder.flush()
+
+    at, going_on = 1, True
+    while going_on:
+        folder = tmp_path / str(at)
+        recorder = Recorder(folder, flush_seconds=1e9)
+        going_on = broken_off(lambda told=recorder: work(told), at)
+        recorder.add_clients({"round": 9, "client": [7]})
+        recorder.add_round({"round": 9})
+        recorder.flush()
+        written = read_table(folder / "clients.parquet")  # refuses another digest
+        rounds = written["round"].to_pylist()
+        last = rounds[-2] if len(rounds) > 1 else 0
+        assert rounds == [r for r in range(1, last + 1) for _ in range(3)] + [9]
+        assert len(recorder.clients()) == len(rounds)
+        at += 7
+    assert at > 500
