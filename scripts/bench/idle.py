@@ -3,40 +3,50 @@
     python scripts/bench/idle.py [--clients 0 3 20 100] [--seconds 60] [--label TEXT] [--out CSV]
 
 A server with TLS and keys waits for more clients than there are. Clients ask it as warm clients do
-that have long been idle (:class:`fedrms.deployment.warm_client.Waits`), each with a key of its own
-and Flower's own connection: polls, heartbeats, and the look at ``/health`` of ``fedrms-client``. A
-hundred share a process and an address of the loopback interface. Their own cost is not counted.
-With 0 clients the row is what the server's processes cost by themselves.
+that have long been idle (:class:`fedrms.deployment.warm_client.Waits`): each signs with a key of
+its own, beats and polls by the clock of Flower's client over its kind of connection, and looks at
+``/health`` as ``fedrms-client`` does. A hundred share an address of the loopback interface. Their
+own cost is not counted. With 0 clients the row is what the server's processes cost by themselves.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
-import logging
 import multiprocessing
 import os
 import random
+import ssl
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 from family import family, megabytes
-from httpcore._backends.sync import SyncBackend
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse, PullMessagesRequest
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
+from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from table import markdown, write_csv
 
 from fedrms.cli import certs
 from fedrms.deployment import supernode
 from fedrms.deployment.options import Address
 from fedrms.deployment.ports import free_port
-from fedrms.deployment.probe import server_answers
-from fedrms.deployment.warm_client import SLOWEST, Waits, key_pair
+from fedrms.deployment.signatures import KEY, SIGNATURE, SIGNED_AT
+from fedrms.deployment.warm_client import Waits, key_pair
 
+VERSION = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
+TYPES, PROTO = ("content-type", "accept"), "application/protobuf"
 LONG = 3600.0
 """Seconds that a client says to have been idle."""
 TOGETHER = 100
@@ -60,7 +70,6 @@ def main() -> None:
     parser.add_argument("--label", default="now")
     parser.add_argument("--out", type=Path, help="write the table as CSV")
     options = parser.parse_args()
-    logging.getLogger("flwr").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(Path(folder), options)
     print(markdown(rows, COLUMNS))
@@ -75,16 +84,13 @@ def measure(folder: Path, options: argparse.Namespace) -> list[dict[str, object]
     with contextlib.redirect_stdout(None):
         certs.main([f"out={folder / 'certs'}", f"clients={','.join(names)}"])
     address = Address("127.0.0.1", free_port())
-    joined: list[Any] = []
+    there = 0
     rows: list[dict[str, object]] = []
     with server(folder, address, most + 1) as process, contextlib.ExitStack() as processes:
         for number in options.clients:
-            for first in range(len(joined), number, TOGETHER):
-                some = names[first : min(first + TOGETHER, number)]
-                of = (folder / "certs", some, address, f"127.0.0.{2 + first // TOGETHER}")
-                joined += [processes.enter_context(clients(*of))] * len(some)
-            for value in set(joined):
-                value.wait()
+            if further := names[there:number]:
+                processes.enter_context(clients(folder / "certs", further, address)).wait()
+                there = number
             time.sleep(20)
             before, began = spent(process), time.monotonic()
             time.sleep(options.seconds)
@@ -99,11 +105,11 @@ def measure(folder: Path, options: argparse.Namespace) -> list[dict[str, object]
 
 
 @contextlib.contextmanager
-def clients(certificates: Path, names: list[str], address: Address, own: str):
-    """Run some clients from one address in a process, yield what is set once all joined."""
+def clients(certificates: Path, names: list[str], address: Address):
+    """Run some clients in a process, and yield what is set once all have joined."""
     context = multiprocessing.get_context("spawn")
     joined = context.Event()
-    of = (certificates, names, address, own, joined)
+    of = (certificates, names, address, joined)
     process = context.Process(target=be_clients, args=of, daemon=True)
     process.start()
     try:
@@ -113,21 +119,72 @@ def clients(certificates: Path, names: list[str], address: Address, own: str):
         process.join()
 
 
-def be_clients(
-    certificates: Path, names: list[str], address: Address, own: str, joined: Any
-) -> None:
-    """Be clients, each in a thread."""
-    os.nice(10)
-    logging.getLogger("flwr").setLevel(logging.WARNING)
-    plain = SyncBackend.connect_tcp
-    SyncBackend.connect_tcp = lambda self, **to: plain(self, **{**to, "local_address": own})
-    here = threading.Semaphore(0)
-    for name in names:
-        threading.Thread(target=wait_as_client, args=(certificates, name, address, here)).start()
-        time.sleep(0.2)
-    for _ in names:
-        here.acquire()
-    joined.set()
+def be_clients(certificates: Path, names: list[str], address: Address, joined: Any) -> None:
+    """Be clients that join one after the other."""
+    trust = ssl.create_default_context(cafile=certificates / "ca.crt")
+
+    async def all_of_them() -> None:
+        asking = []
+        for name in names:
+            client = Client(certificates / name, address, trust, int(name.split("-")[1]))
+            await client.join()
+            asking.append(asyncio.create_task(client.ask()))
+        joined.set()
+        await asyncio.gather(*asking)
+
+    asyncio.run(all_of_them())
+
+
+class Client(httpx.Auth):
+    """A client that waits."""
+
+    def __init__(self, key: Path, address: Address, trust: ssl.SSLContext, number: int) -> None:
+        self._private, public = key_pair(key)
+        self._public = public_key_to_bytes(public)
+        own = f"127.0.0.{2 + number // TOGETHER}"
+        from_here = httpx.AsyncHTTPTransport(local_address=own, verify=trust)
+        self._http = httpx.AsyncClient(
+            base_url=f"https://{address}", transport=from_here, timeout=30, auth=self
+        )
+
+    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:
+        """Sign a request."""
+        told = datetime.now(UTC).isoformat()
+        signature = sign_message(self._private, told.encode())
+        of = ((KEY, self._public), (SIGNATURE, signature))
+        signed = {name: b64encode(value).decode() for name, value in of}
+        request.headers.update(signed | {SIGNED_AT: told} | VERSION | dict.fromkeys(TYPES, PROTO))
+        yield request
+
+    async def join(self) -> None:
+        """Become a node."""
+        activate = ActivateNodeRequest(public_key=self._public, heartbeat_interval=30)
+        said = await self._post("activate-node", activate)
+        self._node = Node(node_id=ActivateNodeResponse.FromString(said).node_id)
+
+    async def ask(self) -> None:
+        """Beat, poll and look at the server's health for ever."""
+        beat = SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=30)
+        poll = PullMessagesRequest(node=self._node)
+        await asyncio.gather(
+            every(20.0, lambda: self._post("send-node-heartbeat", beat)),
+            every(Waits().until_next_look(LONG), lambda: self._post("pull-messages", poll)),
+            every(supernode.PROBE_EVERY, lambda: self._http.get("/health")),
+        )
+
+    async def _post(self, path: str, request: Any) -> bytes:
+        answer = await self._http.post(f"/v1/fleet/{path}", content=request.SerializeToString())
+        answer.raise_for_status()
+        return answer.content
+
+
+async def every(seconds: float, ask: Callable[[], Awaitable[object]]) -> None:
+    """Do something again and again, first after a part of the time."""
+    await asyncio.sleep(seconds * random.random())
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            await ask()
+        await asyncio.sleep(seconds * random.uniform(0.9, 1.1))
 
 
 @contextlib.contextmanager
@@ -156,27 +213,6 @@ def server(folder: Path, address: Address, least: int):
     finally:
         process.terminate()
         process.wait(60)
-
-
-def wait_as_client(certificates: Path, name: str, address: Address, here: Any) -> None:
-    """Ask for messages as a client does that has long been idle."""
-    from flwr.supernode.fleet_http_connection import http_request_response
-
-    authority = certificates / "ca.crt"
-    keys = key_pair(certificates / name)
-    with http_request_response(str(address), False, authority.read_bytes(), keys) as node:
-        receive, waits = node[1], Waits()
-        here.release()
-        look = time.monotonic() + random.uniform(0, SLOWEST)
-        probe = time.monotonic() + random.uniform(0, supernode.PROBE_EVERY)
-        while True:
-            time.sleep(max(0.0, min(look, probe) - time.monotonic()))
-            if time.monotonic() >= look:
-                assert receive() is None
-                look = time.monotonic() + waits.until_next_look(LONG)
-            if time.monotonic() >= probe:
-                server_answers(address, authority)
-                probe = time.monotonic() + supernode.PROBE_EVERY
 
 
 def spent(process: psutil.Process) -> dict[str, float]:

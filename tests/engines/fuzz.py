@@ -2,9 +2,10 @@
 
     python -m tests.engines.fuzz [REPLIES] [SEED]
 
-Each trial gives a fresh strategy the replies of a real round, one of them mutated. The model and
-the metrics must be those of a round without that client where the mutation is one that must be
-left out, and those of the honest round where it is harmless.
+Each trial gives a fresh strategy the replies of a real round, one of them mutated, or some at once.
+The model and the metrics must be those of a round without those clients where the mutation is one
+that must be left out, after a harmless one or not, and those of the honest round where it is
+harmless.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class MutatingGrid(AppGrid):
         super().__init__(task, self.module, federation([8] * CLIENTS))
         self._honest: dict[tuple[str, str, int], Message] = {}
         self.listed = list(range(CLIENTS))
-        self.change: m.Change | None = None
+        self.changes: dict[int, m.Change] = {}
         self.kind = "train"
         self.draw = np.random.default_rng(0)
 
@@ -65,9 +66,8 @@ class MutatingGrid(AppGrid):
                 self._honest[key] = super().send_and_receive([message])[0]
             reply = m.clone(self._honest[key], message)
             number(reply)
-            if kind == self.kind and node == FIRST_NODE_ID + VICTIM and self.change:
-                self.change(reply, self.draw)
-            replies.append(reply)
+            change = self.changes.get(node - FIRST_NODE_ID) if kind == self.kind else None
+            replies += (change(reply, self.draw) if change else None) or [reply]
         return replies
 
 
@@ -86,7 +86,7 @@ class Fuzz:
     def __init__(self) -> None:
         self.grid = MutatingGrid()
         self.arrays = arrays_of(self.grid.module)
-        self._usual: dict[tuple[str, str, bool], Round] = {}
+        self._usual: dict[tuple[str, str, frozenset[int]], Round] = {}
         names = sorted(path.stem for path in (conf_folder() / "strategy").glob("*.yaml"))
         self._configs = {
             name: plain(compose_config([f"strategy={name}", "clients=2"])) for name in names
@@ -125,40 +125,48 @@ class Fuzz:
             failures |= strategy.diagnostics.failures
         return Round(model, dict(metrics or {}), failures)
 
-    def usual(self, name: str, kind: str, *, everyone: bool) -> Round:
-        key = (name, kind, everyone)
+    def usual(self, name: str, kind: str, absent: frozenset[int]) -> Round:
+        """Return an honest round without some clients."""
+        key = (name, kind, absent)
         if key not in self._usual:
-            self.grid.change = None
-            self.grid.listed = [c for c in range(CLIENTS) if everyone or c != VICTIM]
+            self.grid.listed = [c for c in range(CLIENTS) if c not in absent]
             self._usual[key] = self.round(name, kind)
             self.grid.listed = list(range(CLIENTS))
         return self._usual[key]
 
     def trial(self, name: str, kind: str, draw: np.random.Generator) -> str | None:
-        """Mutate one reply and return what went wrong, or None."""
+        """Mutate replies and return what went wrong, or None."""
         bad, counted, either = changes(name in self.ours, kind)
         everything = {**bad, **counted, **either}
         fault = str(draw.choice(list(everything)))
+        made, what = {VICTIM: everything[fault]}, f"{name}, {kind}, {fault}"
+        if fault in bad and draw.random() < 0.3:
+            harmless = str(draw.choice(list(counted)))
+            made, what = {VICTIM: m.both(counted[harmless], bad[fault])}, f"{what}, {harmless}"
+        elif fault in bad and draw.random() < 0.2:
+            for client in 1 + draw.choice(CLIENTS - 1, size=3, replace=False):  # 0 is a name
+                further = str(draw.choice(list(bad)))
+                made[int(client)], what = bad[further], f"{what}; {client}: {further}"
         expected = None
         if fault not in either:
-            expected = self.usual(name, kind, everyone=fault in counted)
-        self.grid.change, self.grid.kind, self.grid.draw = everything[fault], kind, draw
+            expected = self.usual(name, kind, frozenset(made if fault in bad else ()))
+        self.grid.changes, self.grid.kind, self.grid.draw = made, kind, draw
         try:
             found = self.round(name, kind)
         except Exception as error:  # which is what is looked for
-            return f"{name}, {kind}, {fault}: {type(error).__name__}: {str(error)[:200]}"
+            return f"{what}: {type(error).__name__}: {str(error)[:200]}"
         finally:
-            self.grid.change = None
-        return self._compare(f"{name}, {kind}, {fault}", found, expected, fault in bad)
+            self.grid.changes = {}
+        return self._compare(what, found, expected, set(made) if fault in bad else set())
 
     def _compare(
-        self, what: str, found: Round, expected: Round | None, left_out: bool
+        self, what: str, found: Round, expected: Round | None, left_out: set[int]
     ) -> str | None:
         if found.model is not None and not np.isfinite(found.model).all():
             return f"{what}: the model is not finite"
         if expected is None:
             return None
-        if (VICTIM in found.failures) != left_out:
+        if found.failures.keys() != left_out:
             return f"{what}: the table says {found.failures or 'nothing'}"
         if (found.model is None) != (expected.model is None):
             return f"{what}: there is {'no' if found.model is None else 'a'} model"

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-Change = Callable[[Message, np.random.Generator], None]
+Change = Callable[[Message, np.random.Generator], list[Message] | None]
+"""Spoils a reply, or returns what comes in its place."""
 
 NAN, INF = float("nan"), float("inf")
 
 
 def clone(reply: Message, to: Message) -> Message:
     """An honest reply made anew, so that it can be spoilt."""
-    from flwr.app import RecordDict
+    return Message(_copied(reply.content), reply_to=to)
 
-    content = RecordDict()
-    for name, record in reply.content.items():
-        if isinstance(record, ArrayRecord):
-            content[name] = ArrayRecord(dict(record.items()))
-        else:
-            content[name] = type(record)(dict(record))
-    return Message(content, reply_to=to)
+
+def _copied(content: RecordDict) -> RecordDict:
+    return RecordDict({name: type(record)(dict(record)) for name, record in content.items()})
 
 
 def _model(reply: Message) -> tuple[str, ArrayRecord]:
@@ -200,8 +198,6 @@ def record_called(name: str) -> Change:
 
 def second_model(reply: Message, draw: np.random.Generator) -> None:
     """Send the model twice, the second time spoilt, before the first or after it."""
-    from flwr.app import RecordDict
-
     name, model = _model(reply)
     spoilt = ArrayRecord({k: Array(np.full(v.shape, NAN, np.float32)) for k, v in model.items()})
     first, last = ("a", name) if draw.random() < 0.5 else (name, "zz")
@@ -231,6 +227,80 @@ def every(change: Callable[[np.ndarray], Any]) -> Change:
     return spoil
 
 
+def addressed(key: str, value: Any) -> Change:
+    """Change what a reply says that it answers, or by whom it is."""
+
+    def spoil(reply: Message, draw: np.random.Generator) -> None:
+        reply.metadata.__dict__[f"_{key}"] = value
+
+    return spoil
+
+
+def twice(change: Change | None = None) -> Change:
+    """Answer twice, the second time changed or not."""
+
+    def spoil(reply: Message, draw: np.random.Generator) -> list[Message]:
+        second = Message(reply.content, reply_to=reply)
+        second.metadata.__dict__.update(reply.metadata.__dict__)
+        second.content = _copied(reply.content)
+        return [reply, *((change(second, draw) if change else None) or [second])]
+
+    return spoil
+
+
+def error(*codes: int) -> Change:
+    """Fail with a text that would cover a terminal."""
+
+    def spoil(reply: Message, draw: np.random.Generator) -> list[Message]:
+        said = Error(codes[draw.integers(len(codes))], "\x1b[2J\u202e=cmd()\r\n|`$x$" * 50_000)
+        failed = Message(said, reply_to=reply)
+        failed.metadata.__dict__.update(reply.metadata.__dict__)
+        return [failed]
+
+    return spoil
+
+
+def both(first: Change, second: Change) -> Change:
+    """Change a reply in one way, and what comes of it in another."""
+
+    def spoil(reply: Message, draw: np.random.Generator) -> list[Message] | None:
+        first(reply, draw)
+        return second(reply, draw)
+
+    return spoil
+
+
+def any_metric(reply: Message, draw: np.random.Generator) -> None:
+    """Give one of a reply's own metrics a value that no honest client has."""
+    own = _metrics(reply)
+    key = str(draw.choice(sorted(set(own) - {"num-examples"})))
+    own[key] = ODD[draw.integers(len(ODD))]
+
+
+def bits(*patterns: int) -> Callable[[np.ndarray, np.random.Generator], np.ndarray]:
+    """Give a number of single precision one of some patterns of bits."""
+
+    def change(values: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+        raw = values.astype(np.float32).view(np.uint32)
+        raw.flat[draw.integers(raw.size)] = patterns[draw.integers(len(patterns))]
+        return raw.view(np.float32)
+
+    return change
+
+
+def descr(*kinds: str) -> Callable[[bytes, np.random.Generator], bytes]:
+    """Name another kind of number in NumPy's header, of the same length."""
+
+    def change(data: bytes, draw: np.random.Generator) -> bytes:
+        length = 10 + int.from_bytes(data[8:10], "little")
+        kind = kinds[draw.integers(len(kinds))]
+        told = re.sub("'<f[48]'", lambda _: kind, data[10:length].decode()).strip()
+        return data[:10] + told.encode().ljust(length - 11)[: length - 11] + b"\n" + data[length:]
+
+    return change
+
+
+ODD = (NAN, INF, -INF, -0.0, [], [NAN], [1.0] * 50, 2**63 - 1, -(2**63), 10**400, 1e308)
 COUNTS = (None, 0, -1, -1e30, NAN, INF, -INF, [3, 4], [], 10**18, 10**400, 1e300)
 SHAPES: tuple[Callable[[np.ndarray, np.random.Generator], Any], ...] = (
     lambda v, draw: np.concatenate([v, v[:1]]),
@@ -286,6 +356,17 @@ LEFT_OUT: dict[str, Change] = {
     "another round, as a list": config(server__round=[1]),
     "another round, as bytes": config(server__round=b"1"),
     "a count below 0": says("num-examples", -(2**63), -1e-300, -5e-324),
+    "a count of 64 bits": says("num-examples", 2**63, 2**64 - 1, 2**64, -0.0),
+    "bits of no number": on_values(bits(0x7F800001, 0xFFC00001, 0x7FFFFFFF, 0xFF800000)),
+    "an infinite half": every(lambda v: np.full(v.shape, INF).astype(np.float16)),
+    "another kind in the header": on_bytes(descr("'|V4'", "'<c8'", "'<U1'", "'<m8'", "'|b1'")),
+    "fields in the header": on_bytes(descr("[('a','|O')]", "[('','<f4')]", "'(4,)<f4'")),
+    "a call in the header": on_bytes(descr("exit()", "'f4'*99999999", "{}", "None", "9**9**9")),
+    "another version of the header": on_bytes(lambda d, draw: d[:6] + draw.bytes(1) * 2 + d[8:]),
+    "a length beyond the end": on_bytes(lambda d, draw: d[:8] + b"\xff\xff" + d[10:]),
+    "an answer to nothing": addressed("reply_to_message_id", "0" * 64),
+    "twice": twice(),
+    "an error": error(0, 1, -1, 2**31 - 1, 10),
 }
 """Of training replies."""
 
@@ -311,6 +392,10 @@ COUNTED: dict[str, Change] = {
     "a mark of direction": says("\u202eycarucca\u2066", 1.0, -(2**63), 5e-324),
     "an empty name": says("", 1.0),
     "columns first": every(np.asfortranarray),
+    "not in one piece": every(lambda v: np.repeat(v, 2, axis=-1)[..., ::2]),
+    "backwards in memory": every(lambda v: np.ascontiguousarray(v[::-1])[::-1]),
+    "names of tables": says("client", 7.0, 1e9),
+    "names of Python": says("__class__", 1.0),
 }
 
 EITHER: dict[str, Change] = {
@@ -329,6 +414,16 @@ EITHER: dict[str, Change] = {
     "another record": record_called("\u202emodel"),
     "a second model": second_model,
     "a second record": small_record,
+    "more bytes than numbers": on_bytes(lambda d, draw: d + draw.bytes(int(draw.integers(1, 99)))),
+    "any metric": any_metric,
+    "twice, then nothing": twice(no_records),
+    "twice, then no number": twice(every(lambda v: np.full(v.shape, NAN, np.float32))),
+    "twice, then an error": twice(error(1)),
+    "by nobody": addressed("src_node_id", 2**63),
+    "by the server": addressed("src_node_id", 1),
+    "by another": addressed("src_node_id", 1001),
+    "no round": config(server__round=NAN),
+    "half a round": config(server__round=1.5),
 }
 
 EVALUATION_LEFT_OUT: dict[str, Change] = {
@@ -344,6 +439,10 @@ EVALUATION_LEFT_OUT: dict[str, Change] = {
     "long bytes": config(note=b"\xff" * 100_000),
     "nothing at all": no_records,
     "a count below 0": says("num-examples", -(2**63), -5e-324),
+    "a count of 64 bits": says("num-examples", 2**63, 2**64, -0.0),
+    "an answer to nothing": addressed("reply_to_message_id", "0" * 64),
+    "twice": twice(),
+    "an error": error(0, 1, -1, 2**31 - 1, 10),
 }
 EVALUATION_STRICTER: dict[str, Change] = {"no accuracy": says("accuracy", None)}
 EVALUATION_COUNTED: dict[str, Change] = {
@@ -353,6 +452,7 @@ EVALUATION_COUNTED: dict[str, Change] = {
     "a note": config(note="hello"),
     "bytes": config(note=b"\xff\xfe", notes=[b"\x00", b""], yes=True, no=[False], none=[]),
     "a mark of direction": says("\u202eycarucca\u2066", 1.0, -(2**63), 5e-324),
+    "names of tables": says("client", 7.0, 1e9),
 }
 EVALUATION_EITHER: dict[str, Change] = {
     "a part of an example": says("num-examples", 0.5, 7.5, 5e-324, 2.0**53),
@@ -361,4 +461,9 @@ EVALUATION_EITHER: dict[str, Change] = {
     "a number for a name": says("partition-id", NAN, INF, 7.5, -1, 10**30, [7], []),
     "another kind of message": mistyped,
     "a second record": small_record,
+    "any metric": any_metric,
+    "twice, then nothing": twice(no_records),
+    "twice, then an error": twice(error(1)),
+    "by nobody": addressed("src_node_id", 2**63),
+    "by another": addressed("src_node_id", 1001),
 }

@@ -33,6 +33,8 @@ def write_run(
     failing: int | None = None,
     finished: bool = True,
     ids: list[str] | None = None,
+    failure: str = "the loss is not finite",
+    revision: str = "abc123",
     **config: Any,
 ) -> Path:
     """Write one run; `jump` is (client, round) of a noise that becomes four times as large."""
@@ -73,14 +75,14 @@ def write_run(
                     "true_noise": noise if truth else np.nan,
                     f"test_{metric}": score,
                     "failed": failed,
-                    "failure": np.where(failed, "the loss is not finite", None),
+                    "failure": np.where(failed, failure, None),
                 }
             )
             row = {"round": t, f"test_{metric}": score.mean(), "test_loss": 1.0, "seconds": 0.5}
             recorder.add_round(row | {"client_min": score.min(), "noise_auroc": 1.0})
     if finished:
         summary = summarise(recorder.rounds(), recorder.clients(), metric, metric != "mse")
-        write_summary(folder, summary | {"status": "finished", "git_revision": "abc123"})
+        write_summary(folder, summary | {"status": "finished", "git_revision": revision})
     return folder
 
 

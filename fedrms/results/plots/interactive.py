@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +26,8 @@ _GAP: Final = 0.03
 
 _FEW_ROUNDS: Final = 8
 
+_TAG: Final = re.compile(r"<(?!br>|/?extra>)")
+
 _SCALE: Final = [[i / (len(SCALE) - 1), color] for i, color in enumerate(SCALE)]
 
 
@@ -43,7 +46,7 @@ def described(picture: Picture) -> dict[str, Any]:
     """Return the figure as what Plotly reads: ``data`` and ``layout``, with arrays in them.
 
     Written out, for the page: Plotly's own classes check each value, which takes longer than all
-    else.
+    else. Names of clients, of metrics and of runs stay names: Plotly would make links of them.
     """
     several = len(picture.panels) > 1
     layout: dict[str, Any] = {
@@ -73,7 +76,18 @@ def described(picture: Picture) -> dict[str, Any]:
     if picture.color_bar is not None:
         data.append(_color_bar(picture))
     layout["showlegend"] = len(named - {""}) > 1
-    return {"data": data, "layout": layout}
+    return {"data": _named(data), "layout": _named(layout)}
+
+
+def _named(part: Any) -> Any:
+    """Return a part of a figure in whose texts there is no tag but those that are written here."""
+    if isinstance(part, str):
+        return _TAG.sub("&lt;", part)
+    if isinstance(part, dict):
+        return {key: _named(value) for key, value in part.items()}
+    if isinstance(part, list | tuple) or (isinstance(part, np.ndarray) and part.dtype.kind in "OU"):
+        return [_named(each) for each in part]
+    return part
 
 
 def _traces(mark: Mark, panel: Panel, in_legend: bool, picture: Picture) -> list[dict[str, Any]]:

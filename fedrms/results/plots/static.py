@@ -48,6 +48,7 @@ _DPI: Final = 150
 _STYLE: Final[Any] = PAPER | {
     "font.size": 9,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a name of dollars is a name
     "svg.hashsalt": "fedrms",
     "hatch.linewidth": 0.5,
 }
@@ -115,7 +116,11 @@ def _panel(ax: Axes, panel: Panel, picture: Picture) -> None:
     from matplotlib.ticker import LogFormatter, MaxNLocator
 
     if panel.y_log:
+        from matplotlib.ticker import LogFormatter
+
         ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(LogFormatter())
+        ax.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
         ax.yaxis.set_major_formatter(LogFormatter())
         ax.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     areas = [mark for mark in panel.marks if isinstance(mark, Area)]
