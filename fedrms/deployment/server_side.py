@@ -25,6 +25,7 @@ from fedrms.experiment.config import AUTO_CLIENTS, with_clients
 from fedrms.experiment.engine import Engine
 from fedrms.experiment.model_trial import try_model
 from fedrms.experiment.parts import Parts, build_parts, clients_of
+from fedrms.experiment.task_trial import initialised
 from fedrms.options import one_of, read, sequence, whole
 
 NO_DATA = {"task": "classification", "shape": None, "classes": None}
@@ -78,7 +79,7 @@ def served_side(config: Mapping[str, Any], device: str) -> ClientSide:
     federation = _nothing(config["data"]) if config["data"]["name"] == "none" else _tests(config)
     task = build_judged(config, federation)
     generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
-    module = task.init(generator)
+    module = initialised(task, generator)
     try_model(task, module, federation)
     return ClientSide(task, module.to(device), federation, device)
 

@@ -30,6 +30,7 @@ from fedrms.experiment.loss import is_usual, make_loss
 from fedrms.experiment.model import make_model
 from fedrms.experiment.model_trial import try_model
 from fedrms.experiment.own_rules import with_own_rules
+from fedrms.experiment.task_trial import initialised
 from fedrms.named_class import named_class
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.server import FedRMS, ServerOptimizer
@@ -110,7 +111,7 @@ def _side_of(text: str, device: str, files: tuple[tuple[str, int, int], ...]) ->
     task = build_judged(config, federation)
     generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
     with one_thread_an_operation():  # in a forked process the parent's threads are not there
-        module = task.init(generator)
+        module = initialised(task, generator)
         try_model(task, module, federation)
     statistics = config.get("statistics") or ""
     return ClientSide(

@@ -24,6 +24,7 @@ from fedrms.data import AnyFederation
 from fedrms.errors import ConfigError
 from fedrms.experiment.loss_trial import ROWS, are_probabilities, scale_free, try_loss
 from fedrms.experiment.model import inputs_for, outputs_of, said_by
+from fedrms.experiment.task_trial import try_task
 from fedrms.experiment.trial_state import unchanged, without_other_generators
 from fedrms.tasks import Classification, Params, Regression, Task
 from fedrms.tasks.judge import judge_of
@@ -72,6 +73,7 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
         batch["key"] = torch.from_numpy(test_keys(0, len(y)))
     params, _ = split(module, dict(module.state_dict()))
     supervised = isinstance(task, Classification | MultiLabel | Regression | OwnLoss)
+    who = "model" if supervised else "task"
     watched = _Watched(as_function(module), supervised, outputs_of(federation))
     update = LocalUpdate(task, watched, LocalSettings(optimizer=GRADIENT_ALONE))
     present = torch.ones(len(y))
@@ -83,6 +85,12 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
         columns = {name: column[rows] for name, column in batch.items()} | {"present": there}
         with addressed_draws(key), reads.watching(params, columns):
             return update.step(update.begin(params, torch.tensor(1.0)), columns)
+
+    if not supervised:
+        mode = evaluating(module), addressed_draws(key), unchanged("model", module)
+        with mode[0], mode[1], mode[2]:
+            leaves = {name: value.detach().requires_grad_(True) for name, value in params.items()}
+            try_task(task, watched, leaves, batch)
 
     def trial() -> tuple[Any, Tensor, Tensor, bool]:
         after, losses = step(torch.arange(len(y)), present)
@@ -102,7 +110,7 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
 
     with unchanged("model", module), _explained(federation):
         flat = isinstance(task, OwnLoss) and try_loss(task, *first_outputs(), examples)
-        after, losses, scored, drawn = without_other_generators("model", trial)
+        after, losses, scored, drawn = without_other_generators(who, trial)
         _refuse_sparse(after["gradients"])
         keep_reads(module, reads.found)
         again = (*PADDED, PADDED[0])
@@ -112,13 +120,13 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
             _tell_of_probabilities(task, *first_outputs())
     if scored.shape != batch["y"].shape[:1] or losses.shape != batch["y"].shape[:1]:
         raise ConfigError(
-            "model",
+            who,
             f"gives losses of shape {tuple(scored.shape)} for {len(y)} examples",
             "a task needs one loss for each example",
         )
-    if supervised and padded and (reads.remembers or not _alike(padded[0], padded[-1])):
+    if padded and (reads.remembers or not _alike(padded[0], padded[-1])):
         raise ConfigError(
-            "model",
+            who,
             "gives other numbers for the same examples when it is called again, or remembers "
             "something of the examples that it was given before",
             "let forward keep nothing from one call to the next",
@@ -129,25 +137,25 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
         with mode, torch.no_grad(), addressed_draws(key):
             return task.losses(watched, params, some)
 
-    mixes = supervised and bool(padded) and not _alike(*padded[:2])
-    if supervised and padded and reads.found != "inputs":
-        for training in (False,) if watched.normalises else (False, True):
-            mixes |= _mixes(functools.partial(losses_of, training), batch)
-    if mixes:
-        raise ConfigError(
-            "model",
-            "mixes the examples of a batch, so that padding would change what a client learns",
-            "let each example's outputs depend on itself alone; of layers that normalise by the "
-            "batch, torch.nn.BatchNorm1d, BatchNorm2d and BatchNorm3d will do",
-        )
     if drawn:
         raise ConfigError(
-            "model",
+            who,
             "draws at random when it is evaluated too, so no measurement would be certain",
             "draw in training alone: nn.Dropout, or functional.dropout(x, p, self.training)",
         )
-    if examples and supervised:
-        _refuse_dead(losses, after["gradients"], flat)
+    mixes = bool(padded) and not _alike(*padded[:2])
+    if padded and reads.found != "inputs":
+        for training in (False,) if watched.normalises else (False, True):
+            mixes |= _mixes(functools.partial(losses_of, training), batch, alone=not training)
+    if mixes:
+        raise ConfigError(
+            who,
+            "mixes the examples of a batch, so that padding would change what a client learns",
+            "let each example's outputs and loss depend on itself alone; of layers that normalise "
+            "by the batch, torch.nn.BatchNorm1d, BatchNorm2d and BatchNorm3d will do",
+        )
+    if examples:
+        _refuse_dead(who, losses, after["gradients"], flat or not supervised)
     if reads.found == "inputs":
         log.warning(
             "model: it or its loss decides by values of the examples (if, .item(), x[mask]), so "
@@ -278,19 +286,24 @@ def _alike(one: tuple[Any, Tensor], other: tuple[Any, Tensor]) -> bool:
     return all(torch.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True) for a, b in told)
 
 
-def _mixes(losses: Callable[[Mapping[str, Tensor]], Tensor], batch: Mapping[str, Tensor]) -> bool:
-    """Say whether the loss of an example moves with what the other one is."""
+def _mixes(
+    losses: Callable[[Mapping[str, Tensor]], Tensor], batch: Mapping[str, Tensor], alone: bool
+) -> bool:
+    """Say whether the loss of an example moves with what the other one is, or without it."""
     first = losses(batch)
     for one, other in ((0, 1), (1, 0)):
-        for far in FAR:
-            altered = {name: column.clone() for name, column in batch.items()}
+        for far in (None, *FAR) if alone else FAR:  # alone it draws other numbers in training
+            altered, place = {name: column.clone() for name, column in batch.items()}, one
             x, y = altered["x"], altered["y"]
-            x[other], y[other] = (far if x.is_floating_point() else x[one]), y[one]
+            if far is None:
+                altered, place = {k: v[one : one + 1] for k, v in altered.items()}, 0
+            else:
+                x[other], y[other] = (far if x.is_floating_point() else x[one]), y[one]
             try:
                 found = losses(altered)
             except Exception:  # it is no example of the data, so a model may refuse it
                 continue
-            if not torch.allclose(found[one], first[one], rtol=1e-3, atol=1e-4, equal_nan=True):
+            if not torch.allclose(found[place], first[one], rtol=1e-3, atol=1e-4, equal_nan=True):
                 return True
     return False
 
@@ -306,10 +319,10 @@ def _tell_of_probabilities(task: Classification | OwnLoss, outputs: Tensor, y: T
         )
 
 
-def _refuse_dead(losses: Tensor, gradients: Params, flat: bool) -> None:
+def _refuse_dead(who: str, losses: Tensor, gradients: Params, flat: bool) -> None:
     if not all(torch.isfinite(value).all() for value in (losses, *gradients.values())):
         raise ConfigError(
-            "model",
+            who,
             f"begins with losses of {[round(float(v), 4) for v in losses]}, or a gradient that is "
             "not finite",
             "mend how its weights begin, or look for bad values in the data",

@@ -216,3 +216,83 @@ def test_a_loss_of_log_probabilities_does_not_get_scores(tmp_path):
     words = ["loss._target_=torch.nn.NLLLoss", "model=softmax"]
     with pytest.raises(ConfigError, match="loss: NLLLoss takes logarithms of probabilities"):
         run(tmp_path / "a", *words)
+
+
+class Contrasts(OwnTask):
+    def losses(self, apply, params, batch):
+        scores = apply(params, batch["x"])
+        return super().losses(apply, params, batch) + torch.cdist(scores, scores).mean(1)
+
+
+class Counts(OwnTask):
+    def losses(self, apply, params, batch):
+        return super().losses(apply, params, batch) * len(batch["y"])
+
+
+class Changes(OwnTask):
+    def losses(self, apply, params, batch):
+        batch["x"].mul_(2)
+        return super().losses(apply, params, batch)
+
+
+class Averages(OwnTask):
+    def losses(self, apply, params, batch):
+        return super().losses(apply, params, batch).mean()
+
+
+class Detaches(OwnTask):
+    def losses(self, apply, params, batch):
+        return super().losses(apply, params, batch).detach()
+
+
+class Draws(OwnTask):
+    def losses(self, apply, params, batch):
+        return super().losses(apply, params, batch) * torch.rand(len(batch["y"]))
+
+
+class Endless(OwnTask):
+    def losses(self, apply, params, batch):
+        return super().losses(apply, params, batch) / 0
+
+
+class Breaks(OwnTask):
+    def metrics(self, apply, params, batch):
+        raise KeyError("accuracy")
+
+
+class Lossless(OwnTask):
+    def metrics(self, apply, params, batch):
+        return {"accuracy": self.losses(apply, params, batch)}
+
+
+class OneMetric(OwnTask):
+    def metrics(self, apply, params, batch):
+        return {"loss": self.losses(apply, params, batch), "accuracy": 0.5}
+
+
+class MakesNothing(OwnTask):
+    def init(self, generator):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Contrasts, "mixes the examples"),
+        (Counts, "mixes the examples"),
+        (Changes, r"changes batch\['x'\] in place"),
+        (Averages, r"its `losses` have shape \(\) for 2 examples"),
+        (Detaches, "its `losses` have no gradient"),
+        (Draws, "draws at random when it is evaluated"),
+        (Endless, r"begins with losses of \[inf, inf\]"),
+        (Breaks, "its `metrics` does not work: KeyError: 'accuracy'"),
+        (Lossless, "returns accuracy and no 'loss'"),
+        (OneMetric, r"its `metrics\['accuracy'\]` are a float"),
+        (MakesNothing, "its `init` returns a NoneType"),
+    ],
+)
+def test_a_task_that_clients_cannot_use_alike_is_refused_by_its_own_name(tmp_path, kind, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        run(tmp_path / "run", f"task._target_={HERE}.{kind.__name__}")
+    assert caught.value.key == "task"
+    assert not (tmp_path / "run").exists()
