@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -30,7 +30,8 @@ def too_few_seeds(words: Sequence[str], baseline: str = "fedavg") -> str | None:
     from fedrms.experiment.config import config_loader
     from fedrms.results.significance import seeds_needed
 
-    parser = OverridesParser.create(config_loader())  # glob(...) asks it for a group's choices
+    loader: Any = config_loader()  # glob(...) asks it for a group's choices
+    parser = OverridesParser.create(loader)
     swept = {
         each.key_or_group: _values(each)
         for each in parser.parse_overrides(list(words))

@@ -24,7 +24,8 @@ class ClientRows:
 
     Memory does not grow with them: they are in the file, or, since it was last written, in one
     without a name that goes with the process, or they are few. A disk that is full is an exception.
-    A signal may break off any line; so what is known of the rows changes in one statement at a time.
+    A signal may break off any line, so what is known of the rows changes in one statement at a
+    time.
 
     Parameters
     ----------
