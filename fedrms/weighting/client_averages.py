@@ -148,6 +148,8 @@ class ClientAverages:
         """Take a state from :meth:`state_dict` back; ``clients`` may be an array or a list."""
         self._index = ClientIndex()
         self._index.add(state["clients"])
-        self._sums = np.array(state["sums"], dtype=np.float64).reshape(-1, self._sums.shape[1])
+        sums = np.array(state["sums"], dtype=np.float64).reshape(len(self._index), -1)
+        missing = self._sums.shape[1] - sums.shape[1] if len(sums) else 0
+        self._sums = np.pad(sums, ((0, 0), (0, missing)))  # of a run before there were as many
         self._gathered = np.array(state["gathered"], dtype=np.float64)
         self._last_round = np.array(state["last_round"], dtype=np.int32)

@@ -21,6 +21,8 @@ import numpy as np
 from fedrms.replies.class_losses import ClassLosses
 from fedrms.replies.cohort import LARGEST
 from fedrms.weighting.corroboration import contradicted, told_by_updates, ways_of_length
+from fedrms.weighting.order_statistics import weighted_quantiles
+from fedrms.weighting.other_inputs import other_inputs
 
 CLAIM_FLOOR = 0.05
 """Share of the chance loss below which losses of a class are too small to compare as a ratio."""
@@ -49,6 +51,9 @@ class Evidence:
     spread : np.ndarray
         Variance of the client's losses within classes above that of clean clients, in the
         square of the unit (see :mod:`fedrms.weighting.mixture`).
+    inputs : np.ndarray
+        How sure it is that the client's inputs differ from those of others, 0 to 1 (see
+        :mod:`fedrms.weighting.other_inputs`).
     claims_noise : np.ndarray
         ``[cohort]`` boolean: False for those who claim to lose nothing at all, with an update
         that does not contradict it. They enter no reference, for nobody could be compared
@@ -64,6 +69,7 @@ class Evidence:
     misfit: np.ndarray
     hardness: np.ndarray
     spread: np.ndarray
+    inputs: np.ndarray
     claims_noise: np.ndarray
     chance: bool
     contradicted: np.ndarray
@@ -76,6 +82,7 @@ def measure(
     lengths: np.ndarray | None = None,
     corroboration: float = 0.0,
     work: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
 ) -> Evidence:
     """Compare each client with what clean clients lose on the classes it holds.
 
@@ -97,6 +104,8 @@ def measure(
         X of :mod:`fedrms.weighting.corroboration`; 0 takes claims as they are.
     work : np.ndarray, optional
         ``[cohort]`` reported work, NaN for who reports none.
+    rows : np.ndarray, optional
+        ``[cohort]`` n_k. Who counts more labels than rows has several a row.
     """
     count = losses.count
     examples, observed = count.sum(axis=1), (count * losses.mean).sum(axis=1)
@@ -112,9 +121,10 @@ def measure(
     weights = (weights * ~lying)[:, None] * count
     reference = weighted_quantiles(losses.mean, weights, quantile)
     expected = count @ reference
-    unit = expected
+    unit, inputs = expected, np.zeros(len(count))
     if losses.chance is not None:
         unit = count @ weighted_quantiles(losses.chance, weights, 0.5)
+        inputs = other_inputs(losses, weights, examples if rows is None else rows)
     unit = np.maximum(unit, np.finfo(np.float64).tiny)
     within = np.maximum(count - 1.0, 0.0)
     variance = losses.variance * count / np.maximum(within, 1.0)
@@ -138,6 +148,7 @@ def measure(
         hardness=each / level if level > 0.0 else np.ones_like(each),
         # Who is not believed gets no benefit of a doubt that rests on what it says.
         spread=np.where(lying, 1.0, spread),
+        inputs=np.where(lying, 0.0, inputs),
         claims_noise=claims_noise,
         chance=losses.chance is not None,
         contradicted=lying,
@@ -164,24 +175,3 @@ def _pooled(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     total = weights.sum(axis=0)
     summed = (weights * values).sum(axis=0)
     return np.asarray(np.divide(summed, total, out=np.zeros_like(total), where=total > 0))
-
-
-def weighted_quantiles(values: np.ndarray, weights: np.ndarray, quantile: float) -> np.ndarray:
-    """Return a quantile over clients for each class: ``[classes]``.
-
-    The smallest value at which the weight up to it reaches ``quantile`` of all; 0 for a class
-    without weight.
-
-    Parameters
-    ----------
-    values, weights : np.ndarray
-        ``[clients, classes]``; weights of 0 or more.
-    quantile : float
-        In (0, 1].
-    """
-    order = np.argsort(np.where(weights > 0, values, np.inf), axis=0, kind="stable")
-    classes = np.arange(values.shape[1])
-    gathered = np.cumsum(weights[order, classes], axis=0)
-    enough = gathered >= quantile * gathered[-1] * (1 - 1e-12)
-    found = values[order[enough.argmax(axis=0), classes], classes]
-    return np.where(gathered[-1] > 0, found, 0.0)

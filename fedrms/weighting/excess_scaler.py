@@ -6,7 +6,8 @@ G       = distribution of true shares over clients, and its posterior for each c
 rho_0   : a low quantile of G
 z_k(g)  = a b_k max(0, g - rho_0)         a: how far the model has learnt anything
           b_k: how far the variance of k's losses bears it out (:mod:`fedrms.weighting.mixture`);
-          1 once time has (:mod:`fedrms.weighting.persistence`)
+          1 once time has (:mod:`fedrms.weighting.persistence`);
+          0 where inputs differ (:mod:`fedrms.weighting.other_inputs`)
 s_k     = E[eps / (eps + z_k(g)) | rho_k] * hardness_k ^ tilt
 eps     = least error of the average (see :mod:`fedrms.weighting.least_error`) + slack * misfit
 """
@@ -32,7 +33,7 @@ from fedrms.weighting.mixture import borne_out, reach_of
 from fedrms.weighting.order_statistics import median
 from fedrms.weighting.persistence import Persistence
 
-SHARE, ERROR, MISFIT, HARDNESS, SPREAD, EXAMPLES = range(6)
+SHARE, ERROR, MISFIT, HARDNESS, SPREAD, EXAMPLES, INPUTS = range(7)
 """Columns of the averages."""
 
 OPTIONS: Mapping[str, float] = {
@@ -119,7 +120,7 @@ class ExcessScaler:
         self.options = {**OPTIONS, **options}
         self.warmup = warmup
         self.averages = ClientAverages(
-            *(6, decay), bias_correction=bias_correction, staleness=staleness, memory=memory
+            *(7, decay), bias_correction=bias_correction, staleness=staleness, memory=memory
         )
         self._eps, self._least, self._learnt = 1.0, 0.0, 1.0
         self._chance = True
@@ -142,6 +143,7 @@ class ExcessScaler:
         losses: ClassLosses,
         lengths: np.ndarray | None = None,
         work: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
     ) -> Evidence:
         """Return what a round's losses say of a cohort; clients count as they did before.
 
@@ -155,10 +157,12 @@ class ExcessScaler:
             ``[cohort]`` L2 norms of the updates, to check the losses by.
         work : np.ndarray, optional
             ``[cohort]`` the work behind them that clients report, NaN for who reports none.
+        rows : np.ndarray, optional
+            ``[cohort]`` n_k.
         """
         return measure(
             *(losses, self._trust(clients), self.options["reference"]),
-            *(lengths, self.options["corroboration"], work),
+            *(lengths, self.options["corroboration"], work, rows),
         )
 
     def update(
@@ -195,7 +199,7 @@ class ExcessScaler:
         told = np.flatnonzero(evidence.claims_noise)
         where = self.averages.place([clients[int(row)] for row in told])
         parts = (evidence.share, evidence.error, evidence.misfit, evidence.hardness)
-        columns = np.stack([*parts, evidence.spread, examples], axis=1)
+        columns = np.stack([*parts, evidence.spread, examples, evidence.inputs], axis=1)
         self.averages.add(server_round, where, columns[told])
         mean = self.averages.mean(where)
         self._chance = evidence.chance
@@ -280,7 +284,7 @@ class ExcessScaler:
         beyond = np.maximum(mean[:, SHARE] - noise_prior.GRID[-1], 0.0)
         noise = self._learnt * (above + beyond[:, None])
         borne = borne_out(share, mean[:, SPREAD], reach)
-        borne = np.maximum(borne, self._persistence.verdict(where))
+        borne = np.maximum(borne, self._persistence.verdict(where)) * (1.0 - mean[:, INPUTS])
         noise = np.maximum(borne, 1.0 - self.options["mixture"])[:, None] * noise
         known = _likelihood(mean) if likelihoods is None else likelihoods
         chances = noise_prior.posterior(known, self._prior)

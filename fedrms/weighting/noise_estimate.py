@@ -140,10 +140,10 @@ class NoiseEstimate(Weighting):
             clients = [cohort.clients[row] for row in told]
             work = _positive(cohort.metrics.get(WORK))
             work = None if work is None else work[told]
-            evidence = self.scaler.measure(clients, losses, lengths, work)
+            examples = cohort.examples[told]
+            evidence = self.scaler.measure(clients, losses, lengths, work, examples)
             not_believed = [clients[row] for row in np.flatnonzero(evidence.contradicted)]
             statistic[told] = evidence.share
-            examples = cohort.examples[told]
             _enter(scales, told, self.scaler.update(server_round, clients, evidence, examples))
         silent = np.ones(count, bool)
         silent[told] = False

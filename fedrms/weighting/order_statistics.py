@@ -25,3 +25,24 @@ def median(ordered: np.ndarray) -> float:
     if not len(ordered) or np.isnan(ordered[-1]):
         return float("nan")
     return (float(ordered[(len(ordered) - 1) // 2]) + float(ordered[len(ordered) // 2])) / 2.0
+
+
+def weighted_quantiles(values: np.ndarray, weights: np.ndarray, quantile: float) -> np.ndarray:
+    """Return a quantile over clients for each class: ``[classes]``.
+
+    The smallest value at which the weight up to it reaches ``quantile`` of all; 0 for a class
+    without weight.
+
+    Parameters
+    ----------
+    values, weights : np.ndarray
+        ``[clients, classes]``; weights of 0 or more.
+    quantile : float
+        In (0, 1].
+    """
+    order = np.argsort(np.where(weights > 0, values, np.inf), axis=0, kind="stable")
+    classes = np.arange(values.shape[1])
+    gathered = np.cumsum(weights[order, classes], axis=0)
+    enough = gathered >= quantile * gathered[-1] * (1 - 1e-12)
+    found = values[order[enough.argmax(axis=0), classes], classes]
+    return np.where(gathered[-1] > 0, found, 0.0)

@@ -71,6 +71,13 @@ def test_a_checkpoint_goes_on_to_the_bit() -> None:
     assert first.everyone().tobytes() == second.everyone().tobytes()
 
 
+def test_a_state_of_fewer_numbers_goes_on_with_nothing_for_the_others() -> None:
+    narrow, wide = ClientAverages(2, 0.5), ClientAverages(3, 0.5)
+    added(narrow, 1, ["a", "b"], [[1.0, 2.0], [3.0, 4.0]])
+    wide.load_state_dict(narrow.state_dict())
+    assert wide.everyone().tolist() == [[1.0, 2.0, 0.0], [3.0, 4.0, 0.0]]
+
+
 def test_a_state_is_a_copy() -> None:
     averages = ClientAverages(1, 0.0)
     where = added(averages, 1, [0], [[1.0]])

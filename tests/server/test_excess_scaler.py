@@ -25,12 +25,18 @@ FIVE = np.full(5, MANY)
 
 
 def evidence(
-    share: Any, error: Any = 0.0, misfit: Any = 0.0, hardness: Any = 1.0, spread: Any = 1.0
+    share: Any,
+    error: Any = 0.0,
+    misfit: Any = 0.0,
+    hardness: Any = 1.0,
+    spread: Any = 1.0,
+    inputs: Any = 0.0,
 ) -> Evidence:
     """What a round says; by default the losses are spread enough to bear any excess out."""
     share = np.array(share, float)
     columns = [
-        np.broadcast_to(np.array(c, float), share.shape) for c in (error, misfit, hardness, spread)
+        np.broadcast_to(np.array(c, float), share.shape)
+        for c in (error, misfit, hardness, spread, inputs)
     ]
     everyone = np.ones(len(share), bool)
     return Evidence(share, *columns, everyone, True, ~everyone)
@@ -110,6 +116,18 @@ def test_an_excess_without_the_spread_of_a_mixture_is_no_noise() -> None:
     half = ExcessScaler(**{**options, "mixture": 0.5})
     scales = half.update(1, list(range(5)), evidence(share, spread=spread), FIVE)
     assert scales.rms == pytest.approx([0, 0, 0.5, 0.25, 0.25], abs=2e-3)
+
+
+def test_an_excess_of_a_client_whose_inputs_differ_is_no_noise_whatever_its_spread() -> None:
+    share, inputs = [0.0, 0.0, 0.5, 0.5, 0.5], [0.0, 0.0, 0.0, 0.5, 1.0]
+    options = {**BY_HAND, "tilt": 0.0}
+    told = evidence(share, inputs=inputs)
+    scales = ExcessScaler(**options).update(1, list(range(5)), told, FIVE)
+    assert scales.rms == pytest.approx([0, 0, 0.5, 0.25, 0.0], abs=2e-3)
+    assert scales.scale[4] == 1.0
+    believed = ExcessScaler(**{**options, "mixture": 0.0})
+    scales = believed.update(1, list(range(5)), told, FIVE)
+    assert scales.rms == pytest.approx([0, 0, 0.5, 0.5, 0.5], abs=2e-3)
 
 
 def test_the_error_grows_with_the_variance_of_losses_and_falls_with_examples_to_a_floor() -> None:
