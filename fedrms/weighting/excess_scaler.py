@@ -162,7 +162,8 @@ class ExcessScaler:
         """
         return measure(
             *(losses, self._trust(clients), self.options["reference"]),
-            *(lengths, self.options["corroboration"], work, rows),
+            *(lengths, self.options["corroboration"]),
+            *(work, rows),
         )
 
     def update(

@@ -34,6 +34,9 @@ SURE = 4.0
 """Deviation in the cohort's standard deviations below which inputs do not differ; twice that, or
 twice :data:`LEAST`, is full evidence."""
 
+MOST_BELOW = 0.5
+"""Largest share of the usual sum that other inputs are believed to take away."""
+
 
 def other_inputs(losses: ClassLosses, weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return ``[cohort]`` how sure it is that a client's inputs differ from others': 0 to 1.
@@ -61,11 +64,12 @@ def other_inputs(losses: ClassLosses, weights: np.ndarray, rows: np.ndarray) -> 
     deviation = np.abs(found).min(axis=0)
     spread = 1.4826 * median(np.sort(deviation * size))
     limit = np.maximum(LEAST, SURE * spread / size)
-    return np.asarray(np.clip(deviation / limit - 1.0, 0.0, 1.0))
+    sure: np.ndarray = np.clip(deviation / limit - 1.0, 0.0, 1.0)
+    return np.where(found.min(axis=0) < -MOST_BELOW, 0.0, sure)
 
 
 def _deviation(count: np.ndarray, level: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return ``[cohort]`` how far a client's sum is from what is usual for its classes."""
     usual = count @ weighted_quantiles(level, weights, 0.5)
     own = (count * level).sum(axis=1)
-    return np.divide(own, usual, out=np.ones(len(own)), where=usual > 0.0) - 1.0
+    return np.asarray(np.divide(own, usual, out=np.ones(len(own)), where=usual > 0.0) - 1.0)

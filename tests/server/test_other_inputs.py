@@ -110,6 +110,15 @@ def test_what_is_far_goes_by_the_cohort_and_the_size_of_a_client() -> None:
     assert of(little, rows=4.0)[0] == 0.0
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 1 / 3])
+def test_who_claims_a_part_of_all_of_its_losses_is_given_no_doubt(share: float) -> None:
+    claimed = np.full((CLIENTS, 2), 2.0)
+    claimed[0] *= share
+    count = np.full((CLIENTS, 2), 100.0)
+    losses = ClassLosses(count, claimed, 0.0 * claimed, claimed)
+    assert other_inputs(losses, count, count.sum(axis=1)).tolist() == [0.0] * CLIENTS
+
+
 def test_a_cohort_without_weight_says_nothing() -> None:
     losses = ClassLosses(*(np.ones((3, 2)) for _ in range(4)))
     assert other_inputs(losses, np.zeros((3, 2)), np.ones(3)).tolist() == [0.0, 0.0, 0.0]
