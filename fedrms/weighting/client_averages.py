@@ -148,8 +148,10 @@ class ClientAverages:
         """Take a state from :meth:`state_dict` back; ``clients`` may be an array or a list."""
         self._index = ClientIndex()
         self._index.add(state["clients"])
-        sums = np.array(state["sums"], dtype=np.float64).reshape(len(self._index), -1)
-        missing = self._sums.shape[1] - sums.shape[1] if len(sums) else 0
-        self._sums = np.pad(sums, ((0, 0), (0, missing)))  # of a run before there were as many
+        columns, known = self._sums.shape[1], len(self._index)
+        sums = np.array(state["sums"], dtype=np.float64)
+        sums = sums.reshape(known, -1) if known else np.zeros((0, columns))
+        missing = columns - sums.shape[1]  # in a state of before there were as many
+        self._sums = np.pad(sums, ((0, 0), (0, missing)))
         self._gathered = np.array(state["gathered"], dtype=np.float64)
         self._last_round = np.array(state["last_round"], dtype=np.int32)
