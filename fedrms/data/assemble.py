@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedrms.data import columns, labels, several_labels
 from fedrms.data.dataset import Dataset, Examples, Reading, Scale, raw_features
 from fedrms.data.feature_columns import Chosen, choose_columns
-from fedrms.data.feature_values import Encoded, centred, encode
+from fedrms.data.feature_values import Encoded, centred, encode, refuse_rounded
 from fedrms.data.files import Part, stack
 from fedrms.data.side_by_side import other_numbers, same_rows, twins
 from fedrms.data.suspicious import FEWEST_ROWS, USE_IT, set_aside
@@ -173,6 +173,8 @@ def assemble(
             warnings += other_numbers(chosen.names, tables[0], tables[1])
         standardise = wanted.standardise and not wanted.integers
         x = list(centred(encoded.x) if standardise else encoded.x)
+        if not wanted.integers:
+            refuse_rounded(x[0])
     rows = [
         _Rows(x[i], y[i], _ids(table, wanted.client), truths[i]) for i, table in enumerate(tables)
     ]

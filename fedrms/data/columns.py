@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from fedrms.data.feature_values import decoded
 from fedrms.errors import ConfigError
 
+AS_UTF8 = (
+    "save it as UTF-8, or use Federation.from_frame(pandas.read_csv(path, encoding='latin-1'))"
+)
+
 
 def find_image(schema: Any, wanted: str | None) -> str | None:
     """Return the image column: the one asked for, else the first struct that holds bytes."""
@@ -51,8 +55,22 @@ def refuse_twins(schema: Any, origin: str) -> None:
         )
 
 
+def without_views(schema: Any) -> Any:
+    """Return a schema with text and lists in place of views of them, which few functions take."""
+    import pyarrow as pa
+
+    plain = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    for place, field in enumerate(schema):
+        kind = plain.get(field.type, field.type)
+        if kind is not field.type:
+            schema = schema.set(place, field.with_type(kind))
+    return schema
+
+
 def as_ids(table: Any, name: str, key: str = "data.client_column") -> NDArray[Any]:
     """Return a column of ids, ``[rows]``, as integers or strings."""
+    import pyarrow as pa
+
     column = decoded(table.column(require(table.schema, name, key)))
     if column.null_count:
         raise ConfigError(
@@ -60,6 +78,13 @@ def as_ids(table: Any, name: str, key: str = "data.client_column") -> NDArray[An
             f"{column.null_count} of {len(column)} rows have no {name!r}",
             "say whose they are, or leave them out",
         )
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        try:
+            column = column.cast(pa.string())
+        except pa.ArrowInvalid as fault:
+            raise ConfigError(
+                key, f"column {name!r} holds bytes that are no UTF-8 text", AS_UTF8
+            ) from fault
     values = np.asarray(column.to_numpy())
     if values.dtype.kind == "f" and np.array_equal(values, np.rint(values)):
         return values.astype(np.int64)  # what pandas makes of whole numbers beside a gap

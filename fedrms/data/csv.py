@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedrms.data.assemble import assemble
-from fedrms.data.columns import refuse_twins
+from fedrms.data.columns import AS_UTF8, refuse_twins
 from fedrms.data.dataset import Dataset
 from fedrms.data.files import CSV, Part, named_parts
 from fedrms.data.parquet import wanted_columns
@@ -126,6 +126,11 @@ def _table(file: Path, delimiter: str | None, nulls: list[str]) -> Any:
     if not len(table):
         raise ConfigError("data.path", f"{file.name} has no rows", "give a file with some")
     names = table.column_names
+    strange = [field.name for field in table.schema if pa.types.is_binary(field.type)]
+    if strange:
+        raise ConfigError(
+            "data.path", f"column {strange[0]!r} of {file.name} is no UTF-8 text", AS_UTF8
+        )
     if len(names) == 1 and any(mark in names[0] for mark in ";\t|,"):
         raise ConfigError(
             "data.delimiter", f"{file.name} has one column, {names[0]!r}", "set what parts columns"

@@ -13,6 +13,12 @@ from fedrms.data.feature_columns import Chosen, Kind
 from fedrms.errors import ConfigError
 
 LARGEST = float(np.finfo(np.float32).max)
+ROUNDED = 0.01
+"""The largest share of a column's deviation that rounding to 32 bits may take."""
+
+SOME_ROWS = 10_000
+"""Rows that rounding is measured on."""
+
 FAR = 1e4
 """A column this many deviations from 0 is moved to 0 before it is rounded to 32 bits."""
 
@@ -193,6 +199,8 @@ def _floats(name: str, column: Any, where: str = "") -> NDArray[np.float64]:
     try:
         if pa.types.is_decimal(column.type):
             column = column.cast(pa.float64())
+        if pa.types.is_boolean(column.type):
+            column = column.cast(pa.uint8())
         return np.array(column.to_numpy(), dtype=np.float64)
     except (TypeError, ValueError, pa.ArrowInvalid) as fault:
         told = f"column {name!r} is numeric in training and {column.type} in the test set"
@@ -245,6 +253,33 @@ def _numbers(name: str, kind: Kind, column: Any, where: str) -> NDArray[np.float
             "data", f"lists of column {name!r} hold missing or infinite values", "fill them first"
         )
     return numbers.reshape(len(column), *shape)
+
+
+def refuse_rounded(x: NDArray[Any]) -> None:
+    """Refuse inputs ``[rows, ...]`` whose differences 32 bits cannot hold.
+
+    Raises
+    ------
+    ConfigError
+        If a number is too large, or rounding takes more than a hundredth of a column's deviation.
+    """
+    if x.dtype != np.float64 or not len(x):
+        return
+    told = "numbers are too large for 32 bits" if np.abs(x).max() > LARGEST else ""
+    if not told:
+        some = x[:SOME_ROWS].reshape(min(len(x), SOME_ROWS), -1)
+        lost, spread = np.abs(some.astype(np.float32) - some).max(axis=0), some.std(axis=0)
+        odd = np.flatnonzero((lost > ROUNDED * spread) & (np.ptp(some, axis=0) > 0))
+        if len(odd):
+            column = some[:, odd[0]]
+            told = (
+                f"some lie closer together than 32 bits can tell: around {column.mean():.6g}, with "
+                f"a deviation of {column.std():.3g}"
+            )
+    if told:
+        raise ConfigError(
+            "data", f"of the inputs {told}", "give them another unit, or subtract their mean first"
+        )
 
 
 def centred(x: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:

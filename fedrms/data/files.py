@@ -38,13 +38,13 @@ class Part:
 
         if self.table is not None:
             columns.refuse_twins(self.table.schema, self.origin)
-            return self.table.schema
+            return columns.without_views(self.table.schema)
         try:
             found = pq.read_schema(self.files[0])
         except (OSError, pa.ArrowInvalid) as fault:
             raise _unreadable(self.files[0], fault) from fault
         columns.refuse_twins(found, self.origin)
-        return found
+        return columns.without_views(found)
 
     def read(self, names: Sequence[str], optional: Sequence[str] = ()) -> Any:
         """Return an arrow table of the named columns, and of optional ones that are there."""
@@ -58,14 +58,16 @@ class Part:
             return [*dict.fromkeys([*names, *further])]
 
         if self.table is not None:
-            return self.table.select(present(self.table.schema, f"data.path ({self.called})"))
+            table = self.table.select(present(self.table.schema, f"data.path ({self.called})"))
+            return table.cast(columns.without_views(table.schema))
         tables = []
         for file in self.files:
             try:
                 found = pq.read_schema(file)
                 columns.refuse_twins(found, file.name)
                 read = present(found, f"data.path ({file.name})")
-                tables.append(pq.read_table(file, columns=read))
+                table = pq.read_table(file, columns=read)
+                tables.append(table.cast(columns.without_views(table.schema)))
             except (OSError, pa.ArrowInvalid) as fault:
                 raise _unreadable(file, fault) from fault
         try:

@@ -211,6 +211,11 @@ def oddities(
         Classes as 0, 1, ..., or regression targets.
     class_names : tuple of str or None
         None for regression.
+
+    Raises
+    ------
+    ConfigError
+        If no class is in both.
     """
     if class_names is None:
         values = np.unique(train)
@@ -230,6 +235,12 @@ def oddities(
             f"the test set has no row of class {_listed(lacking)}: scores say nothing about it"
         )
     unseen = [name for name, n, m in zip(class_names, *counts, strict=True) if m and not n]
+    if len(test) and not any(counts[0][counts[1] > 0]):
+        raise ConfigError(
+            "data",
+            f"no label of the test set ({_listed(unseen)}) is one of training ({_listed(lacking)})",
+            "write them alike in both",
+        )
     if unseen:
         said.append(f"class {_listed(unseen)} is tested and in no training row")
     return said

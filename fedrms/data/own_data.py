@@ -315,7 +315,9 @@ def _table(frame: Any) -> Any:
         raise ConfigError(
             "data",
             f"the frame cannot be read as a table ({fault})",
-            "give each column one type and a name of its own",
+            "frame[column].sparse.to_dense() makes a dense one"
+            if "Sparse" in str(fault)
+            else "give each column one type and a name of its own",
         ) from fault
 
 

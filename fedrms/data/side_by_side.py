@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,7 +61,9 @@ def same_rows(
 
 
 def twins(names: Sequence[str], what: str) -> list[str]:
-    """Return a warning for each pair of names that differ in spaces, or as numbers are written.
+    """Return a warning for each pair of names that differ in spaces, letters' size or spelling.
+
+    ``é`` may be one sign or two, and ``7`` may be ``7.0``. Single letters differ by their size.
 
     Parameters
     ----------
@@ -86,8 +89,8 @@ def _flat(column: Any) -> Any:
 
 
 def _plain(name: str) -> str:
-    words = " ".join(name.split())
+    words = unicodedata.normalize("NFKC", " ".join(name.split()))
     try:
         return repr(float(words))
     except ValueError:
-        return words
+        return words.casefold() if len(words) > 1 else words

@@ -105,3 +105,13 @@ def test_numbers_are_left_as_they_are_where_asked(tmp_path: Path) -> None:
     dataset = read(tmp_path / "t.csv", feature_columns=["n"], standardise=False)
     assert (dataset.mean, dataset.std) == (0.0, 1.0)
     assert set(np.unique(dataset.train.x)) <= set(range(9))
+
+
+@pytest.mark.parametrize("column", ["site", "s", "label"])
+def test_text_in_another_encoding_is_refused_wherever_it_stands(
+    tmp_path: Path, column: str
+) -> None:
+    text = FRAME.assign(**{column: ["K\u00f6ln", "Bonn"] * 30}).to_csv(index=False)
+    (tmp_path / "t.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=f"column '{column}' of t.csv is no UTF-8 text"):
+        read(tmp_path / "t.csv", client_column="site")

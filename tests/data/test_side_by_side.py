@@ -79,6 +79,8 @@ def test_numbers_of_two_kinds(train, test, count):
         (["1", "1.0", "0"], 1),
         (["a b", "a  b"], 1),
         (["a", "A"], 0),
+        (["Yes", "yes"], 1),
+        (["caf\u00e9", "cafe\u0301"], 1),
         (["nan", "inf"], 0),
     ],
 )

@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import scipy.sparse
 import torch
@@ -50,6 +51,32 @@ def hugging(rows=slice(None), names=("no", "yes")):
 
 
 REFUSED = {
+    "numbers that 32 bits hold as zeros": (
+        lambda: of_frame(a=X[:, 0] * np.float64(1e-60)),
+        "32 bits",
+    ),
+    "arrays that 32 bits round away": (
+        lambda: From.from_arrays((X.astype(np.float64) + 1e9, Y)),
+        "closer together than 32 bits can tell: around 1e+09",
+    ),
+    "arrays too large for 32 bits": (
+        lambda: From.from_arrays((X * np.float64(1e60), Y)),
+        "too large for 32 bits",
+    ),
+    "clients in another encoding": (
+        lambda: of_frame(site=["K\u00f6ln".encode("latin-1"), b"Bonn"] * 60),
+        "column 'site' holds bytes that are no UTF-8 text",
+    ),
+    "a test set of other labels": (
+        lambda: From.from_frame(
+            FRAME, client="site", label="label", test=FRAME[:9].assign(label="ill")
+        ),
+        "no label of the test set (ill) is one of training (0, 1)",
+    ),
+    "sparse columns": (
+        lambda: of_frame(a=pd.arrays.SparseArray(np.zeros(120))),
+        "Sparse pandas data",
+    ),
     "complex column": (lambda: of_frame(a=X[:, 0] + 1j), "cannot be read as a table"),
     "complex array": (lambda: From.from_arrays((X + 1j, Y)), "complex numbers"),
     "two types in a column": (lambda: of_frame(a=[1, "x"] * 60), "give each column one type"),
@@ -149,6 +176,29 @@ def test_arrays_in_other_clothes_are_the_same_data(name):
     made, plain = laid_out(WHOLE[name]()), laid_out(From.from_arrays((X, Y)))
     np.testing.assert_array_equal(made.stages[0].x, plain.stages[0].x)
     np.testing.assert_array_equal(made.stages[0].y, plain.stages[0].y)
+
+
+@pytest.mark.parametrize("column", ["v", "site"])
+def test_text_that_arrow_keeps_as_views_is_text(column):
+    text = pa.array(["p", "q"] * 60)
+    plain = pa.Table.from_pandas(FRAME.drop(columns=column, errors="ignore"), preserve_index=False)
+    views, given = (
+        laid_out(From.from_frame(plain.append_column(column, kind), client="site", label="label"))
+        for kind in (text.cast(pa.string_view()), text)
+    )
+    assert views.names.tolist() == given.names.tolist()
+    np.testing.assert_array_equal(views.test_x, given.test_x)
+
+
+def test_lists_of_yes_and_no_are_numbers():
+    made = laid_out(of_frame(v=[[True, False], [False, True]] * 60))
+    assert made.shape == (6,)
+    assert set(np.unique(made.test_x[:, 4:])) == {-1.0, 1.0}
+
+
+def test_numbers_as_small_as_32_bits_hold_are_scaled_as_others():
+    small, usual = (laid_out(of_frame(a=X[:, 0] * np.float64(k))) for k in (1e-30, 1.0))
+    np.testing.assert_allclose(small.test_x, usual.test_x, atol=1e-5)
 
 
 def test_hugging_face_data_sets_of_clients_are_one_table():
