@@ -31,7 +31,8 @@ def on_disk(stack: Tensor) -> Tensor:
     handle, path = tempfile.mkstemp(prefix="fedrms-", suffix=".stack")
     try:
         with os.fdopen(handle, "wb") as file:
-            stack.detach().cpu().contiguous().numpy().tofile(file)
+            for row in stack.detach().cpu().numpy():  # a copy of all would double what it takes
+                row.tofile(file)
         mapped = torch.from_file(path, shared=True, size=stack.numel(), dtype=stack.dtype)
     except OSError as error:
         size = stack.numel() * stack.element_size() / 2**30
