@@ -144,8 +144,9 @@ def test_a_run_is_called_by_strategy_and_seed(runs):
     [
         (1.0, 1.6e-16, "1 ± 0"),
         (3.3e-31, 1e-31, "0 ± 0"),
-        (2.0, 0.5, "2 ± 0.5"),
-        (0.9, 7.6e-5, "0.9 ± 0.000076"),
+        (2.0, 0.5, "2.00 ± 0.50"),
+        (9.888, 10.2, "10 ± 10"),
+        (0.9, 7.6e-5, "0.900000 ± 0.000076"),
     ],
 )
 def test_what_rounding_leaves_of_equal_numbers_is_zero(mean, spread, text):

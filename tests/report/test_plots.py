@@ -182,9 +182,29 @@ def test_thinning_keeps_the_ends():
     assert thin(np.arange(3), 4).tolist() == [0, 1, 2]
 
 
+def test_differences_of_shares_are_drawn_in_points(pictures, groups, runs):
+    bars = [mark for mark in pictures["gains"].panels[0].marks if isinstance(mark, Bars)]
+    drawn = np.sort(np.concatenate([mark.y for mark in bars]))
+    assert drawn == pytest.approx(100 * np.sort(pictures["gains"].table["gain"]))
+    assert pictures["gains"].panels[0].y_label == "gain in accuracy, points"
+    (point,) = pictures["differences"].panels[0].marks
+    table = fedrms.compare(runs).query("strategy == 'fedrms'")
+    assert point.y == pytest.approx(100 * table["difference"])
+    low = table["difference_low"].fillna(table["difference"])
+    assert point.low == pytest.approx(100 * low)
+    assert pictures["differences"].panels[0].y_label == "difference in accuracy, points"
+
+
+def test_few_clients_leave_room_for_what_the_axes_are_called(groups):
+    few = groups[groups["client"].isin(groups["client"].unique()[:2])]
+    assert plots.client_weights(few).height == 260
+
+
 def test_a_picture_shows_itself_in_a_notebook(pictures):
     shown = pictures["learning"]._repr_mimebundle_()
-    assert shown["text/plain"].startswith("Learning curves. Test accuracy by round.")
+    assert shown["text/plain"].startswith(
+        "Learning curves. Test accuracy by round, higher is better."
+    )
     assert len(shown) > 1
 
 

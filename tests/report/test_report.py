@@ -160,6 +160,7 @@ def test_an_interrupted_run_alone_is_shown_as_far_as_it_went(tmp_path):
     write_run(tmp_path / "cut", "fedrms", finished=False)
     report = write_report([tmp_path], static=False)
     assert any("as far as they went: cut" in problem for problem in report.problems)
+    assert not any("no comparison" in problem for problem in report.problems)
     assert "figure-learning-curves" in figures_of(report.page)
 
 
@@ -234,6 +235,15 @@ def test_settings_have_chapters_of_their_own_and_one_comparison(tmp_path):
     assert "figure-setting-2-learning-curves" in figures_of(report.page)
 
 
+def test_a_page_of_many_runs_is_named_after_their_folder(tmp_path):
+    folders = [tmp_path / "ours" / str(seed) for seed in range(4)]
+    for seed, folder in enumerate(folders):
+        write_run(folder, "fedrms", seed=seed)
+    assert "<title>fedrms: ours</title>" in write_report(folders, static=False).page.read_text()
+    few = write_report(folders[:2], tmp_path, static=False).page.read_text()
+    assert "<title>fedrms: 0, 1</title>" in few
+
+
 def test_compare_has_no_chapters_on_each_setting(tmp_path):
     for alpha in (0.1, 1.0):
         write_comparison(tmp_path / f"a{alpha}", partition__alpha=alpha)
@@ -252,6 +262,10 @@ def test_two_parameters_that_vary_make_a_heat_map(tmp_path):
     assert "figure-heat-map-partition-alpha-noise-low" in figures_of(report.page)
     chosen = write_report([tmp_path], compare_only=True, static=False, over=("seed", "noise.low"))
     assert "figure-heat-map-seed-noise-low" in figures_of(chosen.page)
+    write_run(tmp_path / "cut", "fedrms", finished=False, partition__alpha=7.5)
+    parts = write_report([tmp_path], compare_only=True, over=("partition.alpha", "noise.low"))
+    (table,) = [path for path in parts.tables if "heat-map" in path.name and path.suffix == ".csv"]
+    assert set(pd.read_csv(table)["partition.alpha"]) == {0.1, 1.0}
 
 
 def test_a_heat_map_over_what_is_no_key_says_so(comparison_folder, tmp_path):

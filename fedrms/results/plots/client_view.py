@@ -122,7 +122,7 @@ def gains(
             f"client {c}, seed {s}, {kind}"
             for c, s in zip(one["client"], one.get("seed", one["client"]), strict=True)
         ]
-        x, y = one["rank"].to_numpy(), one["gain"].to_numpy()
+        x, y = one["rank"].to_numpy(), one["gain"].to_numpy() * (100.0 if accuracy else 1.0)
         if len(ranked) <= MOST_BARS:
             marks.append(Bars(x, y, kind, GROUPS[kind], text))
         else:
@@ -130,20 +130,22 @@ def gains(
     several = bool(ranked["client"].duplicated().any())
     won, lost = int((ranked["gain"] > 1e-9).sum()), int((ranked["gain"] < -1e-9).sum())
     means = ranked.groupby("group")["gain"].mean()
-    told = ", ".join(f"{k} {v:+.2%}" if accuracy else f"{k} {v:+.3g}" for k, v in means.items())
+    points = " points" if accuracy else ""
+    told = ", ".join(
+        f"{k} {v * 100:+.2f}" if accuracy else f"{k} {v:+.3g}" for k, v in means.items()
+    )
     return Picture(
         name="gains",
         title=f"Who gained and who lost: {strategy} against {baseline}",
         alt=f"Gain of each client, sorted. {won} gained, {lost} lost, of {len(ranked)}. "
-        f"Mean gain by kind: {told}.",
+        f"Mean gain by kind: {told}{points}. Above 0 is better.",
         panels=[
             Panel(
                 marks,
                 x_label="clients at every seed, sorted by gain"
                 if several
                 else "clients, sorted by gain",
-                y_label=f"gain in {metric}",
-                y_percent=accuracy,
+                y_label=f"gain in {metric}{',' if points else ''}{points}",
                 levels=[Level(0.0, "")],
             )
         ],

@@ -87,8 +87,8 @@ def client_weights(groups: pd.DataFrame, *, strategy: str | None = None) -> Pict
         panels=[
             Panel(
                 marks,
-                x_label="share of the weight",
-                y_label="client: estimated noise" if shown["noise"].notna().any() else "client",
+                x_label="weight",
+                y_label="client: noise" if shown["noise"].notna().any() else "client",
                 x_percent=True,
                 y_ticks=[(i, str(told)) for i, told in enumerate(shown["told"])],
             )
@@ -98,7 +98,7 @@ def client_weights(groups: pd.DataFrame, *, strategy: str | None = None) -> Pict
         '[["num_examples", "weight", "rms", "rms_error"]].last()',
         note=f"{run_words(groups)}. {_named(shown)}".strip()
         + (f" The {len(shown)} that changed most; {cut} more are in the CSV." if cut else ""),
-        height=130 + 22 * len(shown),
+        height=max(260, 130 + 22 * len(shown)),  # room for what the axes are called
     )
 
 

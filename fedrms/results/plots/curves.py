@@ -74,11 +74,12 @@ def learning_curves(
         for label, v in last.items()
         if len(v)
     )
+    better = "higher" if higher_is_better(name) else "lower"
     log = not higher_is_better(name) and bool((measured[column] > 0).all())
     return Picture(
         name="learning-curves",
         title="Learning curves",
-        alt=f"Test {name} by round. At the end: {ends}.",
+        alt=f"Test {name} by round, {better} is better. At the end: {ends}.",
         panels=[
             Panel(
                 marks,

@@ -261,7 +261,7 @@ def _axes(layout: dict[str, Any], panel: Panel, place: int, count: int) -> None:
     if panel.y_log:
         y["type"] = "log"
     if panel.x_percent:
-        x["tickformat"] = ".2~%"
+        x |= {"tickformat": ".2~%", "tickangle": 0, "nticks": 4}  # beside long names, on a phone
     if panel.y_percent:
         y["tickformat"] = ".2~%"
     if panel.x_ticks:

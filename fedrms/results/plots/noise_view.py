@@ -238,7 +238,7 @@ def noise_over_rounds(clients: pd.DataFrame, alarms: pd.DataFrame | None = None)
     return Picture(
         name="noise-over-rounds",
         title="Estimated noise and alarms",
-        alt="Estimated noise by round. Noisiest at the end: clients "
+        alt="Estimated noise by round, 0 is clean. Noisiest at the end: clients "
         f"{', '.join(map(str, last.index[:4]))}. Alarms: {len(mine)}.",
         panels=[Panel(marks, x_label="round", y_label="estimated noise")],
         table=rows[["round", "client", "rms"]],

@@ -93,11 +93,13 @@ def differences(comparison: pd.DataFrame) -> Picture:
     names = names_of(table, by)
     colors = colors_of(names)
     places = {name: i for i, name in enumerate(dict.fromkeys(rows["setting"]), start=1)}
+    share = is_share(metric)
+    unit = 100.0 if share else 1.0
     marks = []
     shown = [name for name in names if (rows[by].astype(str) == name).any()]
     for i, name in enumerate(shown):
         one = rows[rows[by].astype(str) == name]
-        y = one["difference"].to_numpy()
+        y = one["difference"].to_numpy() * unit
         x = one["setting"].map(places).to_numpy(dtype=float) + 0.08 * (i - (len(shown) - 1) / 2)
         text = [f"{name}<br>{s}" for s in one["setting"]]
         marks.append(
@@ -108,8 +110,8 @@ def differences(comparison: pd.DataFrame) -> Picture:
                 colors[name],
                 symbol=SYMBOLS[i % len(SYMBOLS)],
                 text=text,
-                low=one[low].fillna(one["difference"]).to_numpy(),
-                high=one[high].fillna(one["difference"]).to_numpy(),
+                low=one[low].fillna(one["difference"]).to_numpy() * unit,
+                high=one[high].fillna(one["difference"]).to_numpy() * unit,
             )
         )
     named = len(places) <= _MOST_NAMED
@@ -120,16 +122,15 @@ def differences(comparison: pd.DataFrame) -> Picture:
     return Picture(
         name="differences",
         title=f"Difference to {baseline} in every setting",
-        alt=f"Paired difference in {metric} to {baseline}: better in {int(better.sum())} of "
-        f"{len(rows)} comparisons.",
+        alt=f"Paired difference in {metric} to {baseline}, {'above' if higher else 'below'} 0 is "
+        f"better: so in {int(better.sum())} of {len(rows)} comparisons.",
         panels=[
             Panel(
                 marks,
-                x_label="setting"
+                x_label=", ".join(levels) or "setting"
                 if named
                 else "setting, by its number in the table of this figure",
-                y_label=f"difference in {metric}",
-                y_percent=is_share(metric),
+                y_label=f"difference in {metric}{', points' if share else ''}",
                 levels=[Level(0.0, baseline)],
                 x_ticks=ticks,
             )

@@ -219,7 +219,7 @@ def _overview(
         if several or always:
             parts.append(run_tables.comparison(comparison))
     for column in (f"final_{c.attrs['metric']}" for c in found.comparisons):
-        rows = runs.summary[runs.summary[column].notna()]
+        rows = runs.summary[runs.summary[column].notna() & (runs.summary["status"] == "finished")]
         pair = over or parameters_of(rows, runs.config)
         if over:
             _check_columns(rows, over)
@@ -246,8 +246,8 @@ def _common(roots: list[Path]) -> Path:
 
 
 def _title(roots: list[Path]) -> str:
-    names = [root.resolve().name for root in roots[:3]]
-    return f"fedrms: {', '.join(names)}" + (" …" if len(roots) > 3 else "")
+    named = roots if len(roots) <= 3 else [_common(roots)]
+    return f"fedrms: {', '.join(root.resolve().name for root in named)}"
 
 
 def _subtitle(runs: Runs, found: Sorted) -> str:

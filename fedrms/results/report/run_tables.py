@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
 from fedrms.results.report.metric_words import metric_words
@@ -87,13 +86,14 @@ def fairness(rounds: pd.DataFrame, setting: Setting) -> list[ReportTable]:
 
 
 def _spread(mean: float, spread: float) -> str:
-    """Format a mean and its spread; what is left of numbers that are equal is 0."""
+    """Format a mean to the second digit of its spread; what is left of equal numbers is 0."""
     mean = 0.0 if abs(mean) < _ROUNDING else mean
     if math.isnan(spread):
         return number(mean)
-    spread = 0.0 if spread <= 1e-12 * abs(mean) or spread < _ROUNDING else spread
-    width = np.format_float_positional(float(f"{spread:.2g}"), trim="-")
-    return f"{number(mean)} ± {width if spread < 1 else number(spread, '.2g')}"
+    if spread <= 1e-12 * abs(mean) or spread < _ROUNDING:
+        return f"{number(mean)} ± 0"
+    digits = max(0, 1 - math.floor(math.log10(spread)))
+    return f"{mean:.{digits}f} ± {spread:.{digits}f}"
 
 
 def configuration(setting: Setting) -> list[ReportTable]:

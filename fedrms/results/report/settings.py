@@ -172,6 +172,8 @@ def _done(row: pd.Series) -> int:
 
 
 def _comparison(runs: Runs, metric: str, baseline: str, problems: list[str]) -> pd.DataFrame | None:
+    if not (runs.summary["status"] == "finished").any():
+        return None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
