@@ -195,6 +195,13 @@ def test_differences_of_shares_are_drawn_in_points(pictures, groups, runs):
     assert pictures["differences"].panels[0].y_label == "difference in accuracy, points"
 
 
+def test_an_open_circle_is_open_on_paper_too(groups):
+    drawn = plots.client_weights(groups).matplotlib().axes[0].collections
+    before = next(points for points in drawn if points.get_label().startswith("before"))
+    assert len(before.get_facecolor()) == 0
+    assert len(before.get_edgecolor()) == 1
+
+
 def test_few_clients_leave_room_for_what_the_axes_are_called(groups):
     few = groups[groups["client"].isin(groups["client"].unique()[:2])]
     assert plots.client_weights(few).height == 260

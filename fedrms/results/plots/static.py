@@ -198,6 +198,8 @@ def _points(ax: Axes, mark: Points, label: str, picture: Picture) -> None:
     if mark.values is not None and picture.color_bar is not None:
         color = {"c": mark.values, "cmap": _mappable(picture).cmap}
         color |= {"vmin": picture.color_bar.low, "vmax": picture.color_bar.high}
+    if mark.symbol == "circle-open":
+        color = {"facecolors": "none", "edgecolors": mark.color}
     ax.scatter(mark.x, mark.y, s=16, marker=_SYMBOLS[mark.symbol], label=label, **color)
 
 
