@@ -159,7 +159,10 @@ class Client(httpx.Auth):
     async def join(self) -> None:
         """Become a node."""
         activate = ActivateNodeRequest(public_key=self._public, heartbeat_interval=30)
-        said = await self._post("activate-node", activate)
+        said = b""
+        while not said:
+            with contextlib.suppress(httpx.TransportError):
+                said = await self._post("activate-node", activate)
         self._node = Node(node_id=ActivateNodeResponse.FromString(said).node_id)
 
     async def ask(self) -> None:
@@ -182,7 +185,7 @@ async def every(seconds: float, ask: Callable[[], Awaitable[object]]) -> None:
     """Do something again and again, first after a part of the time."""
     await asyncio.sleep(seconds * random.random())
     while True:
-        with contextlib.suppress(httpx.TransportError):
+        with contextlib.suppress(httpx.HTTPError):
             await ask()
         await asyncio.sleep(seconds * random.uniform(0.9, 1.1))
 
