@@ -89,7 +89,7 @@ def measure(folder: Path, options: argparse.Namespace) -> list[dict[str, object]
     with server(folder, address, most + 1) as process, contextlib.ExitStack() as processes:
         for number in options.clients:
             if further := names[there:number]:
-                processes.enter_context(clients(folder / "certs", further, address)).wait()
+                processes.enter_context(clients(folder / "certs", further, address))
                 there = number
             time.sleep(20)
             before, began = spent(process), time.monotonic()
@@ -106,14 +106,17 @@ def measure(folder: Path, options: argparse.Namespace) -> list[dict[str, object]
 
 @contextlib.contextmanager
 def clients(certificates: Path, names: list[str], address: Address):
-    """Run some clients in a process, and yield what is set once all have joined."""
+    """Run some clients in a process from when all have joined."""
     context = multiprocessing.get_context("spawn")
     joined = context.Event()
     of = (certificates, names, address, joined)
     process = context.Process(target=be_clients, args=of, daemon=True)
     process.start()
     try:
-        yield joined
+        while not joined.wait(1):
+            if not process.is_alive():
+                sys.exit("the clients have ended")
+        yield
     finally:
         process.kill()
         process.join()
