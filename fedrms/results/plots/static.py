@@ -116,11 +116,7 @@ def _panel(ax: Axes, panel: Panel, picture: Picture) -> None:
     from matplotlib.ticker import LogFormatter, MaxNLocator
 
     if panel.y_log:
-        from matplotlib.ticker import LogFormatter
-
         ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(LogFormatter())
-        ax.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
         ax.yaxis.set_major_formatter(LogFormatter())
         ax.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     areas = [mark for mark in panel.marks if isinstance(mark, Area)]
