@@ -151,3 +151,7 @@ def _without_a_best_trial() -> Iterator[None]:
         if not every_job_failed():
             raise
         compare_jobs(taken().path)
+
+
+if __name__ == "__main__":
+    main()

@@ -60,7 +60,8 @@ def decode(
     Raises
     ------
     ConfigError
-        If a picture is missing, unreadable, deeper than 16 bits, or of another size.
+        If a picture is missing, unreadable, one of several in a file, deeper than 16 bits, or of
+        another size.
     """
     pictures = []
     for row, blob in enumerate(blobs):
@@ -97,6 +98,7 @@ def _decode_one(
         )
     try:
         with Image.open(io.BytesIO(blob)) as opened:
+            _refuse_several(opened, where)
             picture = ImageOps.exif_transpose(opened)
             deep = _sixteen_bits(picture, where)
             if deep is not None:
@@ -107,10 +109,23 @@ def _decode_one(
             if size is not None and picture.size != size[::-1]:
                 picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
             return np.asarray(picture)
+    except ConfigError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
         raise ConfigError(
             "data.image_column", f"{where} cannot be read as a picture ({fault})", "drop it"
         ) from fault
+
+
+def _refuse_several(picture: Any, where: str) -> None:
+    """Refuse an animation or a stack of pages; the further pictures of a camera are previews."""
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":
+        raise ConfigError(
+            "data.image_column",
+            f"{where} holds {frames} pictures",
+            "save the one that counts by itself, or each as an example",
+        )
 
 
 def _sixteen_bits(picture: Any, where: str) -> Pixels | None:

@@ -138,6 +138,13 @@ def test_sizes_and_colours_are_made_alike_where_asked(tmp_path):
     assert read(tmp_path, size=4, colour="rgb").shape == (3, 4, 4)
 
 
+def test_the_preview_that_a_camera_adds_is_left_aside(tmp_path):
+    photo, preview = (Image.fromarray(grey(side)) for side in (4, 2))
+    both = {"format": "MPO", "save_all": True, "append_images": [preview], "quality": 95}
+    found = one_pixel_kind(tmp_path, photo, "a.jpg", **both).test_x[0]
+    assert found.shape == (1, 4, 4)
+
+
 def test_what_is_no_picture_is_left_aside_and_told(tmp_path):
     by_class(tmp_path)
     (tmp_path / "cat" / "notes.txt").write_text("a cat")
@@ -163,6 +170,18 @@ def of_fractions(root):
     save(root / "cat" / "deep.tiff", np.full((4, 4), 0.5, np.float32))
 
 
+def of_several_pages(root):
+    by_class(root)
+    pages = [Image.fromarray(grey()) for _ in range(3)]
+    save(root / "cat" / "slices.tiff", pages[0], save_all=True, append_images=pages[1:])
+
+
+def moving(root):
+    by_class(root)
+    frames = [Image.fromarray(grey()) for _ in range(2)]
+    save(root / "dog" / "moving.gif", frames[0], save_all=True, append_images=frames[1:])
+
+
 def without_classes(root):
     save(root / "a.png", grey())
 
@@ -182,7 +201,9 @@ def of_one_class(root):
         (lambda root: None, {}, "there is no picture"),
         (broken, {}, r"cat/3\.png .* cannot be read"),
         (cut_short, {}, r"dog/3\.png .* cannot be read"),
-        (of_fractions, {}, r"cat/deep\.tiff .* is deeper than 16 bits"),
+        (of_fractions, {}, r"cat/deep\.tiff .* is deeper than 16 bits\s+-> convert"),
+        (of_several_pages, {}, r"cat/slices\.tiff in \S+ holds 3 pictures\s+-> save the one"),
+        (moving, {}, r"dog/moving\.gif in \S+ holds 2 pictures\s+-> save the one"),
         (without_classes, {}, r"FOLDER/CLASS/picture\.png"),
         (of_two_depths, {}, "pictures such as"),
         (of_one_class, {}, "one class"),
