@@ -97,6 +97,8 @@ def check_words(words: Sequence[str], *, flags: bool) -> None:
         if not word.startswith(("-", "~")) and "=" not in word and not is_value:
             _refuse_bare(word, former)
         key, _, value = word.partition("=")
+        if not key.lstrip("+~"):
+            raise ConfigError(repr(word), "names no key", "write KEY=VALUE")
         if _NO_CHOICE.fullmatch(value) and key in _groups():
             raise no_such_choice(key, value)
         former = word
@@ -132,6 +134,7 @@ def _refuse_flag(word: str, following: Sequence[str]) -> None:
     key = name.replace("-", "_")
     if not _is_key(key):
         remedy = did_you_mean(key, _names()).replace("?", "=VALUE?")
+        remedy = remedy or did_you_mean(f"--{name}", _FLAGS)
         raise ConfigError(word, "is no flag of fedrms", f"{remedy}{LIST_OPTIONS}")
     if not equals and following and "=" not in following[0] and following[0][:1] != "-":
         value = following[0]

@@ -19,6 +19,8 @@ from fedrms.words import check_words, resume_folder, without_resume
         (["--evaluate-every"], "--evaluate-every", "write evaluate_every=VALUE"),
         (["-x", "seed=1"], "-x", "fedrms --help GROUP lists its options"),
         (["--roundz=5"], "--roundz=5", "did you mean rounds=VALUE?"),
+        (["--multirum"], "--multirum", "did you mean --multirun?"),
+        (["=5"], "'=5'", "write KEY=VALUE"),
         (["-m", "seed=1,2"], "-m", "start fedrms -m in a terminal"),
         (["--version"], "--version", "leave it away"),
         (["seed=1,2"], "seed", "fedrms -m runs a job for each"),

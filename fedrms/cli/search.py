@@ -10,6 +10,7 @@ from hydra.conf import HydraConf
 from omegaconf import DictConfig, ListConfig, flag_override
 
 from fedrms.errors import ConfigError, RunError
+from fedrms.options import whole
 
 DIRECTION = "hydra.sweeper.direction"
 
@@ -43,6 +44,7 @@ def settle_search(config: DictConfig) -> None:
     refuse_strays(values)
     task = build_side(values, "cpu").task
     wanted = "maximize" if task.higher_is_better else "minimize"
+    whole("hydra.sweeper.n_trials", sweeper.n_trials)
     given = dict(word.lstrip("+").split("=", 1) for word in hydra_words(config))
     if given.get(DIRECTION, wanted) != wanted:
         raise ConfigError(

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from fedrms.cli.ending import BAD_INPUT, FAILED
 from fedrms.cli.workers import Job, Outcome, Workers
-from fedrms.errors import RunError
+from fedrms.errors import ConfigError, RunError
 from fedrms.options import whole
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def run_batch(
     Raises
     ------
     ConfigError
-        If `workers` is neither.
+        If `workers` is neither, or there are no jobs.
     KeyboardInterrupt
         If a signal asks this process to stop: its workers have saved what they had.
     """
@@ -90,6 +90,8 @@ def run_batch(
     from fedrms.experiment.kept import keep_multirun
     from fedrms.experiment.machine import usable_cores
 
+    if not jobs:
+        raise ConfigError("fedrms -m", "has no job: a key has no values", "give each one or more")
     if first == 0:
         _multirun.begin()
         keep_multirun(config)

@@ -79,6 +79,12 @@ def test_words_to_hydra_that_lead_nowhere_are_refused(words, key, told, fedrms_i
     assert not (tmp_path / "X").exists()
 
 
+def test_a_multirun_without_jobs_is_refused(fedrms_in):
+    code, _, err = fedrms_in("-m", "seed=range(0,0)")
+    assert code == 2
+    assert "fedrms: fedrms -m: has no job" in err
+
+
 def test_a_comparison_that_cannot_be_written_is_told_of(fedrms_in, tmp_path):
     (tmp_path / "X" / "comparison.md").mkdir(parents=True)
     code, _, err = fedrms_in("-m", "rounds=1", "seed=0", "hydra.sweep.dir=X")

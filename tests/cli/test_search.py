@@ -45,6 +45,13 @@ def test_accuracy_is_maximised_and_a_trial_that_diverges_fails_alone(start, tmp_
 
 
 @pytest.mark.long
+def test_a_search_without_trials_is_refused(start):
+    code, _, err = end(start(*OPTUNA, "hydra.sweeper.n_trials=0", "client.lr=choice(0.1,0.2)"))
+    assert code == 2
+    assert "fedrms: hydra.sweeper.n_trials: is 0" in err
+
+
+@pytest.mark.long
 def test_an_error_is_minimised(start, tmp_path):
     code, _, err = end(start(*OPTUNA, *ERROR))
     assert code == 0, err
