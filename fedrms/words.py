@@ -18,7 +18,7 @@ LIST_OPTIONS: Final = "fedrms --help GROUP lists its options"
 
 _KEY: Final = re.compile(r"[+~]*[A-Za-z_][\w.@/:-]*")
 _RESUME: Final = re.compile(r"\+*resume=(.*)", re.DOTALL)
-_NO_CHOICE: Final = re.compile(r"-?[\d.]+|true|false", re.IGNORECASE)
+_NO_CHOICE: Final = re.compile(r"-?[\d.]+|true|false|[\[{].*", re.IGNORECASE)
 _VALUED: Final = (
     *("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"),
     *("-p", "--package", "-c", "--cfg", "-i", "--info", "--experimental-rerun"),

@@ -40,6 +40,7 @@ from fedrms.words import check_words, resume_folder, without_resume
         (["strategy=fedrmz"], "strategy", "did you mean fedrms? choose from afl"),
         (["experiment=mnist_noise/s22"], "experiment", "did you mean mnist_noise/s2?"),
         (["client=3"], "client", "choose from sgd"),
+        (["client=[3]"], "client", "choose from sgd"),
         (["roundz=3"], "roundz", "did you mean rounds?"),
         (["client.lrr=3"], "client.lrr", "did you mean client.lr?"),
     ],
