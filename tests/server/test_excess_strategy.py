@@ -30,13 +30,18 @@ HELD = 1e6
 
 
 def client(
-    name: int, losses: list[float], model: float = 0.0, spread: float = 0.0, **more: float
+    name: int,
+    losses: list[float],
+    model: float = 0.0,
+    spread: float = 0.0,
+    chance: float = CHANCE,
+    **more: float,
 ) -> HandClient:
     """A client with HELD examples of each class it has a loss for; NaN is a class it lacks."""
     told: dict[str, float] = {}
     for label, loss in enumerate(losses):
         held = math.isfinite(loss)
-        values = (HELD, loss, spread, CHANCE) if held else (0.0, *[float("nan")] * 3)
+        values = (HELD, loss, spread, chance) if held else (0.0, *[float("nan")] * 3)
         for what, value in zip(("count", "mean", "variance", "chance"), values, strict=True):
             told[old_class_key(what, label)] = value
     examples = HELD * sum(map(math.isfinite, losses))
@@ -54,7 +59,8 @@ def test_a_round_by_hand_on_messages_in_which_classes_that_clients_lack_are_not_
         client(0, [1.0, 3.0], 1.0),
         client(1, [1.0, lacks], 2.0),
         client(2, [lacks, 3.0], 3.0),
-        client(3, [2.0, 4.0], 10.0, spread=2.0),  # a third of the labels wrong
+        # A third of the labels is wrong: of two, the other label loses as much less.
+        client(3, [2.0, 4.0], 10.0, spread=2.0, chance=CHANCE - 1.0),
     ]
     strategy = FedRMS(law_options=OPTIONS, num_classes=2)
     grid = grid_of(clients)
