@@ -64,6 +64,17 @@ def test_a_table_file_holds_the_numbers_unrounded(report, runs):
     assert written.loc["fedrms", "difference"] == pytest.approx(0.075)
 
 
+def test_gains_are_told_in_points_and_weights_in_percent(report, runs):
+    groups = fedrms.plots.client_groups(runs.clients, runs.partition)
+    gain = fedrms.plots.gain_table(groups, "fedrms")["gain"]
+    (gains,) = [path for path in report.tables if path.name == "gains-by-kind.md"]
+    assert f"| {100 * gain.mean():+.2f} | {100 * gain.min():+.2f} |" in gains.read_text()
+    (clients,) = [path for path in report.tables if path.name == "clients.md"]
+    text = clients.read_text()
+    for row in pd.read_csv(clients.with_suffix(".csv")).to_dict("records"):
+        assert f"| {row['weight']:.2%} |" in text
+
+
 def test_every_link_on_the_page_is_a_file_or_a_place_on_it(report):
     text = re.sub(r"<script.*?</script>", "", report.page.read_text(), flags=re.DOTALL)
     links = set(re.findall(r'href="([^"]+)"', text)) - {"data:,"}

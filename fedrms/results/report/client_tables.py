@@ -44,17 +44,18 @@ def gains(groups: pd.DataFrame, setting: Setting, labels: list[str]) -> ReportTa
                 }
             )
     numbers = pd.DataFrame(rows)
-    show = percent if is_share(setting.metric) else number
+    share = is_share(setting.metric)
     cells = numbers.astype(object).map(number)
     for name in ("mean_gain", "worst_loss"):
-        cells[name] = [show(v) for v in numbers[name]]
+        cells[name] = [number(100.0 * v, "+.2f") if share else number(v) for v in numbers[name]]
     return ReportTable(
         name="gains-by-kind",
         title=f"Clients that gained and lost against {setting.baseline}",
         numbers=numbers,
         cells=cells.rename(columns=_header),
         line='fedrms.plots.gain_table(fedrms.plots.client_groups(runs.clients), "fedrms")',
-        note="A client is paired with itself at the same seed; positive is better.",
+        note="A client is paired with itself at the same seed; positive is better."
+        + (" Gains are in percentage points." if share else ""),
         strategy="strategy",
     )
 
@@ -70,7 +71,9 @@ def every_client(groups: pd.DataFrame, metric: str, focus: str) -> ReportTable |
     numbers = mine[mine["run"] == run].sort_values("score", kind="stable")[columns]
     numbers = numbers.rename(columns={"score": f"final_{metric}"})
     shown = numbers.head(_MOST_ROWS)
-    cells = shown.astype(object).map(number)
+    cells = shown.astype(object).map(lambda v: number(v, ".3g"))
+    if "weight" in shown:
+        cells["weight"] = [percent(v) for v in shown["weight"]]
     if is_share(metric) and f"final_{metric}" in shown:
         cells[f"final_{metric}"] = [percent(v) for v in shown[f"final_{metric}"]]
     cut = len(numbers) - len(shown)
