@@ -29,6 +29,7 @@ for up to a minute."""
 LOOK_EVERY = 0.5
 PROBE_EVERY, LOST_EVERY = 120.0, 5.0
 """Most seconds between two looks whether the server is there, and those while it is not."""
+ENDS = "The warm client ends"
 RECEIVED = re.compile(r"Receiving: (\w+)")
 
 
@@ -63,9 +64,9 @@ def _keep_joining(home: FlowerHome, options: ClientOptions, named: Path, output:
         if not _wait_for_server(options, joined):
             log.info("The server is gone; this client ends")
             return
-        joined_now = _join(home, options, named, output)
+        joined_now, gone = _join(home, options, named, output)
         joined = joined or joined_now
-        if joined_now:
+        if joined_now or gone:
             refused_since = None
             continue
         refused_since = refused_since or time.monotonic()
@@ -97,8 +98,8 @@ def _wait_for_server(options: ClientOptions, joined: bool) -> bool:
     return True
 
 
-def _join(home: FlowerHome, options: ClientOptions, named: Path, output: Path) -> bool:
-    """Run a SuperNode until it ends or its server is gone; say whether it was taken."""
+def _join(home: FlowerHome, options: ClientOptions, named: Path, output: Path) -> tuple[bool, bool]:
+    """Run a SuperNode until it ends or its server is gone; say whether it was taken, and which."""
     start = output.stat().st_size if output.exists() else 0
     environment = home.environment(**{VARIABLE: str(named)})
     with Program(_words(options), environment=environment, log=output) as node:
@@ -119,7 +120,8 @@ def _join(home: FlowerHome, options: ClientOptions, named: Path, output: Path) -
                 if probed - away_since > options.wait_seconds:
                     break
         follower.show()
-    return follower.joined
+        gone = node.ended is None
+    return follower.joined, gone
 
 
 def _words(options: ClientOptions) -> list[str]:
@@ -199,7 +201,12 @@ def _public_line(private: Path) -> str:
 
 
 def _reason(output: Path) -> str:
-    """Return the line in which Flower's program says why it ended."""
+    """Return the line in which Flower's program says why it ended.
+
+    Where a request is refused for its signature, Flower interrupts the program without a word.
+    """
     lines = output.read_text(errors="replace").splitlines()[-40:]
+    if lines and ENDS in lines[-1]:
+        return f"{UNKNOWN_KEY}, or a clock that is wrong"
     told = [line.strip() for line in lines if "[code:" in line or "could not" in line.lower()]
     return told[-1] if told else "see supernode.log"

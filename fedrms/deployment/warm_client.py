@@ -31,6 +31,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedrms.client.app import CLIENT_RAISED
+from fedrms.deployment.supernode import ENDS
 from fedrms.flower_log import log
 
 MADE_FOR = "1.41"
@@ -291,7 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             private_key=options.auth_supernode_private_key,
         )
     except KeyboardInterrupt:
-        log(INFO, "The warm client ends")
+        log(INFO, ENDS)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -86,7 +86,7 @@ def other_authority(site):
 
 def joined(site, name, authority, key):
     client = site.client(
-        *(*RUN, f"client.id={name}", "client.partition=0", "client.wait_seconds=20"),
+        *(*RUN, f"client.id={name}", "client.partition=0", "client.wait_seconds=300"),
         f"client.tls={site.folder / authority}",
         f"client.key={site.folder / key}",
         name=name,
