@@ -141,7 +141,7 @@ def test_sizes_and_colours_are_made_alike_where_asked(tmp_path):
 def test_the_preview_that_a_camera_adds_is_left_aside(tmp_path):
     photo, preview = (Image.fromarray(grey(side)) for side in (4, 2))
     both = {"format": "MPO", "save_all": True, "append_images": [preview], "quality": 95}
-    found = one_pixel_kind(tmp_path, photo, "a.jpg", **both).test_x[0]
+    found = one_pixel_kind(tmp_path, photo, "a.jpg", **both).test.x[0]
     assert found.shape == (1, 4, 4)
 
 
