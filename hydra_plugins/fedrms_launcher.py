@@ -47,7 +47,10 @@ class WorkerLauncher(Launcher):
         from fedrms.cli.sweep import run_batch
 
         return run_batch(
-            *(self._context, self._task, self._config, self._loader),
+            self._context,
+            self._task,
+            self._config,
+            self._loader,
             jobs=[list(words) for words in job_overrides],
             first=initial_job_idx,
             workers=self._workers,

@@ -183,7 +183,9 @@ def break_the_server(field: Field) -> dict[str, tuple[int, int]]:
             end = ""
         began = time.monotonic()
         field.server = field.site.start(
-            *("server", f"resume={field.folder / 'run'}", f"server.address={field.site.address}"),
+            "server",
+            f"resume={field.folder / 'run'}",
+            f"server.address={field.site.address}",
             name=f"after-{what}",
         )
         field.after_rounds(1)

@@ -193,7 +193,9 @@ class _Told:
 
             # Without a thread of its own, which a worker that is forked later would lack.
             self._bar = Progress(
-                *(TextColumn("jobs"), BarColumn(), MofNCompleteColumn()),
+                TextColumn("jobs"),
+                BarColumn(),
+                MofNCompleteColumn(),
                 TextColumn("{task.fields[left]}"),
                 console=Console(stderr=True),
                 auto_refresh=False,
@@ -225,7 +227,12 @@ class _Told:
             log.log(
                 level,
                 "[%d/%d] #%d %s: %s; %s to go",
-                *(self._done, self._jobs, outcome.job, outcome.words, said, left),
+                self._done,
+                self._jobs,
+                outcome.job,
+                outcome.words,
+                said,
+                left,
             )
 
 

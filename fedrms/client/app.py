@@ -196,7 +196,7 @@ def client_app(
         except ConfigError as fault:
             return refusal(str(fault), message)
         metrics = evaluate_client(
-            *(side.task, side.module, learned, side.federation, me.row, judge), _told(message)
+            side.task, side.module, learned, side.federation, me.row, judge, _told(message)
         )
         metrics["partition-id"] = me.number
         content = RecordDict({"metrics": MetricRecord(metrics)})

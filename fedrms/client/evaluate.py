@@ -204,7 +204,7 @@ def evaluate_client(
     alone = np.array([client])
     if orders.get(STATISTICS_ORDER) == "local":
         told = scores_apart(
-            *(task, module, params, federation, alone, int(orders.get("server-round", 1))), judge
+            task, module, params, federation, alone, int(orders.get("server-round", 1)), judge
         )
     else:
         scores = scores_of(task, module, params, federation, judge=judge)

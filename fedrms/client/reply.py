@@ -84,7 +84,8 @@ def reply_metrics(
     about["work"] = plan.steps * reach * lr_scale
     if settings.statistic_epsilon and scores is not None and other_present is not None:
         told = private_losses(
-            *(settings, server_round),
+            settings,
+            server_round,
             clients=clients,
             scores=scores,
             present=other_present,

@@ -75,7 +75,7 @@ def schedule(
     longest, widest = int(steps.max()), int(batch.max())
     epochs = range(int(np.ceil(steps / epoch_steps).max()))
     orders = _orders(
-        *(settings.seed, server_round, clients, epochs, sizes, held_out, train_sizes, widest)
+        settings.seed, server_round, clients, epochs, sizes, held_out, train_sizes, widest
     )
     position = np.arange(longest)[:, None]
     epoch, step = np.divmod(position, epoch_steps)
@@ -201,7 +201,7 @@ def _orders(
         together = max(1, SHUFFLED_AT_ONCE // (len(group) * longest))
         for some in (epochs[at : at + together] for at in range(0, len(epochs), together)):
             rising = _shuffled_rows(
-                *(seed, server_round, clients[group], some, sizes[group], held_out[group, :longest])
+                seed, server_round, clients[group], some, sizes[group], held_out[group, :longest]
             )
             orders[some.start : some.stop, group, :inside] = rising[:, :, :inside]
     behind = train_sizes[:, None] + np.arange(widest)

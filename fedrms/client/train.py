@@ -84,7 +84,10 @@ def train_client(
     state: State = {}
     step_losses: list[Tensor] = []
     for after, losses in local_steps(
-        *(update, received, data, plan),
+        update,
+        received,
+        data,
+        plan,
         client=client,
         server_round=server_round,
         lr_scale=lr_scale,

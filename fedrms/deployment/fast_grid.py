@@ -169,7 +169,9 @@ class FastGrid(PassingGrid):
             return
         log.warning(
             "The key %s speaks for share %s, which is that of %s: it is left out",
-            *(name, share, self._key_of[share]),
+            name,
+            share,
+            self._key_of[share],
         )
         for record in list(reply.content):
             del reply.content[record]

@@ -38,7 +38,7 @@ def _pool_backward(
     if not (_unfit(x) or _unfit(slope) or _unfit(indices)):
         return NotImplemented
     return ATEN.max_pool2d_with_indices_backward(
-        *(_last(slope), _last(x), kernel, stride, padding, dilation, ceil_mode, _last(indices))
+        _last(slope), _last(x), kernel, stride, padding, dilation, ceil_mode, _last(indices)
     )
 
 

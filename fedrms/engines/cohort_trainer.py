@@ -121,7 +121,7 @@ class CohortTrainer:
         keep = _kept_on_disk if len(groups) > 1 else _kept
         parts = [
             self._train_group(
-                *(update, record, layout, server_round, clients[group], lr_scale[group], keep)
+                update, record, layout, server_round, clients[group], lr_scale[group], keep
             )
             for group in groups
         ]
@@ -229,7 +229,7 @@ class CohortTrainer:
         """Return one client's metrics on its own clean test mix, as its reply carries them."""
         trainable, _ = split(self._module, tensors(record, self._device))
         return evaluate_client(
-            *(self._task, self._module, trainable, self._federation, client), orders=orders
+            self._task, self._module, trainable, self._federation, client, orders=orders
         )
 
 

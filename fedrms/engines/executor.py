@@ -136,7 +136,9 @@ class Executor:
         log.warning(
             "out of memory with %d clients in a stack; going on with %d "
             "(engine.chunk_clients=%d avoids the first try)",
-            *(chunk, half, half),
+            chunk,
+            half,
+            half,
         )
         release_memory()
         return self.train(work)

@@ -206,8 +206,12 @@ class WorkerPool:
                         ) from error
                     log.warning(
                         "%s: a Ray worker (%s) died, %s; its %s are trained again, retry %d of %d",
-                        *(title, worker.where, cause_of(error), names(chunk.clients)),
-                        *(tried[chunk], self._retries),
+                        title,
+                        worker.where,
+                        cause_of(error),
+                        names(chunk.clients),
+                        tried[chunk],
+                        self._retries,
                     )
                     self._replace_dead()
                     waiting.appendleft(chunk)
@@ -247,7 +251,9 @@ class WorkerPool:
             again = self._lost_starts <= self._retries
             log.warning(
                 "%s: a new Ray worker (%s) died while it started, %s; %s",
-                *(title, worker.where, cause_of(error)),
+                title,
+                worker.where,
+                cause_of(error),
                 "trying again" if again else "going on with fewer",
             )
             self._drop(worker)

@@ -125,7 +125,9 @@ class Checkpoints:
                 log.warning(
                     "the checkpoint of round %d could not be written: %s. %s. The run goes on and "
                     "tries again at the next ones",
-                    *(server_round, error, self._what_is_there()),
+                    server_round,
+                    error,
+                    self._what_is_there(),
                 )
             self._failing = True
         self._ended = time.monotonic()

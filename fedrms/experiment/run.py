@@ -108,7 +108,8 @@ def run(
                     parts, Path(shared) if shared else where, simulate_aside
                 )
             return train(
-                *(parts, where),
+                parts,
+                where,
                 brief=brief,
                 reference=reference,
                 checkpoints=Checkpoints(where, parts.config),

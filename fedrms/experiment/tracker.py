@@ -134,7 +134,9 @@ class _Told:
             self.broken = True
             log.warning(
                 "tracker: %s failed in round %d and is told no more: %s",
-                *(self._name, server_round, error),
+                self._name,
+                server_round,
+                error,
             )
 
 

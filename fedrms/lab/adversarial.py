@@ -108,7 +108,9 @@ def measure(plan: Plan) -> pd.DataFrame:
     for attacker, (kind, steps, lr) in TRAINING.items():
         client = alone(
             "adversarial",
-            *(f"task.attacker={kind}", f"task.attack_steps={steps}", f"task.attack_lr={lr}"),
+            f"task.attacker={kind}",
+            f"task.attack_steps={steps}",
+            f"task.attack_lr={lr}",
             f"seed={plan.seeds[0]}",
         )
         for defender in DEFENDERS:
@@ -120,7 +122,9 @@ def _trained(client: Alone, attacker: str, defender: str, plan: Plan) -> list[di
     """Train at all step sizes and seeds, judge all, and attack what is at the best step size."""
     group, lrs = DEFENDERS[defender]
     path = descend(
-        *(client.task, client.module, optimizer(group)),
+        client.task,
+        client.module,
+        optimizer(group),
         np.repeat(lrs, len(plan.seeds)).tolist(),
         client.batches(plan.seeds, 32, repeat=len(lrs)),
         plan.steps,
@@ -300,7 +304,9 @@ def draw(table: pd.DataFrame, figure: Figure) -> None:
         rows = chosen[chosen["defender"] == defender]
         at = rows["attacker"].map(list(TRAINING).index) + 0.2 * (k - 0.5)
         middle.plot(
-            *(at, 100 * rows["robust_accuracy"], "o"),
+            at,
+            100 * rows["robust_accuracy"],
+            "o",
             color=colors[defender],
             markersize=3,
             label=defender,

@@ -134,8 +134,12 @@ def distances(name: str, etas: Sequence[float], turns: int) -> NDArray[np.float6
     else:
         group, changes = PLAYED[name]
         path = descend(
-            *(BilinearGame(Bilinear), Bilinear(), optimizer(group, **changes)),
-            *(etas, noiseless(len(etas), 2), turns),
+            BilinearGame(Bilinear),
+            Bilinear(),
+            optimizer(group, **changes),
+            etas,
+            noiseless(len(etas), 2),
+            turns,
         ).params
     return np.asarray(np.hypot(path[:, :, 0], path[:, :, 1]))
 

@@ -99,7 +99,11 @@ QUICK = Plan((0.01, 10.0), (0.1, 100.0), 1, 80, 2, (0, 1, 2), (0,))
 FULL = Plan(
     tuple(10.0**power for power in range(-3, 4)),
     tuple(10.0**power for power in range(-2, 3)),
-    *(2, 300, 8, (100, 101, 102, 103, 104), (100, 101)),
+    2,
+    300,
+    8,
+    (100, 101, 102, 103, 104),
+    (100, 101),
 )
 
 
@@ -235,7 +239,8 @@ def draw(table: pd.DataFrame, figure: Figure) -> None:
                 shown = shown.clip(upper=10.0)  # what is lost has no place on the axis
                 chosen = lr == best
                 axes.plot(
-                    *(shown.index, shown["median"]),
+                    shown.index,
+                    shown["median"],
                     color=colors[str(name)],
                     linewidth=1.6 if chosen else 0.5,
                     marker="o" if chosen else None,
@@ -244,7 +249,9 @@ def draw(table: pd.DataFrame, figure: Figure) -> None:
                 )
                 if chosen:
                     axes.fill_between(
-                        *(shown.index, shown["min"], shown["max"]),
+                        shown.index,
+                        shown["min"],
+                        shown["max"],
                         color=colors[str(name)],
                         alpha=0.2,
                         linewidth=0,

@@ -138,7 +138,9 @@ def _trained(
 ) -> list[dict[str, Any]]:
     group, changes, _ = TRAINED[name]
     path = descend(
-        *(client.task, client.module, optimizer(group, **changes)),
+        client.task,
+        client.module,
+        optimizer(group, **changes),
         np.repeat(lrs, len(seeds)).tolist(),
         client.batches(seeds, 64, repeat=len(lrs)),
         steps,

@@ -65,13 +65,11 @@ def good_range(rows: pd.DataFrame) -> Range:
     widths = [_width(row, row <= bound, places) for row in grid]
     return Range(
         float(median.index.to_numpy()[lr]),
-        *(
-            best,
-            float(spread.to_numpy().reshape(grid.shape)[lr, place]),
-            widths[lr],
-            float(grid[lr, -1]),
-            bound,
-        ),
+        best,
+        float(spread.to_numpy().reshape(grid.shape)[lr, place]),
+        widths[lr],
+        float(grid[lr, -1]),
+        bound,
         float((grid <= bound).mean()),
         tuple(sorted(widths, reverse=True)),
     )

@@ -133,8 +133,12 @@ def _crossing(name: str, length: float, plan: Plan) -> dict[str, float]:
     # Up to where one step would jump over the bowl, and the stretch with it.
     lrs: np.ndarray = np.append(np.geomspace(0.01, 1.0, plan.rates), COMMON)
     path = descend(
-        *(Objective(build), build(), optimizer(name, **OPTIMIZERS[name]), lrs.tolist()),
-        *(noiseless(len(lrs), 1), plan.steps),
+        Objective(build),
+        build(),
+        optimizer(name, **OPTIMIZERS[name]),
+        lrs.tolist(),
+        noiseless(len(lrs), 1),
+        plan.steps,
         until=lambda w: np.abs(w[:, 0] - length - 3) < 0.5,
     )
     place = path.params[:, :, 0]

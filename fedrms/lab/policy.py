@@ -164,7 +164,12 @@ def _learn(
     batch = {"x": torch.zeros(len(rates), episodes, 1), "y": torch.zeros(len(rates), episodes)}
     policy = TabularPolicy((1,))
     return descend(
-        *(lake, policy, optimizer(name, **options), rates.tolist(), lambda _: batch, steps),
+        lake,
+        policy,
+        optimizer(name, **options),
+        rates.tolist(),
+        lambda _: batch,
+        steps,
         seed=seed,
         graphs=graphs,
     )

@@ -127,8 +127,12 @@ def _leaving(name: str, flatness: float, setting: str, plan: Plan) -> float:
         else noiseless(runs, 2)
     )
     path = descend(
-        *(Objective(build), build(), optimizer(name), [OPTIMIZERS[name]] * runs),
-        *(batches, plan.steps),
+        Objective(build),
+        build(),
+        optimizer(name),
+        [OPTIMIZERS[name]] * runs,
+        batches,
+        plan.steps,
         until=_most_have_left,
     )
     return float(np.median(path.first(np.abs(path.params[:, :, 1]) >= OUT)))

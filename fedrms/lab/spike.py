@@ -150,8 +150,12 @@ def _steps(name: str, gradients: np.ndarray, beta: float = 0.99) -> np.ndarray:
         options = optimizer("rmsprop", alpha=beta)
         clip = CLIP_NORM if name == "clipping" else 0.0
     path = descend(
-        *(Objective(lambda: Plane((1,))), Plane((1,)), options, [LR] * gradients.shape[1]),
-        *(batches, len(gradients)),
+        Objective(lambda: Plane((1,))),
+        Plane((1,)),
+        options,
+        [LR] * gradients.shape[1],
+        batches,
+        len(gradients),
         clip_norm=clip,
     )
     return np.asarray(-np.diff(path.params[:, :, 0], axis=0) / LR)

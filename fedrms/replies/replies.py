@@ -88,13 +88,23 @@ def read_replies(
     stacked = getattr(replies, "stacked", None)
     if isinstance(stacked, StackedReplies):
         cohort = _sorted(
-            *(list(stacked.clients), stacked.parameters, dict(stacked.metrics)),
-            *(dict(stacked.failures), stacked.known_norms),
+            list(stacked.clients),
+            stacked.parameters,
+            dict(stacked.metrics),
+            dict(stacked.failures),
+            stacked.known_norms,
         )
     else:
         senders, failures = assign(replies, addressees or Addressees())
         cohort = _stack_messages(
-            *(senders, failures, layout, arrays, squares, weighted_by, given, classes),
+            senders,
+            failures,
+            layout,
+            arrays,
+            squares,
+            weighted_by,
+            given,
+            classes,
             whole=whole,
         )
     cohort.weighted_by = weighted_by

@@ -69,7 +69,9 @@ def aggregate_evaluations(
     replies = list(replies)
     own = aggregate not in (None, aggregate_metricrecords)
     sound = sound_evaluations(
-        *(replies, addressees, sent),
+        replies,
+        addressees,
+        sent,
         weighted_by=weighted_by,
         examples_limit=examples_limit,
         ranges=ranges,

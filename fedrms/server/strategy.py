@@ -208,10 +208,16 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         record: str | Path | None = None,
     ) -> None:
         super().__init__(
-            *(fraction_train, fraction_evaluate),
-            *(min_train_nodes, min_evaluate_nodes, min_available_nodes),
-            *(weighted_by_key, arrayrecord_key, configrecord_key),
-            *(train_metrics_aggr_fn, evaluate_metrics_aggr_fn),
+            fraction_train,
+            fraction_evaluate,
+            min_train_nodes,
+            min_evaluate_nodes,
+            min_available_nodes,
+            weighted_by_key,
+            arrayrecord_key,
+            configrecord_key,
+            train_metrics_aggr_fn,
+            evaluate_metrics_aggr_fn,
         )
         one_of("strategy.apply_to", apply_to, APPLY_TO)
         one_of("strategy.identify", identify, ("replies", "query"))
@@ -318,8 +324,13 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             evaluate_fn = record.watching(evaluate_fn)
         try:
             result = super().start(
-                *(grid, initial_arrays, num_rounds, timeout),
-                *(train_config, evaluate_config, evaluate_fn),
+                grid,
+                initial_arrays,
+                num_rounds,
+                timeout,
+                train_config,
+                evaluate_config,
+                evaluate_fn,
             )
         except BaseException as error:
             if record is not None:
@@ -397,7 +408,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         if asked and not stacked(replies):
             addressees = Addressees.of(asked.messages, self._members, server_round)
         cohort = read_replies(
-            *(replies, layout, addressees),
+            replies,
+            layout,
+            addressees,
             arrays=self.arrayrecord_key,
             weighted_by=self.weighted_by_key,
             examples_limit=self.examples_limit,
@@ -444,7 +457,11 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         update = parts.private(update, weights, self._seed, server_round)
         following = stepped_statistics(
             self.server_optimizer.step(current, update),
-            *(cohort, current, current + update, weights, layout),
+            cohort,
+            current,
+            current + update,
+            weights,
+            layout,
             plain=parts.combine == "mean",
         )
         self.diagnostics = Diagnostics(

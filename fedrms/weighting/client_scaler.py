@@ -104,7 +104,8 @@ class ClientScaler:
         whole("strategy.warmup", warmup, 0)
         self.warmup = warmup
         self.averages = ClientAverages(
-            *(1, decay),
+            1,
+            decay,
             bias_correction=bias_correction,
             staleness=staleness,
             memory=memory,

@@ -120,7 +120,7 @@ class ExcessScaler:
         self.options = {**OPTIONS, **options}
         self.warmup = warmup
         self.averages = ClientAverages(
-            *(7, decay), bias_correction=bias_correction, staleness=staleness, memory=memory
+            7, decay, bias_correction=bias_correction, staleness=staleness, memory=memory
         )
         self._eps, self._least, self._learnt = 1.0, 0.0, 1.0
         self._chance = True
@@ -161,9 +161,13 @@ class ExcessScaler:
             ``[cohort]`` n_k.
         """
         return measure(
-            *(losses, self._trust(clients), self.options["reference"]),
-            *(lengths, self.options["corroboration"]),
-            *(work, rows),
+            losses,
+            self._trust(clients),
+            self.options["reference"],
+            lengths,
+            self.options["corroboration"],
+            work,
+            rows,
         )
 
     def update(

@@ -38,7 +38,11 @@ def _cnn(p: Sequence[jax.Array], x: jax.Array) -> jax.Array:
     for kernel, bias in ((p[0], p[1]), (p[2], p[3])):
         x = jax.lax.reduce_window(
             jax.nn.relu(_convolved(x, kernel) + bias),
-            *(-jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"),
+            -jnp.inf,
+            jax.lax.max,
+            (1, 2, 2, 1),
+            (1, 2, 2, 1),
+            "VALID",
         )
     return x.transpose(0, 3, 1, 2).reshape(len(x), -1) @ p[4].T + p[5]
 

@@ -89,8 +89,13 @@ class Federation:
         self.said = folder / "server.txt"
         self.server = psutil.Process(
             python(
-                *("server", *LEARNING, rounds, *tls, f"data.path={shared / 'server'}"),
-                *(f"server.min_clients={least}", f"server.address={address}"),
+                "server",
+                *LEARNING,
+                rounds,
+                *tls,
+                f"data.path={shared / 'server'}",
+                f"server.min_clients={least}",
+                f"server.address={address}",
                 f"hydra.run.dir={folder / 'run'}",
                 output=self.said,
             ).pid
@@ -98,10 +103,16 @@ class Federation:
         self.sites = [
             psutil.Process(
                 python(
-                    *("client", *LEARNING, f"data.path={shared / name}", f"client.id={name}"),
-                    *(f"client.tls={shared / 'certs' / 'ca.crt'}", f"server.address={address}"),
-                    *(f"client.key={shared / 'certs' / name}", "client.warm=true"),
-                    *("engine.threads=1", f"hydra.run.dir={folder / name}"),
+                    "client",
+                    *LEARNING,
+                    f"data.path={shared / name}",
+                    f"client.id={name}",
+                    f"client.tls={shared / 'certs' / 'ca.crt'}",
+                    f"server.address={address}",
+                    f"client.key={shared / 'certs' / name}",
+                    "client.warm=true",
+                    "engine.threads=1",
+                    f"hydra.run.dir={folder / name}",
                     output=folder / f"{name}.txt",
                 ).pid
             )

@@ -75,8 +75,17 @@ def test_what_was_interrupted_is_run_again_and_nothing_else(made, tmp_path):
 def test_a_report_of_a_part_is_written_where_asked_and_runs_nothing(made, tmp_path):
     runs = made[0] / "outputs" / "reproduce" / "digits"
     done = command(
-        *("digits", "--quick", "--only-report", "--strategies", "fedavg", "--seeds", "1"),
-        *("--runs", str(runs), "--out", "here"),
+        "digits",
+        "--quick",
+        "--only-report",
+        "--strategies",
+        "fedavg",
+        "--seeds",
+        "1",
+        "--runs",
+        str(runs),
+        "--out",
+        "here",
         folder=tmp_path,
     )
     assert done.returncode == 0, done.stderr

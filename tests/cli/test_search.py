@@ -112,8 +112,11 @@ def test_a_search_that_is_stopped_goes_on_with_the_same_command(start, tmp_path)
 def test_for_optuna_a_diverged_trial_is_a_failed_one_and_the_search_goes_on(start, tmp_path):
     code, out, err = end(
         start(
-            *("experiment=tune", "hydra.sweeper.n_trials=3", "strategy.decay=0.9"),
-            *("strategy.law_options.threshold=1.5", "server_optimizer.lr=0.5,1.0"),
+            "experiment=tune",
+            "hydra.sweeper.n_trials=3",
+            "strategy.decay=0.9",
+            "strategy.law_options.threshold=1.5",
+            "server_optimizer.lr=0.5,1.0",
             "client.lr=choice(0.1,1e30)",
         )
     )

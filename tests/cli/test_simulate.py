@@ -36,8 +36,13 @@ def test_one_run_prints_its_summary_and_writes_where_hydra_says(tmp_path):
 @pytest.mark.long
 def test_a_multirun_ends_with_the_paired_table(tmp_path):
     done = command(
-        *("-m", "strategy=fedavg,fedrms", "seed=0,1", "rounds=2", "client.epochs=1"),
-        *("hydra.sweep.dir=sweep", "counterfactual=clean"),
+        "-m",
+        "strategy=fedavg,fedrms",
+        "seed=0,1",
+        "rounds=2",
+        "client.epochs=1",
+        "hydra.sweep.dir=sweep",
+        "counterfactual=clean",
         folder=tmp_path,
     )
     assert done.returncode == 0, done.stderr

@@ -46,7 +46,9 @@ def test_work_is_the_sum_of_the_steps_learning_rates_as_far_as_momentum_carries_
     def work(**options: float) -> tuple[float, float]:
         settings = LocalSettings(lr=0.5, batch_size=4, epochs=3, **options)
         _, metrics = train_client(
-            *(update_of(task, module, settings), parameters(module), federation([13]).client(0)),
+            update_of(task, module, settings),
+            parameters(module),
+            federation([13]).client(0),
             **{"client": 0, "server_round": 1, "lr_scale": 0.2},
         )
         return metrics["work"], metrics["steps"]

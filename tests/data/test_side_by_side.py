@@ -26,7 +26,7 @@ def told(caplog, tmp_path, monkeypatch):
     def simulated(fed: Federation, **more: object) -> str:
         with caplog.at_level(logging.WARNING, logger="fedrms"):
             fedrms.simulate(
-                *(fed,),
+                fed,
                 model="softmax",
                 strategies=["fedavg"],
                 seeds=[0],

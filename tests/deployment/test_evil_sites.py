@@ -23,7 +23,10 @@ REASONS |= {"deep": "cannot be read", "silence": ""}
 def rows(site):
     """What a server has written about two honest sites, and one of each other way."""
     server = site.server(
-        *(*RUN, "rounds=2", "server.trial=true", f"server.min_clients={CLIENTS}"),
+        *RUN,
+        "rounds=2",
+        "server.trial=true",
+        f"server.min_clients={CLIENTS}",
         "server.round_seconds=30",
     )
     for share in range(2):

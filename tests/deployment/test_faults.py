@@ -39,10 +39,14 @@ def broken(site, tables):
     certs.main([f"out={folder / 'certs'}", f"clients={','.join(NAMES)}"])
     clients = {
         name: site.client(
-            *(f"client.id={name}", "data=parquet", f"data.path={tables / name}", CLASSES),
+            f"client.id={name}",
+            "data=parquet",
+            f"data.path={tables / name}",
+            CLASSES,
             f"model={'mlp' if name == 'other-model' else 'softmax'}",
             f"client.tls={folder / 'certs' / 'ca.crt'}",
-            *(f"client.key={folder / 'certs' / name}", "client.warm=false"),
+            f"client.key={folder / 'certs' / name}",
+            "client.warm=false",
             name=name,
         )
         for name in NAMES
@@ -59,7 +63,9 @@ def broken(site, tables):
     first.child("flower-superlink").send_signal(signal.SIGKILL)
     status = first.wait()
     again = site.start(
-        *("server", f"resume={folder / 'real'}", "server.min_clients=4"),
+        "server",
+        f"resume={folder / 'real'}",
+        "server.min_clients=4",
         f"server.address={site.address}",
         name="again",
     )

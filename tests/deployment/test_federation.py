@@ -43,7 +43,9 @@ def served(site):
 
     def client(number):
         return site.client(
-            *(*RUN, f"client.id={NAMES[number]}", f"client.partition={number}"),
+            *RUN,
+            f"client.id={NAMES[number]}",
+            f"client.partition={number}",
             f"client.tls={folder / 'certs' / 'ca.crt'}",
             f"client.key={folder / 'certs' / NAMES[number]}",
             name=NAMES[number],
@@ -86,7 +88,10 @@ def other_authority(site):
 
 def joined(site, name, authority, key):
     client = site.client(
-        *(*RUN, f"client.id={name}", "client.partition=0", "client.wait_seconds=300"),
+        *RUN,
+        f"client.id={name}",
+        "client.partition=0",
+        "client.wait_seconds=300",
         f"client.tls={site.folder / authority}",
         f"client.key={site.folder / key}",
         name=name,
@@ -102,7 +107,7 @@ def joined(site, name, authority, key):
 
 def plaintext(site):
     client = site.client(
-        *(*RUN, "client.id=plain", "client.partition=0", "client.wait_seconds=20"), name="plain"
+        *RUN, "client.id=plain", "client.partition=0", "client.wait_seconds=20", name="plain"
     )
     return client.wait(), client.said
 

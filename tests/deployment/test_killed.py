@@ -27,8 +27,12 @@ def killed(tmp_path_factory):
         def client(at, number, name):
             key = "ab"[number]
             return at.client(
-                *(*TRIAL, f"client.partition={number}", f"client.id={key}", "client.warm=true"),
-                *(f"client.tls={folder / 'certs' / 'ca.crt'}", f"server.address={site.address}"),
+                *TRIAL,
+                f"client.partition={number}",
+                f"client.id={key}",
+                "client.warm=true",
+                f"client.tls={folder / 'certs' / 'ca.crt'}",
+                f"server.address={site.address}",
                 f"client.key={folder / 'certs' / key}",
                 name=name,
             )
@@ -50,7 +54,9 @@ def killed(tmp_path_factory):
         server.process.wait()
         died = time.monotonic()
         again = site.start(
-            *("server", f"resume={folder / 'run'}", f"server.address={site.address}"),
+            "server",
+            f"resume={folder / 'run'}",
+            f"server.address={site.address}",
             name="again",
         )
         status = again.wait()

@@ -192,8 +192,13 @@ def test_an_app_that_the_server_submits_is_neither_fetched_nor_run(tmp_path, rep
     try:
         address = flower.superlink()
         client.start(
-            *("warm", sys.executable, "-m", "fedrms.deployment.warm_client"),
-            *("--superlink", address, "--insecure"),
+            "warm",
+            sys.executable,
+            "-m",
+            "fedrms.deployment.warm_client",
+            "--superlink",
+            address,
+            "--insecure",
         )
         example = repository / "examples" / "sklearn"
         flower.run(example, "lab", "-c", "clients=1 num-server-rounds=1")

@@ -48,8 +48,12 @@ def ray_address(repository: Path) -> Iterator[str]:
             Node(
                 folder,
                 repository,
-                *("--head", f"--port={port}", f"--ray-client-server-port={free_port()}"),
-                *(f"--temp-dir={folder}", "--include-dashboard=false", "--num-gpus=1"),
+                "--head",
+                f"--port={port}",
+                f"--ray-client-server-port={free_port()}",
+                f"--temp-dir={folder}",
+                "--include-dashboard=false",
+                "--num-gpus=1",
             )
         ]
         try:

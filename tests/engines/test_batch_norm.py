@@ -47,8 +47,12 @@ def between(layer):
 
 def on_images():
     return nn.Sequential(
-        *(nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3, momentum=0.3)),
-        *(nn.ReLU(), nn.Flatten(), nn.Linear(12, CLASSES)),
+        nn.Unflatten(1, (1, 2, 2)),
+        nn.Conv2d(1, 3, 1),
+        nn.BatchNorm2d(3, momentum=0.3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(12, CLASSES),
     )
 
 
@@ -317,7 +321,10 @@ def test_statistics_that_clients_cannot_follow_are_refused_when_the_grid_is_made
 class Net(nn.Sequential):
     def __init__(self, shape, outputs):
         super().__init__(
-            *(nn.Flatten(), nn.Linear(64, 12), nn.BatchNorm1d(12), nn.ReLU()),
+            nn.Flatten(),
+            nn.Linear(64, 12),
+            nn.BatchNorm1d(12),
+            nn.ReLU(),
             nn.Linear(12, outputs),
         )
 
@@ -364,7 +371,7 @@ def test_clients_on_scales_of_their_own_are_served_by_local_statistics(tmp_path,
     ends = {}
     for whose in ("averaged", "local"):
         runs = fedrms.simulate(
-            *(data,), model=normed, strategies=["fedavg"], rounds=8, lr=0.1,
+            data, model=normed, strategies=["fedavg"], rounds=8, lr=0.1,
             metric=["accuracy", "auc"],
             overrides=[f"client.running_statistics={whose}"], folder=tmp_path / whose,
         )  # fmt: skip

@@ -85,7 +85,9 @@ def test_a_cohort_draws_what_its_clients_draw_and_no_generator_moves(
     before = torch.get_rng_state()
     got = train_stacked(
         VectorGrid(task, module, clients, executor=how, threads=2, chunk_clients=2),
-        *(module, settings, range(3)),
+        module,
+        settings,
+        range(3),
         server_round=2,
     )
     params, metrics = train_one_by_one(task, module, clients, settings, range(3), server_round=2)

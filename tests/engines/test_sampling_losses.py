@@ -41,7 +41,9 @@ def test_a_cohort_draws_what_its_clients_draw(scene, executor, statistic):
     settings = LocalSettings(lr=0.1, batch_size=4, epochs=2, statistic=statistic)
     got = train_stacked(
         VectorGrid(task, module, clients, executor=executor),
-        *(module, settings, range(3)),
+        module,
+        settings,
+        range(3),
         server_round=2,
     )
     params, metrics = train_one_by_one(task, module, clients, settings, range(3), server_round=2)

@@ -34,8 +34,15 @@ MODELS = {
     "cnn": lambda: CNN((1, 16, 16), 3),
     "residual": Residual,
     "pooled twice": lambda: nn.Sequential(
-        *(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.LayerNorm(32), nn.GELU(), nn.Linear(32, 3)),
+        nn.Conv2d(1, 8, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 8, 3),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.LayerNorm(32),
+        nn.GELU(),
+        nn.Linear(32, 3),
     ),
 }
 OPTIONS = {

@@ -74,7 +74,7 @@ def test_errors_of_numbers_are_compared_in_the_right_direction(tmp_path):
 
 def test_an_own_loss_is_judged_by_the_chosen_metric(tmp_path):
     runs = simulate(
-        *(FRAME, tmp_path), metric="f1", loss=lambda y, t: -y.log_softmax(-1)[range(len(t)), t]
+        FRAME, tmp_path, metric="f1", loss=lambda y, t: -y.log_softmax(-1)[range(len(t)), t]
     )
     assert runs.summary["final_f1"].between(0, 1).all()
 

@@ -472,8 +472,11 @@ class WithDropout(nn.Sequential):
     def __init__(self, shape, outputs):
         inputs = math.prod(shape)
         super().__init__(
-            *(nn.Flatten(), nn.Linear(inputs, 16), nn.ReLU()),
-            *(nn.Dropout(0.5), nn.Linear(16, outputs)),
+            nn.Flatten(),
+            nn.Linear(inputs, 16),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(16, outputs),
         )
 
 

@@ -57,8 +57,11 @@ class RealFlower:
         """Start a SuperLink, call it ``lab``, wait until it answers, and return its address."""
         port = free_port()
         self.start(
-            *("superlink", "flower-superlink", "--insecure"),
-            *("--host=127.0.0.1", f"--port={port}"),
+            "superlink",
+            "flower-superlink",
+            "--insecure",
+            "--host=127.0.0.1",
+            f"--port={port}",
         )
         (self.folder / "config.toml").write_text(
             '[superlink]\ndefault = "lab"\n[superlink.lab]\ninsecure = true\n'
@@ -70,9 +73,15 @@ class RealFlower:
     def supernode(self, address: str, partition: int, partitions: int) -> None:
         """Start a stock SuperNode for one partition."""
         self.start(
-            *(f"supernode-{partition}", "flower-supernode", "--superlink", address, "--insecure"),
-            *("--host=127.0.0.1", f"--port={free_port()}"),
-            *("--node-config", f"partition-id={partition} num-partitions={partitions}"),
+            f"supernode-{partition}",
+            "flower-supernode",
+            "--superlink",
+            address,
+            "--insecure",
+            "--host=127.0.0.1",
+            f"--port={free_port()}",
+            "--node-config",
+            f"partition-id={partition} num-partitions={partitions}",
         )
 
     def start(self, name: str, program: str, *arguments: str) -> subprocess.Popen[bytes]:

@@ -157,7 +157,12 @@ def test_a_descent_is_that_of_torchs_optimizer_for_every_step_size():
 def test_a_descent_ends_where_all_are_done_and_says_when_each_was():
     task, module = valley()
     path = descend(
-        *(task, module, optimizer("gd"), [0.5, 1.0], noiseless(2, 2), 5000),
+        task,
+        module,
+        optimizer("gd"),
+        [0.5, 1.0],
+        noiseless(2, 2),
+        5000,
         until=lambda w: np.abs(w).max(1) < 1e-3,
     )
     assert path.steps == 256

@@ -174,7 +174,9 @@ def test_what_nobody_unpacks_is_refused_by_the_names_of_its_arrays() -> None:
 def test_flowers_accounting_refuses_fedrms_itself() -> None:
     accounting = pytest.importorskip("flwr.supercore.privacy_accounting")
     config = accounting.PrivacyConfig(
-        *(1e-5, 6, accounting.NeighboringRelation.ADD_OR_REMOVE_ONE),
+        1e-5,
+        6,
+        accounting.NeighboringRelation.ADD_OR_REMOVE_ONE,
         accounting.SamplingMethod.NO_AMPLIFICATION,
     )
     accountant = SimpleNamespace(config=config)

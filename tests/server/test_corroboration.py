@@ -68,8 +68,11 @@ def test_who_does_not_report_its_work_is_compared_by_length_alone() -> None:
 )
 def test_what_is_too_long_and_what_is_too_good(longer, others, reports, lies) -> None:
     found = contradicted(
-        *(np.array([0.5]), np.array([0.5 * longer**2]), np.array([others])),
-        *(2.0, np.array([reports])),
+        np.array([0.5]),
+        np.array([0.5 * longer**2]),
+        np.array([others]),
+        2.0,
+        np.array([reports]),
     )
     assert found.tolist() == [lies]
 

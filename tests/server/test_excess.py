@@ -84,7 +84,7 @@ def test_without_a_chance_loss_the_unit_is_the_expected_loss() -> None:
 
 def test_who_alone_holds_a_class_has_no_excess_on_it_however_hard_it_is() -> None:
     evidence = measure(
-        losses_of([[10, 0], [10, 0], [0, 30]], [[1, 0], [1, 0], [0, 50]]), *(EVERYONE, 0.25)
+        losses_of([[10, 0], [10, 0], [0, 30]], [[1, 0], [1, 0], [0, 50]]), EVERYONE, 0.25
     )
     assert evidence.share.tolist() == [0.0, 0.0, 0.0]
     assert evidence.hardness[2] > 1.0

@@ -51,7 +51,9 @@ def play(scaler: ExcessScaler, losses: ClassLosses, server_round: int = 1, clien
 def test_two_rounds_by_hand() -> None:
     scaler = ExcessScaler(0.5, **BY_HAND)
     first = scaler.update(
-        *(1, [0, 1, 2, 3, 4], evidence([0, 0.1, 0.1, 0.5, 0.9], 0.0, 0.2, [1, 1, 2, 1, 0.5])),
+        1,
+        [0, 1, 2, 3, 4],
+        evidence([0, 0.1, 0.1, 0.5, 0.9], 0.0, 0.2, [1, 1, 2, 1, 0.5]),
         FIVE,
     )
     # rho_0, the second of five, is .1; eps is .04 + .1 * .2 = .06.

@@ -74,7 +74,8 @@ def test_the_metric_is_the_one_that_the_app_reports(
 ) -> None:
     strategy = FedRMS(record=tmp_path, fraction_evaluate=0.0)
     strategy.start(
-        *(grid_of(clients()), ZERO),
+        grid_of(clients()),
+        ZERO,
         num_rounds=3,  # no score before the last round
         evaluate_fn=lambda at, arrays: MetricRecord(told) if at == 3 else None,
     )

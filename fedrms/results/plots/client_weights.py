@@ -55,7 +55,8 @@ def client_weights(groups: pd.DataFrame, *, strategy: str | None = None) -> Pict
             width=1.5,
         ),
         Points(
-            *(before, at),
+            before,
+            at,
             name="before: by number of examples",
             color="#767676",
             symbol="circle-open",
@@ -67,7 +68,8 @@ def client_weights(groups: pd.DataFrame, *, strategy: str | None = None) -> Pict
         its = (shown["group"] == kind).to_numpy()
         marks.append(
             Points(
-                *(after[its], at[its]),
+                after[its],
+                at[its],
                 name="after" if kind == "unknown" else f"after: {kind}",
                 color=GROUPS[kind],
                 symbol=SYMBOLS[place],

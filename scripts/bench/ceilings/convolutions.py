@@ -39,7 +39,11 @@ class Convolution:
     def back(self, slope: Tensor, to_input: bool = True) -> tuple[Tensor | None, Tensor]:
         """Return the gradients of the input and of the kernel."""
         dx, dw, _ = ATEN.convolution_backward(
-            *(slope.to(self._x.dtype), self._x, self._kernel, None, *self._how),
+            slope.to(self._x.dtype),
+            self._x,
+            self._kernel,
+            None,
+            *self._how,
             [to_input, True, False],
         )
         return dx.to(self._own) if to_input else None, dw.to(self._own)
@@ -50,7 +54,7 @@ def cnn_round(data: Data, params: Tensor, rows: Tensor) -> Tensor:
 
     def unpool(slope: Tensor, x: Tensor, where: Tensor) -> Tensor:
         return ATEN.max_pool2d_with_indices_backward(
-            *(slope, x, [2, 2], [2, 2], [0, 0], [1, 1], False, where)
+            slope, x, [2, 2], [2, 2], [0, 0], [1, 1], False, where
         )
 
     def step(own: list[Tensor], x: Tensor, hot: Tensor) -> None:
@@ -95,7 +99,12 @@ class Norm:
     def back(self, slope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of the input, the gain and the shift."""
         return ATEN.native_group_norm_backward(
-            *(slope, self._x, self._mean, self._scale, self._gain, *self._shape),
+            slope,
+            self._x,
+            self._mean,
+            self._scale,
+            self._gain,
+            *self._shape,
             [True, True, True],
         )
 

@@ -61,7 +61,7 @@ def prepare(
         x = x.contiguous(memory_format=torch.channels_last)
     hot = torch.nn.functional.one_hot(y, workloads.CLASSES).to(dtype)
     offsets = torch.from_numpy(workload.offsets)
-    return Data(*(x, y, offsets[:-1], offsets.diff(), spec.batch, spec.lr, hot), convolve or dtype)
+    return Data(x, y, offsets[:-1], offsets.diff(), spec.batch, spec.lr, hot, convolve or dtype)
 
 
 def shuffle(data: Data, generator: torch.Generator) -> Tensor:

@@ -40,7 +40,8 @@ def client(index: int) -> Client:
     """Return a client with its own examples."""
     x, y = (torch.from_numpy(column) for column in workload.client(index))
     loader = FastDataLoader(
-        *(x, y),
+        x,
+        y,
         num_labels=workloads.CLASSES,
         batch_size=spec.batch,
         shuffle=True,
