@@ -43,7 +43,8 @@ def test_the_page_says_the_results_in_sentences(report):
     assert "fedrms ends at a test accuracy of 66.33%, mean of 2 seeds." in words
     assert re.search(r"\+7\.50 percentage points .*? against fedavg, paired", words)
     assert (
-        "Noisy clients hold 33% of the data; fedrms ends by giving them 7% of the weight." in words
+        "Noisy clients hold 33% of the data and, with fedrms, 7% of the weight in the last round."
+        in words
     )
     assert "Against fedavg, 10 of 12 clients gained and 2 lost" in words
 

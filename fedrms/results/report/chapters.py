@@ -261,8 +261,8 @@ def _in_short(material: _Material, alarms: pd.DataFrame | None) -> list[str]:
         data = mine.loc[noisy, "num_examples"].sum() / max(mine["num_examples"].sum(), 1)
         if noisy.any() and not noisy.all() and share.notna().any():
             said.append(
-                f"Noisy clients hold {data:.0%} of the data; {focus} ends by giving them "
-                f"{share.mean():.0%} of the weight."
+                f"Noisy clients hold {data:.0%} of the data and, with {focus}, "
+                f"{share.mean():.0%} of the weight in the last round."
             )
     if material.setting.baseline and focus != material.setting.baseline and len(groups):
         table = plots.gain_table(

@@ -80,7 +80,7 @@ def fairness(rounds: pd.DataFrame, setting: Setting) -> list[ReportTable]:
             f'.groupby("strategy", observed=True)[{names[:2]!r}].mean()',
             note="Mean over the last five evaluated rounds, then over runs, ± one standard "
             f"deviation over runs. In this order, the columns are {', '.join(names)}: "
-            "outputs/README.md defines them.",
+            "outputs/README.md, which comes with fedrms, defines them.",
         )
     ]
 
