@@ -32,14 +32,14 @@ from google.protobuf.message import DecodeError
 from fedrms.deployment.door import Door
 from fedrms.deployment.options import Address
 from fedrms.deployment.ports import listen
-from fedrms.deployment.signatures import Signatures
+from fedrms.deployment.signatures import KEY, Signatures
+from fedrms.deployment.uploads import PUSH, Uploads
 from fedrms.errors import RunError
 
 log = logging.getLogger("fedrms")
 
 FLEET = re.compile(r"/v1/fleet/[a-z-]+")
 HEALTH = "/health"
-PUSH = "/v1/fleet/push-messages"
 LARGEST = 16 << 20
 """Bytes of the largest request; Flower sends arrays in parts of 5 MiB."""
 
@@ -50,6 +50,7 @@ BODY_SECONDS, BODY_RATE = 10.0, 32 << 10
 STRANGER_WAITS = 3.0
 """Seconds until who may not speak hears so: who comes again at once would cost a handshake each."""
 TOO_LARGE = f"a request of more than {LARGEST >> 20} MiB"
+TOO_MUCH = "more than a reply to what it was sent can be"
 CLOSE = [(b"connection", b"close")]
 """With a refusal, so that nobody reads what else comes."""
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host"}
@@ -77,7 +78,8 @@ class Gatekeeper:
     signed : bool
         Clients sign their requests: each signature is taken once.
     keys : Path, optional
-        Folder of their public keys: nobody else's signature is taken.
+        Folder of their public keys: nobody else's signature is taken, and what each sends is
+        counted.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Gatekeeper:
             base_url=inside, verify=verify, timeout=120.0, limits=limits, trust_env=False
         )
         self._signatures = Signatures(keys) if signed else None
+        self._uploads = Uploads() if signed and keys is not None else None
         self._told: dict[str, float] = {}
         self._opened = time.monotonic()
         self._healthy = -HEALTHY_SECONDS
@@ -131,12 +134,21 @@ class Gatekeeper:
         if path == PUSH and speaks_for_another(body):
             await self._refuse(scope, send, 403, "a reply under another client's number")
             return
+        key = headers.get(KEY, "")
+        if self._uploads is not None and not self._uploads.take(key, path, len(body)):
+            await self._refuse(scope, send, 413, TOO_MUCH)
+            return
         passed = {name: value for name, value in headers.items() if name not in HOP_BY_HOP}
         try:
             answer = await self._client.request(scope["method"], path, content=body, headers=passed)
         except httpx.HTTPError:
             await _answer(send, 503, b"the SuperLink does not answer")
             return
+        if self._uploads is not None:
+            if answer.status_code == httpx.codes.OK:
+                self._uploads.answered(key, path, body, answer.content)
+            else:
+                self._uploads.refused(key, path, len(body))
         if answer.status_code in (400, 401, 403, 413, 422):
             self._tell_of_the_link(scope, answer.status_code)
         kept = [

@@ -19,7 +19,7 @@ from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 
-from fedrms.deployment import door, gate, signatures
+from fedrms.deployment import door, gate, signatures, uploads
 from fedrms.deployment.certificates import (
     make_authority,
     make_client_key,
@@ -232,6 +232,26 @@ def test_a_stranger_is_refused_by_the_headers_before_any_body_is_sent(behind, ad
             assert why in text
         assert ask(address, "POST", "/v1/fleet/a", b"x" * (1 << 20), own)[0] == 200
         assert ask(address, "POST", "/v1/fleet/a", b"x", own)[0] == 401
+
+
+def test_a_site_may_send_no_more_than_a_reply_to_what_it_was_sent(
+    behind, address, tmp_path, monkeypatch
+):
+    private, public = make_client_key()
+    (tmp_path / "a.pub").write_bytes(public)
+    monkeypatch.setattr(uploads, "FREE", 1000)
+    with Gate(address, behind, tls=None, authority=None, signed=True, keys=tmp_path):
+
+        def push(size):
+            return ask(
+                address, "POST", "/v1/fleet/push-object", b"\x0a" * size, signed_by(private)
+            )[:2]
+
+        assert [push(600)[0], push(400)[0]] == [200, 200]
+        status, text = push(1)
+        assert status == 413
+        assert "more than a reply" in text
+        assert ask(address, "POST", "/v1/fleet/a", b"x" * 9000, signed_by(private))[0] == 200
 
 
 def closed_after(connection, seconds=20.0):
