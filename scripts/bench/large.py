@@ -25,8 +25,16 @@ import torch
 from table import markdown, write_csv
 from torch import nn
 
+from fedrms.engines.memory import parse_memory
+
 HIDDEN = {
-    **{"1e5": (32,), "1.6e6": (512,), "1e7": (2000, 2000), "2.4e7": (4000, 2850)},
+    **{
+        "1e5": (32,),
+        "1.6e6": (512,),
+        "1e7": (2000, 2000),
+        "2.4e7": (4000, 2850),
+        "1e8": (9000, 8000),
+    },
     **{"1e5 of 1e7": (2000, 2000, 48), "1e5 of 1e8": (9000, 8000, 12)},
 }
 FROZEN = {"1e5 of 1e7": 2, "1e5 of 1e8": 2}
@@ -108,15 +116,17 @@ def serve(options: argparse.Namespace) -> None:
         test_y=y[:BATCH].numpy(),
         initial={name: value.numpy() for name, value in trained(model(options.size)).items()},
     )
-    start = assembly.assemble(workload, law=options.engine.split()[1], threads=1)
+    law, memory = options.engine.split()[1], parse_memory(options.memory)
+    start = assembly.assemble(workload, law=law, threads=1, memory=memory)
     held = psutil.Process().memory_info().rss / MEGABYTE
     start(1 << 20, lambda server_round, _: done() if server_round else wait())
 
 
-def measure(size: str, steps: int, rounds: int) -> list[dict[str, object]]:
+def measure(size: str, steps: int, rounds: int, memory: str) -> list[dict[str, object]]:
     """Return a row for each engine."""
     told: dict[str, list[list[float]]] = {engine: [] for engine in ENGINES}
-    command = [sys.executable, __file__, "--size", size, "--steps", str(steps), "--engine"]
+    command = [sys.executable, __file__, "--size", size, "--steps", str(steps)]
+    command += ["--memory", memory, "--engine"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     running = {engine: subprocess.Popen([*command, engine], **pipes) for engine in ENGINES}
     for turn in range(rounds + 2):  # the first two find nothing traced and no memory taken
@@ -139,6 +149,7 @@ def measure(size: str, steps: int, rounds: int) -> list[dict[str, object]]:
             "steps": steps,
             "engine": engine,
             "rounds": rounds,
+            "memory": memory,
             "seconds": statistics.median(own),
             "iqr": np.subtract(*np.quantile(own, [0.75, 0.25])),
             "times_the_loop": plain / statistics.median(own),
@@ -155,6 +166,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=list(HIDDEN), default=["1e5", "1.6e6", "1e7"])
     parser.add_argument("--step-counts", nargs="+", type=int, default=[2, 15])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--memory", default="auto", help="fedrms' engine.memory, such as 2GiB")
     parser.add_argument("--out", type=Path, help="write the table as CSV")
     parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
     parser.add_argument("--size", choices=list(HIDDEN), help=argparse.SUPPRESS)
@@ -165,7 +177,7 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     for size in options.sizes:
         for steps in options.step_counts:
-            rows += measure(size, steps, options.rounds)
+            rows += measure(size, steps, options.rounds, options.memory)
             if options.out:
                 write_csv(options.out, rows)
     forms = {
