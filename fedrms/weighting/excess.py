@@ -23,6 +23,7 @@ from fedrms.replies.cohort import LARGEST
 from fedrms.weighting.corroboration import contradicted, told_by_updates, ways_of_length
 from fedrms.weighting.order_statistics import weighted_quantiles
 from fedrms.weighting.other_inputs import other_inputs
+from fedrms.weighting.persistence import rate_of
 
 CLAIM_FLOOR = 0.05
 """Share of the chance loss below which losses of a class are too small to compare as a ratio."""
@@ -121,10 +122,9 @@ def measure(
     weights = (weights * ~lying)[:, None] * count
     reference = weighted_quantiles(losses.mean, weights, quantile)
     expected = count @ reference
-    unit, inputs = expected, np.zeros(len(count))
+    unit = expected
     if losses.chance is not None:
         unit = count @ weighted_quantiles(losses.chance, weights, 0.5)
-        inputs = other_inputs(losses, weights, examples if rows is None else rows)
     unit = np.maximum(unit, np.finfo(np.float64).tiny)
     within = np.maximum(count - 1.0, 0.0)
     variance = losses.variance * count / np.maximum(within, 1.0)
@@ -138,6 +138,10 @@ def measure(
         above = (within * (variance - clean)).sum(axis=1) / np.maximum(within.sum(axis=1), 1.0)
         each_unit = np.maximum(np.square(unit / examples), np.finfo(np.float64).tiny)
         spread = np.clip(above / each_unit, -LARGEST, LARGEST)
+    inputs = np.zeros(len(count))
+    if losses.chance is not None:
+        size = examples if rows is None else rows
+        inputs = other_inputs(losses, weights, size, rate_of(share, spread))
     share = np.where(lying, np.maximum(share, 0.0), share)
     each = expected / examples
     level = float(expected.sum() / examples.sum())

@@ -72,7 +72,7 @@ class Persistence:
         short = int(where.max(initial=-1)) + 1 - len(self._state)
         if short > 0:
             self._state = np.pad(self._state, ((0, short + len(self._state) // 8), (0, 0)))
-        rate = _rate(share, spread)
+        rate = rate_of(share, spread)
         most, highest, verdict = self._state[where].T
         watched = (most > 0.0) | ((misfit <= FITTED) & (share >= NOTABLE))
         most = np.where(watched, np.maximum(most, share), 0.0)
@@ -97,6 +97,7 @@ class Persistence:
         self._state = np.array(state["watched"], dtype=np.float64).reshape(-1, 3)
 
 
-def _rate(share: np.ndarray, spread: np.ndarray) -> np.ndarray:
+def rate_of(share: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return ``[clients]`` p of the mixture that has an excess and a variance, 0 to 1."""
     excess = np.square(np.maximum(share, 0.0))
     return np.asarray(excess / np.maximum(excess + np.maximum(spread, 0.0), 1e-12))

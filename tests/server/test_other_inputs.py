@@ -25,7 +25,7 @@ def scores_of(draw: torch.Generator, truth: Tensor, classes: int, sure: float = 
     return scores
 
 
-def judged(scores: list[Tensor], labels: list[Tensor]) -> np.ndarray:
+def judged(scores: list[Tensor], labels: list[Tensor], rate: float = 0.5) -> np.ndarray:
     """Return how sure it is of each client that its inputs differ."""
     told = [fedrms.class_losses(each, label) for each, label in zip(scores, labels, strict=True)]
     columns = [
@@ -34,7 +34,7 @@ def judged(scores: list[Tensor], labels: list[Tensor]) -> np.ndarray:
     ]
     losses = ClassLosses(*columns)
     rows = np.array([len(label) for label in labels], float)
-    return other_inputs(losses, losses.count, rows)
+    return other_inputs(losses, losses.count, rows, np.full(len(rows), rate))
 
 
 @quickly
@@ -74,6 +74,22 @@ def test_half_of_the_rows_of_another_kind_are_seen(classes: int, sure: float) ->
     assert found[2:].max() == 0.0
 
 
+def test_wrong_labels_of_one_class_do_not_make_inputs_differ() -> None:
+    """The model is less sure of class 0, of which nearly all examples of a client truly are."""
+    draw = torch.Generator().manual_seed(0)
+    truth = [torch.randint(10, (ROWS,), generator=draw) for _ in range(CLIENTS)]
+    truth[0] = torch.where(torch.rand(ROWS, generator=draw) < 0.9, 0, truth[0])
+    scores = [scores_of(draw, each, 10) for each in truth]
+    for each, labels in zip(scores, truth, strict=True):
+        each[labels == 0] *= 0.6
+    wrong = torch.rand(ROWS, generator=draw) < 0.8
+    labels = truth[0].clone()
+    labels[wrong] = torch.randint(10, (ROWS,), generator=draw)[wrong]
+    known = [labels, *truth[1:]]
+    assert judged(scores, known, rate=0.1)[0] == 1.0
+    assert judged(scores, known, rate=0.7).max() < 0.1
+
+
 def test_wrong_labels_of_several_outputs_do_not_make_inputs_differ() -> None:
     """Each of five outputs is a yes or no, and all together are ten classes of the table."""
     draw = torch.Generator().manual_seed(0)
@@ -96,7 +112,7 @@ def test_what_is_far_goes_by_the_cohort_and_the_size_of_a_client() -> None:
         losses = ClassLosses(count, nothing, nothing, chance * (1.0 + deviations[:, None]))
         sizes = np.full(CLIENTS, 100.0)
         sizes[0] = rows
-        return other_inputs(losses, count, sizes)
+        return other_inputs(losses, count, sizes, np.full(CLIENTS, 0.5))
 
     alone = np.zeros(CLIENTS)
     alone[0] = 0.1
@@ -116,12 +132,14 @@ def test_who_claims_a_part_of_all_of_its_losses_is_given_no_doubt(share: float) 
     claimed[0] *= share
     count = np.full((CLIENTS, 2), 100.0)
     losses = ClassLosses(count, claimed, 0.0 * claimed, claimed)
-    assert other_inputs(losses, count, count.sum(axis=1)).tolist() == [0.0] * CLIENTS
+    rate = np.full(CLIENTS, 0.5)
+    assert other_inputs(losses, count, count.sum(axis=1), rate).tolist() == [0.0] * CLIENTS
 
 
 def test_a_cohort_without_weight_says_nothing() -> None:
     losses = ClassLosses(*(np.ones((3, 2)) for _ in range(4)))
-    assert other_inputs(losses, np.zeros((3, 2)), np.ones(3)).tolist() == [0.0, 0.0, 0.0]
+    none = np.zeros((3, 2))
+    assert other_inputs(losses, none, np.ones(3), np.ones(3)).tolist() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.long
