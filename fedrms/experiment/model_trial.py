@@ -89,7 +89,9 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
     if not supervised:
         mode = evaluating(module), addressed_draws(key), unchanged("model", module)
         with mode[0], mode[1], mode[2]:
-            leaves = {name: value.detach().requires_grad_(True) for name, value in params.items()}
+            leaves = {
+                n: value.detach().requires_grad_(n in parameters) for n, value in params.items()
+            }
             try_task(task, watched, leaves, batch)
 
     def trial() -> tuple[Any, Tensor, Tensor, bool]:

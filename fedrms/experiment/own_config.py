@@ -114,14 +114,18 @@ def _data_words(data: OwnData | str) -> list[str]:
 
 
 def _words(told: Mapping[str, Any]) -> list[str]:
-    """Write settings as on the command line; a mapping chooses from a group by its ``name``."""
+    """Write settings as on the command line; a mapping chooses from a group by its ``name``.
+
+    What has a ``_target_`` of its own takes options that no configuration knows.
+    """
     words = []
     for key, value in told.items():
         if isinstance(value, Mapping) and key.startswith("data."):
             words += [f"{key}={as_word(value)}"]
         elif isinstance(value, Mapping):
             words += [f"{key}={value['name']}"] if "name" in value else []
-            words += [f"{key}.{k}={as_word(v)}" for k, v in value.items() if k != "name"]
+            new = "++" if "_target_" in value else ""
+            words += [f"{new}{key}.{k}={as_word(v)}" for k, v in value.items() if k != "name"]
         else:
             words.append(f"{key}={as_word(value)}")
     return words
