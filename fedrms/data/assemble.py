@@ -258,6 +258,9 @@ def _labels(
     coded: list[NDArray[Any]]
     if task == "classification":
         declared = labels.declared_classes(schema, label)
+        for table in tables:
+            for name in (label, truth_column or label):
+                labels.refuse_other_classes(table.schema, name, declared)
         numbered, class_names = labels.classes_of(every, label, declared, wanted.classes)
         coded = list(numbered)
     else:

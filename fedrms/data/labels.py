@@ -63,6 +63,24 @@ def declared_classes(schema: Any, label: str) -> tuple[str, ...] | None:
         return None
 
 
+def refuse_other_classes(schema: Any, label: str, declared: tuple[str, ...] | None) -> None:
+    """Refuse numbers that stand for other class names than those of the training labels.
+
+    Raises
+    ------
+    ConfigError
+        If the table declares other names, or the same in another order.
+    """
+    given = declared_classes(schema, label)
+    if declared and given and given != declared:
+        raise ConfigError(
+            "data.label_column",
+            f"numbers in {label!r} stand for {', '.join(given[:5])} in one place and for "
+            f"{', '.join(declared[:5])} in another",
+            "bring them to one order: dataset.align_labels_with_mapping(mapping, column)",
+        )
+
+
 def resolve_task(kind: Any, wanted: str) -> Task:
     """Return the task: the one asked for, or regression exactly for labels with fractions."""
     import pyarrow as pa

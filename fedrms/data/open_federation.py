@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fedrms.data import own_data
+from fedrms.data import own_data, own_datasets
 from fedrms.data.own_data import OwnData
 
 
@@ -102,4 +102,4 @@ class FromPython:
         Items may be dicts of an input and a ``label``. Of Hugging Face's each column is a feature,
         and ``label="..."`` names what is predicted.
         """
-        return own_data.from_datasets(train, test, options)
+        return own_datasets.from_datasets(train, test, options)

@@ -13,10 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from fedrms.data.hugging_face import as_table, is_hugging_face
 from fedrms.errors import ConfigError
-
-LABEL_NAMES = ("label", "labels", "target", "targets", "y")
-"""What the label is called in items that name their parts."""
 
 CLIENT, X, LABEL, TRUE_LABEL = "client", "x", "label", "true_label"
 """What columns are called that are made of arrays."""
@@ -88,7 +86,7 @@ def from_frame(
     """Keep frames (pandas, or anything pyarrow makes a table of) in the cache folder."""
     tables = {"train": _table(frame)} | ({} if test is None else {"test": _table(test)})
     names = _name_of(client), _name_of(label), _name_of(true_label)
-    return from_files("parquet", _kept(tables), *names, options)
+    return from_files("parquet", kept(tables), *names, options)
 
 
 def _name_of(column: Any) -> Any:
@@ -110,93 +108,7 @@ def from_arrays(train: Any, test: Any, options: Mapping[str, Any]) -> OwnData:
         own["integer_inputs"] = True
     data, groups = _parted(options)
     columns = (CLIENT if owned else None, LABEL, TRUE_LABEL if TRUE_LABEL in names else None)
-    return from_files("parquet", _kept(tables), *columns, own | data | groups)
-
-
-def from_datasets(train: Any, test: Any, options: Mapping[str, Any]) -> OwnData:
-    """Keep data sets in the cache folder: of pairs (x, y), or Hugging Face's, one or one a client.
-
-    Those of pairs become arrays, those of columns frames, of which the option ``label`` names one.
-    """
-    columns = _of_columns(train), test is None or _of_columns(test)
-    if all(columns):
-        label = options.get("label")
-        rest = {key: value for key, value in options.items() if key != "label"}
-        client = CLIENT if _by_client(train) else None
-        return from_frame(_joined(train), _joined(test), client, label, None, rest)
-    if test is not None and any(columns):
-        raise ConfigError(
-            "data", "one of train and test has columns, and the other pairs", "make them alike"
-        )
-
-    def arrays(given: Any, whose: str = "") -> Any:
-        if _by_client(given):
-            return {name: arrays(one, f"client {name!r}: ") for name, one in given.items()}
-        try:
-            pairs = [_pair(given[i]) for i in range(len(given))]
-        except (TypeError, NotImplementedError) as fault:
-            raise ConfigError(
-                "data",
-                f"{whose}a {type(given).__name__} has no length, or no item by its number",
-                "give list(dataset), or a data set with __len__ and __getitem__",
-            ) from fault
-        if not pairs:
-            raise ConfigError("data", f"{whose}there is no row", "give some, or leave it out")
-        if not all(isinstance(p, tuple | list) and len(p) >= 2 for p in pairs):
-            raise ConfigError(
-                "data",
-                f"{whose}a data set must give pairs (x, y)",
-                "wrap it, or use from_frame",
-            )
-        return tuple(np.stack([_array(p[part]) for p in pairs]) for part in range(len(pairs[0])))
-
-    return from_arrays(arrays(train), None if test is None else arrays(test), options)
-
-
-def _by_client(given: Any) -> bool:
-    return isinstance(given, Mapping)
-
-
-def _of_columns(given: Any) -> bool:
-    """Say whether a data set, or each client's, is one of Hugging Face's."""
-    each = list(given.values()) if _by_client(given) else [given]
-    return bool(each) and all(hasattr(one, "with_format") for one in each)
-
-
-def _pair(item: Any) -> Any:
-    """Return an item (x, y) of one that names its two parts, or the item as it is."""
-    if not isinstance(item, Mapping):
-        return item
-    named = [name for name in item if name in LABEL_NAMES]
-    others = [name for name in item if name not in named]
-    if len(named) == 1 and len(others) == 1:
-        return item[others[0]], item[named[0]]
-    return item
-
-
-def _joined(given: Any) -> Any:
-    """Return one table of a data set, or of each client's with a column that says whose it is."""
-    import pyarrow as pa
-
-    if given is None or not _by_client(given):
-        return given
-    first = next(iter(given.values()))
-    tables = []
-    for client, one in given.items():
-        if not len(one):
-            raise ConfigError(
-                "data", f"client {client!r}: there is no row", "give some, or leave it out"
-            )
-        if one.features != first.features:
-            raise ConfigError(
-                "data",
-                f"client {client!r} has other columns, types or classes than the first client",
-                "cast them alike: dataset.cast(features)",
-            )
-        table = _table(one)
-        owner = client if isinstance(client, int) else str(client)
-        tables.append(table.append_column(CLIENT, pa.array([owner] * len(table))))
-    return pa.concat_tables(tables)
+    return from_files("parquet", kept(tables), *columns, own | data | groups)
 
 
 def _parted(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -217,7 +129,8 @@ def _of_integers(kind: Any) -> bool:
     return bool(pa.types.is_signed_integer(kind))
 
 
-def _array(values: Any) -> Any:
+def as_array(values: Any) -> Any:
+    """Return numbers of any library as a numpy array."""
     if hasattr(values, "detach"):  # a tensor
         dense = values.detach().cpu()
         dense = dense.to_dense() if dense.is_sparse else dense
@@ -248,7 +161,7 @@ def _of_arrays(given: Any) -> Any:
             raise ConfigError(
                 "data", f"{whose}not a pair (x, y)", "give arrays of inputs and labels"
             )
-        x, *labels = (_array(part) for part in arrays)
+        x, *labels = (as_array(part) for part in arrays)
         if x.ndim == 0 or not len(x):
             raise ConfigError("data", f"{whose}there is no row", "give some, or leave it out")
         if x.ndim < 2:
@@ -261,8 +174,8 @@ def _of_arrays(given: Any) -> Any:
                 f"{whose}x has shape {x.shape} and labels {shapes}",
                 "give one label a row, or [rows, labels]",
             )
-        columns = {X: _column(x)}
-        columns |= dict(zip((LABEL, TRUE_LABEL), map(_column, labels), strict=False))
+        columns = {X: as_column(x)}
+        columns |= dict(zip((LABEL, TRUE_LABEL), map(as_column, labels), strict=False))
         if client is not None:
             owner = client if isinstance(client, int) else str(client)
             columns[CLIENT] = pa.array([owner] * len(x))
@@ -275,7 +188,7 @@ def _of_arrays(given: Any) -> Any:
         ) from fault
 
 
-def _column(values: Any) -> Any:
+def as_column(values: Any) -> Any:
     """Return an array as a column, of lists where a row has several numbers."""
     import pyarrow as pa
 
@@ -298,8 +211,8 @@ def _table(frame: Any) -> Any:
     try:
         if isinstance(frame, pa.Table):
             return frame
-        if hasattr(frame, "with_format"):  # a Hugging Face data set
-            return frame.with_format("arrow")[:]
+        if is_hugging_face(frame):
+            return as_table(frame)
         if hasattr(frame, "to_arrow"):
             return frame.to_arrow()
         if isinstance(frame, str | Path):
@@ -321,7 +234,7 @@ def _table(frame: Any) -> Any:
         ) from fault
 
 
-def _kept(tables: Mapping[str, Any]) -> Path:
+def kept(tables: Mapping[str, Any]) -> Path:
     """Write tables into a folder that their content names, whole or not at all."""
     import pyarrow.parquet as pq
 
