@@ -10,6 +10,7 @@ that only needs :func:`load_runs` never loads PyTorch.
 from __future__ import annotations
 
 import importlib
+import random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
+        drawn = random.getstate()  # Flower draws as it is imported, from the caller's generator
         home = importlib.import_module(_HOME[name])
+        random.setstate(drawn)
         if name == "plots":  # a package, not a name in one
             return importlib.import_module(f"{home.__name__}.plots")
         return getattr(home, name)

@@ -3,6 +3,8 @@
 import logging
 import random
 import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -102,6 +104,16 @@ def test_the_process_is_as_it_was_found(words, tmp_path):
     except ConfigError:
         assert words[-1] == "clients=0"
     assert state() == before
+
+
+def test_the_first_run_of_a_process_leaves_generators_too(tmp_path):
+    """Flower, which the first run imports, draws as it is imported."""
+    code = (
+        "import random, fedrms; before = random.getstate()\n"
+        f"fedrms.run({list(SMALL)!r}, folder={str(tmp_path / 'run')!r})\n"
+        "assert random.getstate() == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
 
 
 class Kept(logging.Handler):
