@@ -120,7 +120,8 @@ def assemble(
             "data.image_column", "data.feature_columns is set as well", "set one of the two"
         )
     image = None if wanted.features else columns.find_image(schema, wanted.image)
-    chosen = Chosen({}, True)
+    beside = [name for name in schema.names if name not in (image, *roles)]
+    chosen = Chosen({}, True, dict.fromkeys(beside, "beside the pictures"))
     if not image:
         chosen = choose_columns(schema, wanted.features, wanted.drop, roles)
     parts = [train] if test is None else [train, test]

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset, StackDataset, Subset, TensorDataset
 
-from fedrms import Federation
+from fedrms import Federation, simulate
 from fedrms.errors import ConfigError
 from tests.own_data import laid_out
 
@@ -244,3 +244,13 @@ def test_hugging_face_arrays_and_pictures_by_path_are_read(tmp_path):
     by_path = datasets.Dataset.from_dict({"image": paths, "label": Y.tolist()})
     by_path = by_path.cast_column("image", datasets.Image())
     assert laid_out(of_hugging(by_path)).shape == (3, 4, 6)
+
+
+def test_columns_beside_pictures_are_said_to_be_left_aside(tmp_path, caplog):
+    datasets = pytest.importorskip("datasets")
+    given = {"image": PICTURES, "age": X[:, 0].tolist(), "label": Y.tolist()}
+    made = datasets.Dataset.from_dict(given).cast_column("image", datasets.Image())
+    told = {"model": "softmax", "strategies": ["fedavg"], "rounds": 1, "clients": 2}
+    with caplog.at_level("INFO", "fedrms"):
+        simulate(of_hugging(made), partition="iid", folder=tmp_path / "runs", **told)
+    assert "left aside: age (beside the pictures)" in caplog.text
