@@ -61,6 +61,13 @@ def flip(train: pd.DataFrame, hospital: str, share: float, seed: int) -> pd.Data
     return flipped
 
 
+def write(folder: Path, train: pd.DataFrame, test: pd.DataFrame) -> None:
+    """Write a split where ``fedrms data=parquet data.path=FOLDER`` finds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    train.to_parquet(folder / "train.parquet")
+    test.to_parquet(folder / "test.parquet")
+
+
 def federated(
     train: pd.DataFrame, test: pd.DataFrame, row: str, seed: int
 ) -> tuple[pd.Series, pd.Series]:
@@ -161,7 +168,14 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--first", type=int, default=0, help="seed of the first split")
     parser.add_argument("--data", type=Path, default=Path(__file__).parent / "data")
+    parser.add_argument("--write", type=Path, help="write the first split there, and end")
     given = parser.parse_args()
+    if given.write is not None:
+        train, test = split(read(given.data), given.first)
+        if given.flipped is not None:
+            train = flip(train, given.flipped, given.share, given.first)
+        write(given.write, train, test)
+        return
     logging.disable(logging.WARNING)
     seeds = range(given.first, given.first + given.splits)
     print(page(compare(given.data, seeds, given.flipped, given.share)))

@@ -3,7 +3,10 @@
 import importlib.util
 
 import numpy as np
+import pandas as pd
 import pytest
+
+import fedrms
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,24 @@ def test_every_way_of_learning_is_scored_at_every_hospital(
     found = hospitals.compare(folder, [3], "hungarian")
     assert len(found) == 4 * 6
     assert found["accuracy"].between(0.4, 1.0).all()
-    weights = found.pivot(index="way", columns="hospital", values="weight")
+    weights = found.pivot_table(index="way", columns="hospital", values="weight")
     assert weights.loc["FedAvg"].to_numpy() == pytest.approx(np.ones(4))
     assert weights.loc["oracle", "hungarian"] == 0.0
     assert "| FedRMS |" in hospitals.page(found)
+
+
+def test_the_command_line_gives_what_the_frames_give(hospitals, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDRMS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(hospitals, "SETTINGS", [*hospitals.SETTINGS, "rounds=6"])
+    train, test = hospitals.split(hospitals.read(folder), 3)
+    accuracy, weight = hospitals.federated(train, test, "FedRMS", 3)
+    hospitals.write(tmp_path / "written", train, test)
+    words = ["data=parquet", f"data.path={tmp_path / 'written'}", "data.client_column=hospital"]
+    words += ["data.label_column=label", "data.true_label_column=truth", "model=softmax", "seed=3"]
+    result = fedrms.run([*words, *hospitals.SETTINGS], folder=tmp_path / "run")
+    clients = fedrms.load_runs(result.folder).clients
+    last = clients[clients["round"] > 1].groupby("client", observed=True)
+    means = last[["test_accuracy", "weight", "num_examples"]].mean()
+    pd.testing.assert_series_equal(means["test_accuracy"], accuracy, check_index=False)
+    shares = means["num_examples"] / means["num_examples"].sum()
+    np.testing.assert_array_equal((means["weight"] / shares).to_numpy(), weight.to_numpy())
