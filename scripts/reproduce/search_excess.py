@@ -32,9 +32,10 @@ class RatioScaler(ExcessScaler):
         losses: ClassLosses,
         lengths: np.ndarray | None = None,
         work: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
     ) -> Evidence:
         """Return the evidence without the chance loss: the unit is then the expected loss."""
-        return super().measure(clients, replace(losses, chance=None), lengths, work)
+        return super().measure(clients, replace(losses, chance=None), lengths, work, rows)
 
 
 class FixedEpsScaler(ExcessScaler):
@@ -53,6 +54,7 @@ class MeanReferenceScaler(ExcessScaler):
         losses: ClassLosses,
         lengths: np.ndarray | None = None,
         work: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
     ) -> Evidence:
         """Compare each client with the mean over clients, weighted by trust times examples."""
         weights = self._trust(clients)[:, None] * losses.count
@@ -69,6 +71,7 @@ class LearnedHardnessScaler(ExcessScaler):
         losses: ClassLosses,
         lengths: np.ndarray | None = None,
         work: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
     ) -> Evidence:
         """Fit every client's loss from its class mix, and compare it with the fit."""
         examples = losses.count.sum(axis=1)
@@ -118,7 +121,8 @@ def against(losses: ClassLosses, expected: np.ndarray) -> Evidence:
     share, nobody = (observed - expected) / unit, np.zeros(len(unit), bool)
     everything = np.ones(len(unit))  # spread enough for any excess to be noise
     misfit = expected / unit
-    return Evidence(share, error, misfit, hardness, everything, observed > 0, True, nobody)
+    alike = np.zeros(len(unit))  # nobody's inputs differ
+    return Evidence(share, error, misfit, hardness, everything, alike, observed > 0, True, nobody)
 
 
 class Excess(FedRMS):
