@@ -42,10 +42,10 @@ class Uploads:
 
         What belongs to the task before may still be on its way.
         """
-        account = self._accounts[key]
-        room = FREE + TIMES * (account.given + account.given_before) - account.sent
         if path not in (PUSH, PUSH_OBJECT):
             return True
+        account = self._accounts[key]
+        room = FREE + TIMES * (account.given + account.given_before) - account.sent
         if size > room:
             return False
         account.sent += size

@@ -10,6 +10,7 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUn
 from flwr.superlink.grid import http_grid
 
 from fedrms.deployment.whole_replies import whole_replies
+from fedrms.engines.flower_border import become_server
 
 
 def parts_of(message):
@@ -18,6 +19,7 @@ def parts_of(message):
 
 @pytest.fixture
 def message():
+    become_server(1)  # Flower asks who makes a message
     record = ArrayRecord({"w": Array(np.arange(5.0))})
     return Message(RecordDict({"m": record}), dst_node_id=7, message_type="train")
 
@@ -63,6 +65,16 @@ def test_what_is_no_message_fails_as_one_that_never_came(evil, why):
 
 
 def test_flowers_grid_is_left_as_it_was(message):
-    usual = http_grid.pull_objects
+    usual = http_grid.pull_objects, http_grid.inflate_object_from_contents
     pull(parts_of(message), time.monotonic())
-    assert http_grid.pull_objects is usual
+    assert (http_grid.pull_objects, http_grid.inflate_object_from_contents) == usual
+
+
+def test_a_reply_is_made_of_its_parts_once(message):
+    parts = parts_of(message)
+    with whole_replies(time.monotonic() + 60):
+        pulled = http_grid.pull_objects(list(parts), parts.__getitem__)
+        kept = dict(pulled)
+        made = http_grid.inflate_object_from_contents(list(parts)[-1], pulled)
+    assert pulled == kept  # which making it anew would use up
+    assert made.content == message.content
