@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import random
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,11 +61,18 @@ _HOME = {
 }
 
 
+def _imported(module: str) -> Any:
+    """Import a module, and leave Python's generator alone: Flower draws as it is imported."""
+    drawn = random.getstate()
+    try:
+        return importlib.import_module(module)
+    finally:
+        random.setstate(drawn)
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        drawn = random.getstate()  # Flower draws as it is imported, from the caller's generator
-        home = importlib.import_module(_HOME[name])
-        random.setstate(drawn)
+        home = sys.modules.get(_HOME[name]) or _imported(_HOME[name])
         if name == "plots":  # a package, not a name in one
             return importlib.import_module(f"{home.__name__}.plots")
         return getattr(home, name)

@@ -177,8 +177,7 @@ def _of_arrays(given: Any) -> Any:
         columns = {X: as_column(x)}
         columns |= dict(zip((LABEL, TRUE_LABEL), map(as_column, labels), strict=False))
         if client is not None:
-            owner = client if isinstance(client, int) else str(client)
-            columns[CLIENT] = pa.array([owner] * len(x))
+            columns[CLIENT] = owners(client, len(x))
         tables.append(pa.table(columns))
     try:
         return pa.concat_tables(tables, promote_options="permissive")
@@ -186,6 +185,13 @@ def _of_arrays(given: Any) -> Any:
         raise ConfigError(
             "data", f"clients' arrays do not go together ({fault})", "give them one shape and type"
         ) from fault
+
+
+def owners(client: Any, rows: int) -> Any:
+    """Return a column that says whose rows these are."""
+    import pyarrow as pa
+
+    return pa.array([client if isinstance(client, int) else str(client)] * rows)
 
 
 def as_column(values: Any) -> Any:

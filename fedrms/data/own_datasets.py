@@ -19,6 +19,7 @@ from fedrms.data.own_data import (
     from_files,
     from_frame,
     kept,
+    owners,
 )
 from fedrms.errors import ConfigError
 
@@ -214,7 +215,7 @@ def _of_pictures(read: Any) -> Any:
     if not _by_client(made):
         return made
     return pa.concat_tables(
-        [one.append_column(CLIENT, _owners(name, len(one))) for name, one in made.items()],
+        [one.append_column(CLIENT, owners(name, len(one))) for name, one in made.items()],
         promote_options="permissive",
     )
 
@@ -234,12 +235,6 @@ def _encoded(picture: Any, whose: str) -> bytes:
         turned = turned if turned.mode in PNG_MODES else turned.convert("RGB")
         turned.save(file, "PNG", compress_level=1)
     return file.getvalue()
-
-
-def _owners(client: Any, rows: int) -> Any:
-    import pyarrow as pa
-
-    return pa.array([client if isinstance(client, int) else str(client)] * rows)
 
 
 def _joined(given: Any) -> Any:
@@ -263,6 +258,6 @@ def _joined(given: Any) -> Any:
                 f"client {client!r} has other columns, types or classes than the first client",
                 "cast them alike: dataset.cast(features)",
             )
-        owners = _owners(client, len(table))
-        tables.append(table.select(order).append_column(CLIENT, owners))
+        named = table.select(order).append_column(CLIENT, owners(client, len(table)))
+        tables.append(named)
     return pa.concat_tables(tables)

@@ -11,27 +11,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped,unused-ignore]
 
 from fedrms.errors import ConfigError
-from fedrms.experiment.checkpoint import (
-    FOLDER,
-    difference,
-    identity,
-    rounds_in,
-)
-from fedrms.experiment.config import (
-    AUTO_CLIENTS,
-    Settings,
-    plain,
-    with_clients,
-)
+from fedrms.experiment.checkpoint import FOLDER, difference, identity, rounds_in
+from fedrms.experiment.config import AUTO_CLIENTS, Settings, plain, with_clients
 from fedrms.experiment.foreign import refuse_references, refuse_strays
 from fedrms.results.atomic import write_file
 from fedrms.results.own_folder import RUN_KEY
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
-from fedrms.results.seal import (
-    AlteredError,
-    read_text,
-    refuse_aliases,
-)
+from fedrms.results.seal import AlteredError, read_text, refuse_aliases
 from fedrms.results.summary import SUMMARY_FILE
 
 SWEEP_FILE = "multirun.yaml"

@@ -87,8 +87,7 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
             return update.step(update.begin(params, torch.tensor(1.0)), columns)
 
     if not supervised:
-        mode = evaluating(module), addressed_draws(key), unchanged("model", module)
-        with mode[0], mode[1], mode[2]:
+        with evaluating(module), addressed_draws(key), unchanged("model", module):
             leaves = {
                 n: value.detach().requires_grad_(n in parameters) for n, value in params.items()
             }

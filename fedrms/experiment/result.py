@@ -11,10 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from fedrms.errors import RunError
-from fedrms.experiment.checkpoint import (
-    FOLDER,
-    Checkpoint,
-)
+from fedrms.experiment.checkpoint import FOLDER, Checkpoint
 from fedrms.experiment.parts import Parts
 from fedrms.results import Recorder
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE

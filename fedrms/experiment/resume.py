@@ -15,26 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedrms.errors import ConfigError
-from fedrms.experiment.checkpoint import (
-    Checkpoint,
-    latest,
-)
-from fedrms.experiment.config import (
-    compose_config,
-    explain,
-    plain,
-)
+from fedrms.experiment.checkpoint import Checkpoint, latest
+from fedrms.experiment.config import compose_config, explain, plain
 from fedrms.experiment.foreign import refuse_foreign_addresses
 from fedrms.experiment.kept import kept_config, refuse_others, results_in, with_clients_of
 from fedrms.options import did_you_mean
 from fedrms.results.atomic import write_file
-from fedrms.results.seal import (
-    AlteredError,
-    file_digests,
-    read_json,
-    read_text,
-    sealed_text,
-)
+from fedrms.results.seal import AlteredError, file_digests, read_json, read_text, sealed_text
 from fedrms.results.summary import SUMMARY_FILE
 from fedrms.words import check_words, resume_folder, without_resume
 

@@ -13,10 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from fedrms.data import AnyFederation
 from fedrms.errors import ConfigError
 from fedrms.experiment.as_found import left_as_found
-from fedrms.experiment.checkpoint import (
-    Checkpoints,
-    saying_how_to_resume,
-)
+from fedrms.experiment.checkpoint import Checkpoints, saying_how_to_resume
 from fedrms.experiment.config import compose_config, hydra_folder, hydra_words
 from fedrms.experiment.counterfactual import FOLDER as COUNTERFACTUALS
 from fedrms.experiment.counterfactual import clean_reference

@@ -24,10 +24,7 @@ from fedrms.engines.observed import ObservedGrid
 from fedrms.engines.shield import shield_for
 from fedrms.errors import FedRMSError, RunError
 from fedrms.experiment import frozen_part
-from fedrms.experiment.checkpoint import (
-    Checkpoint,
-    Checkpoints,
-)
+from fedrms.experiment.checkpoint import Checkpoint, Checkpoints
 from fedrms.experiment.continued import Continued
 from fedrms.experiment.counterfactual import Narrow, Reference
 from fedrms.experiment.parts import Parts, build_parts, initial_arrays

@@ -68,13 +68,8 @@ def other_inputs(
     ways = [1.0 / (classes - 1) if classes > 1 else 0.0]
     if (labels > rows).any():
         ways.append(1.0)
-    found, mixed = map(
-        np.stack,
-        zip(
-            *(_deviation(count, way * losses.mean + losses.chance, weights) for way in ways),
-            strict=True,
-        ),
-    )
+    each = [_deviation(count, way * losses.mean + losses.chance, weights) for way in ways]
+    found, mixed = np.stack(each, axis=1)
     size = np.sqrt(np.maximum(rows, 1.0))
     deviation = np.abs(found).min(axis=0)
     spread = 1.4826 * median(np.sort(deviation * size))
