@@ -1,4 +1,4 @@
-"""Write an experiment's files: figure, verdict and tidy table, and its section of docs/lab.md."""
+"""Write an experiment's files: figure, verdict, tidy table, its page and its row in docs/lab.md."""
 
 from __future__ import annotations
 
@@ -105,25 +105,36 @@ def draw(finding: Finding, path: Path) -> None:
         figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
-def section(finding: Finding) -> str:
-    """Return the experiment's section of the page, without its heading."""
+def page(finding: Finding) -> str:
+    """Return the experiment's page, ``docs/lab/NAME.md``."""
     name, title = finding.name, finding.experiment.TITLE
-    paragraphs = [_wrapped(finding.experiment.FIGURE), f"![{title}](lab/{name}.png)"]
+    paragraphs = [f"# {name}: {title}", _wrapped(finding.experiment.FIGURE)]
+    paragraphs.append(f"![{title}]({name}.png)")
     for key, verdict in finding.verdicts.items():
         paragraphs += [
-            f"### {key}: {verdict.outcome}",
+            f"## {key}: {verdict.outcome}",
             _wrapped(verdict.claim.text),
             _wrapped(f"*Criterion.* {verdict.claim.criterion}"),
             _wrapped(f"*Measured.* {_measured(verdict)} {verdict.remark}"),
         ]
     paragraphs.append(
         _wrapped(
-            f"`{finding.command}` writes this, the [table](lab/{name}.csv) and the "
-            f"[verdict](lab/{name}.json). One run of it in the simulator: "
+            f"`{finding.command}` writes this, the [table]({name}.csv) and the "
+            f"[verdict]({name}.json). One run of it in the simulator: "
             f"`fedrms experiment=lab/{name}`."
         )
     )
-    return "\n\n".join(paragraphs)
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def row(finding: Finding) -> str:
+    """Return the experiment's row of ``docs/lab.md``: the claims by name, under their verdicts."""
+    cells = [
+        "; ".join(key for key, v in finding.verdicts.items() if v.outcome == outcome)
+        for outcome in ("holds", "holds in part", "does not hold")
+    ]
+    name = finding.name
+    return f"| [{name}](lab/{name}.md): {finding.experiment.TITLE} | {' | '.join(cells)} |"
 
 
 def _wrapped(text: str) -> str:
@@ -131,25 +142,23 @@ def _wrapped(text: str) -> str:
 
 
 def publish(finding: Finding, docs: Path) -> None:
-    """Write an experiment's files under ``docs/lab`` and its section into ``docs/lab.md``.
+    """Write an experiment's files and page under ``docs/lab``, and its row in ``docs/lab.md``.
 
-    The section lies between two comments that the page has already, and what is outside of
-    them stays as it is.
+    The row is there already, and all others stay as they are.
 
     Raises
     ------
     ConfigError
-        If the page has no place for it.
+        If the page has no row for it.
     """
-    write(finding, docs / "lab")
-    page = docs / "lab.md"
-    begin, end = f"<!-- {finding.name} -->", f"<!-- /{finding.name} -->"
-    place = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    text = page.read_text()
+    index, begin = docs / "lab.md", f"| [{finding.name}](lab/{finding.name}.md)"
+    place = re.compile(f"^{re.escape(begin)}.*$", re.MULTILINE)
+    text = index.read_text()
     if not place.search(text):
-        raise ConfigError("fedrms-lab", f"{page} has no {begin}", f"add it, and {end} below")
-    body = f"{begin}\n## {finding.name}: {finding.experiment.TITLE}\n\n{section(finding)}\n{end}"
-    page.write_text(place.sub(lambda _: body, text))
+        raise ConfigError("fedrms-lab", f"{index} has no row {begin}", "add it to the table")
+    write(finding, docs / "lab")
+    (docs / "lab" / f"{finding.name}.md").write_text(page(finding))
+    index.write_text(place.sub(lambda _: row(finding), text))
 
 
 def _measured(verdict: Verdict) -> str:

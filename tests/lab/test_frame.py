@@ -17,7 +17,7 @@ from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
 from fedrms.lab.catalog import available, load
 from fedrms.lab.descent import descend, noiseless, noisy, optimizer, traced_steps
-from fedrms.lab.report import Finding, publish, section, write
+from fedrms.lab.report import Finding, page, publish, row, write
 from fedrms.lab.verdict import Claim
 from fedrms.tasks import Objective
 from fedrms.tasks.landscapes import Valley
@@ -38,10 +38,9 @@ def test_an_experiment_judges_each_of_its_claims_and_draws(name, quick, tmp_path
 
 
 @pytest.mark.parametrize("name", available())
-def test_an_experiment_is_a_run_of_the_simulator_and_a_place_on_the_page(name, repository):
+def test_an_experiment_is_a_run_of_the_simulator_and_a_page_of_the_site(name, repository):
     assert f"lab/{name}" in experiments(conf_folder())
-    page = (repository / "docs/lab.md").read_text()
-    assert page.index(f"<!-- {name} -->") < page.index(f"<!-- /{name} -->")
+    assert f"lab/{name}.md" in (repository / "mkdocs.yml").read_text()
 
 
 def test_a_verdict_is_json_whatever_its_numbers(quick, tmp_path):
@@ -70,8 +69,9 @@ def test_the_page_says_what_is_judged_of_its_table(name, repository):
         # The table has six digits.
         assert verdict.numbers == pytest.approx(published, rel=0.02, abs=1e-5, nan_ok=True)
         verdicts[key] = replace(verdict, numbers=published)
-    page = (repository / "docs/lab.md").read_text()
-    assert section(Finding(name, experiment, False, table, verdicts, 0.0)) in page
+    finding = Finding(name, experiment, False, table, verdicts, 0.0)
+    assert page(finding) == (repository / f"docs/lab/{name}.md").read_text()
+    assert row(finding) in (repository / "docs/lab.md").read_text().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -89,17 +89,21 @@ def test_a_claim_that_holds_is_not_said_to_hold_in_part(holds, in_part, outcome)
     )
 
 
-def test_publishing_leaves_the_rest_of_the_page_as_it_is(quick, tmp_path):
-    page = tmp_path / "lab.md"
-    page.write_text("above\n<!-- units -->\nformer text\n<!-- /units -->\nbelow\n")
+def test_publishing_leaves_the_other_rows_as_they_are(quick, tmp_path):
+    index = tmp_path / "lab.md"
+    index.write_text("above\n| [units](lab/units.md): former text |\n| [valley](lab/valley.md) |\n")
     finding = quick("units")
     publish(finding, tmp_path)
     publish(finding, tmp_path)
-    text = page.read_text()
-    assert text.startswith("above\n<!-- units -->\n## units: ")
-    assert text.endswith("<!-- /units -->\nbelow\n")
-    assert text.count(section(finding)) == 1
-    assert "former" not in text
+    assert index.read_text() == f"above\n{row(finding)}\n| [valley](lab/valley.md) |\n"
+    assert (tmp_path / "lab" / "units.md").read_text() == page(finding)
+
+
+def test_a_page_without_a_row_for_it_is_told_before_anything_is_written(quick, tmp_path):
+    (tmp_path / "lab.md").write_text("| [valley](lab/valley.md) |\n")
+    with pytest.raises(ConfigError, match="has no row"):
+        publish(quick("units"), tmp_path)
+    assert not (tmp_path / "lab").exists()
 
 
 def test_an_unknown_experiment_is_refused_with_those_that_there_are(capsys):
