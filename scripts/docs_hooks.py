@@ -1,7 +1,9 @@
-"""Hooks of mkdocs: pages from files outside docs/, and links that leave docs/."""
+"""Hooks of mkdocs: pages from files outside docs/ and from notebooks, and links that leave docs/."""
 
 from __future__ import annotations
 
+import base64
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -17,6 +19,12 @@ BROUGHT = {
 }
 """Files of the repository that are pages of the site too."""
 
+NOTEBOOKS = {
+    path.relative_to(ROOT).as_posix(): path.relative_to(ROOT / "docs").with_suffix(".md").as_posix()
+    for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+}
+"""Notebooks, and the pages that show them with their outputs."""
+
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?![a-z]+:|#)[^)\s]+)\)")
 
 
@@ -25,7 +33,38 @@ def on_files(files: Files, config: Any) -> Files:
     for path, page in BROUGHT.items():
         text = (ROOT / path).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=_from(text, path)))
+    for path, page in NOTEBOOKS.items():
+        text, pictures = notebook(ROOT / path)
+        files.append(File.generated(config, page, content=text))
+        for name, content in pictures.items():
+            beside = posixpath.join(posixpath.dirname(page), name)
+            files.append(File.generated(config, beside, content=content))
     return files
+
+
+def notebook(path: Path) -> tuple[str, dict[str, bytes]]:
+    """Return a notebook and its outputs as Markdown, and its pictures by file name."""
+    parts, pictures = [], {}
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            said = "".join(data.get("text/plain", output.get("text", "")))
+            if "image/png" in data:
+                name = f"{path.stem}-{len(pictures) + 1}.png"
+                pictures[name] = base64.b64decode("".join(data["image/png"]))
+                parts.append(f"![{_one_line(said)}]({name})")
+            elif "text/html" in data:
+                parts.append(f'<div class="output" markdown="0">{"".join(data["text/html"])}</div>')
+            else:
+                parts.append(f"```text\n{said}\n```")
+    parts.append(f"The notebook itself: [{path.name}]({path.name}).")
+    return "\n\n".join(parts) + "\n", pictures
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[\s\[\]]+", " ", text).strip()
 
 
 def on_page_markdown(markdown: str, page: Any, **others: Any) -> str:
@@ -37,8 +76,8 @@ def on_page_markdown(markdown: str, page: Any, **others: Any) -> str:
 
         return markdown.replace("{{ options }}", f"```text\n{help_page(conf_folder(), 'all')}\n```")
     folder = "docs/" + posixpath.dirname(source)
-    known = {original: name for name, original in BROUGHT.items()}
-    return markdown if source in known else _relinked(markdown, folder, source)
+    made = {*BROUGHT.values(), *NOTEBOOKS.values()}
+    return markdown if source in made else _relinked(markdown, folder, source)
 
 
 def _from(text: str, path: str) -> str:
@@ -51,7 +90,9 @@ def _relinked(text: str, folder: str, page: str) -> str:
         said, link = found[1], found[2]
         path, _, anchor = link.partition("#")
         target = posixpath.normpath(posixpath.join(folder, path))
-        if target.startswith("docs/") and (ROOT / target).is_file():
+        if target in NOTEBOOKS:
+            inside = NOTEBOOKS[target]
+        elif target.startswith("docs/") and (ROOT / target).is_file():
             inside = target.removeprefix("docs/")
         elif target in BROUGHT:
             inside = BROUGHT[target]

@@ -1,6 +1,6 @@
 """How often a client's 90 % interval, rms +- 1.645 rms_error, holds its true rate of wrong labels.
 
-Prints the markdown table of docs/concepts.md: the last round of whole runs. About five minutes:
+Prints the markdown table of docs/law.md: the last round of whole runs. About five minutes:
 
     FEDRMS_DATA=FOLDER python scripts/rate_coverage.py [SEED ...]
 """

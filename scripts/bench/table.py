@@ -1,4 +1,4 @@
-"""Tables of the benchmarks: as CSV, and as Markdown for docs/benchmarks.md."""
+"""Tables of the benchmarks: as CSV, and as Markdown for docs/benchmarks/."""
 
 from __future__ import annotations
 
