@@ -1,11 +1,13 @@
 """What the README and the docs promise: commands and code that run, links that lead somewhere."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -15,26 +17,43 @@ PAGES = sorted(
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))
     if path.name != "decisions.md"
 )
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+RUN = """
+import json, subprocess, sys
+namespace = {"__name__": "__main__"}
+for language, text in json.load(sys.stdin):
+    print(text, flush=True)
+    if language == "sh":
+        subprocess.run(["sh", "-eu", "-c", text], check=True)
+    if language == "python":
+        exec(compile(text, "page", "exec"), namespace)
+"""
+"""Blocks of sh and python in their order, python in one namespace."""
 LINK = re.compile(r"\]\(((?![a-z]+:|#)[^)\s#]+)")
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
-    return BLOCK.findall((ROOT / page).read_text())
+    return [(found[1], dedent(found[2])) for found in BLOCK.findall((ROOT / page).read_text())]
 
 
 def follow(page: str, folder: Path) -> None:
-    """Run a page's blocks of sh and python in their order, python in one namespace."""
+    """Run a page's blocks in a folder."""
+    run(blocks(page), folder)
+
+
+def run(written: list[tuple[str, str]], folder: Path) -> None:
     here = Path(sys.executable).parent
     path = os.pathsep.join([str(here), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    for language, text in blocks(page):
-        command = {"sh": ["sh", "-eu", "-c", text], "python": [sys.executable, "-c", text]}
-        if language in command:
-            done = subprocess.run(
-                command[language], cwd=folder, env=environment, capture_output=True, text=True
-            )
-            assert done.returncode == 0, f"{page}\n{text}\n{done.stdout}{done.stderr}"
+    done = subprocess.run(
+        [sys.executable, "-c", RUN],
+        cwd=folder,
+        env=environment,
+        input=json.dumps(written),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.long
@@ -49,6 +68,22 @@ def test_the_first_steps_and_the_gallery_run_as_they_are_written(tmp_path):
 def test_the_readmes_own_model_runs_as_it_is_written(tmp_path):
     shutil.copytree(ROOT / "examples" / "hospitals", tmp_path / "examples" / "hospitals")
     follow("README.md", tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("page", ["docs/your-data.md", "docs/your-model.md"])
+def test_own_data_and_models_run_as_they_are_written(page, tmp_path):
+    pytest.importorskip("plotly", reason="needs the extra report")
+    follow(page, tmp_path)
+
+
+@pytest.mark.long
+def test_what_is_asked_of_results_runs_as_it_is_written(tmp_path):
+    pytest.importorskip("plotly", reason="needs the extra report")
+    sweep = "strategy=fedavg,fedrms,oracle seed=0,1 rounds=3 client.epochs=1"
+    run([("sh", f"fedrms -m {sweep} hydra.sweep.dir=outputs/tried")], tmp_path)
+    for page in ("docs/simulate.md", "docs/analysis.md", "docs/report.md", "outputs/README.md"):
+        follow(page, tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES)
