@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from fedrms.cli.ending import next_command, stop
-from fedrms.cli.sweep import tell_failures
+from fedrms.cli.sweep import finished_runs, tell_failures
 from fedrms.cli.too_few_seeds import too_few_seeds
 from fedrms.errors import FedRMSError, RunError
 
@@ -39,14 +39,14 @@ class ComparisonTable(Callback):
 
 def compare_jobs(folder: Path) -> None:
     """Compare what a multirun has finished, and name the jobs that failed."""
-    from fedrms.results import compare, load_runs
+    from fedrms.results import compare
     from fedrms.results.atomic import write_file
     from fedrms.results.foreign_text import to_csv
     from fedrms.results.table import comparison_notes, comparison_table, show, to_markdown
 
     failed, told = tell_failures(), []
     try:
-        runs = load_runs(folder)
+        runs = finished_runs(folder)
     except FileNotFoundError:
         runs = None
     if runs is not None and (runs.summary["status"] == "finished").any():

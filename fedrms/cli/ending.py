@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import shlex
 import signal
@@ -49,6 +51,8 @@ def ending_well(
     keep_flower_offline()
     # Hydra would print its errors and exit with 1; asked for the full error, it raises.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)  # Python would look for garbage among all that was imported
     stop_by_signals()
     try:
         yield

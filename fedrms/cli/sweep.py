@@ -21,6 +21,7 @@ from fedrms.cli.ending import BAD_INPUT, FAILED
 from fedrms.cli.workers import Job, Outcome, Workers
 from fedrms.errors import ConfigError, RunError
 from fedrms.options import whole
+from fedrms.results.runs import ReadAhead, Runs
 
 if TYPE_CHECKING:
     from fedrms.experiment.cached_loader import CachedLoader
@@ -45,10 +46,12 @@ class _Multirun:
     began: float = field(default_factory=time.monotonic)
     ended: int = 0
     failures: list[Failure] = field(default_factory=list)
+    runs: ReadAhead = field(default_factory=ReadAhead)
 
     def begin(self) -> None:
         """Forget another multirun of this process."""
-        self.began, self.ended, self.failures = time.monotonic(), 0, []
+        self.began, self.ended = time.monotonic(), 0
+        self.failures, self.runs = [], ReadAhead()
 
 
 _multirun = _Multirun()
@@ -106,9 +109,11 @@ def run_batch(
     pool = Workers(task, context, compose, most=side_by_side, threads=threads)
     try:
         with pool, _Told(total) as told:
-            for outcome in pool.run(_numbered(jobs, first)):
+            for outcome in pool.run(_numbered(jobs, first), _multirun.runs.read_one):
                 values[outcome.job] = outcome.value
                 _multirun.ended += 1
+                if outcome.folder is not None:
+                    _multirun.runs.add(outcome.folder)
                 if outcome.reason is not None:
                     _multirun.failures.append(
                         Failure(outcome.job, outcome.words, outcome.reason, outcome.bad_input)
@@ -146,6 +151,11 @@ def exit_code() -> int:
 def every_job_failed() -> bool:
     """Say whether there were jobs, and none of them gave a result."""
     return 0 < _multirun.ended == len(_multirun.failures)
+
+
+def finished_runs(folder: Path) -> Runs:
+    """Return what a comparison needs of the runs in a multirun's folder."""
+    return _multirun.runs.load(folder)
 
 
 def tell_failures() -> list[str]:

@@ -58,6 +58,7 @@ class Outcome:
     reason: str | None = None
     bad_input: bool = False
     said: str = ""
+    folder: Path | None = None
 
 
 @dataclass
@@ -115,8 +116,11 @@ class Workers:
         for worker in self._workers:
             worker.process.join()
 
-    def run(self, jobs: Iterable[Job]) -> Generator[Outcome]:
-        """Run jobs in their order, and tell of each as it ends."""
+    def run(self, jobs: Iterable[Job], meanwhile: Callable[[], bool]) -> Generator[Outcome]:
+        """Run jobs in their order, and tell of each as it ends.
+
+        While all workers are busy, `meanwhile` is called as long as it returns True.
+        """
         waiting = iter(jobs)
         more = True
         while True:
@@ -132,7 +136,7 @@ class Workers:
                 if not more:
                     return
                 continue
-            yield from self._ended(busy)
+            yield from self._ended(busy, 0 if meanwhile() else LOOK_EVERY)
 
     def _idle(self) -> _Worker | None:
         """Return a worker without a job, a new one where there is room for it."""
@@ -162,10 +166,10 @@ class Workers:
         needed = max(FIRST_ROOM, ROOM * max(worker.peak for worker in self._workers))
         return bool(psutil.virtual_memory().available > needed)
 
-    def _ended(self, busy: list[_Worker]) -> Iterator[Outcome]:
-        """Wait until a job has ended, or for a while."""
+    def _ended(self, busy: list[_Worker], patience: float) -> Iterator[Outcome]:
+        """Wait until a job has ended, or for some seconds."""
         links = {id(worker.link): worker for worker in busy}
-        for ready in wait([worker.link for worker in busy], timeout=LOOK_EVERY):
+        for ready in wait([worker.link for worker in busy], timeout=patience):
             worker = links[id(ready)]
             job = worker.job
             assert job is not None
@@ -253,7 +257,7 @@ def _run(job: Job, task: TaskFunction, context: HydraContext, compose: Compose) 
             job.number, job.words, math.nan, told, bad_input=isinstance(error, ConfigError)
         )
     said = f"{value:.4f}, {time.perf_counter() - started:.1f} s"
-    return Outcome(job.number, job.words, value, said=said)
+    return Outcome(job.number, job.words, value, said=said, folder=own.path.absolute())
 
 
 def _call(task: TaskFunction, context: HydraContext, config: DictConfig, folder: Path) -> float:

@@ -41,7 +41,8 @@ class CachedLoader:
     def checking(self) -> CachedLoader:
         """Return a loader for those who ask for a configuration only to see that there is one.
 
-        All that it returns share their values, so that nothing is copied.
+        All that it returns share their values, so that nothing is copied, and hold none of Hydra's
+        notes on their words.
         """
         return CachedLoader(self, copies=False)
 
@@ -71,6 +72,8 @@ class CachedLoader:
             ConfigLoaderImpl.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
         chosen = [override for override in parsed if override.input_line in values]
         ConfigLoaderImpl._apply_overrides_to_config(chosen, config)
+        if not self._copies:
+            return config
         words = [override.input_line for override in parsed if not override.is_hydra_override()]
         config.hydra.overrides.task = words
         naming = config.hydra.job.config.override_dirname

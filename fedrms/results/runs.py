@@ -6,9 +6,9 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,17 +110,69 @@ def load_runs(path: str | Path | Iterable[str | Path]) -> Runs:
         For each run that is left out because a file of it cannot be read.
     """
     roots = [Path(path)] if isinstance(path, (str, Path)) else [Path(p) for p in path]
+    return _joined(roots, _load)
+
+
+class ReadAhead:
+    """Runs that are read as they finish, so that comparing them waits for few files.
+
+    Of each, what a comparison needs is held: tables of clients are read, to know that they can be,
+    and let go.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Path] = []
+        self._read: dict[Path, tuple[int, _Run]] = {}
+
+    def add(self, folder: Path) -> None:
+        """Note the folder of a run that has finished."""
+        self._waiting.append(folder)
+
+    def read_one(self) -> bool:
+        """Read one run, and say whether others wait."""
+        if self._waiting:
+            folder = self._waiting.pop(0).resolve()
+            written, run = _written(folder), _load(folder, folder.name)
+            if isinstance(run, _Run) and run.summary["status"] == "finished":
+                self._read[folder] = written, _for_comparison(run)
+        return bool(self._waiting)
+
+    def load(self, path: Path) -> Runs:
+        """Return what `load_runs` does, without tables of clients."""
+        return _joined([path], self._load)
+
+    def _load(self, folder: Path, name: str) -> _Run | _UnreadableError:
+        written, run = self._read.get(folder, (0, None))
+        if run is not None and written == _written(folder):
+            return replace(run, name=name)
+        found = _load(folder, name)
+        return found if isinstance(found, _UnreadableError) else _for_comparison(found)
+
+
+def _for_comparison(run: _Run) -> _Run:
+    return replace(run, clients=None, partition=None, left_out=None)
+
+
+def _written(folder: Path) -> int:
+    """Return when a run's summary was written: what is later changed, and read again."""
+    try:
+        return (folder / SUMMARY_FILE).stat().st_mtime_ns
+    except OSError:
+        return -1
+
+
+def _joined(roots: list[Path], load: Callable[[Path, str], _Run | _UnreadableError]) -> Runs:
     folders = _find(roots)
     base = Path(os.path.commonpath([root.resolve() for root in roots]))
     names = [
         folder.relative_to(base).as_posix() if folder != base else folder.name for folder in folders
     ]
     with ThreadPoolExecutor(_THREADS) as pool:
-        loaded = list(pool.map(_load, folders, names))
+        loaded = list(pool.map(load, folders, names))
     runs = [run for run in loaded if isinstance(run, _Run)]
     for problem in loaded:
         if isinstance(problem, _UnreadableError):
-            warnings.warn(f"{problem}; this run is left out", UserWarning, stacklevel=2)
+            warnings.warn(f"{problem}; this run is left out", UserWarning, stacklevel=3)
     if not runs:
         raise FileNotFoundError(
             f"{_text(roots)}: all {len(folders)} runs below are unreadable; the warnings name "
