@@ -15,7 +15,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedrms.client import class_losses, loss_moments
+    from fedrms.client import loss_moments
+    from fedrms.client.class_losses import class_losses
     from fedrms.data import Federation
     from fedrms.engines import VectorGrid
     from fedrms.errors import ConfigError
@@ -51,7 +52,7 @@ _HOME = {
     "Runs": "fedrms.results",
     "Task": "fedrms.tasks",
     "VectorGrid": "fedrms.engines",
-    "class_losses": "fedrms.client",
+    "class_losses": "fedrms.client.class_losses",
     "compare": "fedrms.results",
     "load_runs": "fedrms.results",
     "loss_moments": "fedrms.client",

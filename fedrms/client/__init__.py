@@ -1,7 +1,6 @@
 """How one client learns, and the Flower ``ClientApp`` around it."""
 
 from fedrms.client.app import ClientSide, client_app
-from fedrms.client.class_losses import class_losses
 from fedrms.client.local_update import LocalUpdate, as_function
 from fedrms.client.loss_moments import loss_moments
 from fedrms.client.secure_sum import secure_sum_mod
@@ -12,7 +11,6 @@ __all__ = [
     "LocalSettings",
     "LocalUpdate",
     "as_function",
-    "class_losses",
     "client_app",
     "loss_moments",
     "secure_sum_mod",

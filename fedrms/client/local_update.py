@@ -319,7 +319,7 @@ class LocalUpdate:
     @functools.cached_property
     def scores(self) -> int:
         """How many numbers :meth:`score` gives an example."""
-        return 2 if self.settings.class_losses and isinstance(self.task, KnowsChance) else 1
+        return 2 if self.settings.scores_chance and isinstance(self.task, KnowsChance) else 1
 
     def score(self, params: Tree, batch: Batch) -> Tensor:
         """Return ``[examples, scores]`` at fixed parameters: losses, and chance losses beside them.

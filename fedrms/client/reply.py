@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,24 @@ LEAST_BRAKE = 0.01
 """Momentum carries a step no farther than a hundredfold."""
 
 
+class Scored(NamedTuple):
+    """Rows that were scored outside of training.
+
+    Attributes
+    ----------
+    scores : np.ndarray
+        ``[clients, rows, scores]`` losses, and perhaps chance losses beside them.
+    present : np.ndarray
+        ``[clients, rows]`` which of these rows count.
+    labels : np.ndarray
+        ``[clients, rows]``; read only where losses by class are ordered.
+    """
+
+    scores: np.ndarray
+    present: np.ndarray
+    labels: np.ndarray
+
+
 def needs_received_losses(settings: LocalSettings, plan: Schedule) -> np.ndarray:
     """Return ``[clients]``: who must score all its data at the received model."""
     if settings.statistic == "holdout":
@@ -34,11 +53,9 @@ def reply_metrics(
     clients: np.ndarray,
     sizes: np.ndarray,
     step_losses: np.ndarray,
-    scores: np.ndarray | None,
-    other_present: np.ndarray | None,
+    scored: Scored | None,
     update_norm: np.ndarray,
     lr_scale: np.ndarray,
-    labels: np.ndarray | None = None,
     server_round: int = 1,
     noise_seed: int | None = None,
 ) -> dict[str, np.ndarray]:
@@ -52,18 +69,13 @@ def reply_metrics(
         ``[clients]`` index and number of examples.
     step_losses : np.ndarray
         ``[steps, clients, batch]`` losses before each update; 0 where padded.
-    scores : np.ndarray, optional
-        ``[clients, rows, scores]`` losses, and perhaps chance losses, for the statistics that
-        are not prequential: at the received model (``incoming`` and the fallback) or on
-        held-out rows (``holdout``).
-    other_present : np.ndarray, optional
-        ``[clients, rows]`` which of these rows count.
+    scored : Scored, optional
+        What was scored outside of training, for the statistics that are not prequential: at the
+        received model (``incoming`` and the fallback) or on held-out rows (``holdout``).
     update_norm : np.ndarray
         ``[clients]`` L2 norm of the update.
     lr_scale : np.ndarray
         ``[clients]`` factor on the ordered learning rate.
-    labels : np.ndarray, optional
-        ``[clients, rows]`` classes of these rows, for losses by class.
     server_round, noise_seed : int
         The address of the noise, where what is said of losses is private.
 
@@ -74,40 +86,35 @@ def reply_metrics(
         over its steps, as far as momentum carries them), ``train-loss`` (mean loss over all
         batches), ``update-norm``, the loss moments of the statistic (see
         :func:`fedrms.client.loss_moments.stacked_moments`) and ``statistic-fallback``,
-        1 where the client had too little to score and reported ``incoming``. With labels
-        also losses by class, see :func:`fedrms.client.class_losses.stacked_class_losses`.
+        1 where the client had too little to score and reported ``incoming``. Where they are
+        ordered also losses by class, see :func:`fedrms.client.class_losses.stacked_class_losses`.
         Where losses are private, :func:`fedrms.client.statistic_privacy.private_losses` in
         the place of all that is said of them.
     """
     about = _about_the_client(plan, clients, sizes, update_norm, step_losses)
     reach = settings.lr / max(1.0 - settings.momentum, LEAST_BRAKE)
     about["work"] = plan.steps * reach * lr_scale
-    if settings.statistic_epsilon and scores is not None and other_present is not None:
+    if settings.statistic_epsilon and scored is not None:
         told = private_losses(
-            settings,
-            server_round,
-            clients=clients,
-            scores=scores,
-            present=other_present,
-            labels=labels,
-            seed=noise_seed,
+            settings, server_round, clients=clients, **scored._asdict(), seed=noise_seed
         )
         return about | told
     further = own_statistics(settings.statistics)
     moments = {name: np.empty(len(clients)) for name in (*MOMENTS, *further)}
     prequential = np.arange(len(clients))
-    if scores is not None and other_present is not None:
-        elsewhere = other_present.any(1)
+    by_class = {}
+    if scored is not None:
+        elsewhere = scored.present.any(1)
         prequential, others = np.flatnonzero(~elsewhere), np.flatnonzero(elsewhere)
-        _fill(moments, further, others, *_narrow(scores[others, :, 0], other_present[others]))
+        losses = scored.scores[others, :, 0]
+        _fill(moments, further, others, *_narrow(losses, scored.present[others]))
+        if settings.class_losses:
+            by_class = stacked_class_losses(settings.class_losses, **scored._asdict())
     if len(prequential):
         for group in similar_sizes(plan.scored.sum(0)[prequential] * plan.present.shape[2]):
             own = prequential[group]
             _fill(moments, further, own, *_scored(plan, step_losses, own))
     fallback = needs_received_losses(settings, plan) & (settings.statistic != "incoming")
-    by_class = {}
-    if labels is not None and scores is not None and other_present is not None:
-        by_class = stacked_class_losses(settings.class_losses, scores, other_present, labels)
     return (
         about
         | {"statistic-fallback": fallback.astype(np.int64)}

@@ -143,7 +143,7 @@ class LocalSettings:
             value = getattr(self, item.name)
             kind, said = NUMBERS.get(str(item.type), (object, ""))
             if isinstance(value, bool) or not isinstance(value, kind):
-                raise ConfigError(_config_key(item.name), f"is {value!r}", f"set {said}")
+                raise ConfigError(config_key(item.name), f"is {value!r}", f"set {said}")
         for key, smallest, open_end in (
             ("seed", 0, False),
             ("lr", 0.0, True),
@@ -165,44 +165,49 @@ class LocalSettings:
             value = getattr(self, key)
             if not (value > smallest or (value == smallest and not open_end)):
                 bound = f"more than {smallest}" if open_end else f"{smallest} or more"
-                raise ConfigError(_config_key(key), f"is {value}", f"set it to {bound}")
+                raise ConfigError(config_key(key), f"is {value}", f"set it to {bound}")
         for key in ("dropout", "straggler_fraction", "min_work", "hard_workers"):
-            number(_config_key(key), getattr(self, key), 0, 1)
-        one_of(_config_key("statistic"), self.statistic, STATISTICS)
-        one_of(_config_key("running_statistics"), self.running_statistics, RUNNING)
+            number(config_key(key), getattr(self, key), 0, 1)
+        one_of(config_key("statistic"), self.statistic, STATISTICS)
+        one_of(config_key("running_statistics"), self.running_statistics, RUNNING)
         if self.optimizer and self.momentum:
             raise ConfigError(
-                _config_key("momentum"),
+                config_key("momentum"),
                 f"is {self.momentum}, and belongs to optimizer=sgd",
                 "set it to 0, and give the optimizer its own (optimizer=momentum)",
             )
         if self.class_losses and self.statistic != "incoming":
             raise ConfigError(
-                _config_key("statistic"),
+                config_key("statistic"),
                 f"is {self.statistic!r}, and losses by class are those of the received model",
                 "set it to incoming",
             )
         if bool(self.statistic_clip) != bool(self.statistic_epsilon) or isinf(self.statistic_clip):
             raise ConfigError(
-                _config_key("statistic_clip"),
+                config_key("statistic_clip"),
                 f"is {self.statistic_clip}, with epsilon {self.statistic_epsilon}",
                 "set both above 0, and clip to the largest loss that shall count",
             )
         if self.statistic_epsilon and self.statistics:
             raise ConfigError(
-                _config_key("statistics"),
+                config_key("statistics"),
                 "would be told beside losses that client.statistic_dp hides",
                 "leave one of the two away",
             )
         if self.statistic_epsilon and self.statistic != "incoming":
             raise ConfigError(
-                _config_key("statistic"),
+                config_key("statistic"),
                 f"is {self.statistic!r}: one example can change the losses of all later ones, so "
                 "that noise hides none (client.statistic_dp)",
                 "set it to incoming",
             )
-        number(_config_key("gradient_decay"), self.gradient_decay, 0, 1, "[)")
-        number(_config_key("holdout_fraction"), self.holdout_fraction, 0, 1, "()")
+        number(config_key("gradient_decay"), self.gradient_decay, 0, 1, "[)")
+        number(config_key("holdout_fraction"), self.holdout_fraction, 0, 1, "()")
+
+    @property
+    def scores_chance(self) -> bool:
+        """Whether losses are scored with their chance losses: those by class are read so."""
+        return self.class_losses > 0
 
     @property
     def row_parts(self) -> int:
@@ -227,5 +232,6 @@ def _checked(values: tuple[tuple[str, Any, type], ...]) -> LocalSettings:
     return LocalSettings(**{name: value for name, value, _ in values})
 
 
-def _config_key(name: str) -> str:
+def config_key(name: str) -> str:
+    """Return the config key that a setting is read from."""
     return ELSEWHERE.get(name, f"client.{name}")

@@ -12,7 +12,7 @@ from fedrms.client.draw_keys import at_step, draws, row_keys
 from fedrms.client.layer_draws import addressed_draws, layer_keys
 from fedrms.client.local_optimizer import LocalOptimizer
 from fedrms.client.local_update import LocalUpdate, State, Tree
-from fedrms.client.reply import needs_received_losses, reply_metrics
+from fedrms.client.reply import Scored, needs_received_losses, reply_metrics
 from fedrms.client.schedule import Schedule, own_lr, schedule
 from fedrms.client.statistic_privacy import released
 from fedrms.data import Examples
@@ -116,9 +116,7 @@ def train_client(
         clients=who,
         sizes=sizes,
         step_losses=all_losses[:, None],
-        scores=scores,
-        other_present=other_present,
-        labels=np.asarray(examples.y)[None] if settings.class_losses else None,
+        scored=Scored(scores, other_present, np.asarray(examples.y)[None]),
         update_norm=np.sqrt([float(squared)]),
         lr_scale=np.array([lr_scale]),
         server_round=server_round,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedrms.client.draw_keys import at_step
 from fedrms.client.local_update import LocalUpdate, Tree
-from fedrms.client.reply import needs_received_losses, reply_metrics
+from fedrms.client.reply import Scored, needs_received_losses, reply_metrics
 from fedrms.client.schedule import Schedule, own_lr, schedule
 from fedrms.combining.clip import update_norms
 from fedrms.engines.executor import Executor
@@ -133,23 +133,20 @@ def train_cohort(
     learned = slice(len(flat) - still)
     norms = _norms(models[:, learned], flat[learned])
     step_losses, update_norm, scored = to_host(losses, norms, other)
-    scores, labels = None, None
+    outside = None
     if other_present is not None:
         scores = np.zeros((*other_present.shape, update.scores))
         scores[other_present] = scored
-        if settings.class_losses:
-            labels = _labels(data, places, other_present)
+        outside = Scored(scores, other_present, _labels(data, places, other_present))
     metrics = reply_metrics(
         settings,
         plan,
         clients=clients,
         sizes=sizes,
         step_losses=step_losses,
-        scores=scores,
-        other_present=other_present,
+        scored=outside,
         update_norm=update_norm,
         lr_scale=lr_scale,
-        labels=labels,
         server_round=server_round,
     )
     longest = np.inf

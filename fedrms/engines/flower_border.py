@@ -22,7 +22,7 @@ except ImportError as error:
     raise ConfigError(
         "flwr",
         f"fedrms' simulator and servers know Flower 1.41 and 1.42, and {version('flwr')} is "
-        f"installed ({error}); FedRMS and class_losses in an app of your own run on it",
+        f"installed ({error}); FedRMS in a Flower app of your own runs on it",
         "pip install 'flwr>=1.41,<1.43'",
     ) from error
 

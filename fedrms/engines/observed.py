@@ -21,8 +21,8 @@ from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import identity_in
 from fedrms.replies.limits import shown
 from fedrms.replies.membership import Directory, Membership, directory_of
+from fedrms.replies.metrics import numbers_in
 from fedrms.replies.orders import Orders
-from fedrms.replies.replies import numbers_in
 
 WHO = "query.whoami"
 """What a strategy asks new nodes; their answers count before what their training replies say."""

@@ -22,6 +22,7 @@ from fedrms import data, randomness
 from fedrms.client import ClientSide, LocalSettings
 from fedrms.client.local_optimizer import optimizer_order, try_optimizer
 from fedrms.client.own_statistics import statistic_keys, statistics_order
+from fedrms.client.settings import config_key
 from fedrms.data import AnyFederation
 from fedrms.data.adversaries import Adversaries
 from fedrms.data.files import stamps
@@ -43,8 +44,6 @@ from fedrms.tasks.set_metrics import chosen_metrics
 from fedrms.weighting import Weighting
 
 SEE_HELP = "fedrms --help GROUP lists its options"
-ORDERED_ELSEWHERE = {"class_losses", "gradient_decay", "optimizer"}
-"""Settings that a strategy sends, because it needs what clients then report, or another group."""
 UNDER_STATISTIC_DP = {"clip": "statistic_clip", "epsilon": "statistic_epsilon"}
 """Settings that are nested in the configuration."""
 TASK = "a task (a class with the members of fedrms.tasks.Task)"
@@ -196,13 +195,13 @@ def build_settings(config: Mapping[str, Any]) -> LocalSettings:
             "nothing reads this key" if key in privacy else "is missing",
             "set clip and epsilon, or statistic_dp=null",
         )
-    client |= {UNDER_STATISTIC_DP[key]: value for key, value in privacy.items()}
     systems = {k: v for k, v in config["heterogeneity"].items() if k != "name"}
-    known = {field.name for field in fields(LocalSettings)} - ORDERED_ELSEWHERE
-    known -= set() if privacy else set(UNDER_STATISTIC_DP.values())
+    read = {config_key(field.name) for field in fields(LocalSettings)}
     for group, options in (("client", client), ("heterogeneity", systems)):
-        for key in options.keys() - known:
-            raise ConfigError(f"{group}.{key}", "nothing reads this key", SEE_HELP)
+        for key in options:
+            if f"{group}.{key}" not in read:
+                raise ConfigError(f"{group}.{key}", "nothing reads this key", SEE_HELP)
+    client |= {UNDER_STATISTIC_DP[key]: value for key, value in privacy.items()}
     statistic = config["strategy"].get("statistic")  # the strategy says its own where it is null
     statistic = statistic or ("incoming" if privacy else "prequential")
     optimizer = dict(config.get("optimizer") or {})

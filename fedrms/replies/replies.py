@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,6 @@ from torch import Tensor
 
 from fedrms.combining.row_blocks import Stack, blocks_of, take_rows
 from fedrms.replies.claims import Addressees, assign
-from fedrms.replies.class_losses import as_float, by_class, class_losses_in, stacked_lists
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import (
     GRADIENT_SQUARES,
@@ -24,12 +25,16 @@ from fedrms.replies.cohort import (
 )
 from fedrms.replies.limits import excess, shown
 from fedrms.replies.metric_ranges import MEANS, SPREADS
+from fedrms.replies.metrics import columns_of
 from fedrms.statistic import BY_CLASS
 
 NOT_FINITE = "the parameters are not finite"
 TOO_LARGE = "the parameters are too large to be measured"
 NOT_STRUCTURAL = (NOT_FINITE, TOO_LARGE)
 """Reasons that training itself may bring about, in all clients alike."""
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""Orders that ask for nothing beside a model and its metrics."""
 
 NAMED = 5
 """Most records that a reason names."""
@@ -43,9 +48,8 @@ def read_replies(
     arrays: str = "arrays",
     weighted_by: str = "num-examples",
     examples_limit: float | None = None,
-    squares: bool = False,
+    asks: Mapping[str, Any] = NOTHING,
     given: ArrayRecord | None = None,
-    classes: int = 0,
     nonnegative: bool = False,
     whole: frozenset[str] = frozenset(),
 ) -> Cohort:
@@ -73,19 +77,18 @@ def read_replies(
     examples_limit : float, optional
         Largest number of examples, in multiples of the cohort's (lower) median; see
         :func:`implausible`.
-    squares : bool
-        Whether clients were asked for their squared gradients (see :class:`StackedReplies`).
+    asks : mapping
+        What the round's orders asked clients for: ``gradient-decay`` for their squared gradients
+        (see :class:`StackedReplies`), ``class-losses`` for their losses by so many classes.
     given : ArrayRecord, optional
         The model that clients were given, to take the place of arrays that they do not send, and
         to judge by how large replies may be (:func:`fedrms.replies.limits.excess`).
-    classes : int
-        By how many classes clients were asked for their losses.
     nonnegative : bool
         Whether losses cannot be below 0.
     whole : frozenset of str
         Arrays that were sent as whole numbers, and may come back as such.
     """
-    stacked = getattr(replies, "stacked", None)
+    stacked, squares = getattr(replies, "stacked", None), "gradient-decay" in asks
     if isinstance(stacked, StackedReplies):
         cohort = _sorted(
             list(stacked.clients),
@@ -96,17 +99,7 @@ def read_replies(
         )
     else:
         senders, failures = assign(replies, addressees or Addressees())
-        cohort = _stack_messages(
-            senders,
-            failures,
-            layout,
-            arrays,
-            squares,
-            weighted_by,
-            given,
-            classes,
-            whole=whole,
-        )
+        cohort = _stack_messages(senders, failures, layout, arrays, asks, weighted_by, given, whole)
     cohort.weighted_by = weighted_by
     measured = isinstance(stacked, StackedReplies) and stacked.are_short
     if squares or not measured:
@@ -121,15 +114,14 @@ def _stack_messages(
     failures: dict[ClientId, str],
     layout: Layout,
     arrays: str,
-    squares: bool,
+    asks: Mapping[str, Any],
     weighted_by: str,
     given: ArrayRecord | None,
-    classes: int,
-    whole: frozenset[str] = frozenset(),
+    whole: frozenset[str],
 ) -> Cohort:
+    squares, classes = "gradient-decay" in asks, int(asks.get("class-losses", 0))
     lacking: dict[ClientId, frozenset[str]] = {}
     rows: dict[ClientId, Tensor] = {}
-    metrics: dict[ClientId, dict[str, float]] = {}
     for client, reply in senders.items():
         model, problem = model_of(reply, arrays)
         problem = excess(reply, given, classes) or problem
@@ -147,13 +139,8 @@ def _stack_messages(
             continue
         parts = [layout.flatten(record) for record in records if record is not None]
         rows[client] = parts[0] if len(parts) == 1 else torch.cat(parts)
-        metrics[client] = numbers_in(reply)
     clients = list(rows)
-    keys = sorted({key for row in metrics.values() for key in row})
-    table = {
-        key: np.array([metrics[client].get(key, np.nan) for client in clients]) for key in keys
-    }
-    table |= stacked_lists([class_losses_in(senders[client]) for client in clients])
+    table = columns_of([senders[client] for client in clients])
     width = sum(layout.sizes) * (2 if squares else 1)
     parameters = torch.stack(list(rows.values())) if rows else torch.zeros(0, width)
     cohort = _sorted(clients, parameters, table, failures)
@@ -170,19 +157,6 @@ def two_counts(reply: Message, weighted_by: str) -> str | None:
     if all(value == first for value in others):
         return None
     return f"{weighted_by!r} differs between the MetricRecords {', '.join(map(repr, told))}"
-
-
-def numbers_in(reply: Message) -> dict[str, float]:
-    """Return the metrics of a reply that are single numbers; inf where one is too large.
-
-    Losses by class are none, under whichever keys. Of a metric in several records the first counts.
-    """
-    found: dict[str, float] = {}
-    for record in reply.content.metric_records.values():
-        for key, value in record.items():
-            if isinstance(value, int | float) and key not in found and not by_class(key):
-                found[key] = as_float(value)
-    return found
 
 
 def model_of(reply: Message, key: str) -> tuple[ArrayRecord | None, str | None]:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from flwr.app import MetricRecord, RecordDict
 
-from fedrms.replies.class_losses import by_class
 from fedrms.replies.client_index import ClientId
+from fedrms.replies.metrics import by_class
 
 NAMED = 10
 """Most clients named in a line."""

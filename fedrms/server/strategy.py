@@ -285,11 +285,6 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         return self.estimate.statistic
 
     @property
-    def class_losses(self) -> int:
-        """By how many classes clients are asked for their losses; 0 means not at all."""
-        return int(self._asks.get("class-losses", 0))
-
-    @property
     def _asks(self) -> Mapping[str, Any]:
         return {**self.weighting.asks, **self.estimate.asks}
 
@@ -414,9 +409,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             arrays=self.arrayrecord_key,
             weighted_by=self.weighted_by_key,
             examples_limit=self.examples_limit,
-            squares="gradient-decay" in self._asks,
+            asks=self._asks,
             given=self._received,
-            classes=self.class_losses,
             nonnegative=self.nonnegative_losses,
             whole=whole_numbers(asked.arrays) if asked else frozenset(),
         )

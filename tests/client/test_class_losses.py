@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 import fedrms
-from fedrms.client import LocalSettings, class_losses
-from fedrms.client.class_losses import stacked_class_losses
+from fedrms.client import LocalSettings
+from fedrms.client.class_losses import class_losses, stacked_class_losses
 from fedrms.client.train import train_client
 
 from .by_hand import federation, parameters, problem, update_of

@@ -15,8 +15,8 @@ from fedrms.engines import VectorGrid
 from fedrms.engines.observed import Observation, ObservedGrid
 from fedrms.experiment.build import build_strategy
 from fedrms.experiment.config import compose_config, plain
-from fedrms.replies.class_losses import old_class_key
 from fedrms.replies.cohort import StackedReplies
+from fedrms.replies.metrics import old_class_key
 from fedrms.server import FedRMS
 from fedrms.statistic import BY_CLASS
 

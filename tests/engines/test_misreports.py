@@ -246,7 +246,7 @@ def test_squared_gradients_stay_true_behind_a_lie_about_the_update(parts, grid):
     for misreport in (None, misreports(parts, update="flip")):
         window = ObservedGrid(grid(*parts), lambda seen: None, misreport=misreport)
         sent = orders(arrays, replace(SETTINGS, gradient_decay=0.9), range(4))
-        cohort = read_replies(window.send_and_receive(sent), layout, squares=True)
+        cohort = read_replies(window.send_and_receive(sent), layout, asks={"gradient-decay": 0.9})
         rows.append(cohort.parameters[:, slice(None)].numpy())
     start = layout.flatten(arrays).numpy()
     size, liars = len(start), np.isin(range(4), LIARS)

@@ -5,15 +5,9 @@ import pytest
 import torch
 from flwr.app import Message, MetricRecord, RecordDict
 
-from fedrms.replies.class_losses import (
-    by_class,
-    class_losses_in,
-    old_class_key,
-    read_class_losses,
-    silent_of,
-    stacked_lists,
-)
+from fedrms.replies.class_losses import read_class_losses, silent_of
 from fedrms.replies.cohort import Cohort
+from fedrms.replies.metrics import by_class, class_losses_in, old_class_key, stacked_lists
 from fedrms.statistic import BY_CLASS
 
 NAN = float("nan")

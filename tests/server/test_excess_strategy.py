@@ -8,7 +8,7 @@ import pytest
 from flwr.app import Message
 
 from fedrms.errors import ConfigError
-from fedrms.replies.class_losses import old_class_key
+from fedrms.replies.metrics import old_class_key
 from fedrms.server import FedRMS
 from fedrms.weighting.excess_scaler import ExcessScaler
 
@@ -82,9 +82,9 @@ def test_it_is_the_default_and_regression_asks_for_one_class() -> None:
     strategy = FedRMS()
     assert isinstance(strategy.scaler, ExcessScaler)
     assert strategy.statistic == "incoming"
-    assert strategy.class_losses == 1
+    assert strategy.estimate.asks["class-losses"] == 1
     assert FedRMS(law="deadzone").statistic == "prequential"
-    assert FedRMS(law="deadzone", num_classes=3).class_losses == 0
+    assert "class-losses" not in FedRMS(law="deadzone", num_classes=3).estimate.asks
 
 
 @pytest.mark.parametrize("statistic", ["prequential", "holdout"])
@@ -108,7 +108,7 @@ def test_clients_that_report_moments_alone_are_scaled_by_the_dead_zone() -> None
         here, _ = train_round(ours, grid_of(clients), ZERO, server_round)
         there, _ = train_round(theirs, grid_of(clients), ZERO, server_round)
         assert numbers(here)["w"].tobytes() == numbers(there)["w"].tobytes()
-    assert ours.class_losses == 1  # they are asked again each round
+    assert ours.estimate.asks["class-losses"] == 1  # they are asked again each round
     assert column(ours, "scale") == pytest.approx([1, 1, 1, 1, (1.5 / 6) ** 2])
 
 
