@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: pages from files outside docs/ and from notebooks, and links that leave docs/."""
+"""Hooks of mkdocs: pages from notebooks and files outside docs/, and links that leave docs/."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def notebook(path: Path) -> tuple[str, dict[str, bytes]]:
                 pictures[name] = base64.b64decode("".join(data["image/png"]))
                 parts.append(f"![{_one_line(said)}]({name})")
             elif "text/html" in data:
-                parts.append(f'<div class="output" markdown="0">{"".join(data["text/html"])}</div>')
+                shown = "".join(data["text/html"]).replace("<th></th>", "<td></td>")
+                parts.append(f'<div class="output" markdown="0">{shown}</div>')
             else:
                 parts.append(f"```text\n{said}\n```")
     parts.append(f"The notebook itself: [{path.name}]({path.name}).")

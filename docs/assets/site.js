@@ -1,0 +1,16 @@
+// What the theme leaves out for keyboards and screen readers.
+document$.subscribe(() => {
+  document.querySelector(".md-search")?.setAttribute("aria-label", "Search")
+  document.querySelectorAll("nav.md-code__nav").forEach((nav, n) => nav.setAttribute("aria-label", `Code ${n + 1}`))
+  document.querySelectorAll("nav.md-nav").forEach((nav, n) => {
+    if (nav.dataset.mdLevel > 0) {
+      nav.removeAttribute("aria-labelledby")
+      nav.setAttribute("aria-label", `Part ${n}`)
+    }
+  })
+  const reach = () => document.querySelectorAll(".md-typeset__scrollwrap, .output, .output pre, .md-typeset pre > code").forEach(box => {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0
+  })
+  reach()
+  addEventListener("resize", reach)
+})
