@@ -161,7 +161,7 @@ def finished_runs(folder: Path) -> Runs:
 def tell_failures() -> list[str]:
     """Return a line for each job that failed."""
     return [
-        f"job {failure.job} failed ({failure.words}): {' '.join(failure.reason.split())}"
+        f"job {failure.job} failed ({failure.words}): {failure.reason}"
         for failure in sorted(_multirun.failures, key=lambda each: each.job)
     ]
 
@@ -228,10 +228,7 @@ class _Told:
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, left=f"{left} to go")
             self._bar.refresh()
-        if outcome.reason is not None:
-            said = f"failed: {' '.join(outcome.reason.split())}"
-        else:
-            said = outcome.said
+        said = outcome.said if outcome.reason is None else f"failed: {outcome.reason}"
         level = logging.WARNING if outcome.reason is not None else logging.INFO
         if self._bar is None or outcome.reason is not None:
             log.log(

@@ -27,6 +27,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
 from fedrms.errors import ConfigError, FedRMSError
+from fedrms.results.foreign_text import one_line
 
 LOOK_EVERY: Final = 0.5
 PATIENCE: Final = 300.0
@@ -35,6 +36,8 @@ ROOM: Final = 1.2
 """Memory that must be free for one more worker, as a multiple of what the largest one takes."""
 FIRST_ROOM: Final = 512 * 2**20
 """The same, in bytes, before any worker has shown what it takes."""
+LONGEST_REASON: Final = 1000
+"""Most characters of why a job failed."""
 
 Compose = Callable[[list[str]], DictConfig]
 
@@ -225,6 +228,7 @@ def _work(
 
 def _run(job: Job, task: TaskFunction, context: HydraContext, compose: Compose) -> Outcome:
     """Run one job in its folder; what it prints goes into its log."""
+    from fedrms.cli.ending import StoppedError
     from fedrms.cli.folders import hold
     from fedrms.cli.resume import log_into
     from fedrms.experiment.config import explain
@@ -236,7 +240,7 @@ def _run(job: Job, task: TaskFunction, context: HydraContext, compose: Compose) 
         config = compose(job.overrides)
     except Exception as error:  # whatever Hydra finds wrong with this job's words
         problem = error if isinstance(error, FedRMSError) else explain(error, job.overrides)
-        return Outcome(job.number, job.words, math.nan, str(problem), bad_input=True)
+        return Outcome(job.number, job.words, math.nan, _reason(problem), bad_input=True)
     with open_dict(config):
         config.hydra.job.id = config.hydra.job.num = job.number
         config.hydra.output_subdir = None  # fedrms keeps the configuration itself
@@ -249,15 +253,26 @@ def _run(job: Job, task: TaskFunction, context: HydraContext, compose: Compose) 
             os.close(log)
             log_into(own.path, terminal=False)
             value = _call(task, context, config, own.path)
-    except Exception as error:  # one job's fault must not cost the others
-        told = str(error) if isinstance(error, FedRMSError) else f"{type(error).__name__}: {error}"
+    except StoppedError:
+        raise
+    except BaseException as error:  # one job's fault, exits included, must not cost the others
         if not isinstance(error, FedRMSError):
             logging.getLogger("fedrms").exception("the job failed")
-        return Outcome(
-            job.number, job.words, math.nan, told, bad_input=isinstance(error, ConfigError)
-        )
+        bad_input = isinstance(error, ConfigError)
+        return Outcome(job.number, job.words, math.nan, _reason(error), bad_input=bad_input)
     said = f"{value:.4f}, {time.perf_counter() - started:.1f} s"
     return Outcome(job.number, job.words, value, said=said, folder=own.path.absolute())
+
+
+def _reason(error: BaseException) -> str:
+    """Return why a job failed, in one line: it may be any code's error, and says what it likes."""
+    try:
+        words = " ".join(str(error).split())
+    except Exception as mute:  # raised by its own __str__
+        words = f"its message cannot be made ({type(mute).__name__})"
+    if not isinstance(error, FedRMSError):
+        words = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    return one_line(words, LONGEST_REASON)
 
 
 def _call(task: TaskFunction, context: HydraContext, config: DictConfig, folder: Path) -> float:

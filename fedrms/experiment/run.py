@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from fedrms.data import AnyFederation
-from fedrms.errors import ConfigError
+from fedrms.errors import ConfigError, RunError
 from fedrms.experiment.as_found import left_as_found
 from fedrms.experiment.checkpoint import Checkpoints, saying_how_to_resume
 from fedrms.experiment.config import compose_config, hydra_folder, hydra_words
@@ -78,7 +79,7 @@ def run(
     words = _words_that_resume(config)
     if not isinstance(config, DictConfig | Mapping):
         config = compose_config(list(config)) if words is None else {}
-    with _own_folder(config, words, folder) as own:
+    with _own_folder(config, words, folder) as own, _exits_refused():
         where = own.path
         stopped = found_in(where, config) if words is None else read_stopped(words)
         if stopped is not None:
@@ -112,6 +113,18 @@ def run(
                 checkpoints=Checkpoints(where, parts.config),
                 done=None if stopped is None else stopped.checkpoint,
             )
+
+
+@contextmanager
+def _exits_refused() -> Iterator[None]:
+    """Refuse a person's own code that ends the program: it would look like a run that went well."""
+    try:
+        yield
+    except SystemExit as error:
+        raise RunError(
+            f"a model, a data set or other code of your own ended the program (SystemExit: "
+            f"{error.code}); have it raise an error that says why, or return"
+        ) from error
 
 
 def _words_that_resume(config: DictConfig | Mapping[str, Any] | Sequence[str]) -> list[str] | None:

@@ -18,11 +18,11 @@ LONGEST = 300
 _MARKDOWN = {"\\": "\\\\", "|": "\\|", "<": "&lt;", "`": "\\`", "](": "]\\("}
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, longest: int = LONGEST) -> str:
     """Return a text without line breaks and other characters that are not seen, cut."""
     if not text.isprintable():
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def csv_cell(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -14,6 +15,20 @@ import fedrms
 from .conftest import SMALL, end
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="sends signals")
+
+REASONS = {
+    "exit": "ended the program (SystemExit: 0)",
+    "os_exit": "its process ended with exit code 0",
+    "interrupt": "KeyboardInterrupt",
+    "deep": "maximum recursion depth exceeded",
+    "mute": "RuntimeError",
+    "private": "PrivateError: of its own",
+    "unwritable": "half a \\udcff character",
+    "long": "xxxx...",
+    "memory": "MemoryError",
+}
+"""What is said of each fault of ``odd_models.py``."""
+SEARCH = ("hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_jobs=1")
 
 
 @pytest.mark.long
@@ -83,6 +98,29 @@ def test_a_signal_saves_what_there_is_and_the_same_command_goes_on(number, code,
     summary = json.loads((tmp_path / "sweep/0/summary.json").read_text())
     assert summary["status"] == "interrupted"
     assert summary["rounds"] >= 5
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("further", [(), SEARCH], ids=["sweep", "search"])
+def test_errors_of_any_kind_cost_their_own_job_alone(further, start, tmp_path):
+    if further:
+        pytest.importorskip("optuna")
+    shutil.copy(Path(__file__).parent / "odd_models.py", tmp_path)
+    faults = f"+model.fault=choice({','.join([*REASONS, 'none'])})"
+    words = ["model._target_=odd_models.Odd", faults, *further]
+    code, out, err = end(start(*words))
+    assert code == 1, err
+    told = [line for line in err.splitlines() if line.startswith("fedrms: job")]
+    assert len(told) >= len(REASONS)
+    for fault, reason in REASONS.items():
+        (line,) = {line.partition(" failed ")[2] for line in told if f"fault={fault})" in line}
+        assert reason in line, line
+        assert line.isprintable()
+        assert len(line) < 1200
+    assert "fedrms " in out  # the table
+    written = (tmp_path / "sweep/comparison.md").read_text()
+    assert all(line.removeprefix("fedrms: ") in written for line in told)
+    assert "raised" not in err.replace("raised by", "")  # a callback's, of which Hydra warns
 
 
 @pytest.mark.long
