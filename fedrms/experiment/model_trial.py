@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fedrms.client import LocalSettings, as_function
 from fedrms.client.app import split
 from fedrms.client.draw_keys import draws, test_keys
-from fedrms.client.layer_draws import addressed_draws
+from fedrms.client.layer_draws import AddressedDraws, addressed_draws
 from fedrms.client.local_optimizer import optimizer_order
 from fedrms.client.local_update import LocalUpdate, ModuleFunction, evaluating, trainable
 from fedrms.client.value_reads import Reads, ValueReads, keep_reads, reads_of
@@ -56,6 +56,36 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
     ConfigError
         If they do not fit, or the model does what clients cannot do alike on every engine.
     """
+    parameters = _parameters(module)
+    _refuse_types(parameters)
+    trial = _Trial(task, module, federation)
+    if not trial.supervised:
+        trial.try_own_task(parameters)
+    with unchanged("model", module), _explained(federation):
+        flat = isinstance(task, OwnLoss) and try_loss(task, *trial.first_outputs(), trial.examples)
+        after, losses, scored, drawn = without_other_generators(trial.who, trial.round)
+        _refuse_sparse(after["gradients"])
+        keep_reads(module, trial.reads.found)
+        padded = trial.padded_steps()
+    if isinstance(task, Classification | OwnLoss):
+        with unchanged("model", module):
+            _tell_of_probabilities(task, *trial.first_outputs())
+    trial.refuse_shapes(losses, scored)
+    trial.refuse_memory(padded)
+    trial.refuse_draws(drawn)
+    trial.refuse_mixing(padded)
+    if trial.examples:
+        _refuse_dead(trial.who, losses, after["gradients"], flat or not trial.supervised)
+    if trial.reads.found == "inputs":
+        log.warning(
+            "model: it or its loss decides by values of the examples (if, .item(), x[mask]), so "
+            "clients are trained one after the other on the rows that are there, and judged one "
+            "example at a time, which is slow; torch.where instead of `if` avoids it"
+        )
+
+
+def _parameters(module: nn.Module) -> Mapping[str, nn.Parameter]:
+    """Return what is trained, at least one."""
     parameters = trainable(module)
     if not parameters:
         frozen = any(True for _ in module.parameters())
@@ -64,105 +94,131 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
             "has no trainable parameter" + (", all have requires_grad=False" if frozen else ""),
             "set requires_grad=True for what is to be learned" if frozen else CHOOSE,
         )
-    _refuse_types(parameters)
-    examples = len(federation.test_y) > 0
-    none = np.zeros((2, *federation.test_y.shape[1:]), federation.test_y.dtype)
-    y = federation.test_y[:2] if examples else none
-    batch = {"x": torch.from_numpy(inputs_for(federation)[: len(y)]), "y": torch.from_numpy(y)}
-    if draws(task):
-        batch["key"] = torch.from_numpy(test_keys(0, len(y)))
-    params, _ = split(module, dict(module.state_dict()))
-    supervised = isinstance(task, Classification | MultiLabel | Regression | OwnLoss)
-    who = "model" if supervised else "task"
-    watched = _Watched(as_function(module), supervised, outputs_of(federation))
-    update = LocalUpdate(task, watched, LocalSettings(optimizer=GRADIENT_ALONE))
-    present = torch.ones(len(y))
-    key = torch.tensor(0)
-    reads = ValueReads()
-    keep_reads(module, "")
+    return parameters
 
-    def step(rows: Tensor, there: Tensor) -> tuple[Any, Tensor]:
-        columns = {name: column[rows] for name, column in batch.items()} | {"present": there}
-        with addressed_draws(key), reads.watching(params, columns):
-            return update.step(update.begin(params, torch.tensor(1.0)), columns)
 
-    if not supervised:
-        with evaluating(module), addressed_draws(key), unchanged("model", module):
+Step = tuple[Any, Tensor]
+"""A state after a step, and ``[examples]`` losses before it."""
+
+
+class _Trial:
+    """A client of two examples, on which a model and a task are tried."""
+
+    def __init__(self, task: Task, module: nn.Module, federation: AnyFederation) -> None:
+        self._task, self._module, self._federation = task, module, federation
+        self.examples = len(federation.test_y) > 0
+        none = np.zeros((2, *federation.test_y.shape[1:]), federation.test_y.dtype)
+        y = federation.test_y[:2] if self.examples else none
+        x = inputs_for(federation)[: len(y)]
+        self._batch = {"x": torch.from_numpy(x), "y": torch.from_numpy(y)}
+        if draws(task):
+            self._batch["key"] = torch.from_numpy(test_keys(0, len(y)))
+        self._params, _ = split(module, dict(module.state_dict()))
+        self.supervised = isinstance(task, Classification | MultiLabel | Regression | OwnLoss)
+        self.who = "model" if self.supervised else "task"
+        self._apply = _Watched(as_function(module), self.supervised, outputs_of(federation))
+        self._update = LocalUpdate(task, self._apply, LocalSettings(optimizer=GRADIENT_ALONE))
+        self._key = torch.tensor(0)
+        self.reads = ValueReads()
+        keep_reads(module, "")
+
+    def try_own_task(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Call a task of one's own before anything is built upon it."""
+        with self._judging():
             leaves = {
-                n: value.detach().requires_grad_(n in parameters) for n, value in params.items()
+                name: value.detach().requires_grad_(name in parameters)
+                for name, value in self._params.items()
             }
-            try_task(task, watched, leaves, batch)
+            with unchanged("model", self._module):
+                try_task(self._task, self._apply, leaves, self._batch)
 
-    def trial() -> tuple[Any, Tensor, Tensor, bool]:
-        after, losses = step(torch.arange(len(y)), present)
-        with evaluating(module), torch.no_grad(), addressed_draws(key) as judged:
-            with reads.watching(params, batch):
-                told = task.metrics(watched, params, batch)
-                scored = update.score(params, batch)[:, 0]
-            if not supervised:
-                _try_judge(task, set(told), watched, params, batch)
+    def round(self) -> tuple[Any, Tensor, Tensor, bool]:
+        """Take a step and judge the model; say whether it drew at random when it was judged."""
+        count = len(self._batch["y"])
+        after, losses = self._step(torch.arange(count), torch.ones(count))
+        with self._judging() as judged, torch.no_grad():
+            with self.reads.watching(self._params, self._batch):
+                told = self._task.metrics(self._apply, self._params, self._batch)
+                scored = self._update.score(self._params, self._batch)[:, 0]
+            if not self.supervised:
+                _try_judge(self._task, set(told), self._apply, self._params, self._batch)
         return after, losses, scored, judged.drawn > 0
 
-    def first_outputs() -> tuple[Tensor, Tensor]:
-        some = {"x": federation.test_x[:ROWS], "y": federation.test_y[:ROWS]}
-        x, targets = (torch.from_numpy(v) for v in some.values()) if examples else batch.values()
-        with evaluating(module), torch.no_grad(), addressed_draws(key):
-            return watched(params, x), targets
+    def first_outputs(self) -> tuple[Tensor, Tensor]:
+        """Return the model's outputs for the first test examples, and their targets."""
+        x, y = self._batch["x"], self._batch["y"]
+        if self.examples:
+            federation = self._federation
+            x, y = (torch.from_numpy(v[:ROWS]) for v in (federation.test_x, federation.test_y))
+        with self._judging(), torch.no_grad():
+            return self._apply(self._params, x), y
 
-    with unchanged("model", module), _explained(federation):
-        flat = isinstance(task, OwnLoss) and try_loss(task, *first_outputs(), examples)
-        after, losses, scored, drawn = without_other_generators(who, trial)
-        _refuse_sparse(after["gradients"])
-        keep_reads(module, reads.found)
+    def padded_steps(self) -> list[Step]:
+        """Return steps on the two examples with this, with that and again with this behind them."""
+        if len(self._batch["y"]) != 2:
+            return []
         again = (*PADDED, PADDED[0])
-        padded = [step(rows, torch.tensor([1.0, 1.0, 0.0])) for rows in again if len(y) == 2]
-    if isinstance(task, Classification | OwnLoss):
-        with unchanged("model", module):
-            _tell_of_probabilities(task, *first_outputs())
-    if scored.shape != batch["y"].shape[:1] or losses.shape != batch["y"].shape[:1]:
-        raise ConfigError(
-            who,
-            f"gives losses of shape {tuple(scored.shape)} for {len(y)} examples",
-            "a task needs one loss for each example",
-        )
-    if padded and (reads.remembers or not _alike(padded[0], padded[-1])):
-        raise ConfigError(
-            who,
-            "gives other numbers for the same examples when it is called again, or remembers "
-            "something of the examples that it was given before",
-            "let forward keep nothing from one call to the next",
-        )
+        return [self._step(rows, torch.tensor([1.0, 1.0, 0.0])) for rows in again]
 
-    def losses_of(training: bool, some: Mapping[str, Tensor]) -> Tensor:
-        mode = nullcontext() if training else evaluating(module)
-        with mode, torch.no_grad(), addressed_draws(key):
-            return task.losses(watched, params, some)
+    def refuse_shapes(self, losses: Tensor, scored: Tensor) -> None:
+        """Refuse what is not one loss an example."""
+        count = self._batch["y"].shape[:1]
+        if scored.shape != count or losses.shape != count:
+            raise ConfigError(
+                self.who,
+                f"gives losses of shape {tuple(scored.shape)} for {count[0]} examples",
+                "a task needs one loss for each example",
+            )
 
-    if drawn:
-        raise ConfigError(
-            who,
-            "draws at random when it is evaluated too, so no measurement would be certain",
-            "draw in training alone: nn.Dropout, or functional.dropout(x, p, self.training)",
-        )
-    mixes = bool(padded) and not _alike(*padded[:2])
-    if padded and reads.found != "inputs":
-        for training in (False,) if watched.normalises else (False, True):
-            mixes |= _mixes(functools.partial(losses_of, training), batch, alone=not training)
-    if mixes:
-        raise ConfigError(
-            who,
-            "mixes the examples of a batch, so that padding would change what a client learns",
-            "let each example's outputs and loss depend on itself alone; of layers that normalise "
-            "by the batch, torch.nn.BatchNorm1d, BatchNorm2d and BatchNorm3d will do",
-        )
-    if examples:
-        _refuse_dead(who, losses, after["gradients"], flat or not supervised)
-    if reads.found == "inputs":
-        log.warning(
-            "model: it or its loss decides by values of the examples (if, .item(), x[mask]), so "
-            "clients are trained one after the other on the rows that are there, and judged one "
-            "example at a time, which is slow; torch.where instead of `if` avoids it"
-        )
+    def refuse_memory(self, padded: Sequence[Step]) -> None:
+        """Refuse a model for which a call depends on those before it."""
+        if padded and (self.reads.remembers or not _alike(padded[0], padded[-1])):
+            raise ConfigError(
+                self.who,
+                "gives other numbers for the same examples when it is called again, or remembers "
+                "something of the examples that it was given before",
+                "let forward keep nothing from one call to the next",
+            )
+
+    def refuse_draws(self, drawn: bool) -> None:
+        """Refuse a model that draws when it is judged."""
+        if drawn:
+            raise ConfigError(
+                self.who,
+                "draws at random when it is evaluated too, so no measurement would be certain",
+                "draw in training alone: nn.Dropout, or functional.dropout(x, p, self.training)",
+            )
+
+    def refuse_mixing(self, padded: Sequence[Step]) -> None:
+        """Refuse a model for which an example's loss depends on those beside it."""
+        mixes = bool(padded) and not _alike(*padded[:2])
+        if padded and self.reads.found != "inputs":
+            for training in (False,) if self._apply.normalises else (False, True):
+                losses = functools.partial(self._losses, training)
+                mixes |= _mixes(losses, self._batch, alone=not training)
+        if mixes:
+            raise ConfigError(
+                self.who,
+                "mixes the examples of a batch, so that padding would change what a client learns",
+                "let each example's outputs and loss depend on itself alone; of layers that "
+                "normalise by the batch, torch.nn.BatchNorm1d, BatchNorm2d and BatchNorm3d will do",
+            )
+
+    def _step(self, rows: Tensor, there: Tensor) -> Step:
+        columns = {name: column[rows] for name, column in self._batch.items()}
+        columns["present"] = there
+        with addressed_draws(self._key), self.reads.watching(self._params, columns):
+            return self._update.step(self._update.begin(self._params, torch.tensor(1.0)), columns)
+
+    def _losses(self, training: bool, some: Mapping[str, Tensor]) -> Tensor:
+        mode = addressed_draws(self._key) if training else self._judging()
+        with mode, torch.no_grad():
+            return self._task.losses(self._apply, self._params, some)
+
+    @contextmanager
+    def _judging(self) -> Iterator[AddressedDraws]:
+        with evaluating(self._module), addressed_draws(self._key) as drawing:
+            yield drawing
 
 
 def _refuse_types(parameters: Mapping[str, nn.Parameter]) -> None:

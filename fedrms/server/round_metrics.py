@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from flwr.app import MetricRecord, RecordDict
+from flwr.app import MetricRecord
 
 from fedrms.replies.client_index import ClientId
+from fedrms.replies.cohort import Cohort
 from fedrms.replies.metrics import by_class
 
 NAMED = 10
@@ -17,23 +18,22 @@ NAMED = 10
 HALF = 0.5
 
 
-def averaged(
-    metrics: Mapping[str, np.ndarray], weighted_by: str, scale: np.ndarray
-) -> MetricRecord:
+def averaged(cohort: Cohort, weighted_by: str, scale: np.ndarray) -> MetricRecord:
     """Return the means of a cohort's metrics, weighted by examples, and the smallest scale.
 
-    Of a metric that some do not report, which is NaN there, over the others.
+    Of a metric that some do not report, which is NaN there, over the others; of lists place by
+    place, over those who report one of the length that most have. Losses by class are left out.
 
     Parameters
     ----------
-    metrics : mapping
-        Each ``[cohort]``; losses by class are left out.
+    cohort : Cohort
+        The round's clients.
     weighted_by : str
         Metric that holds the number of examples.
     scale : np.ndarray
         ``[cohort]``.
     """
-    share = metrics[weighted_by]
+    metrics, share = cohort.metrics, cohort.metrics[weighted_by]
     names = [k for k in metrics if k not in (weighted_by, "partition-id") and not by_class(k)]
     columns = np.array([metrics[name] for name in names], dtype=np.float64)
     columns = columns.reshape(len(names), len(share))
@@ -45,24 +45,14 @@ def averaged(
     record: dict[str, int | float | list[int] | list[float]] = dict(
         zip(names, means.tolist(), strict=True)
     )
-    return MetricRecord(record | {"scale-min": float(scale.min())})
+    return MetricRecord(record | _averaged_lists(cohort) | {"scale-min": float(scale.min())})
 
 
-def averaged_lists(contents: Sequence[RecordDict], examples: np.ndarray) -> dict[str, list[float]]:
-    """Return the means of metrics that are lists, place by place, weighted by examples.
-
-    Over those who report a list of the length that most have.
-
-    Parameters
-    ----------
-    contents : sequence of RecordDict
-        ``[cohort]`` replies.
-    examples : np.ndarray
-        ``[cohort]``.
-    """
+def _averaged_lists(cohort: Cohort) -> dict[str, list[float]]:
     told: dict[str, list[tuple[list[int] | list[float], float]]] = {}
-    for content, weight in zip(contents, examples, strict=True):
-        for record in content.metric_records.values():
+    for client, weight in zip(cohort.clients, cohort.examples, strict=True):
+        reply = cohort.replies.get(client)
+        for record in reply.content.metric_records.values() if reply else ():
             for name, value in record.items():
                 if isinstance(value, list) and not by_class(name):
                     told.setdefault(name, []).append((value, float(weight)))

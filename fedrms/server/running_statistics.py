@@ -18,6 +18,7 @@ from torch import Tensor
 from fedrms.combining.clip import update_norms
 from fedrms.combining.row_blocks import RowBlocks, blocks_of
 from fedrms.combining.weighted_mean import mean
+from fedrms.errors import ConfigError
 from fedrms.replies.cohort import Cohort, Layout
 
 MEAN, VARIANCE, COUNTER = "running_mean", "running_var", "num_batches_tracked"
@@ -32,6 +33,22 @@ def statistic_columns(layout: Layout, endings: tuple[str, ...] = (MEAN, VARIANCE
         if name.rsplit(".", 1)[-1] in endings
     ]
     return torch.cat(places) if places else torch.zeros(0, dtype=torch.int64)
+
+
+def refuse_running_statistics(layout: Layout) -> None:
+    """Refuse a model with running statistics where noise hides clients' steps.
+
+    Raises
+    ------
+    ConfigError
+        If it has any.
+    """
+    if len(statistic_columns(layout)):
+        raise ConfigError(
+            "strategy.noise_multiplier",
+            "hides steps of limited length, and the model's running batch statistics are none",
+            "take a model with GroupNorm or LayerNorm in the place of BatchNorm",
+        )
 
 
 def norms_without(cohort: Cohort, received: Tensor, statistics: Tensor) -> np.ndarray:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from fedrms.combining.aggregation import Aggregation
 from fedrms.combining.columns import LEAST
 from fedrms.combining.combine import Rule
 from fedrms.combining.server_optimizer import ServerOptimizer
-from fedrms.errors import ConfigError
 from fedrms.flower_log import log
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.options import number, one_of
@@ -39,8 +37,9 @@ from fedrms.replies.limits import EXAMPLES_LIMIT
 from fedrms.replies.membership import Membership
 from fedrms.replies.metric_ranges import Range, known_ranges
 from fedrms.replies.model_arrays import whole_numbers
-from fedrms.replies.orders import WEIGHT_SCALE, Orders, scaled
+from fedrms.replies.orders import Orders
 from fedrms.replies.replies import read_replies
+from fedrms.server.apply_to import Scaling, refuse_beside_a_sum, refuse_unfit_grid
 from fedrms.server.diagnostics import Diagnostics
 from fedrms.server.evaluation import aggregate_evaluations
 from fedrms.server.heard import (
@@ -55,17 +54,18 @@ from fedrms.server.old_hooks import OldHooks
 from fedrms.server.partial_models import PartialModels
 from fedrms.server.record import Record
 from fedrms.server.round_metrics import averaged as averaged_metrics
-from fedrms.server.round_metrics import averaged_lists, weighed_down
-from fedrms.server.running_statistics import norms_without, statistic_columns
-from fedrms.server.sums_alone import refuse_beside_a_sum, refuse_unfit_grid
+from fedrms.server.round_metrics import weighed_down
+from fedrms.server.running_statistics import (
+    norms_without,
+    refuse_running_statistics,
+    statistic_columns,
+)
 from fedrms.weighting.client_scaler import ClientScaler
 from fedrms.weighting.excess_scaler import ExcessScaler
 from fedrms.weighting.laws import Law
 from fedrms.weighting.noise_estimate import NoiseEstimate
 from fedrms.weighting.python_names import SpeaksPython
-from fedrms.weighting.weighting import Foresees, Weighted, Weighting
-
-APPLY_TO = ("update", "local_lr", "client")
+from fedrms.weighting.weighting import Weighted, Weighting
 
 
 class FedRMS(NotesWhatIsAsked, OldHooks, SpeaksPython, FedAvg):
@@ -219,7 +219,6 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             train_metrics_aggr_fn,
             evaluate_metrics_aggr_fn,
         )
-        one_of("strategy.apply_to", apply_to, APPLY_TO)
         one_of("strategy.identify", identify, ("replies", "query"))
         number("client.fraction", fraction_train, 0, 1)
         if examples_limit is not None:
@@ -246,12 +245,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             },
         )
         self.weighting = weighting or self.estimate
-        if apply_to != "update" and not isinstance(self.weighting, Foresees):
-            raise ConfigError(
-                "strategy.apply_to",
-                f"is {apply_to}, and {type(weighting).__name__} knows no weight before the round",
-                "leave it at update",
-            )
+        self._scaling = Scaling(apply_to, self.weighting)
         if apply_to == "client":
             optional = {"noise_multiplier": noise_multiplier, "weighted_by_key": weighted_by_key}
             refuse_beside_a_sum({**chosen, **optional})
@@ -269,7 +263,6 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self._trained = False
         self._name: Callable[[ClientId], str] = str
         self._partial = PartialModels()
-        self._sent_scale: dict[int, float] = {}
         self._record: Record | None = None
         if record is not None:
             self._record = Record(record, weighted_by_key, self._described(normalize, combine))
@@ -356,27 +349,14 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             least=self.min_train_nodes,
             available=self.min_available_nodes,
         )
-        if self.aggregation.noise_multiplier and len(statistic_columns(Layout.of(arrays))):
-            raise ConfigError(
-                "strategy.noise_multiplier",
-                "hides steps of limited length, and the model's running batch statistics are none",
-                "take a model with GroupNorm or LayerNorm in the place of BatchNorm",
-            )
+        if self.aggregation.noise_multiplier:
+            refuse_running_statistics(Layout.of(arrays))
         config["server-round"] = server_round
         config.update(self._asks)
-        scales = None
-        if self.apply_to != "update" and isinstance(self.weighting, Foresees):
-            scales = self.weighting.scale_of([self._members.client_of(node) for node in nodes])
         record = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
         self._tell_sample("configure_train", nodes)
         messages = self._construct_messages(record, nodes, MessageType.TRAIN)
-        if scales is not None and self.apply_to == "client":
-            scales = scales / scales.max() if scales.max() > 0.0 else np.ones_like(scales)
-            self._sent_scale = dict(zip(nodes, scales.tolist(), strict=True))
-            messages = scaled(messages, self.configrecord_key, scales, WEIGHT_SCALE)
-        elif scales is not None:
-            messages = scaled(messages, self.configrecord_key, scales)
-        return messages
+        return self._scaling.told(messages, nodes, self._members.client_of, self.configrecord_key)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -399,6 +379,33 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
     def _aggregate(
         self, server_round: int, replies: Sequence[Message], layout: Layout, asked: Asked | None
     ) -> tuple[ArrayRecord | None, MetricRecord | None, Cohort | None]:
+        """Return the next model, the round's metrics and who is in both; None where nobody is."""
+        cohort = self._read(server_round, replies, layout, asked)
+        current = layout.flatten(self._received)
+        statistics = statistic_columns(layout)
+        if len(statistics) and cohort.norms is None:
+            cohort.norms = norms_without(cohort, current, statistics)
+        known = asked is not None and len(asked.arrays) > 0 and len(current) > 0
+        cohort.lengths_tell = known and self.apply_to == "update"
+        weighted = Weighted(cohort, np.ones(0))
+        if cohort.clients:
+            weighted = self._weighted(server_round, cohort, current)
+            weighted = self._hooked(server_round, weighted, current)
+            cohort = weighted.cohort
+        for client, reason in cohort.failures.items():
+            name = self._name(client)
+            log(WARNING, "Round %d: client %s left out: %s", server_round, name, reason)
+        if not cohort.clients:
+            self.diagnostics = Diagnostics(server_round, [], {}, cohort.failures)
+            return None, None, None
+        self._trained = True
+        arrays = self._stepped(server_round, weighted, layout, current)
+        return arrays, self._metrics(weighted, replies), cohort
+
+    def _read(
+        self, server_round: int, replies: Sequence[Message], layout: Layout, asked: Asked | None
+    ) -> Cohort:
+        """Return those whose replies can be used, and have what the weighting needs."""
         addressees = Addressees(members=self._members)
         if asked and not stacked(replies):
             addressees = Addressees.of(asked.messages, self._members, server_round)
@@ -421,33 +428,15 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             self._members.learn(reply.metadata.src_node_id, client)
         for needed in self.weighting.needs:
             cohort = having(cohort, needed, type(self.weighting).__name__, "strategy")
-        current, statistics = layout.flatten(self._received), statistic_columns(layout)
-        if len(statistics) and cohort.norms is None:
-            cohort.norms = norms_without(cohort, current, statistics)
-        known = asked is not None and len(asked.arrays) > 0 and len(current) > 0
-        cohort.lengths_tell = known and self.apply_to == "update"
-        weighted = Weighted(cohort, np.ones(0))
-        if cohort.clients:
-            weighted = self._weighted(server_round, cohort, current)
-            weighted = self._hooked(server_round, weighted, current)
-            cohort = weighted.cohort
-        for client, reason in cohort.failures.items():
-            name = self._name(client)
-            log(WARNING, "Round %d: client %s left out: %s", server_round, name, reason)
-        if not cohort.clients:
-            self.diagnostics = Diagnostics(server_round, [], {}, cohort.failures)
-            return None, None, None
-        self._trained = True
+        return cohort
 
-        applied = weighted
-        if self.apply_to == "local_lr":  # clients have applied it already
-            applied = replace(weighted, scale=np.ones_like(weighted.scale))
-        elif self.apply_to == "client":  # and all arrays are the mean that came of it
-            nodes = [cohort.replies[client].metadata.src_node_id for client in cohort.clients]
-            sent = [self._sent_scale.get(node, 1.0) for node in nodes]
-            applied = replace(weighted, scale=np.array(sent))
-        parts, rule = self.aggregation, self.weighting.rule
-        update, weights = combined(applied, parts, rule, layout, current)
+    def _stepped(
+        self, server_round: int, weighted: Weighted, layout: Layout, current: Tensor
+    ) -> ArrayRecord:
+        """Return the model after the server's step, and say what was done with each client."""
+        cohort, parts = weighted.cohort, self.aggregation
+        left = self._scaling.left(weighted)
+        update, weights = combined(left, parts, self.weighting.rule, layout, current)
         update = parts.private(update, weights, self._seed, server_round)
         following = stepped_statistics(
             self.server_optimizer.step(current, update),
@@ -469,9 +458,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         named = [self._name(client) for client in cohort.clients]
         estimate = (weighted.columns.get("rms"), weighted.columns.get("rms_error"))
         log(INFO, "\t> %s", weighed_down(named, weighted.scale, disbelieved, *estimate))
-        key = self.arrayrecord_key
-        arrays = as_record(following, layout, self._received, cohort, weights, key)
-        return arrays, self._metrics(weighted, replies), cohort
+        return as_record(following, layout, self._received, cohort, weights, self.arrayrecord_key)
 
     def _weighted(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
         """Return what each client counts, with the noise estimate beside it."""
@@ -573,8 +560,4 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         cohort = weighted.cohort
         if self.train_metrics_aggr_fn is not aggregate_metricrecords:  # FedAvg's default
             return self.train_metrics_aggr_fn(contents_of(cohort, replies), self.weighted_by_key)
-        record = averaged_metrics(cohort.metrics, self.weighted_by_key, weighted.scale)
-        told = [cohort.replies[c].content for c in cohort.clients if c in cohort.replies]
-        if told:
-            record.update(averaged_lists(told, cohort.examples))
-        return record
+        return averaged_metrics(cohort, self.weighted_by_key, weighted.scale)
