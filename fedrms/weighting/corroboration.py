@@ -22,7 +22,10 @@ A claim is contradicted by
   clients' updates are the shorter ones and lengths alone tell little; but then nobody can lose a
   tenth of what all others do, with the same model on the same classes.
 
-Otherwise the claim stands. A contradicted client is taken to lose what is usual for its update.
+Otherwise the claim stands. A contradicted client is taken to lose what is usual for its update; if
+it claims about what others lose, and does not report its work, what is usual where the work was
+:data:`UNREPORTED` times as much. Single examples a batch, momentum or Adam beside plain SGD go up
+to ten times as far: beyond the limit, but once losses are small it costs them next to nothing.
 """
 
 from __future__ import annotations
@@ -117,6 +120,22 @@ def contradicted(
     too_long = longer > limit * np.where(reports_work, 1.0, UNREPORTED)
     too_good = (longer > LONGER) & (longer * others > TOO_GOOD)
     return np.asarray(too_long | (too_good & (reports_work | (others > MUCH_LESS))))
+
+
+def loss_behind(told: np.ndarray, others: np.ndarray, reports_work: np.ndarray) -> np.ndarray:
+    """Return ``[cohort]`` the mean loss that a client has, should its claim be contradicted.
+
+    Parameters
+    ----------
+    told : np.ndarray
+        ``[cohort]`` from :func:`told_by_updates`.
+    others : np.ndarray
+        ``[cohort]`` what others lose on the client's classes, over what it claims.
+    reports_work : np.ndarray
+        ``[cohort]`` boolean.
+    """
+    explained = ~reports_work & (others <= MUCH_LESS)
+    return np.where(explained, told / UNREPORTED**2, told)
 
 
 def _usual(claimed: np.ndarray, lengths: np.ndarray) -> float:

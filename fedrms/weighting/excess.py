@@ -20,7 +20,12 @@ import numpy as np
 
 from fedrms.replies.class_losses import ClassLosses
 from fedrms.replies.cohort import LARGEST
-from fedrms.weighting.corroboration import contradicted, told_by_updates, ways_of_length
+from fedrms.weighting.corroboration import (
+    contradicted,
+    loss_behind,
+    told_by_updates,
+    ways_of_length,
+)
 from fedrms.weighting.order_statistics import weighted_quantiles
 from fedrms.weighting.other_inputs import other_inputs
 from fedrms.weighting.persistence import rate_of
@@ -116,8 +121,9 @@ def measure(
         claimed = observed / examples
         told = told_by_updates(claimed, ways_of_length(lengths, examples, work))
         reports = np.zeros(len(count), bool) if work is None else ~np.isnan(work)
-        lying = contradicted(claimed, told, _others(losses), corroboration, reports)
-        observed = np.where(lying, np.minimum(told * examples, LARGEST), observed)
+        lying = contradicted(claimed, told, _others(losses, CLAIM_FLOOR), corroboration, reports)
+        behind = loss_behind(told, _others(losses, 0.0), reports)
+        observed = np.where(lying, np.minimum(behind * examples, LARGEST), observed)
     claims_noise = observed > 0.0
     weights = (weights * ~lying)[:, None] * count
     reference = weighted_quantiles(losses.mean, weights, quantile)
@@ -159,7 +165,7 @@ def measure(
     )
 
 
-def _others(losses: ClassLosses) -> np.ndarray:
+def _others(losses: ClassLosses, part: float) -> np.ndarray:
     """Return ``[cohort]`` what others claim on a client's classes over what it claims: 1 or more.
 
     Medians over clients, everyone believed. Losses that are small beside the chance loss say
@@ -167,7 +173,7 @@ def _others(losses: ClassLosses) -> np.ndarray:
     """
     assert losses.chance is not None
     count = losses.count
-    floor = CLAIM_FLOOR * (count @ weighted_quantiles(losses.chance, count, 0.5))
+    floor = part * (count @ weighted_quantiles(losses.chance, count, 0.5))
     usual = count @ weighted_quantiles(losses.mean, count, 0.5)
     claimed = (count * losses.mean).sum(axis=1)
     above = np.maximum(claimed + floor, np.finfo(np.float64).tiny)

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from fedrms.errors import ConfigError
 from fedrms.replies.class_losses import ClassLosses
 from fedrms.server import FedRMS
-from fedrms.weighting.corroboration import MOST_WORK, contradicted, told_by_updates, ways_of_length
+from fedrms.weighting.corroboration import (
+    MOST_WORK,
+    contradicted,
+    loss_behind,
+    told_by_updates,
+    ways_of_length,
+)
 from fedrms.weighting.excess import measure
 from fedrms.weighting.excess_scaler import ExcessScaler
 
@@ -114,6 +120,32 @@ def test_a_claim_within_its_limit_stands() -> None:
     found = measure(claims, ONE, 0.5, longer, 3.0, ALIKE)
     assert found.share[3] == pytest.approx((2.41**2 - 1) / 8.0)
     assert found.spread[3] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("others", "reports", "loss"),
+    [
+        (1.0, False, 0.5),  # what an update of 4 times the work tells: 8 / 4^2
+        (3.0, False, 0.5),
+        (3.1, False, 8.0),  # claims too little for that to be the reason
+        (1.0, True, 8.0),  # says how much it worked
+    ],
+)
+def test_who_claims_what_others_lose_may_have_worked_more(others, reports, loss) -> None:
+    found = loss_behind(np.array([8.0]), np.array([others]), np.array([reports]))
+    assert found.tolist() == [loss]
+
+
+def test_a_far_longer_update_costs_little_where_losses_are_small_and_much_where_large() -> None:
+    """Claims of 1 or .1 in chance losses of 8; (10 / 4)^2 = 6.25 times the claim is believed."""
+    lengths, silent = np.array([1.0, 1.0, 1.0, 10.0]), np.full(4, np.nan)
+    for claim, share in ((1.0, 5.25 / 8.0), (0.1, 0.525 / 8.0)):
+        found = measure(one_class([claim] * 4), ONE, 0.25, lengths, 2.0, silent)
+        assert found.contradicted.tolist() == [False, False, False, True]
+        assert found.share == pytest.approx([0.0, 0.0, 0.0, share])
+    nothing = one_class([0.1, 0.1, 0.1, 0.0])
+    found = measure(nothing, ONE, 0.25, lengths, 2.0, silent)
+    assert found.share[3] == pytest.approx(9.9 / 8.0)  # who claims nothing at all lies
 
 
 def test_who_claims_a_tenth_of_what_all_others_lose_is_found_by_an_update_barely_longer() -> None:
