@@ -22,6 +22,8 @@ MOST_OF_AN_ADDRESS = 256
 """Connections that one address may hold; sites behind one router share it."""
 MOST = 4000
 """Connections in all."""
+KEPT_SECONDS, MOST_OF_A_SITE = 90, 8
+"""How long a connection of a known site may ask nothing, and how many of it are kept so."""
 HANDSHAKE, HEADER = 0x16, 5
 """First byte of a connection with TLS, and the bytes before a record that tell its length."""
 RECORD = 16 << 10
@@ -36,6 +38,15 @@ class Door(HttpToolsProtocol):
 
     release: Callable[[], None]
     """What is to be done when the connection is lost."""
+    _kept_with: set[Door] | None = None
+
+    def keep(self, of_site: set[Door]) -> None:
+        """Keep the connection of a known site, whose others are given, and count it as theirs."""
+        if self._kept_with is None and len(of_site) < MOST_OF_A_SITE:
+            self._kept_with = of_site
+            of_site.add(self)
+            self.timeout_keep_alive = KEPT_SECONDS
+            self.release()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection."""
@@ -46,7 +57,14 @@ class Door(HttpToolsProtocol):
         """Forget a connection."""
         self._patience.cancel()
         self.release()
+        if self._kept_with is not None:
+            self._kept_with.discard(self)
         super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Let who answers a request know its connection."""
+        super().on_message_begin()
+        self.scope["state"]["door"] = self
 
     def on_headers_complete(self) -> None:
         """Note that something is asked."""
@@ -54,10 +72,10 @@ class Door(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request no longer than for the first."""
+        """Wait for the next request no longer than for the first, but for a known site's."""
         super().on_response_complete()
         self._patience.cancel()
-        if not self.transport.is_closing():
+        if self._kept_with is None and not self.transport.is_closing():
             self._patience = self.loop.call_later(FIRST_SECONDS, self.transport.abort)
 
 

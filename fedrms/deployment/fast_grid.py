@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
 
+from fedrms.deployment.bell import Bell
 from fedrms.deployment.whole_replies import whole_replies
 from fedrms.engines.passing_grid import PassingGrid
 from fedrms.errors import RunError
@@ -47,6 +48,8 @@ class FastGrid(PassingGrid):
         registered the key under, whatever the client calls itself.
     shares : bool
         In a trial with keys: the first key that speaks for a share keeps it.
+    bell : Bell, optional
+        Rung when there are messages; says which replies will never be whole.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class FastGrid(PassingGrid):
         round_seconds: float,
         registered: bool = False,
         shares: bool = False,
+        bell: Bell | None = None,
     ) -> None:
         super().__init__(inner)
         self._poll_seconds = poll_seconds
@@ -66,6 +70,7 @@ class FastGrid(PassingGrid):
         self._wait_seconds = wait_seconds
         self._round_seconds = round_seconds
         self._registered, self._shares = registered, shares
+        self._bell = bell
         self._key_of: dict[ClientId, str] = {}
         self._names: dict[int, str] = {}
         self._too_few_since: float | None = None
@@ -99,7 +104,11 @@ class FastGrid(PassingGrid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Push messages, and remember who is to answer which."""
         messages = list(messages)
-        keys = list(self._inner.push_messages(messages))
+        try:
+            keys = list(self._inner.push_messages(messages))
+        finally:
+            if self._bell is not None:
+                self._bell.ring()
         to = (message.metadata.dst_node_id for message in messages)
         self._addressees.update(zip(keys, to, strict=False))
         return keys
@@ -110,7 +119,7 @@ class FastGrid(PassingGrid):
         A reply that cannot be read is an error of its sender's, and one under another's number is
         emptied: Flower looks at the number with which it was announced alone.
         """
-        with whole_replies(self._until):
+        with whole_replies(self._until, self._bell):
             replies = list(self._inner.pull_messages(message_ids))
         return [self._signed(reply) for reply in replies if self._is_answer(reply)]
 

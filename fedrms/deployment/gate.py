@@ -29,9 +29,11 @@ import uvicorn
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from google.protobuf.message import DecodeError
 
+from fedrms.deployment.bell import Bell
 from fedrms.deployment.door import Door
 from fedrms.deployment.options import Address
 from fedrms.deployment.ports import listen
+from fedrms.deployment.presence import ACTIVATE, DEACTIVATE, KEEPS, Presence, Site
 from fedrms.deployment.signatures import KEY, Signatures
 from fedrms.deployment.uploads import PUSH, Uploads
 from fedrms.errors import RunError
@@ -43,8 +45,6 @@ HEALTH = "/health"
 LARGEST = 16 << 20
 """Bytes of the largest request; Flower sends arrays in parts of 5 MiB."""
 
-THOROUGH_FROM = 64 << 10
-"""Bytes of a body before which the signature is verified."""
 BODY_SECONDS, BODY_RATE = 10.0, 32 << 10
 """A body may take these seconds, and one more for so many bytes of it."""
 STRANGER_WAITS = 3.0
@@ -54,6 +54,10 @@ TOO_MUCH = "more than a reply to what it was sent can be"
 CLOSE = [(b"connection", b"close")]
 """With a refusal, so that nobody reads what else comes."""
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host"}
+NOT_PASSED = {*HOP_BY_HOP, "content-length", "content-encoding"}
+PROTOBUF = [(b"content-type", b"application/protobuf")]
+ROUND_SECONDS = 5.0
+"""Seconds between two looks whether a site is gone."""
 HEALTHY_SECONDS = 2.0
 """How long the SuperLink is not asked again after it has said that it is well."""
 REJOIN_SECONDS = 120.0
@@ -80,6 +84,9 @@ class Gatekeeper:
     keys : Path, optional
         Folder of their public keys: nobody else's signature is taken, and what each sends is
         counted.
+    bell : Bell, optional
+        Rung by the run's app; with it and keys the gate answers in the SuperLink's place where it
+        can (:mod:`fedrms.deployment.presence`).
     """
 
     def __init__(
@@ -89,6 +96,7 @@ class Gatekeeper:
         *,
         signed: bool,
         keys: Path | None = None,
+        bell: Bell | None = None,
     ) -> None:
         # A pool looks through all of its connections for every request.
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
@@ -97,6 +105,8 @@ class Gatekeeper:
         )
         self._signatures = Signatures(keys) if signed else None
         self._uploads = Uploads() if signed and keys is not None else None
+        self._presence = Presence(bell) if signed and keys is not None and bell else None
+        self._looking: asyncio.Task[None] | None = None
         self._told: dict[str, float] = {}
         self._opened = time.monotonic()
         self._healthy = -HEALTHY_SECONDS
@@ -118,7 +128,7 @@ class Gatekeeper:
             await self._refuse(scope, send, 413, TOO_LARGE)
             return
         if self._signatures is not None:
-            why = self._signatures.problem(headers, thorough=length > THOROUGH_FROM)
+            why = self._signatures.problem(headers)
             if why is not None:
                 await asyncio.sleep(STRANGER_WAITS)
                 await self._refuse(scope, send, 401, why)
@@ -135,15 +145,31 @@ class Gatekeeper:
             await self._refuse(scope, send, 403, "a reply under another client's number")
             return
         key = headers.get(KEY, "")
+        passed = {name: value for name, value in headers.items() if name not in NOT_PASSED}
+        site, asked, rung = None, body, 0
+        if self._presence is not None:
+            site = self._presence.hear(key, passed)
+            door: Door = scope["state"]["door"]
+            if path == ACTIVATE and KEEPS in passed and site.node and not site.open - {door}:
+                await self._let_go(site)  # of before, which kept a connection, and has none
+            door.keep(site.open)
+            own = self._presence.answer(site, path, body)
+            if own is not None:
+                await _answer(send, 200, own, PROTOBUF)
+                return
+            asked, rung = self._presence.ask(path, body)
+            if self._looking is None:
+                self._looking = asyncio.create_task(self._look_who_is_gone())
         if self._uploads is not None and not self._uploads.take(key, path, len(body)):
             await self._refuse(scope, send, 413, TOO_MUCH)
             return
-        passed = {name: value for name, value in headers.items() if name not in HOP_BY_HOP}
         try:
-            answer = await self._client.request(scope["method"], path, content=body, headers=passed)
+            answer = await self._client.post(path, content=asked, headers=passed)
         except httpx.HTTPError:
             await _answer(send, 503, b"the SuperLink does not answer")
             return
+        if self._presence is not None and site and answer.status_code == httpx.codes.OK:
+            self._presence.answered(site, path, body, answer.content, rung)
         if self._uploads is not None:
             if answer.status_code == httpx.codes.OK:
                 self._uploads.answered(key, path, body, answer.content)
@@ -154,9 +180,28 @@ class Gatekeeper:
         kept = [
             (name, value)
             for name, value in answer.headers.raw
-            if name.decode().lower() not in {*HOP_BY_HOP, "content-length", "content-encoding"}
+            if name.decode().lower() not in NOT_PASSED
         ]
         await _answer(send, answer.status_code, answer.content, kept)
+
+    async def _look_who_is_gone(self) -> None:
+        """Tell the SuperLink of sites that are gone, for as long as the gate is open."""
+        assert self._presence is not None
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(ROUND_SECONDS)
+            if time.monotonic() - began > 2 * ROUND_SECONDS:
+                continue  # who has spoken meanwhile was not heard yet
+            for site in self._presence.gone():
+                await self._let_go(site)
+
+    async def _let_go(self, site: Site) -> None:
+        """Tell the SuperLink that a site is gone."""
+        assert self._presence is not None
+        farewell = self._presence.lose(site)
+        with suppress(httpx.HTTPError):
+            await self._client.post(DEACTIVATE, content=farewell, headers=dict(site.headers))
+        site.node = None  # a beat that was on its way has come before that: the next one tells
 
     async def _say_how_it_is(self, send: Send) -> None:
         """Say whether the SuperLink is well; no body is read, for this anybody may ask."""
@@ -206,6 +251,7 @@ class Gate:
         Certificate that the SuperLink's own is signed by.
     signed : bool
     keys : Path, optional
+    bell : Bell, optional
         See :class:`Gatekeeper`.
 
     Raises
@@ -223,12 +269,13 @@ class Gate:
         authority: Path | None,
         signed: bool,
         keys: Path | None = None,
+        bell: Bell | None = None,
     ) -> None:
         self._socket = listen("server.address", address)
         verify = ssl.create_default_context(cafile=str(authority)) if authority else True
         self._server = uvicorn.Server(
             uvicorn.Config(
-                Gatekeeper(inside, verify, signed=signed, keys=keys),
+                Gatekeeper(inside, verify, signed=signed, keys=keys, bell=bell),
                 http=Door,
                 loop="fedrms.deployment.door:DoorLoop",
                 log_config=None,

@@ -36,6 +36,8 @@ class Order:
         The config group.
     resume : list of str
         Overrides with ``resume=FOLDER``, where a stopped run goes on; else empty.
+    bell : str
+        File of a :class:`~fedrms.deployment.bell.Bell`; empty where there is no gate.
     """
 
     folder: str
@@ -44,6 +46,7 @@ class Order:
     tracker: Mapping[str, Any] = field(default_factory=dict)
     server: Mapping[str, Any] = field(default_factory=dict)
     resume: list[str] = field(default_factory=list)
+    bell: str = ""
 
     def write(self, path: Path) -> None:
         """Write it where only this user reads it."""

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from fedrms.deployment.app_folder import write_app
+from fedrms.deployment.bell import Bell
 from fedrms.deployment.flower_home import private_home
 from fedrms.deployment.gate import Gate
 from fedrms.deployment.options import ServerOptions, public_keys
@@ -69,6 +70,7 @@ def serve(config: Mapping[str, Any], folder: Path, resume: Sequence[str] = ()) -
             config["tracker"],
             config["server"],
             list(resume),
+            str(home.folder / "bell"),
         )
         order.write(home.folder / "order.json")
         app = write_app(
@@ -92,6 +94,7 @@ def serve(config: Mapping[str, Any], folder: Path, resume: Sequence[str] = ()) -
                 authority=link.authority,
                 signed=options.auth is not None,
                 keys=options.auth,
+                bell=Bell(Path(order.bell)),
             )
         )
         _say(options)

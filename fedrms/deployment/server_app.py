@@ -20,6 +20,7 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedrms.deployment.bell import Bell
 from fedrms.deployment.fast_grid import FastGrid
 from fedrms.deployment.options import ServerOptions
 from fedrms.deployment.order import Order, Outcome
@@ -107,6 +108,7 @@ def _run(config: Mapping[str, Any], order: Order, own: OwnFolder, grid: Grid) ->
         round_seconds=options.round_seconds,
         registered=options.auth is not None and not options.trial,
         shares=options.auth is not None and options.trial,
+        bell=Bell(Path(order.bell)) if order.bell else None,
     )
 
     def build(values: Mapping[str, Any]) -> Parts:

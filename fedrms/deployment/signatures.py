@@ -11,11 +11,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from flwr.supercore.primitives.asymmetric import (
-    bytes_to_public_key,
-    public_key_to_bytes,
-    verify_signature,
-)
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, verify_signature
 
 from fedrms.deployment.options import UNKNOWN_KEY, public_keys
 
@@ -42,26 +38,18 @@ class Signatures:
     def __len__(self) -> int:
         return len(self._seen)
 
-    def problem(self, headers: Mapping[str, str], *, thorough: bool) -> str | None:
-        """Say why a request is refused by its headers, or return None.
-
-        Parameters
-        ----------
-        headers : mapping
-            Names in lower case.
-        thorough : bool
-            Verify the signature too, a millisecond. The SuperLink does so in any case: it is
-            asked for where a large body follows.
-        """
+    def problem(self, headers: Mapping[str, str]) -> str | None:
+        """Say why a request is refused by its headers, names in lower case, or return None."""
         signature = headers.get(SIGNATURE, "")
         if not signature or len(signature) > LONGEST:
             return "no signature"
         if self._known is not None:
-            if headers.get(KEY, "") not in self._known:
+            key = self._known.get(headers.get(KEY, ""))
+            if key is None:
                 return UNKNOWN_KEY
             if not _recent(headers.get(SIGNED_AT, "")):
                 return "a signature of another time; are the clocks right?"
-            if thorough and not _verified(headers, signature):
+            if not _verified(key, headers[SIGNED_AT], signature):
                 return "a signature that is not the key's"
         return "a signature that was used before" if self._used(signature) else None
 
@@ -75,21 +63,17 @@ class Signatures:
         return False
 
 
-def _known(folder: Path) -> frozenset[str]:
-    """Return the clients' keys as they stand in a header."""
-    found = set()
+def _known(folder: Path) -> dict[str, ec.EllipticCurvePublicKey]:
+    """Return the clients' keys by how they stand in a header."""
+    found = {}
     for path in public_keys(folder).values():
         try:
             key = load_ssh_public_key(path.read_bytes())
         except ValueError:
             continue  # the SuperLink refuses it by name
         if isinstance(key, ec.EllipticCurvePublicKey):
-            found.add(_in_header(key))
-    return frozenset(found)
-
-
-def _in_header(key: ec.EllipticCurvePublicKey) -> str:
-    return b64encode(public_key_to_bytes(key)).decode("ascii")
+            found[b64encode(public_key_to_bytes(key)).decode("ascii")] = key
+    return found
 
 
 def _recent(signed_at: str) -> bool:
@@ -100,10 +84,9 @@ def _recent(signed_at: str) -> bool:
     return abs(age) < KEPT_SECONDS - 60
 
 
-def _verified(headers: Mapping[str, str], signature: str) -> bool:
+def _verified(key: ec.EllipticCurvePublicKey, signed_at: str, signature: str) -> bool:
     try:
-        key = bytes_to_public_key(b64decode(headers[KEY], validate=True))
-        signed_at = headers[SIGNED_AT].encode("ascii")
-        return bool(verify_signature(key, signed_at, b64decode(signature, validate=True)))
+        told = signed_at.encode("ascii")
+        return bool(verify_signature(key, told, b64decode(signature, validate=True)))
     except ValueError:
         return False

@@ -27,16 +27,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import httpx
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedrms.client.app import CLIENT_RAISED
+from fedrms.deployment.presence import KEEPS
 from fedrms.deployment.supernode import ENDS
 from fedrms.flower_log import log
 
 MADE_FOR = "1.41"
 """The version of Flower whose internals this knows."""
 INTERNALS: Mapping[str, Sequence[str]] = {
+    "supernode.fleet_http_connection:FleetHttpClient": (),
     "supernode.fleet_http_connection:http_request_response": (
         *("server_address", "insecure", "root_certificates", "authentication_keys"),
         *("max_retries", "max_wait_time"),
@@ -59,6 +62,8 @@ INTERNALS: Mapping[str, Sequence[str]] = {
 """What is used of Flower's internals, and with which parameters."""
 QUICKEST, SLOWEST = 0.1, 60.0
 """Fewest and most seconds between two looks for a message."""
+KEPT_SECONDS = 75.0
+"""How long a connection is kept; the gate waits longer, and closes none that is used again."""
 
 
 def missing() -> str | None:
@@ -111,12 +116,15 @@ def run_warm_client(
     from flwr.supernode.fleet_http_connection import http_request_response
 
     stop = stop or threading.Event()
-    with http_request_response(
-        superlink,
-        root_certificates is None,
-        None if root_certificates is None else root_certificates.read_bytes(),
-        None if private_key is None else key_pair(private_key),
-    ) as (node_id, receive, send, _, _, pull_object, push_object, confirm):
+    with (
+        kept_connections(),
+        http_request_response(
+            superlink,
+            root_certificates is None,
+            None if root_certificates is None else root_certificates.read_bytes(),
+            None if private_key is None else key_pair(private_key),
+        ) as (node_id, receive, send, _, _, pull_object, push_object, confirm),
+    ):
         log(INFO, "SuperNode ID: %s", node_id)
         node = _Node(app, node_id, dict(node_config or {}), send, pull_object, push_object, confirm)
         waits = Waits()
@@ -130,6 +138,35 @@ def run_warm_client(
             waits.came(received[0].metadata.message_type, idle)
             node.answer(*received)
             idle_since = time.monotonic()
+
+
+@contextmanager
+def kept_connections() -> Iterator[None]:
+    """Have Flower's client keep its connection between two beats; it makes a new one for each.
+
+    A connection costs a server with TLS more than what is asked over it, and that it breaks tells
+    the server at once that a client is gone.
+    """
+    connection: Any = importlib.import_module("flwr.supernode.fleet_http_connection")
+    usual: Any = connection.FleetHttpClient
+
+    class KeptClient(usual):  # type: ignore[misc]
+        def __init__(self, *args: Any, verify: Any = True, timeout: float = 30.0, **more: Any):
+            super().__init__(*args, verify=verify, timeout=timeout, **more)
+            self._client.close()
+            self._client: Any = httpx.Client(
+                verify=verify,
+                timeout=timeout,
+                follow_redirects=True,
+                limits=httpx.Limits(max_keepalive_connections=2, keepalive_expiry=KEPT_SECONDS),
+                headers={KEEPS: "yes"},
+            )
+
+    connection.FleetHttpClient = KeptClient
+    try:
+        yield
+    finally:
+        connection.FleetHttpClient = usual
 
 
 class Waits:

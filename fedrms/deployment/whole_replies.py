@@ -15,6 +15,7 @@ from typing import Any
 
 from flwr.app import Message
 
+from fedrms.deployment.bell import Bell
 from fedrms.replies.limits import shown
 
 QUICKEST, SLOWEST = 0.05, 2.0
@@ -22,13 +23,15 @@ QUICKEST, SLOWEST = 0.05, 2.0
 
 
 @contextmanager
-def whole_replies(until: float) -> Iterator[None]:
+def whole_replies(until: float, bell: Bell | None = None) -> Iterator[None]:
     """Wait for parts of replies for a bounded time, and tell what cannot be read from a fault.
 
     Parameters
     ----------
     until : float
         When to wait no longer, by ``time.monotonic``. What is whole by then is taken.
+    bell : Bell, optional
+        Says of which replies no more parts come, as their sender is gone.
     """
     try:
         grid: Any = importlib.import_module("flwr.superlink.grid.http_grid")
@@ -42,15 +45,25 @@ def whole_replies(until: float) -> Iterator[None]:
     made: list[Message] = []
 
     def pull_objects(object_ids: list[str], pull_object_fn: Callable[[str], bytes]) -> Any:
+        root = object_ids[-1]
+
+        def pull(object_id: str) -> bytes:
+            try:
+                return pull_object_fn(object_id)
+            except utils.ObjectUnavailableError:
+                if bell is not None and bell.given_up(root):
+                    why = "its sender is gone, and has not sent it whole"
+                    raise utils.ObjectPullError(root, why) from None
+                raise
+
         parts = usual[0](
             object_ids,
-            pull_object_fn,
+            pull,
             max_time=max(0.0, until - time.monotonic()),
             max_tries_per_object=None,
             initial_backoff=QUICKEST,
             backoff_cap=SLOWEST,
         )
-        root = object_ids[-1]
         try:
             whole = utils.inflate_object_from_contents(root, dict(parts))
         except Exception as error:

@@ -42,8 +42,9 @@ from fedrms.cli import certs
 from fedrms.deployment import supernode
 from fedrms.deployment.options import Address
 from fedrms.deployment.ports import free_port
+from fedrms.deployment.presence import KEEPS
 from fedrms.deployment.signatures import KEY, SIGNATURE, SIGNED_AT
-from fedrms.deployment.warm_client import Waits, key_pair
+from fedrms.deployment.warm_client import KEPT_SECONDS, Waits, key_pair
 
 VERSION = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
 TYPES, PROTO = ("content-type", "accept"), "application/protobuf"
@@ -145,9 +146,19 @@ class Client(httpx.Auth):
         self._private, public = key_pair(key)
         self._public = public_key_to_bytes(public)
         own = f"127.0.0.{2 + number // TOGETHER}"
-        from_here = httpx.AsyncHTTPTransport(local_address=own, verify=trust)
+        kept = httpx.Limits(max_keepalive_connections=2, keepalive_expiry=KEPT_SECONDS)
+        from_here = httpx.AsyncHTTPTransport(local_address=own, verify=trust, limits=kept)
         self._http = httpx.AsyncClient(
-            base_url=f"https://{address}", transport=from_here, timeout=30, auth=self
+            base_url=f"https://{address}",
+            transport=from_here,
+            timeout=30,
+            auth=self,
+            headers={KEEPS: "yes"},
+        )
+        # fedrms-client looks at the server's health from a process of its own.
+        self._looks = httpx.AsyncClient(
+            base_url=f"https://{address}",
+            transport=httpx.AsyncHTTPTransport(local_address=own, verify=trust),
         )
 
     def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:
@@ -175,7 +186,7 @@ class Client(httpx.Auth):
         await asyncio.gather(
             every(20.0, lambda: self._post("send-node-heartbeat", beat)),
             every(Waits().until_next_look(LONG), lambda: self._post("pull-messages", poll)),
-            every(supernode.PROBE_EVERY, lambda: self._http.get("/health")),
+            every(supernode.PROBE_EVERY, lambda: self._looks.get("/health")),
         )
 
     async def _post(self, path: str, request: Any) -> bytes:
