@@ -1,14 +1,14 @@
 """A site with an identity of its own that answers orders to train with what breaks others.
 
-python -m tests.deployment.evil_site WAY ADDRESS CONFIGURATION
+python -m tests.deployment.evil_site WAY ADDRESS CONFIGURATION [ARGUMENT OF A SUPERNODE ...]
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from typing import Any
 
 from flwr.app import Message
 from flwr.common.serde import message_to_proto
@@ -18,6 +18,7 @@ from flwr.supercore.inflatable.inflatable_object import get_object_id
 from fedrms.deployment import warm_client
 from fedrms.deployment.options import VARIABLE
 
+DIES = "dies while it hands over"
 WAYS = ("garbage", "no message", "deep", "another's name", "silence")
 
 
@@ -46,6 +47,8 @@ class EvilNode(warm_client._Node):
             tree = ObjectTree(object_id=root, children=[ObjectTree(object_id=name)])
         reply.metadata.__dict__["_message_id"] = root
         wanted, session = self.send(reply, tree, seconds)
+        if self.way == DIES:
+            os.kill(os.getpid(), signal.SIGKILL)
         for name in wanted:
             if self.way != "silence":
                 self.push_object(reply.metadata.run_id, session, name, objects[name])
@@ -68,12 +71,12 @@ class EvilNode(warm_client._Node):
         return {get_object_id(part): part for part in parts}
 
 
-def main(way: str, address: str, configuration: str, *further: Any) -> None:
+def main(way: str, address: str, configuration: str, *further: str) -> None:
     """Take part."""
     os.environ[VARIABLE] = configuration
     EvilNode.way = way
     warm_client._Node = EvilNode  # type: ignore[misc]
-    warm_client.main(["--superlink", address, "--insecure"])
+    warm_client.main(["--superlink", address, *(further or ["--insecure"])])
 
 
 if __name__ == "__main__":
