@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import http.server
 import os
-import re
 import signal
 import ssl
 import sys
@@ -29,13 +28,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import psutil
 
-from fedrms.cli import certs
 from fedrms.deployment.certificates import Pair, make_authority, make_client_key, make_server_pair
 from tests.deployment.real import Command, Site, site_in, wait_for
+from tests.deployment.trial import Trial, last_round
 
 NAMES = ("a", "b", "c")
 TRIAL = ("seed=3", "clients=3", "rounds=100000", "client.epochs=1", "model=softmax")
-ROUND = re.compile(r"round (\d+)/")
 LONG = 900.0
 UNKNOWN = "key that is not registered"
 
@@ -46,39 +44,20 @@ class Field:
     def __init__(self, site: Site, pause: float) -> None:
         self.site, self.pause = site, pause
         self.folder = site.folder
-        certs.main([f"out={self.folder / 'certs'}", f"clients={','.join(NAMES)}"])
+        self.trial = Trial(site, NAMES, *TRIAL)
         self.rows: list[tuple[str, str, str]] = []
-        self.server = self._begin()
-        self.clients = {name: self.client(name) for name in NAMES}
+        self.server = self.trial.server("server.min_clients=2", "checkpoint.every=1")
+        self.clients = {name: self.trial.client(name) for name in NAMES}
         self.starts = dict.fromkeys(NAMES, 1)
-
-    def _begin(self) -> Command:
-        tls = (
-            f"server.tls={self.folder / 'certs'}",
-            f"server.auth={self.folder / 'certs' / 'clients'}",
-        )
-        trial = ("server.trial=true", "server.min_clients=2", "checkpoint.every=1", *tls)
-        return self.site.server(*TRIAL, *trial, name="run")
-
-    def client(self, name: str, *further: str, called: str = "") -> Command:
-        """Start a site, with its own share and key."""
-        given = {
-            "client.partition": str(NAMES.index(name)),
-            "client.id": name,
-            "client.tls": str(self.folder / "certs" / "ca.crt"),
-            "client.key": str(self.folder / "certs" / name),
-        } | dict(word.split("=", 1) for word in further)
-        words = [f"{key}={value}" for key, value in given.items()]
-        return self.site.client(*TRIAL, *words, name=called or name)
 
     def again(self, name: str) -> None:
         """Start a site once more."""
         self.starts[name] += 1
-        self.clients[name] = self.client(name, called=f"{name}-{self.starts[name]}")
+        self.clients[name] = self.trial.client(name, called=f"{name}-{self.starts[name]}")
 
     def round(self) -> int:
         """Return the last round that the server has told of."""
-        return max(map(int, ROUND.findall(self.server.said)), default=0)
+        return last_round(self.server)
 
     def after_rounds(self, number: int) -> float:
         """Wait for some more rounds and return the seconds that they took."""
@@ -254,7 +233,7 @@ def all_refuse(site: Site) -> tuple[str, str, str]:
     told = [client.said.count("This client refuses") for client in clients]
     for client in clients:
         client.interrupt()
-    rounds = max(map(int, ROUND.findall(server.said)), default=0)
+    rounds = last_round(server)
     reason = next((line for line in server.said.splitlines() if "model is not" in line), "none")
     return (
         "every site has another model",
@@ -317,7 +296,7 @@ def trust(authority: Pair, folder: Path) -> str:
 def told_by(field: Field, what: str, *further: str) -> None:
     """Start a site as `what`, and tell how long it took to be told why not."""
     name = what.replace(" ", "-")
-    client = field.client("a", *further, "client.wait_seconds=30", called=name)
+    client = field.trial.client("a", *further, "client.wait_seconds=30", called=name)
     client.until("none of which leave", LONG)
     began = time.monotonic()
     wait_for(

@@ -24,6 +24,9 @@ from fedrms.replies.metric_ranges import Range
 from fedrms.replies.replies import bad_rows, model_of, two_counts
 from fedrms.server.evaluation import leave_out_incomplete, merged_metrics
 
+METRICS = "metrics"
+"""What honest clients call their record."""
+
 FLOATING, WHOLE = "f", "iub"
 """Kinds of numpy's dtypes."""
 
@@ -167,6 +170,7 @@ def _simplify(
 ) -> None:
     """Give a good reply the form in which strategies expect it."""
     content = reply.content
+    single_record(reply, metrics)
     if model is not None and sent is not None:
         for name in list(content.array_records):
             del content[name]
@@ -174,15 +178,17 @@ def _simplify(
         for name, array in sent.items():
             ordered[name] = _no_wider(model[name], array)
         content[key] = ordered
-    single_record(reply, metrics)
 
 
 def single_record(reply: Message, metrics: Mapping[str, Value]) -> None:
-    """Put one ``MetricRecord`` in place of all that a reply has, in place."""
-    first, *others = reply.content.metric_records
-    for name in others:
+    """Put one ``MetricRecord`` in place of all that a reply has, in place.
+
+    It is called as honest clients' are, whatever a reply calls its own: strategies want replies
+    whose records have the same names, and a model's could be among them.
+    """
+    for name in list(reply.content.metric_records):
         del reply.content[name]
-    reply.content[first] = MetricRecord(dict(metrics))
+    reply.content[METRICS] = MetricRecord(dict(metrics))
 
 
 def _no_wider(array: Array, sent: Array) -> Array:

@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
-import re
 import resource
 import ssl
 import statistics
@@ -33,12 +32,11 @@ from family import seconds
 from strangers import HALF, stranger
 from table import markdown, write_csv
 
-from fedrms.cli import certs
 from tests.deployment.real import Command, Site, site_in
+from tests.deployment.trial import Trial, last_round
 
 NAMES = ("a", "b", "c")
 TRIAL = ("seed=3", "clients=3", "rounds=100000", "client.epochs=1", "model=softmax")
-ROUND = re.compile(r"round (\d+)/")
 SETTLE = 12.0
 """Seconds at the start of a turn that are not counted: strangers come, or are thrown out."""
 COLUMNS = {
@@ -108,14 +106,10 @@ def measure(site: Site, options: argparse.Namespace) -> list[dict[str, object]]:
 
 def federation(site: Site) -> Command:
     """Start the server and its clients, and wait until they train."""
-    keys = site.folder / "certs"
-    with contextlib.redirect_stdout(None):
-        certs.main([f"out={keys}", f"clients={','.join(NAMES)}"])
-    tls = (f"server.tls={keys}", f"server.auth={keys / 'clients'}")
-    server = site.server(*TRIAL, "server.trial=true", "server.min_clients=3", *tls, name="run")
-    for number, name in enumerate(NAMES):
-        own = (f"client.id={name}", f"client.partition={number}", f"client.key={keys / name}")
-        site.client(*TRIAL, *own, f"client.tls={keys / 'ca.crt'}", "client.warm=true", name=name)
+    trial = Trial(site, NAMES, *TRIAL)
+    server = trial.server("server.min_clients=3")
+    for name in NAMES:
+        trial.client(name, "client.warm=true")
     server.until("round 8/")
     return server
 
@@ -129,13 +123,6 @@ def rounds(server: Command, seconds: float) -> list[float]:
             seen = latest
         time.sleep(0.005)
     return times
-
-
-def last_round(server: Command) -> int:
-    """Return the last round that the server has told of."""
-    with server._said.open("rb") as said:
-        said.seek(max(0, said.seek(0, os.SEEK_END) - 4000))
-        return max(map(int, ROUND.findall(said.read().decode(errors="replace"))), default=0)
 
 
 @contextlib.contextmanager

@@ -6,11 +6,11 @@ import sys
 import pandas as pd
 import pytest
 
-from fedrms.cli import certs
 from fedrms.deployment.site import prepared
 from fedrms.experiment.config import compose_config, plain
 from tests.deployment.evil_site import DIES
 from tests.deployment.real import Command
+from tests.deployment.trial import Trial
 
 pytestmark = pytest.mark.deployment
 
@@ -20,24 +20,17 @@ RUN = ("clients=2", "rounds=2", "seed=3", "client.epochs=1", "model=softmax")
 @pytest.fixture(scope="module")
 def rows(site):
     """What a server has written about a site that died so in the first round, and came again."""
-    keys = site.folder / "certs"
-    certs.main([f"out={keys}", "clients=a,b"])
-    tls = (f"server.tls={keys}", f"server.auth={keys / 'clients'}")
-    server = site.server(*RUN, "server.trial=true", "server.min_clients=2", *tls)
-
-    def client(share, key):
-        own = (f"client.partition={share}", f"client.id={key}", f"client.key={keys / key}")
-        return site.client(*RUN, *own, f"client.tls={keys / 'ca.crt'}", name=key)
-
-    client(0, "a")
-    words = ["+server=address", "+node@client=supernode", *RUN, "client.partition=1"]
+    trial = Trial(site, ("a", "b"), *RUN)
+    server = trial.server("server.min_clients=2", name="server")
+    trial.client("a")
+    words = ["+server=address", "+node@client=supernode", *trial.words, "client.partition=1"]
     told = site.folder / "dies.json"
     told.write_text(json.dumps(prepared(plain(compose_config(words)))["app"]))
     dies = [sys.executable, "-m", "tests.deployment.evil_site", DIES, site.address, str(told)]
-    dies += ["--root-certificates", str(keys / "ca.crt")]
-    dies += ["--auth-supernode-private-key", str(keys / "b")]
+    dies += ["--root-certificates", str(trial.keys / "ca.crt")]
+    dies += ["--auth-supernode-private-key", str(trial.keys / "b")]
     assert Command(site, dies, "dies").wait() == -9, site.told()
-    client(1, "b")
+    trial.client("b")
     assert server.wait(900) == 0, site.told()
     return pd.read_parquet(site.folder / "server" / "clients.parquet").set_index("client")
 

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 import pandas as pd
 import pytest
 
-from fedrms.cli import certs
 from tests.deployment.real import site_in, wait_for
+from tests.deployment.trial import Trial
 
 pytestmark = pytest.mark.deployment
 
@@ -21,31 +21,15 @@ def killed(tmp_path_factory):
     with ExitStack() as stack:
         far = stack.enter_context(site_in(tmp_path_factory.mktemp("far")))
         site = stack.enter_context(site_in(tmp_path_factory.mktemp("site")))
-        folder = site.folder
-        certs.main([f"out={folder / 'certs'}", "clients=a,b"])
-
-        def client(at, number, name):
-            key = "ab"[number]
-            return at.client(
-                *TRIAL,
-                f"client.partition={number}",
-                f"client.id={key}",
-                "client.warm=true",
-                f"client.tls={folder / 'certs' / 'ca.crt'}",
-                f"server.address={site.address}",
-                f"client.key={folder / 'certs' / key}",
-                name=name,
-            )
-
-        tls = (f"server.tls={folder / 'certs'}", f"server.auth={folder / 'certs' / 'clients'}")
-        trial = ("server.trial=true", "server.min_clients=2", "checkpoint.every=1", *tls)
-        server = site.server(*TRIAL, *trial, name="run")
-        steady, victim = client(site, 0, "steady"), client(far, 1, "victim")
+        trial = Trial(site, ("a", "b"), *TRIAL)
+        server = trial.server("server.min_clients=2", "checkpoint.every=1")
+        steady = trial.client("a", "client.warm=true", called="steady")
+        victim = trial.client("b", "client.warm=true", called="victim", at=far)
         server.until("round 4/40")
         victim.process.kill()
         victim.process.wait()
         died = time.monotonic()
-        second = client(site, 1, "second")
+        second = trial.client("b", "client.warm=true", called="second")
         wait_for(lambda: far.left_behind() == [], "the client's end", GONE_WITHIN)
         gone = {"client": time.monotonic() - died}
         second.until("Training (1")
@@ -55,7 +39,7 @@ def killed(tmp_path_factory):
         died = time.monotonic()
         again = site.start(
             "server",
-            f"resume={folder / 'run'}",
+            f"resume={site.folder / 'run'}",
             f"server.address={site.address}",
             name="again",
         )

@@ -300,6 +300,80 @@ def descr(*kinds: str) -> Callable[[bytes, np.random.Generator], bytes]:
     return change
 
 
+def told(*changes: tuple[bytes, bytes]) -> Callable[[bytes, np.random.Generator], bytes]:
+    """Write something else into NumPy's header, which keeps its length."""
+
+    def change(data: bytes, draw: np.random.Generator) -> bytes:
+        length = 10 + int.from_bytes(data[8:10], "little")
+        old, new = changes[draw.integers(len(changes))]
+        spoilt = data[10:length].strip().replace(old, new)
+        return data[:10] + spoilt.ljust(length - 11)[: length - 11] + b"\n" + data[length:]
+
+    return change
+
+
+def swapped(reply: Message, draw: np.random.Generator) -> None:
+    """Send the metrics under the model's name, and the model under the metrics'."""
+    name, model = _model(reply)
+    other = next(iter(reply.content.metric_records))
+    metrics = _metrics(reply)
+    del reply.content[name], reply.content[other]
+    reply.content[other], reply.content[name] = model, metrics
+
+
+def many_records(kind: type) -> Change:
+    """Add thousands of records in which there is nothing."""
+
+    def spoil(reply: Message, draw: np.random.Generator) -> None:
+        for k in range(int(draw.integers(2000, 5000))):
+            reply.content[f"{kind.__name__}{k}"] = kind()
+
+    return spoil
+
+
+def count_called(*names: str) -> Change:
+    """Say how many examples there were under a name that looks like the right one."""
+
+    def spoil(reply: Message, draw: np.random.Generator) -> None:
+        metrics = _metrics(reply)
+        metrics[names[draw.integers(len(names))]] = metrics.pop("num-examples")
+
+    return spoil
+
+
+def also(key: str, *values: Any) -> Change:
+    """Say a metric a second time, in a record of its own."""
+
+    def spoil(reply: Message, draw: np.random.Generator) -> None:
+        reply.content["also"] = MetricRecord({key: values[draw.integers(len(values))]})
+
+    return spoil
+
+
+def failed_too(reply: Message, draw: np.random.Generator) -> None:
+    """Hold a failure beside what was computed."""
+    reply.__dict__["_error"] = Error(int(draw.integers(20)), "\x1b]0;x\x07")
+
+
+def without_some(reply: Message, draw: np.random.Generator) -> None:
+    """Send an array in which every number is one of another array's or none at all."""
+    name, model = _model(reply)
+    values = [v.numpy() for v in model.values()]
+    flat = np.concatenate([v.ravel() for v in values])
+    made = {
+        k: Array(draw.permutation(flat)[: v.size].reshape(v.shape))
+        for k, v in zip(model, values, strict=True)
+    }
+    reply.content[name] = ArrayRecord(made)
+
+
+def record_beside(reply: Message, draw: np.random.Generator) -> None:
+    """Answer a question for a score with a model."""
+    reply.content["arrays"] = ArrayRecord({"w": Array(draw.normal(size=9))})
+
+
+LONE = "\ud800"
+"""Half of a character, which no file in UTF-8 can hold."""
 ODD = (NAN, INF, -INF, -0.0, [], [NAN], [1.0] * 50, 2**63 - 1, -(2**63), 10**400, 1e308)
 COUNTS = (None, 0, -1, -1e30, NAN, INF, -INF, [3, 4], [], 10**18, 10**400, 1e300)
 SHAPES: tuple[Callable[[np.ndarray, np.random.Generator], Any], ...] = (
@@ -367,6 +441,17 @@ LEFT_OUT: dict[str, Change] = {
     "an answer to nothing": addressed("reply_to_message_id", "0" * 64),
     "twice": twice(),
     "an error": error(0, 1, -1, 2**31 - 1, 10),
+    "numbers whose squares are none": every(lambda v: np.full(v.shape, 1e25, np.float32)),
+    "a count that looks like one": count_called(
+        "num_examples", "num\u2010examples", "num-examples "
+    ),
+    "a header without order": on_bytes(told((b"'fortran_order': False, ", b""))),
+    "a header with more": on_bytes(told((b"'fortran_order'", b"'x': 1, 'fortran_order'"))),
+    "a header of two": on_bytes(told((b"}", b"'descr': '|O'}"))),
+    "an order that is none": on_bytes(
+        told((b"False", b"None"), (b"False", b"2"), (b"False", b"[]"))
+    ),
+    "two counts that are alike": also("num-examples", 9, 8.5),
 }
 """Of training replies."""
 
@@ -385,6 +470,7 @@ COUNTED: dict[str, Change] = {
     "double precision": doubled,
     "a metric more": says("more", 1.0, -3.0, NAN, [1.0, 2.0], 10**400),
     "a record more": beside,
+    "the model's and the metrics' names": swapped,
     "a note": config(note="\x1b[31m=1+1"),
     "an old name": config(client__id="x" * 1000),
     "a name that is no text": config(client__id=b"\x00", other=True),
@@ -396,10 +482,37 @@ COUNTED: dict[str, Change] = {
     "backwards in memory": every(lambda v: np.ascontiguousarray(v[::-1])[::-1]),
     "names of tables": says("client", 7.0, 1e9),
     "names of Python": says("__class__", 1.0),
+    "half a character": says(LONE, 1.0, -1),
+    "a text of half a character": config(note=LONE, notes=[LONE, ""]),
+    "a name with an end in it": says("a\x00b\r\nc", 1.0),
+    "a long life": addressed("ttl", 1e300),
+    "a life without end": addressed("ttl", NAN),
+    "of another time": addressed("created_at", -1e300),
+    "of another group": addressed("group_id", "\x1b[2J" * 10_000),
+    "of another run": addressed("run_id", 2**63),
+    "to another": addressed("dst_node_id", 1 << 62),
+    "a count in a text": config(num__examples=10**9),
+    "a loss in a text": config(loss__mean=-1.0),
+    "lists in lists": config(none=[], numbers=[1] * 5000),
 }
 
 EITHER: dict[str, Change] = {
     "flipped bits": on_bytes(flipped),
+    "other order in the header": on_bytes(told((b"False", b"True"))),
+    "other end in the header": on_bytes(told((b"<f4", b">f4"))),
+    "truth for a shape": on_bytes(told((b"(1,", b"(True,"), (b"(4,", b"(4, 1,"))),
+    "others' numbers": without_some,
+    "large": every(lambda v: v * np.float32(1e12)),
+    "upside down": every(lambda v: -v),
+    "nothing learnt": every(np.zeros_like),
+    "many empty arrays": many_records(ArrayRecord),
+    "many empty metrics": many_records(MetricRecord),
+    "many empty texts": many_records(ConfigRecord),
+    "a failure too": failed_too,
+    "a loss that is said twice": also("train-loss", 0.0, NAN, -1.0, [1.0]),
+    "a mean that is said twice": also("loss-mean", 0.0, NAN, -1.0, [1.0]),
+    "a record without a name": record_called(""),
+    "a record of half a character": record_called(LONE),
     "denormals": every(lambda v: np.full(v.shape, 1e-45, np.float32)),
     "minus nothing": every(lambda v: np.full(v.shape, -0.0, np.float32)),
     "other end first": every(lambda v: v.astype(">f4")),
@@ -443,6 +556,10 @@ EVALUATION_LEFT_OUT: dict[str, Change] = {
     "an answer to nothing": addressed("reply_to_message_id", "0" * 64),
     "twice": twice(),
     "an error": error(0, 1, -1, 2**31 - 1, 10),
+    "a count that looks like one": count_called(
+        "num_examples", "num\u2010examples", "num-examples "
+    ),
+    "two counts that are alike": also("num-examples", 9, 8.5),
 }
 EVALUATION_STRICTER: dict[str, Change] = {"no accuracy": says("accuracy", None)}
 EVALUATION_COUNTED: dict[str, Change] = {
@@ -453,8 +570,20 @@ EVALUATION_COUNTED: dict[str, Change] = {
     "bytes": config(note=b"\xff\xfe", notes=[b"\x00", b""], yes=True, no=[False], none=[]),
     "a mark of direction": says("\u202eycarucca\u2066", 1.0, -(2**63), 5e-324),
     "names of tables": says("client", 7.0, 1e9),
+    "half a character": says(LONE, 1.0, -1),
+    "a text of half a character": config(note=LONE, notes=[LONE, ""]),
+    "a name with an end in it": says("a\x00b\r\nc", 1.0),
+    "a life without end": addressed("ttl", NAN),
+    "of another run": addressed("run_id", 2**63),
+    "a count in a text": config(num__examples=10**9),
+    "an accuracy in a text": config(accuracy=7.0),
 }
 EVALUATION_EITHER: dict[str, Change] = {
+    "many empty metrics": many_records(MetricRecord),
+    "many empty texts": many_records(ConfigRecord),
+    "a failure too": failed_too,
+    "an accuracy that is said twice": also("accuracy", 0.0, 1.0, NAN, 9.0),
+    "a model": record_beside,
     "a part of an example": says("num-examples", 0.5, 7.5, 5e-324, 2.0**53),
     "a tiny number": says("accuracy", 5e-324, -0.0, 1),
     "a huge loss": says("loss", 1e308, 2**63 - 1, 5e-324),
