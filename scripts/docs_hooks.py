@@ -57,7 +57,7 @@ def notebook(path: Path) -> tuple[str, dict[str, bytes]]:
                 parts.append(f"![{_one_line(said)}]({name})")
             elif "text/html" in data:
                 shown = "".join(data["text/html"]).replace("<th></th>", "<td></td>")
-                parts.append(f'<div class="output" markdown="0">{shown}</div>')
+                parts.append(f'<div class="output">{shown}</div>')
             else:
                 parts.append(f"```text\n{said}\n```")
     parts.append(f"The notebook itself: [{path.name}]({path.name}).")
