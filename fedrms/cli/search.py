@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from hydra.conf import HydraConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, flag_override
 
 from fedrms.errors import ConfigError, RunError
 from fedrms.options import whole
 
 DIRECTION = "hydra.sweeper.direction"
+GRID = "optuna.samplers.GridSampler"
 
 
 def is_search(hydra: HydraConf | DictConfig) -> bool:
@@ -57,8 +59,29 @@ def settle_search(config: DictConfig) -> None:
         # Without a seed the same command would propose others, and not go on with what is there.
         if sweeper.sampler.get("seed", 0) is None:
             sweeper.sampler.seed = 0
+        if sweeper.sampler.get("_target_") == GRID:
+            _settle_grid(config)
         if DIRECTION not in given:  # jobs are composed anew from these
             config.hydra.overrides.hydra.append(f"{DIRECTION}={wanted}")
+
+
+def _settle_grid(config: DictConfig) -> None:
+    """Say how many trials a grid has, and keep Optuna from ending the program at the last one.
+
+    There it asks Hydra's loop to stop, which ends anyway; where that trial failed, nobody catches
+    the error that this raises.
+    """
+    from optuna.samplers import GridSampler
+
+    from fedrms.experiment.config import config_loader
+
+    loader: Any = config_loader()  # glob(...) asks it for a group's choices
+    parsed = OverridesParser.create(loader).parse_overrides(list(config.hydra.overrides.task))
+    swept = [each for each in parsed if each.is_discrete_sweep()]
+    if swept and not config.hydra.sweeper.params:
+        counts = (sum(1 for _ in each.sweep_string_iterator()) for each in swept)
+        config.hydra.sweeper.n_trials = math.prod(counts)
+    GridSampler.after_trial = lambda *of_the_trial: None  # type: ignore[method-assign]
 
 
 def refuse_useless_score(direction: str, score: float, summary: Mapping[str, Any]) -> None:

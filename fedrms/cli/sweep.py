@@ -109,7 +109,7 @@ def run_batch(
     pool = Workers(task, context, compose, most=side_by_side, threads=threads)
     try:
         with pool, _Told(total) as told:
-            for outcome in pool.run(_numbered(jobs, first), _multirun.runs.read_one):
+            for outcome in pool.run(_numbered(config, jobs, first), _multirun.runs.read_one):
                 values[outcome.job] = outcome.value
                 _multirun.ended += 1
                 if outcome.folder is not None:
@@ -181,10 +181,10 @@ def _side_by_side(workers: Any, config: DictConfig, cores: int) -> int:
     return cores if workers == "auto" else whole("hydra.launcher.workers", workers)
 
 
-def _numbered(jobs: Sequence[list[str]], first: int) -> Iterator[Job]:
-    shared = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+def _numbered(config: DictConfig, jobs: Sequence[list[str]], first: int) -> Iterator[Job]:
+    shared = set(config.hydra.overrides.task)
     for number, words in enumerate(jobs, first):
-        yield Job(number, " ".join(word for word in words if word not in shared), words)
+        yield Job(number, " ".join([word for word in words if word not in shared] or words), words)
 
 
 class _Told:
