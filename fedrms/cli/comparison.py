@@ -44,7 +44,7 @@ def compare_jobs(folder: Path) -> None:
     from fedrms.results.foreign_text import to_csv
     from fedrms.results.table import comparison_notes, comparison_table, show, to_markdown
 
-    failed, told = tell_failures(), []
+    failed, told, files = tell_failures(), [], {}
     try:
         runs = finished_runs(folder)
     except FileNotFoundError:
@@ -57,10 +57,11 @@ def compare_jobs(folder: Path) -> None:
         show(comparison_table(table, console.width if console.is_terminal else 80), console)
         print(comparison_notes(table))
         text = "\n".join([to_markdown(table), *(f"\n{line}" for line in failed)])
-        write_file(folder / "comparison.md", text + "\n")
-        write_file(folder / "comparison.csv", to_csv(table, index=True))
+        files = {"comparison.md": text + "\n", "comparison.csv": to_csv(table, index=True)}
     print(f"results: {os.path.relpath(folder)}", flush=True)
     if runs is not None:
         print(next_command("fedrms-report", os.path.relpath(folder)), flush=True)
     for line in [*(str(warning.message) for warning in told), *failed]:
         print(f"fedrms: {line}", file=sys.stderr)
+    for name, content in files.items():  # last: a full disk may be why jobs failed
+        write_file(folder / name, content)

@@ -87,7 +87,8 @@ def test_a_multirun_without_jobs_is_refused(fedrms_in):
 
 def test_a_comparison_that_cannot_be_written_is_told_of(fedrms_in, tmp_path):
     (tmp_path / "X" / "comparison.md").mkdir(parents=True)
-    code, _, err = fedrms_in("-m", "rounds=1", "seed=0", "hydra.sweep.dir=X")
+    code, _, err = fedrms_in("-m", "rounds=1", "client.batch_size=16,0", "hydra.sweep.dir=X")
     assert code == 1
     assert "fedrms: X: no comparison: " in err
+    assert "fedrms: job 1 failed (client.batch_size=0): client.batch_size: is 0" in err
     assert "Traceback" not in err
