@@ -7,12 +7,14 @@ import inspect
 import math
 import numbers
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from fedrms.errors import ConfigError
 from fedrms.renamed import new_name
 
 Choice = TypeVar("Choice")
+Made = TypeVar("Made")
 
 
 def choose(group: str, given: Mapping[str, Any], table: Mapping[str, Choice]) -> Choice:
@@ -44,7 +46,29 @@ def read(group: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> d
 
 
 def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the keyword-only parameters of `function` with their defaults: its options."""
+    """Return the keyword-only parameters of `function` with their defaults: its options.
+
+    Of a parameter whose default is a dataclass its fields are options.
+    """
+    found: dict[str, Any] = {}
+    for name, default in _keyword_only(function).items():
+        found |= vars(default) if is_dataclass(default) else {name: default}
+    return found
+
+
+def called_with(function: Callable[..., Made], *arguments: Any, options: Mapping[str, Any]) -> Made:
+    """Call a function with the options that :func:`defaults_of` says it has."""
+    given: dict[str, Any] = {}
+    for name, default in _keyword_only(function).items():
+        if is_dataclass(default) and not isinstance(default, type):
+            together = {field.name: options[field.name] for field in fields(default)}
+            given[name] = type(default)(**together)
+        else:
+            given[name] = options[name]
+    return function(*arguments, **given)
+
+
+def _keyword_only(function: Callable[..., Any]) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 

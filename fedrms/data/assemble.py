@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,31 +16,13 @@ from fedrms.data.feature_values import Encoded, centred, encode, refuse_rounded
 from fedrms.data.files import Part, stack
 from fedrms.data.side_by_side import other_numbers, same_rows, twins
 from fedrms.data.suspicious import FEWEST_ROWS, USE_IT, set_aside
+from fedrms.data.table_options import TableOptions
 from fedrms.data.test_rows import in_both, of_classes_and_owners, of_groups
 from fedrms.data.true_noise import known_labels
 from fedrms.errors import ConfigError
-from fedrms.options import optional_whole, whole
+from fedrms.options import whole
 
 ROWS_FOR_PIXEL_SCALE = 10_000  # enough for three digits of a mean, and quick
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The option values of one source, as the person set them."""
-
-    label: str | list[str] | None = None
-    features: list[str] | None = None
-    drop: list[str] = field(default_factory=list)
-    image: str | None = None
-    client: str | None = None
-    group: str | None = None
-    truth: str | list[str] | None = None
-    task: str = "auto"
-    classes: tuple[str, ...] | None = None
-    categories: dict[str, list[str]] | None = None
-    impute: str | None = None
-    standardise: bool = True
-    integers: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +48,11 @@ class _Rows:
 def assemble(
     train: Part,
     test: Part | None,
-    wanted: Wanted,
-    pool: int,
-    train_examples: int | None,
-    test_examples: int | None,
+    wanted: TableOptions,
+    *,
+    image_column: str | None = None,
+    pool: int = 1,
     scale: tuple[Scale, Scale] | None = None,
-    split: tuple[float, int] = (0.0, 0),
 ) -> Dataset:
     """Read a training and a test set, or split one, and say what was made of the columns.
 
@@ -78,52 +60,50 @@ def assemble(
     ----------
     train, test : Part
         Where the tables are; None to hold out a part of the training rows.
-    wanted : Wanted
-        Which columns play which part.
+    wanted : TableOptions
+        Which columns play which part, and how many rows.
+    image_column : str, optional
+        Encoded pictures of one size; by default the first struct column that holds bytes.
     pool : int
-        Average-pooling factor.
-    train_examples, test_examples : int, optional
-        Keep only the first so many rows.
+        Average-pooling factor of pictures.
     scale : (mean, std), optional
         By default that of the training rows.
-    split : (float, int)
-        Share that is held out where there is no test set, and the seed of the split.
 
     Raises
     ------
     ConfigError
-        If columns are absent or of no use, or a value is missing.
+        If an option is out of range, columns are absent or of no use, or a value is missing.
     """
-    most_train = optional_whole("data.train_examples", train_examples)
-    most_test = optional_whole("data.test_examples", test_examples)
+    wanted = wanted.checked()
     schema = train.schema()
-    many = several_labels.several(schema, wanted.label)
-    names = many or [labels.find_label(schema, _single(wanted.label))]
+    many = several_labels.several(schema, wanted.label_column)
+    names = many or [labels.find_label(schema, _single(wanted.label_column))]
     label = ", ".join(names)
     roles = dict.fromkeys(names, "what is predicted")
-    told = [wanted.truth] if isinstance(wanted.truth, str) else wanted.truth or []
+    truth, owner = wanted.true_label_column, wanted.client_column
+    told = [truth] if isinstance(truth, str) else list(truth or [])
     for name, key, role in (
-        (wanted.client, "data.client_column", "whose each row is"),
+        (owner, "data.client_column", "whose each row is"),
         *((name, "data.true_label_column", "the true label") for name in told),
-        (wanted.group, "data.group_column", "which rows stay together"),
+        (wanted.group_column, "data.group_column", "which rows stay together"),
     ):
         if name is None:
             continue
         columns.require(schema, name, key)
-        if key == "data.group_column" and name == wanted.client:
+        if key == "data.group_column" and name == owner:
             continue
         if name in roles:
             raise ConfigError(key, f"column {name!r} is {roles[name]}", "name another")
         roles[name] = role
-    if wanted.features and wanted.image:
+    if wanted.feature_columns and image_column:
         raise ConfigError(
             "data.image_column", "data.feature_columns is set as well", "set one of the two"
         )
-    image = None if wanted.features else columns.find_image(schema, wanted.image)
+    image = None if wanted.feature_columns else columns.find_image(schema, image_column)
     beside = [name for name in schema.names if name not in (image, *roles)]
     chosen = Chosen({}, True, dict.fromkeys(beside, "beside the pictures"))
     if not image:
-        chosen = choose_columns(schema, wanted.features, wanted.drop, roles)
+        chosen = choose_columns(schema, wanted.feature_columns, wanted.drop_columns or [], roles)
     parts = [train] if test is None else [train, test]
     tables = [train.read([*roles, *chosen.names])]
     if test is not None:  # a column that is left aside in the end need not be there
@@ -140,13 +120,13 @@ def assemble(
         task, found, odd = several_labels.targets(tables, many, wanted.task)
         y, warnings = list(found), odd
         if told:
-            truths = list(several_labels.truths(tables, wanted.truth, found, task))
+            truths = list(several_labels.truths(tables, wanted.true_label_column, found, task))
     else:
         if len(told) > 1:
             raise ConfigError(
                 "data.true_label_column", f"says {len(told)} of 1 label", "name one column"
             )
-        wanted = replace(wanted, truth=_single(wanted.truth))
+        wanted = replace(wanted, true_label_column=_single(wanted.true_label_column))
         task = labels.resolve_task(schema.field(label).type, wanted.task)
         y, truths, class_names = _labels(tables, label, task, wanted, schema)
     if class_names is not None:
@@ -164,7 +144,7 @@ def assemble(
             chosen, odd = set_aside(chosen, tables[0], name, target, wanted.categories)
             warnings += [warning for warning in odd if warning not in warnings]
         _refuse_none(chosen)
-        if wanted.integers:
+        if wanted.integer_inputs:
             _refuse_fractions(chosen, schema)
         for part, table in zip(parts, tables, strict=True):
             for name in chosen.names:
@@ -172,28 +152,27 @@ def assemble(
         encoded = encode(chosen, tables, wanted.impute, wanted.categories or {})
         if test is not None:
             warnings += other_numbers(chosen.names, tables[0], tables[1])
-        standardise = wanted.standardise and not wanted.integers
+        standardise = wanted.standardise and not wanted.integer_inputs
         x = list(centred(encoded.x) if standardise else encoded.x)
-        if not wanted.integers:
+        if not wanted.integer_inputs:
             refuse_rounded(x[0])
-    rows = [
-        _Rows(x[i], y[i], _ids(table, wanted.client), truths[i]) for i, table in enumerate(tables)
-    ]
+    rows = [_Rows(x[i], y[i], _ids(table, owner), truths[i]) for i, table in enumerate(tables)]
     ids = rows[0].ids
     if ids is not None and len(ids) >= FEWEST_ROWS and len(np.unique(ids)) == len(ids):
         raise ConfigError(
             "data.client_column",
-            f"each of the {len(ids)} rows has another {wanted.client!r}: is it an id of rows?",
+            f"each of the {len(ids)} rows has another {owner!r}: is it an id of rows?",
             "name the column that says whose a row is",
         )
-    groups = [_ids(table, wanted.group, "data.group_column") for table in tables]
+    groups = [_ids(table, wanted.group_column, "data.group_column") for table in tables]
     split_by = ""
     if test is None:
-        out, split_by = _tested_on(y[0], rows[0].ids, groups[0], split, task, wanted)
+        out, split_by = _tested_on(y[0], rows[0].ids, groups[0], task, wanted)
         rows = [rows[0].pick(~out), rows[0].pick(out)]
     elif groups[0] is not None and groups[1] is not None:
-        warnings += _shared(str(wanted.group), in_both(groups[0], groups[1]))
-    tested, trained = rows[1].pick(slice(most_test)), rows[0].pick(slice(most_train))
+        warnings += _shared(str(wanted.group_column), in_both(groups[0], groups[1]))
+    trained = rows[0].pick(slice(wanted.train_examples))
+    tested = rows[1].pick(slice(wanted.test_examples))
     warnings += encoded.warnings
     if test is not None:
         warnings += same_rows((trained.x, trained.y), (tested.x, tested.y))
@@ -207,7 +186,7 @@ def assemble(
     if not many:
         warnings += labels.oddities(label, trained.y, tested.judged(), class_names)
 
-    kind: type = np.int64 if wanted.integers else np.float32
+    kind: type = np.int64 if wanted.integer_inputs else np.float32
     pool = whole("data.pool", pool)
     shape = _pooled(rows[0].x.shape[1:], pool)
     mean, std = scale or _scale(trained.x, pool)
@@ -234,7 +213,7 @@ def assemble(
             count=int(np.prod(rows[0].x.shape[1:])),
             aside=chosen.aside,
             imputed=encoded.imputed,
-            owner=wanted.client,
+            owner=owner,
             truth=", ".join(told) or None,
             split=split_by,
             warnings=tuple(warnings),
@@ -243,11 +222,11 @@ def assemble(
 
 
 def _labels(
-    tables: list[Any], label: str, task: str, wanted: Wanted, schema: Any
+    tables: list[Any], label: str, task: str, wanted: TableOptions, schema: Any
 ) -> tuple[list[NDArray[Any]], list[NDArray[Any] | None], tuple[str, ...] | None]:
     """Return the labels, the true ones where there is a column of them, and the classes."""
     y = [labels.values_of(table, label) for table in tables]
-    truth_column = _single(wanted.truth)
+    truth_column = _single(wanted.true_label_column)
     told = [
         labels.known_values(table, truth_column)
         if truth_column is not None and truth_column in table.column_names
@@ -259,10 +238,11 @@ def _labels(
     coded: list[NDArray[Any]]
     if task == "classification":
         declared = labels.declared_classes(schema, label)
+        named = None if wanted.classes is None else tuple(wanted.classes)
         for table in tables:
             for name in (label, truth_column or label):
                 labels.refuse_other_classes(table.schema, name, declared)
-        numbered, class_names = labels.classes_of(every, label, declared, wanted.classes)
+        numbered, class_names = labels.classes_of(every, label, declared, named)
         coded = list(numbered)
     else:
         coded = list(labels.targets_of(every, label))
@@ -279,7 +259,7 @@ def _labels(
     return y, truths, class_names
 
 
-def _single(wanted: str | list[str] | None) -> str | None:
+def _single(wanted: str | Sequence[str] | None) -> str | None:
     return wanted if wanted is None or isinstance(wanted, str) else str(wanted[0])
 
 
@@ -308,16 +288,15 @@ def _tested_on(
     y: NDArray[Any],
     owners: NDArray[Any] | None,
     groups: NDArray[Any] | None,
-    split: tuple[float, int],
     task: str,
-    wanted: Wanted,
+    wanted: TableOptions,
 ) -> tuple[NDArray[np.bool_], str]:
     """Return which rows are held out, and how they were chosen in words."""
-    fraction, seed = split
+    fraction, seed = wanted.test_fraction, wanted.split_seed
     classes = y if task == "classification" else None
     if groups is not None:
         out = of_groups(groups, owners, fraction, seed)
-        by = f"by whole {wanted.group!r}" + ("" if owners is None else " of each client")
+        by = f"by whole {wanted.group_column!r}" + ("" if owners is None else " of each client")
     else:
         out = of_classes_and_owners(classes, owners, fraction, seed, len(y))
         of = ["class"] * (classes is not None) + ["client"] * (owners is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ from fedrms.data.assemble import assemble
 from fedrms.data.columns import AS_UTF8, refuse_twins
 from fedrms.data.dataset import Dataset
 from fedrms.data.files import CSV, Part, named_parts
-from fedrms.data.parquet import wanted_columns
+from fedrms.data.table_options import USUAL, TableOptions
 from fedrms.errors import ConfigError
-from fedrms.options import number, sequence, whole
+from fedrms.options import sequence
 
 SEEN_AT_ONCE = 1 << 30
 """Bytes by which a column's type is decided; a larger file is decided by its beginning."""
@@ -25,33 +25,22 @@ def csv(
     path: str | None = None,
     delimiter: str | None = None,
     null_values: Sequence[str] | None = None,
-    label_column: str | list[str] | None = None,
-    true_label_column: str | list[str] | None = None,
-    feature_columns: list[str] | None = None,
-    drop_columns: list[str] | None = None,
-    client_column: str | None = None,
-    group_column: str | None = None,
-    categories: Mapping[str, Sequence[Any]] | None = None,
-    impute: str | None = None,
-    standardise: bool = True,
-    integer_inputs: bool = False,
-    classes: list[str] | None = None,
-    task: str = "auto",
-    train_examples: int | None = None,
-    test_examples: int | None = None,
-    test_fraction: float = 0.2,
-    split_seed: int = 0,
+    table: TableOptions = USUAL,
 ) -> Dataset:
-    """Load anyone's table from text; as :func:`fedrms.data.parquet.parquet` but for these.
+    """Load anyone's table from text.
 
     Parameters
     ----------
+    seed, clients : int
+        Not used: the data are what they are.
     path : str
         A file (``.csv``, ``.tsv``, both also ``.gz``), or a folder of them, as for parquet.
     delimiter : str, optional
         By default a comma; a tab in ``.tsv`` files.
     null_values : list of str, optional
         What stands for a missing value beside nothing, NA, NaN and null, such as ``?``.
+    table : TableOptions
+        What is said of the columns and rows.
 
     Raises
     ------
@@ -62,28 +51,9 @@ def csv(
         raise ConfigError("data.path", "data=csv needs a file or a folder", "set data.path=FILE")
     train, test = named_parts(Path(path).expanduser(), CSV, "CSV")
     nulls = [str(word) for word in sequence("data.null_values", null_values or [])]
-    wanted = wanted_columns(
-        label_column=label_column,
-        true_label_column=true_label_column,
-        feature_columns=feature_columns,
-        drop_columns=drop_columns,
-        image_column=None,
-        client_column=client_column,
-        group_column=group_column,
-        categories=categories,
-        impute=impute,
-        classes=classes,
-        task=task,
-        standardise=standardise,
-        integer_inputs=integer_inputs,
-    )
-    split = (
-        number("data.test_fraction", test_fraction, 0, 1),
-        whole("data.split_seed", split_seed, 0),
-    )
     parts = [_read(files, delimiter, nulls) if files else None for files in (train, test)]
     assert parts[0] is not None
-    return assemble(parts[0], parts[1], wanted, 1, train_examples, test_examples, split=split)
+    return assemble(parts[0], parts[1], table)
 
 
 def _read(files: tuple[Path, ...], delimiter: str | None, nulls: list[str]) -> Part:

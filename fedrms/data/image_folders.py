@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedrms.data.assemble import Wanted, assemble
+from fedrms.data.assemble import assemble
 from fedrms.data.dataset import Dataset
 from fedrms.data.files import Part
+from fedrms.data.table_options import TableOptions
 from fedrms.errors import ConfigError
-from fedrms.options import number, one_of, sequence, whole
+from fedrms.options import one_of, sequence, whole
 
 IMAGE, CLASS, CLIENT = "image", "class", "client"
 PARTS = ("train", "test")
@@ -47,8 +48,10 @@ def images(
         Auto is grey where every picture is.
     classes : list of str, optional
         Names of all classes in order; by default the folders', sorted.
-    pool, train_examples, test_examples, test_fraction, split_seed
-        As for :func:`fedrms.data.parquet.parquet`.
+    pool : int
+        Average-pooling factor.
+    train_examples, test_examples, test_fraction, split_seed
+        As in :class:`fedrms.data.table_options.TableOptions`.
 
     Raises
     ------
@@ -70,18 +73,17 @@ def images(
         skipped += others
         parts.append(Part(table=table, called=str(root), pictures=how))
     owned = CLIENT in parts[0].table.column_names
-    wanted = Wanted(
-        label=CLASS,
-        image=IMAGE,
-        client=CLIENT if owned else None,
-        classes=None if classes is None else tuple(map(str, sequence("data.classes", classes))),
-    )
-    split = (
-        number("data.test_fraction", test_fraction, 0, 1),
-        whole("data.split_seed", split_seed, 0),
+    wanted = TableOptions(
+        label_column=CLASS,
+        client_column=CLIENT if owned else None,
+        classes=classes,
+        train_examples=train_examples,
+        test_examples=test_examples,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
     )
     test = parts[1] if len(parts) > 1 else None
-    made = assemble(parts[0], test, wanted, pool, train_examples, test_examples, split=split)
+    made = assemble(parts[0], test, wanted, image_column=IMAGE, pool=pool)
     if skipped and made.reading is not None:
         told = f"{len(skipped)} files are no pictures and are left aside, such as {skipped[0]}"
         made = replace(made, reading=replace(made.reading, warnings=(*made.reading.warnings, told)))

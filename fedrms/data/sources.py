@@ -18,7 +18,16 @@ from fedrms.data.own_parts import own_dataset
 from fedrms.data.parquet import cifar10, mnist, parquet
 from fedrms.data.synthetic_fedprox import synthetic
 from fedrms.errors import ConfigError
-from fedrms.options import choose, defaults_of, one_of, optional_whole, positive, read, whole
+from fedrms.options import (
+    called_with,
+    choose,
+    defaults_of,
+    one_of,
+    optional_whole,
+    positive,
+    read,
+    whole,
+)
 from fedrms.own_function import names_own
 from fedrms.randomness import generator
 
@@ -227,7 +236,7 @@ def load(seed: int, clients: int, data: Mapping[str, Any]) -> tuple[Dataset, int
         source = choose("data", data, SOURCES)
         own = defaults_of(source)
         options = read("data", data, {"examples_per_client": None, **own})
-        dataset = source(seed, clients, **{option: options[option] for option in own})
+        dataset = called_with(source, seed, clients, options=options)
     for part, examples in (("training", dataset.train), ("test", dataset.test)):
         if len(examples) == 0:
             raise ConfigError("data", f"the {part} set is empty", "point data at one with rows")

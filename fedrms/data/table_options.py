@@ -1,0 +1,110 @@
+"""What a person says of a table, whichever file it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fedrms.errors import ConfigError
+from fedrms.options import number, one_of, optional_whole, sequence, switch, whole
+
+TASKS = ("auto", "classification", "multilabel", "regression")
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What a person says of a table: options of every source that reads one.
+
+    Parameters
+    ----------
+    label_column : str or list of str, optional
+        What to predict; by default the column named label, target or y. Several columns, or
+        one of lists, are several labels of yes or no where all are 0 or 1, else several targets.
+    true_label_column : str or list of str, optional
+        What the label should be, where that is known: then clients' noise is the share of
+        their labels that differ (for regression the root mean square difference), and the
+        model is judged by it. Never learned from.
+    feature_columns : list of str, optional
+        Columns to learn from, or patterns such as ``f*``; by default all the others that are
+        numbers, categories or lists of one shape, but for the index of pandas, numbers of
+        rows and copies of the label. Categories become one-hot. Scaled to training mean 0 and
+        standard deviation 1.
+    drop_columns : list of str, optional
+        Columns, or patterns, that are not learned from.
+    client_column : str, optional
+        Who each row belongs to, for ``partition=natural``. A test set without it is everyone's.
+    group_column : str, optional
+        Rows that stay together where a part of them is held out: a patient, a day. Never learned
+        from.
+    categories : mapping of str to list, optional
+        All categories of text columns, by column, where they must be alike at several places;
+        other text columns are then left aside. By default those that training rows have.
+    impute : {"median"}, optional
+        Fill missing numbers with the training median; by default they are refused.
+    standardise : bool
+        Scale columns of numbers; false leaves them as they are.
+    integer_inputs : bool
+        Leave whole numbers int64, as ``torch.nn.Embedding`` takes them, and do not scale them.
+    classes : list of str, optional
+        Names of all classes in order, where a file may lack some of them; by default those that
+        occur.
+    task : {"auto", "classification", "multilabel", "regression"}
+        Auto is regression exactly for floating-point labels.
+    train_examples, test_examples : int, optional
+        Keep only the first so many rows.
+    test_fraction, split_seed : float, int
+        The share held out for testing where no test file exists, of each class and client, or of
+        groups; and the seed of that split, which is not the run's.
+    """
+
+    label_column: str | Sequence[str] | None = None
+    true_label_column: str | Sequence[str] | None = None
+    feature_columns: Sequence[str] | None = None
+    drop_columns: Sequence[str] | None = None
+    client_column: str | None = None
+    group_column: str | None = None
+    categories: Mapping[str, Sequence[Any]] | None = None
+    impute: str | None = None
+    standardise: bool = True
+    integer_inputs: bool = False
+    classes: Sequence[str] | None = None
+    task: str = "auto"
+    train_examples: int | None = None
+    test_examples: int | None = None
+    test_fraction: float = 0.2
+    split_seed: int = 0
+
+    def checked(self) -> TableOptions:
+        """Return the options with lists as such; refuse what none of them can be."""
+        features, classes = self.feature_columns, self.classes
+        optional_whole("data.train_examples", self.train_examples)
+        optional_whole("data.test_examples", self.test_examples)
+        if self.impute is not None:
+            one_of("data.impute", self.impute, ("median",))
+        return replace(
+            self,
+            feature_columns=(
+                None if features is None else sequence("data.feature_columns", features)
+            ),
+            drop_columns=sequence("data.drop_columns", self.drop_columns or []),
+            categories=_categories(self.categories),
+            standardise=switch("data.standardise", self.standardise),
+            integer_inputs=switch("data.integer_inputs", self.integer_inputs),
+            classes=None if classes is None else [*map(str, sequence("data.classes", classes))],
+            task=one_of("data.task", self.task, TASKS),
+            test_fraction=number("data.test_fraction", self.test_fraction, 0, 1),
+            split_seed=whole("data.split_seed", self.split_seed, 0),
+        )
+
+
+USUAL = TableOptions()
+
+
+def _categories(given: Mapping[str, Sequence[Any]] | None) -> dict[str, list[str]] | None:
+    key = "data.categories"
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        raise ConfigError(key, f"{given!r} is not a mapping", "write it as {column: [a,b]}")
+    return {str(c): [*map(str, sequence(f"{key}.{c}", listed))] for c, listed in given.items()}
