@@ -14,14 +14,14 @@ from torch.func import grad
 
 from fedrms.tasks.classification import Classification, chance_cross_entropy
 from fedrms.tasks.draws import uniforms
-from fedrms.tasks.task import Apply, Batch, Params, seeded_module
+from fedrms.tasks.task import Apply, Batch, BuildsModel, Params
 
 ATTACKERS = ("sgd", "rmsprop", "sign")
 JUDGE_STEPS = 20
 """Of the attack that models are judged by, PGD-20."""
 
 
-class AdversarialClassification:
+class AdversarialClassification(BuildsModel):
     """Predict a class of inputs that an attacker has moved.
 
     Parameters
@@ -60,14 +60,10 @@ class AdversarialClassification:
             raise ValueError(f"attacker is {attacker!r}, choose one of {', '.join(ATTACKERS)}")
         if epsilon < 0 or attack_steps < 0:
             raise ValueError("epsilon and attack_steps are 0 or more")
-        self._build_model = build_model
+        super().__init__(build_model)
         self._plain = Classification(build_model)
         self.epsilon, self.attacker, self.decay = epsilon, attacker, decay
         self.attack_steps, self.attack_lr = attack_steps, attack_lr
-
-    def init(self, generator: torch.Generator) -> nn.Module:
-        """Return a freshly initialised model."""
-        return seeded_module(self._build_model, generator)
 
     def attacked(
         self, apply: Apply, params: Params, batch: Batch, attacker: str, steps: int, lr: float

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedrms.tasks.task import Apply, Batch, Params, seeded_module
+from fedrms.tasks.task import Apply, Batch, BuildsModel, Params
 
 NARROW = 15
 """Most classes of which a softmax is faster with classes before examples, on a CPU: fewer than
 its widest instructions take at a time."""
 
 
-class Classification:
+class Classification(BuildsModel):
     """Predict a class: per-example cross-entropy in nats, accuracy as the metric.
 
     Parameters
@@ -26,13 +24,6 @@ class Classification:
     metric = "accuracy"
     higher_is_better = True
     nonnegative = True
-
-    def __init__(self, build_model: Callable[[], nn.Module]) -> None:
-        self._build_model = build_model
-
-    def init(self, generator: torch.Generator) -> nn.Module:
-        """Return a freshly initialised model."""
-        return seeded_module(self._build_model, generator)
 
     def losses(self, apply: Apply, params: Params, batch: Batch) -> Tensor:
         """Return the cross-entropy of each example, ``[examples]``, in nats."""

@@ -15,7 +15,7 @@ from torch.nn.functional import softplus
 from fedrms.tasks.draws import normals
 from fedrms.tasks.models import MLP
 from fedrms.tasks.steering import held_still, with_gradient_of
-from fedrms.tasks.task import Apply, Batch, Params, seeded_module
+from fedrms.tasks.task import Apply, Batch, BuildsModel, Params
 
 
 class Bilinear(nn.Module):
@@ -38,7 +38,7 @@ class Bilinear(nn.Module):
         return y
 
 
-class BilinearGame:
+class BilinearGame(BuildsModel):
     """Play :class:`Bilinear`: one player descends, the other ascends.
 
     Parameters
@@ -49,13 +49,6 @@ class BilinearGame:
 
     metric = "value"
     higher_is_better = False
-
-    def __init__(self, build_model: Callable[[], nn.Module]) -> None:
-        self._build_model = build_model
-
-    def init(self, generator: torch.Generator) -> nn.Module:
-        """Return the players at their start."""
-        return seeded_module(self._build_model, generator)
 
     def losses(self, apply: Apply, params: Params, batch: Batch) -> Tensor:
         """Return the value at each draw, with either player's gradient of its own objective."""
@@ -113,7 +106,7 @@ class Players(nn.Module):
         return torch.cat([*scores, made], dim=-1)
 
 
-class GenerativeGame:
+class GenerativeGame(BuildsModel):
     """A generative adversarial net (Goodfellow et al. 2014, arXiv:1406.2661) on points in a ring.
 
     The generator's loss is the non-saturating one. A client reports how little its real points
@@ -142,15 +135,11 @@ class GenerativeGame:
         radius: float = 2.0,
         deviation: float = 0.1,
     ) -> None:
-        self._build_model = build_model
+        super().__init__(build_model)
         self._latent = latent
         angle = 2 * math.pi * torch.arange(modes) / modes
         self.centres = radius * torch.stack([angle.cos(), angle.sin()], 1)
         self.deviation = deviation
-
-    def init(self, generator: torch.Generator) -> nn.Module:
-        """Return freshly initialised players."""
-        return seeded_module(self._build_model, generator)
 
     def _seen(self, batch: Batch) -> Tensor:
         latent = normals(batch["key"], self._latent).to(batch["x"])

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from fedrms.tasks.task import Apply, Batch, Params, seeded_module
+from fedrms.tasks.task import Apply, Batch, BuildsModel, Params
 
 
-class MultiLabel:
+class MultiLabel(BuildsModel):
     """Predict several labels: mean binary cross-entropy in nats.
 
     Parameters
@@ -23,13 +20,6 @@ class MultiLabel:
 
     metric = "accuracy"
     higher_is_better = True
-
-    def __init__(self, build_model: Callable[[], nn.Module]) -> None:
-        self._build_model = build_model
-
-    def init(self, generator: torch.Generator) -> nn.Module:
-        """Return a freshly initialised model."""
-        return seeded_module(self._build_model, generator)
 
     def losses(self, apply: Apply, params: Params, batch: Batch) -> Tensor:
         """Return the cross-entropy of each example, ``[examples]``, the mean over its labels."""

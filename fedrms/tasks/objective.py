@@ -7,15 +7,12 @@ that client's gradient noise, of known level.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from torch import Tensor
 
-import torch
-from torch import Tensor, nn
-
-from fedrms.tasks.task import Apply, Batch, Params, seeded_module
+from fedrms.tasks.task import Apply, Batch, BuildsModel, Params
 
 
-class Objective:
+class Objective(BuildsModel):
     """Minimise the model's output.
 
     Parameters
@@ -27,13 +24,6 @@ class Objective:
 
     metric = "value"
     higher_is_better = False
-
-    def __init__(self, build_model: Callable[[], nn.Module]) -> None:
-        self._build_model = build_model
-
-    def init(self, generator: torch.Generator) -> nn.Module:
-        """Return the model at its starting point."""
-        return seeded_module(self._build_model, generator)
 
     def losses(self, apply: Apply, params: Params, batch: Batch) -> Tensor:
         """Return the value at each draw, ``[examples]``."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fedrms.tasks.draws import normals, uniforms
 from fedrms.tasks.steering import with_gradient_of
 from fedrms.tasks.tables import Tables, expected_return, tables
-from fedrms.tasks.task import Apply, Batch, Params, seeded_module
+from fedrms.tasks.task import Apply, Batch, BuildsModel, Params
 
 
 class TabularPolicy(nn.Module):
@@ -41,7 +41,7 @@ class TabularPolicy(nn.Module):
         return state @ self.logits
 
 
-class PolicyGradient:
+class PolicyGradient(BuildsModel):
     """Earn as much as possible in an environment of Gymnasium with tables.
 
     A column ``x`` of draws is the noise of rewards: an example's rewards each get ``x[0]`` times
@@ -77,13 +77,9 @@ class PolicyGradient:
         discount: float = 0.99,
         target: float = 1.0,
     ) -> None:
-        self._build_model = build_model
+        super().__init__(build_model)
         self.tables: Tables = tables(environment, options)
         self.horizon, self.discount, self.target = int(horizon), float(discount), float(target)
-
-    def init(self, generator: torch.Generator) -> nn.Module:
-        """Return a fresh policy."""
-        return seeded_module(self._build_model, generator)
 
     def losses(self, apply: Apply, params: Params, batch: Batch) -> Tensor:
         """Return what one episode of each example lacks of the target, ``[examples]``."""

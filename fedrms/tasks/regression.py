@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from torch import Tensor
 
-import torch
-from torch import Tensor, nn
-
-from fedrms.tasks.task import Apply, Batch, Params, seeded_module
+from fedrms.tasks.task import Apply, Batch, BuildsModel, Params
 
 
-class Regression:
+class Regression(BuildsModel):
     """Predict a number: per-example squared error, mean squared error as the metric.
 
     With target noise of standard deviation sigma the loss variance of a fitted model
@@ -27,13 +24,6 @@ class Regression:
     metric = "mse"
     higher_is_better = False
     nonnegative = True
-
-    def __init__(self, build_model: Callable[[], nn.Module]) -> None:
-        self._build_model = build_model
-
-    def init(self, generator: torch.Generator) -> nn.Module:
-        """Return a freshly initialised model."""
-        return seeded_module(self._build_model, generator)
 
     def losses(self, apply: Apply, params: Params, batch: Batch) -> Tensor:
         """Return the squared error of each example, ``[examples]``."""

@@ -91,3 +91,20 @@ def seeded_module(build: Callable[[], nn.Module], generator: torch.Generator) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
         return build()
+
+
+class BuildsModel:
+    """What tasks have in common whose model somebody builds for them.
+
+    Parameters
+    ----------
+    build_model : callable () -> nn.Module
+        Makes the model; what it maps to what is told by each task.
+    """
+
+    def __init__(self, build_model: Callable[[], nn.Module]) -> None:
+        self._build_model = build_model
+
+    def init(self, generator: torch.Generator) -> nn.Module:
+        """Return a freshly initialised model; the generator's seed alone decides it."""
+        return seeded_module(self._build_model, generator)
