@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedrms.client.draw_keys import test_keys
 from fedrms.lab.alone import Alone, alone
-from fedrms.lab.descent import descend, optimizer
+from fedrms.lab.descent import optimizer
 from fedrms.lab.federated import simulate
 from fedrms.lab.paired import Difference, difference, told
 from fedrms.lab.verdict import Claim, Verdict
@@ -121,18 +121,8 @@ def measure(plan: Plan) -> pd.DataFrame:
 def _trained(client: Alone, attacker: str, defender: str, plan: Plan) -> list[dict[str, Any]]:
     """Train at all step sizes and seeds, judge all, and attack what is at the best step size."""
     group, lrs = DEFENDERS[defender]
-    path = descend(
-        client.task,
-        client.module,
-        optimizer(group),
-        np.repeat(lrs, len(plan.seeds)).tolist(),
-        client.batches(plan.seeds, 32, repeat=len(lrs)),
-        plan.steps,
-        starts=np.tile(client.starts(plan.seeds), (len(lrs), 1)),
-        seed=plan.seeds[0],
-        graphs=client.graphs,
-        every=plan.steps,
-    )
+    once = {"seed": plan.seeds[0], "every": plan.steps}
+    path = client.descend(optimizer(group), lrs, plan.seeds, 32, plan.steps, **once)
     keys = torch.from_numpy(test_keys(0, len(client.test["y"])))
     batch = {**client.test, "key": keys}
     models = {

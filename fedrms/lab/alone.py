@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from fedrms.engines.work import own_parameters
 from fedrms.experiment import compose_config
 from fedrms.experiment.build import build_side
 from fedrms.experiment.config import plain
-from fedrms.lab.descent import Batches, traced_steps
+from fedrms.lab.descent import Batches, Descent, descend, traced_steps
 from fedrms.randomness import integer
 from fedrms.tasks import Apply, Task
 
@@ -86,6 +87,49 @@ class Alone:
             return {name: column[rows] for name, column in self.train.items()}
 
         return batches
+
+    def descend(
+        self,
+        options: Mapping[str, Any],
+        lrs: Sequence[float],
+        seeds: Sequence[int],
+        batch_size: int,
+        steps: int,
+        **further: Any,
+    ) -> Descent:
+        """Descend at every step size from every seed's start, on the same batches.
+
+        Parameters
+        ----------
+        options : mapping
+            Of the optimizer.
+        lrs : sequence of float
+            Step sizes.
+        seeds : sequence of int
+            Of starts and batches.
+        batch_size : int
+            Examples a step.
+        steps : int
+            Most steps.
+        further
+            As of :func:`fedrms.lab.descent.descend`.
+
+        Returns
+        -------
+        Descent
+            Runs in the order of step sizes, of each the seeds.
+        """
+        return descend(
+            self.task,
+            self.module,
+            options,
+            np.repeat(lrs, len(seeds)).tolist(),
+            self.batches(seeds, batch_size, repeat=len(lrs)),
+            steps,
+            starts=np.tile(self.starts(seeds), (len(lrs), 1)),
+            graphs=self.graphs,
+            **further,
+        )
 
 
 def alone(experiment: str, *changes: str) -> Alone:

@@ -14,16 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.stats import spearmanr
-from torch import Tensor
 
-from fedrms.lab.descent import descend, optimizer
+from fedrms.lab.descent import optimizer, steps_down
 from fedrms.lab.federated import simulate
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
-from fedrms.tasks import Objective
-from fedrms.tasks.landscapes import Plane
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,19 +128,12 @@ def measure(plan: Plan) -> pd.DataFrame:
 
 
 def _steps(name: str, gradients: np.ndarray) -> np.ndarray:
-    """Return the steps ``[steps, runs]`` down these gradients, in learning rates."""
-    draws = torch.from_numpy(gradients.astype(np.float32))[:, :, None, None]
-    y = torch.zeros(gradients.shape[1], 1)
+    """Return the steps ``[steps, runs]`` down these gradients, in learning rates.
 
-    def batches(t: int) -> Mapping[str, Tensor]:
-        return {"x": draws[t], "y": y}
-
+    In double precision: the variance of a constant gradient is a difference of equal numbers.
+    """
     kind, changes = OPTIMIZERS[name]
-    # In double precision: the variance of a constant gradient is a difference of equal numbers.
-    task, module = Objective(lambda: Plane((1,))), Plane((1,)).double()
-    lrs = [LR] * gradients.shape[1]
-    path = descend(task, module, optimizer(kind, **changes), lrs, batches, len(gradients))
-    return np.asarray(-np.diff(path.params[:, :, 0], axis=0) / LR)
+    return steps_down(gradients, optimizer(kind, **changes), exact=True)
 
 
 def _clients(moment: str, seed: int, rounds: int) -> list[tuple[float, float]]:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from fedrms.lab.alone import alone
-from fedrms.lab.descent import descend, optimizer
+from fedrms.lab.descent import optimizer
 from fedrms.lab.federated import sweep
 from fedrms.lab.good_range import CHANCE, good_range
 from fedrms.lab.verdict import Claim, Verdict
@@ -110,22 +110,11 @@ FULL = Plan(
 def measure(plan: Plan) -> pd.DataFrame:
     """Return rows of part, optimizer, lr, threshold, seed and final loss; infinite where lost."""
     client = alone("clipping", f"seed={plan.seeds[0]}")
-    starts = client.starts(plan.seeds)
     rows = []
     for name, threshold in itertools.product(LRS, (*plan.thresholds, math.inf)):
         lrs = LRS[name]
-        path = descend(
-            client.task,
-            client.module,
-            optimizer(name),
-            np.repeat(lrs, len(plan.seeds)).tolist(),
-            client.batches(plan.seeds, 32, repeat=len(lrs)),
-            plan.steps,
-            starts=np.tile(starts, (len(lrs), 1)),
-            graphs=client.graphs,
-            every=plan.steps,
-            clip_norm=0.0 if math.isinf(threshold) else threshold,
-        )
+        clip = {"clip_norm": 0.0 if math.isinf(threshold) else threshold, "every": plan.steps}
+        path = client.descend(optimizer(name), lrs, plan.seeds, 32, plan.steps, **clip)
         final = path.losses[-LAST:].mean(0).reshape(len(lrs), len(plan.seeds))
         rows += [
             {"part": "alone", "optimizer": name, "lr": lr, "threshold": threshold}

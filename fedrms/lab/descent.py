@@ -26,7 +26,8 @@ from fedrms.engines.work import own_parameters, repeated_parameters
 from fedrms.experiment import compose_config
 from fedrms.experiment.config import plain
 from fedrms.one_thread import one_thread_an_operation
-from fedrms.tasks import Task
+from fedrms.tasks import Objective, Task
+from fedrms.tasks.landscapes import Plane
 
 CHECK_EVERY = 256
 """Steps between two looks at whether to end early."""
@@ -201,6 +202,44 @@ def descend(
     share = torch.from_numpy(rates / rates.max()).to(some)
     traced = traced_steps() if graphs is None else graphs
     return _follow(update, traced, params, share, batches, steps, rates, every, until)
+
+
+def steps_down(
+    gradients: NDArray[np.float64],
+    options: Mapping[str, Any],
+    lr: float = 1e-3,
+    *,
+    exact: bool = False,
+    **settings: Any,
+) -> NDArray[np.float64]:
+    """Return the steps ``[steps, runs]`` that an optimizer takes, in learning rates.
+
+    Parameters
+    ----------
+    gradients : np.ndarray
+        ``[steps, runs]`` of the one parameter of each run.
+    options : mapping
+        Of the optimizer, see :func:`optimizer`.
+    lr : float
+        The learning rate.
+    exact : bool
+        Whether in double precision.
+    settings
+        As of :func:`descend`.
+    """
+    draws = torch.from_numpy(gradients.astype(np.float32))[:, :, None, None]
+    y = torch.zeros(gradients.shape[1], 1)
+    task, module = Objective(lambda: Plane((1,))), Plane((1,))
+    path = descend(
+        task,
+        module.double() if exact else module,
+        options,
+        [lr] * gradients.shape[1],
+        lambda t: {"x": draws[t], "y": y},
+        len(gradients),
+        **settings,
+    )
+    return np.asarray(-np.diff(path.params[:, :, 0], axis=0) / lr)
 
 
 @torch.no_grad()

@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 from fedrms.engines.work import own_parameters
 from fedrms.lab.alone import Alone, alone
 from fedrms.lab.curvature import Curvature, curvature
-from fedrms.lab.descent import descend, optimizer
+from fedrms.lab.descent import optimizer
 from fedrms.lab.federated import final_model, simulate
+from fedrms.lab.paired import difference, told
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
 
@@ -126,17 +126,8 @@ def measure(plan: Plan) -> pd.DataFrame:
 def _descended(client: Alone, name: str, plan: Plan) -> list[tuple[int, int, dict[str, float]]]:
     """Return pace, seed and what was found, for one optimizer."""
     lrs = [LRS[name][pace] for pace in plan.paces]
-    path = descend(
-        client.task,
-        client.module,
-        optimizer(GROUPS[name]),
-        np.repeat(lrs, len(plan.seeds)).tolist(),
-        client.batches(plan.seeds, 16, repeat=len(lrs)),
-        plan.steps,
-        starts=np.tile(client.starts(plan.seeds), (len(lrs), 1)),
-        graphs=client.graphs,
-        every=EVERY,
-    )
+    options = optimizer(GROUPS[name])
+    path = client.descend(options, lrs, plan.seeds, 16, plan.steps, every=EVERY)
     found = []
     for run, (pace, seed) in enumerate(itertools.product(plan.paces, plan.seeds)):
         at, steps = meet(client, path.params[:, run])
@@ -269,14 +260,8 @@ def judge(table: pd.DataFrame) -> dict[str, Verdict]:
     intervals = {}
     accuracy = own.pivot_table(index=["setting", "seed"], columns="optimizer", values="accuracy")
     for pace, rows in accuracy.dropna().groupby("setting", sort=False):
-        difference = 100 * (rows["rmsprop"] - rows["sgd"])
-        half = stats.t.ppf(0.975, len(rows) - 1) * difference.sem()
-        intervals[str(pace)] = (
-            difference.mean() - half,
-            difference.mean(),
-            difference.mean() + half,
-        )
-    above = [low > 0 for low, _, _ in intervals.values()]
+        intervals[str(pace)] = difference(rows["rmsprop"] - rows["sgd"]).times(100)
+    above = [interval.above for interval in intervals.values()]
     rank = {
         measure: float(
             np.nanmean(
@@ -293,11 +278,7 @@ def judge(table: pd.DataFrame) -> dict[str, Verdict]:
         "generalises": CLAIMS["generalises"].judge(
             all(above),
             any(above),
-            numbers={
-                f"{what}, pp, {pace}": value
-                for pace, interval in intervals.items()
-                for what, value in zip(("low", "difference", "high"), interval, strict=True)
-            },
+            numbers=told(intervals, ", pp"),
             remark="That adaptive methods generalise worse (Wilson et al. 2017, arXiv:1705.08292) "
             "is disputed: it depends on how step sizes are tuned (Choi et al. 2019, "
             "arXiv:1910.05446).",

@@ -15,9 +15,9 @@ from torch import Tensor
 from fedrms.client.draw_keys import test_keys
 from fedrms.lab import bilinear
 from fedrms.lab.alone import Alone, alone
-from fedrms.lab.descent import descend, optimizer
+from fedrms.lab.descent import optimizer
 from fedrms.lab.federated import final_model
-from fedrms.lab.paired import Difference, difference
+from fedrms.lab.paired import Difference, difference, told_as_ratios
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
 from fedrms.tasks.games import GenerativeGame
@@ -137,17 +137,7 @@ def _trained(
     client: Alone, name: str, lrs: Sequence[float], seeds: Sequence[int], steps: int
 ) -> list[dict[str, Any]]:
     group, changes, _ = TRAINED[name]
-    path = descend(
-        client.task,
-        client.module,
-        optimizer(group, **changes),
-        np.repeat(lrs, len(seeds)).tolist(),
-        client.batches(seeds, 64, repeat=len(lrs)),
-        steps,
-        starts=np.tile(client.starts(seeds), (len(lrs), 1)),
-        graphs=client.graphs,
-        every=steps,
-    )
+    path = client.descend(optimizer(group, **changes), lrs, seeds, 64, steps, every=steps)
     rows = []
     for run, (lr, seed) in enumerate(itertools.product(lrs, seeds)):
         found = _judged(client, client.tree(path.params[-1, run]))
@@ -193,7 +183,7 @@ def judge(table: pd.DataFrame) -> dict[str, Verdict]:
             numbers={
                 **{f"median distance, {name}": distances[name].median() for name in TRAINED},
                 **{f"mean modes, {name}": modes[name] for name in TRAINED},
-                **_ratios({f"rmsprop over {name}": own for name, own in nearer.items()}),
+                **told_as_ratios({f"rmsprop over {name}": own for name, own in nearer.items()}),
             },
             remark="Arjovsky et al. 2017 (arXiv:1701.07875) left Adam for RMSProp because momentum "
             "made their training unstable.",
@@ -202,7 +192,7 @@ def judge(table: pd.DataFrame) -> dict[str, Verdict]:
             less.below and modes["adam .5"] >= modes["adam"],
             less.below,
             numbers={
-                **_ratios({".5 over .9": less}),
+                **told_as_ratios({".5 over .9": less}),
                 "mean modes with .5": modes["adam .5"],
                 "mean modes with .9": modes["adam"],
             },
@@ -225,23 +215,12 @@ def _judge_clients(table: pd.DataFrame) -> Verdict:
         apart.below and modes["fedrms"] >= modes["fedavg"],
         apart.below,
         numbers={
-            **_ratios({"FedRMS over FedAvg": apart}),
+            **told_as_ratios({"FedRMS over FedAvg": apart}),
             "share of seeds nearer": float((value["fedrms"] < value["fedavg"]).mean()),
             **{f"mean modes, {name}": modes[name] for name in ("fedavg", "fedrms")},
         },
         remark="Where the interval of the ratio has 1 inside, neither is shown to be nearer.",
     )
-
-
-def _ratios(found: Mapping[str, Difference]) -> dict[str, float]:
-    """Return log ratios as ratios of distances, with their intervals."""
-    ends = ("from", "mean", "to")
-    ratios = {name: own.as_ratio() for name, own in found.items()}
-    return {
-        f"ratio, {name}, {end}": value
-        for name, own in ratios.items()
-        for end, value in zip(ends, (own.low, own.mean, own.high), strict=True)
-    }
 
 
 def draw(table: pd.DataFrame, figure: Figure) -> None:

@@ -63,6 +63,16 @@ def difference(values: ArrayLike, among: int = 1) -> Difference:
     return Difference(mean - half, mean, mean + half)
 
 
+def told_as_ratios(found: Mapping[str, Difference]) -> dict[str, float]:
+    """Return the numbers of differences of logarithms by name, as ratios, for a verdict."""
+    ratios = {name: own.as_ratio() for name, own in found.items()}
+    return {
+        f"ratio, {name}, {end}": value
+        for name, own in ratios.items()
+        for end, value in (("from", own.low), ("mean", own.mean), ("to", own.high))
+    }
+
+
 def told(found: Mapping[str, Difference], unit: str = "") -> dict[str, float]:
     """Return the numbers of differences by name, for a verdict.
 

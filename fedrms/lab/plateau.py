@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from fedrms.lab.descent import descend, noiseless, optimizer
+from fedrms.lab.descent import descend, noiseless, optimizer, steps_down
 from fedrms.lab.federated import simulate
 from fedrms.lab.tidy import values
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
 from fedrms.tasks import Objective
-from fedrms.tasks.landscapes import Plane, Plateau
+from fedrms.tasks.landscapes import Plateau
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -151,15 +149,8 @@ def _crossing(name: str, length: float, plan: Plan) -> dict[str, float]:
 def _response(beta: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the squared mean, and steps over their usual size, after gradients shrink."""
     before, after = round(10 / (1 - beta)), round(12 / (1 - beta))
-
-    def batches(t: int) -> Mapping[str, Tensor]:
-        size = 1.0 if t < before else SMALL
-        return {"x": torch.full((1, 1, 1), size), "y": torch.zeros(1, 1)}
-
-    task, module = Objective(lambda: Plane((1,))), Plane((1,))
-    options = optimizer("rmsprop", alpha=beta)
-    path = descend(task, module, options, [1e-3], batches, before + after)
-    steps = -np.diff(path.params[:, 0, 0])[before:] / 1e-3
+    gradients = np.repeat([1.0, SMALL], [before, after])[:, None]
+    steps = steps_down(gradients, optimizer("rmsprop", alpha=beta))[before:, 0]
     return (SMALL / steps) ** 2, steps
 
 

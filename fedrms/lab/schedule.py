@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from fedrms.lab.descent import Batches, descend, noisy, optimizer
+from fedrms.lab.descent import descend, noisy, optimizer, steps_down
 from fedrms.lab.federated import sweep
 from fedrms.lab.legend import BELOW
-from fedrms.lab.paired import difference
+from fedrms.lab.paired import difference, told_as_ratios
 from fedrms.lab.tidy import values
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
 from fedrms.tasks import Objective
-from fedrms.tasks.landscapes import Plane, Valley
+from fedrms.tasks.landscapes import Valley
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -124,14 +123,14 @@ def measure(plan: Plan) -> pd.DataFrame:
     t = np.arange(1, STEPS + 1)
     warm_up = 1 / np.sqrt(1 - BETA**t)
     for name, schedule in SCHEDULES.items():
-        steps = _on_constant("rmsprop", schedule) / LR
+        steps = _on_constant("rmsprop", schedule)
         rates = _rates(schedule)
         rows += [
             {"part": "effective", "name": name, "x": x, "value": v, "theory": w}
             for x, v, w in zip(t, steps, rates * warm_up, strict=True)
         ]
     for name, schedule in CYCLES.items():
-        steps = _on_constant("adam", schedule) / LR / _rates(schedule)
+        steps = _on_constant("adam", schedule) / _rates(schedule)
         rows += [
             {"part": "correction", "name": name, "x": x, "value": v, "theory": 1.0}
             for x, v in zip(t, steps, strict=True)
@@ -143,20 +142,16 @@ def measure(plan: Plan) -> pd.DataFrame:
 
 
 def _on_constant(name: str, schedule: Mapping[str, Any] | None) -> np.ndarray:
-    """Return the steps on a constant gradient of 1."""
-    batch = {"x": torch.ones(1, 1, 1), "y": torch.zeros(1, 1)}
-    constant: Batches = lambda t: batch  # noqa: E731
-    task, module = Objective(lambda: Plane((1,))), Plane((1,)).double()
+    """Return the steps on a constant gradient of 1, over LR."""
     options = optimizer(name, scheduler=schedule)
-    path = descend(task, module, options, [LR], constant, STEPS)
-    return np.asarray(-np.diff(path.params[:, 0, 0]))
+    return np.asarray(steps_down(np.ones((STEPS, 1)), options, LR, exact=True)[:, 0])
 
 
 def _rates(schedule: Mapping[str, Any] | None) -> np.ndarray:
     """Return the rates over LR, read off gradient descent's own steps."""
     if schedule is not None and schedule.get("cycle_momentum"):
         schedule = {**schedule, "cycle_momentum": False}
-    return _on_constant("gd", schedule) / LR
+    return _on_constant("gd", schedule)
 
 
 def _paths(plan: Plan) -> dict[str, float]:
@@ -236,7 +231,6 @@ def judge(table: pd.DataFrame) -> dict[str, Verdict]:
         f"{steps:g} local steps": np.log(best[steps, "cancelled"] / best[steps, "as it is"])
         for steps in sorted({steps for steps, _ in best})
     }
-    ratios = {name: difference(gain).as_ratio() for name, gain in gains.items()}
     return {
         "rate times warm-up": CLAIMS["rate times warm-up"].judge(
             max(effective.values()) <= 1e-3,
@@ -261,11 +255,7 @@ def judge(table: pd.DataFrame) -> dict[str, Verdict]:
                     f"{name}, {steps:g} local steps, median": value.median()
                     for (steps, name), value in best.items()
                 },
-                **{
-                    f"ratio, {name}, {end}": value
-                    for name, own in ratios.items()
-                    for end, value in (("from", own.low), ("mean", own.mean), ("to", own.high))
-                },
+                **told_as_ratios({name: difference(gain) for name, gain in gains.items()}),
             },
             remark="With over without. At one rate, such as 0.01, cancelling can lead; at each "
             "one's best, a lower rate does what cancelling does.",

@@ -14,17 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from fedrms.lab.descent import descend, optimizer
+from fedrms.lab.descent import optimizer, steps_down
 from fedrms.lab.federated import simulate
 from fedrms.lab.legend import BELOW
 from fedrms.lab.tidy import values
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
-from fedrms.tasks import Objective
-from fedrms.tasks.landscapes import Plane
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,30 +131,13 @@ def measure(plan: Plan) -> pd.DataFrame:
 
 def _steps(name: str, gradients: np.ndarray, beta: float = 0.99) -> np.ndarray:
     """Return the steps ``[steps, runs]`` down these gradients, in learning rates."""
-    draws = torch.from_numpy(gradients.astype(np.float32))[:, :, None, None]
-    y = torch.zeros(gradients.shape[1], 1)
-
-    def batches(t: int) -> Mapping[str, Tensor]:
-        return {"x": draws[t], "y": y}
-
-    clip = 0.0
     if name == "gd":
-        options = optimizer("gd")
-    elif name == "median":  # of the same memory, and the same bound
-        options = optimizer("median_rms", window=round(1 / (1 - beta)), clip=(1 - beta) ** -0.5)
-    else:
-        options = optimizer("rmsprop", alpha=beta)
-        clip = CLIP_NORM if name == "clipping" else 0.0
-    path = descend(
-        Objective(lambda: Plane((1,))),
-        Plane((1,)),
-        options,
-        [LR] * gradients.shape[1],
-        batches,
-        len(gradients),
-        clip_norm=clip,
-    )
-    return np.asarray(-np.diff(path.params[:, :, 0], axis=0) / LR)
+        return steps_down(gradients, optimizer("gd"))
+    if name == "median":  # of the same memory, and the same bound
+        window, bound = round(1 / (1 - beta)), (1 - beta) ** -0.5
+        return steps_down(gradients, optimizer("median_rms", window=window, clip=bound))
+    clip = CLIP_NORM if name == "clipping" else 0.0
+    return steps_down(gradients, optimizer("rmsprop", alpha=beta), clip_norm=clip)
 
 
 def _after_outlier(name: str, beta: float, sizes: Sequence[float]) -> np.ndarray:
