@@ -19,10 +19,9 @@ import torch
 
 from fedrms.client import LocalSettings
 from fedrms.combining.row_blocks import RowBlocks
-from fedrms.engines.joining import join
 from fedrms.engines.ray_cluster import connected
 from fedrms.engines.ray_pool import WorkerPool
-from fedrms.engines.ray_trainer import RayTrainer
+from fedrms.engines.ray_trainer import RayTrainer, join
 from fedrms.errors import ConfigError, RunError
 from fedrms.replies.cohort import Layout, StackedReplies
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fedrms.experiment.live import LiveRounds
+from fedrms.experiment.progress import LiveRounds
 
 
 def shown(live, width=100):

@@ -16,8 +16,8 @@ import fedrms
 from fedrms import FedRMS
 from fedrms.conf_folder import conf_folder
 from fedrms.experiment.continued import Continued
+from fedrms.experiment.run_state import restore_strategy, strategy_state
 from fedrms.experiment.state_file import UnsavableError, read_state, write_state
-from fedrms.experiment.strategy_state import restore_strategy, strategy_state
 
 from .conftest import assert_identical
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize
 
-from fedrms.weighting.simplex import project_on_simplex
+from fedrms.weighting.afl import project_on_simplex
 
 from .by_hand import quickly
 
