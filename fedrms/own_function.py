@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from fedrms.errors import ConfigError
@@ -76,6 +77,52 @@ class OwnFunction:
 def names_own(given: object) -> bool:
     """Say whether a value in a configuration names, or is to name, a function of one's own."""
     return isinstance(given, Mapping) and TARGET in given
+
+
+def own_numbers(
+    group: str,
+    given: Mapping[str, Any] | None,
+    form: Form,
+    what: str,
+    tried_on: Any,
+    taken: Callable[[str], bool],
+) -> dict[str, OwnFunction]:
+    """Find the functions that a mapping names, each of which gives a number, and try them.
+
+    Parameters
+    ----------
+    group : str
+        The mapping's config key.
+    given : mapping, optional
+        By a column's name: ``_target_`` and options.
+    form, what
+        As of :func:`own_function`.
+    tried_on : object
+        What each is tried on.
+    taken : callable
+        Whether a name cannot be a column's.
+
+    Raises
+    ------
+    ConfigError
+        If a name is no column's or is taken, or a function is absent, of another kind, or fails.
+    """
+    if not isinstance(given or {}, Mapping):
+        raise ConfigError(group, f"is {given!r}", "write {NAME: {_target_: FUNCTION}}")
+    found = {}
+    for name, entry in (given or {}).items():
+        key = f"{group}.{name}"
+        if not str(name).isidentifier() or taken(str(name)):
+            raise ConfigError(key, "cannot be a column's name, or is taken", "choose another")
+        if not names_own(entry):
+            raise ConfigError(key, f"is {entry!r}", "write {_target_: package.module.function}")
+        function = own_function(key, entry, form, what)
+        with function.tried():
+            value = function(tried_on)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise function.wrong(f"gives {value!r}, which is no number")
+        found[str(name)] = function
+    return found
 
 
 def own_function(

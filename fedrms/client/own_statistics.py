@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fedrms.errors import ConfigError
 from fedrms.named_class import Form
-from fedrms.own_function import OwnFunction, names_own, own_function
+from fedrms.own_function import OwnFunction, own_function, own_numbers
 from fedrms.statistic import BY_CLASS, MOMENTS, of_losses
 
 STATISTIC = Form(("losses",), float)
@@ -34,35 +33,27 @@ def statistics_order(given: Mapping[str, Any] | None) -> str:
     ConfigError
         If a name cannot be one, or a function is absent, of another kind, or fails.
     """
-    if not isinstance(given or {}, Mapping):
-        raise ConfigError(
-            "client.statistics", f"is {given!r}", "write {NAME: {_target_: FUNCTION}}"
-        )
-    for name, entry in (given or {}).items():
-        key = f"client.statistics.{name}"
-        if not str(name).isidentifier() or str(name) != str(name).lower() or name in TAKEN:
-            raise ConfigError(key, "cannot be a statistic's name, or is taken", "choose another")
-        if not names_own(entry):
-            raise ConfigError(key, f"is {entry!r}", "write {_target_: package.module.function}")
-        statistic = _found(name, entry)
-        with statistic.tried():
-            value = statistic(np.array([0.1, 0.2, 0.4, 3.0]))
-            if isinstance(value, bool) or not isinstance(value, float | int | np.number):
-                raise statistic.wrong(f"gives {value!r}, which is no number")
+    own_numbers(
+        "client.statistics",
+        given,
+        STATISTIC,
+        A_STATISTIC,
+        np.array([0.1, 0.2, 0.4, 3.0]),
+        lambda name: name != name.lower() or name in TAKEN,
+    )
     return json.dumps(dict(given)) if given else ""
 
 
 @functools.lru_cache(maxsize=8)
 def own_statistics(order: str) -> dict[str, OwnFunction]:
     """Return the functions of an order by name; none for an empty one."""
-    return {name: _found(name, given) for name, given in json.loads(order or "{}").items()}
+    return {
+        name: own_function(f"client.statistics.{name}", given, STATISTIC, A_STATISTIC)
+        for name, given in json.loads(order or "{}").items()
+    }
 
 
 def statistic_keys(order: str) -> dict[str, str]:
     """Return the key of each statistic in a reply, by its column in the table of clients."""
     told = [of_losses(name) for name in json.loads(order or "{}")]
     return {each.column: each.key for each in told if each.column is not None}
-
-
-def _found(name: str, given: Mapping[str, Any]) -> OwnFunction:
-    return own_function(f"client.statistics.{name}", given, STATISTIC, A_STATISTIC)

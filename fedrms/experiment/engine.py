@@ -99,7 +99,7 @@ def _ray_engine(
     trainer_options = {key: options[key] for key in ("precision", "memory")}
     folder = str(Path.cwd())
     make_trainer = functools.partial(
-        _worker_trainer, _side_text(config), device, folder, executor, trainer_options
+        _worker_trainer, side_json(config), device, folder, executor, trainer_options
     )
 
     def serve(main: Callable[[Grid], None]) -> None:
@@ -139,16 +139,12 @@ def _flower_engine(config: Mapping[str, Any], device: str, options: Mapping[str,
     from fedrms.engines.ray_cluster import require_ray
 
     require_ray()
-    load = functools.partial(_worker_side, _side_text(config), device, str(Path.cwd()))
+    load = functools.partial(_worker_side, side_json(config), device, str(Path.cwd()))
     app = client_app(load)
     return Engine(
         lambda main: run_on_flower_ray(main, app, clients=config["clients"], **options),
         refuse_dead_workers,
     )
-
-
-def _side_text(config: Mapping[str, Any]) -> str:
-    return side_json(config)
 
 
 def _worker_side(text: str, device: str, folder: str) -> ClientSide:

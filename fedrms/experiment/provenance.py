@@ -10,15 +10,8 @@ from pathlib import Path
 
 
 def provenance() -> dict[str, object]:
-    """Return package versions, the Python version and the git revision of a checkout.
-
-    The revision is None for an installed package, and ends in ``-dirty`` where the
-    checkout had uncommitted changes.
-    """
-    return {
-        "versions": versions(),
-        "git_revision": _revision(Path(__file__).resolve().parents[2]),
-    }
+    """Return package versions, the Python version and the git revision of a checkout."""
+    return {"versions": versions(), "git_revision": git_revision()}
 
 
 @functools.lru_cache(maxsize=1)
@@ -36,17 +29,24 @@ def _version(package: str) -> str | None:
 
 
 @functools.lru_cache(maxsize=1)  # of the code that this process has imported
-def _revision(folder: Path) -> str | None:
-    if not (folder / ".git").exists():
+def git_revision() -> str | None:
+    """Return the checkout's git revision, ``-dirty`` if the package or its configuration is.
+
+    None for an installed package.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
         return None
+    head = _git(root, "rev-parse", "--short=12", "HEAD")
+    changed = _git(root, "status", "--porcelain", "--", "fedrms", "conf")
+    return f"{head}-dirty" if head and changed else head
+
+
+def _git(root: Path, *words: str) -> str | None:
     try:
-        described = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
+        done = subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip() or None
+    return done.stdout.strip() or None

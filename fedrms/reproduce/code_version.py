@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -39,27 +38,3 @@ def code_version() -> str:
             digest.update(f"{name}\n".encode() + path.read_bytes())
     digest.update(" ".join(f"{name} {version(name)}" for name in PACKAGES).encode())
     return digest.hexdigest()[:12]
-
-
-@lru_cache(maxsize=1)
-def revision() -> str | None:
-    """Return the checkout's git revision, ``-dirty`` if the package or its configuration is.
-
-    None for an installed package.
-    """
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    head = _git(root, "rev-parse", "--short=12", "HEAD")
-    changed = _git(root, "status", "--porcelain", "--", "fedrms", "conf")
-    return f"{head}-dirty" if changed else head
-
-
-def _git(root: Path, *words: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fedrms.errors import RunError
-from fedrms.reproduce.code_version import revision
+from fedrms.experiment.provenance import git_revision
 from fedrms.reproduce.jobs import Job
 
 ONE_THREAD: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -59,7 +59,7 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Generator[Outcome]:
     )
     done = False
     try:
-        stamp = revision()
+        stamp = git_revision()
         futures = [executor.submit(_run, job, stamp) for job in jobs]
         for future in as_completed(futures):
             yield future.result()

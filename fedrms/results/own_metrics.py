@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fedrms.errors import ConfigError
 from fedrms.named_class import Form
-from fedrms.own_function import OwnFunction, names_own, own_function
+from fedrms.own_function import OwnFunction, own_numbers
 from fedrms.results.attribution import Array
 from fedrms.results.fairness import AVAILABLE
 
@@ -37,22 +36,14 @@ def own_metrics(own: Mapping[str, Any] | None) -> dict[str, OwnFunction]:
     ConfigError
         If a name is no column's or is taken, or a function is absent, of another kind, or fails.
     """
-    if not isinstance(own or {}, Mapping):
-        raise ConfigError("fairness.own", f"is {own!r}", "write {NAME: {_target_: FUNCTION}}")
-    found = {}
-    for name, given in (own or {}).items():
-        key = f"fairness.own.{name}"
-        if not str(name).isidentifier() or name in TAKEN or str(name).startswith(RESERVED):
-            raise ConfigError(key, "cannot be a column's name, or is taken", "choose another")
-        if not names_own(given):
-            raise ConfigError(key, f"is {given!r}", "write {_target_: package.module.function}")
-        metric = own_function(key, given, METRIC, A_METRIC)
-        with metric.tried():
-            value = metric(np.array([0.2, 0.5, 0.7, 0.9]))
-            if isinstance(value, bool) or not isinstance(value, float | int | np.number):
-                raise metric.wrong(f"gives {value!r}, which is no number")
-        found[str(name)] = metric
-    return found
+    return own_numbers(
+        "fairness.own",
+        own,
+        METRIC,
+        A_METRIC,
+        np.array([0.2, 0.5, 0.7, 0.9]),
+        lambda name: name in TAKEN or name.startswith(RESERVED),
+    )
 
 
 def computed(metrics: Mapping[str, OwnFunction], values: Array) -> dict[str, float]:
