@@ -110,3 +110,18 @@ def test_rubbish_is_left_out_with_its_reason_and_changes_nothing(name: str, part
         assert expected in seen.failures[client], fault
     for server_round, record in told.items():
         assert record == pytest.approx(told_alone[server_round], rel=1e-5, abs=1e-6)
+
+
+def test_metrics_under_the_models_name_are_read_and_lost_to_nobody(parts) -> None:
+    first = end("fedadam", parts, {3: swapped, 5: swapped}, GOOD)
+    usual = end("fedadam", parts, {}, GOOD)
+    np.testing.assert_array_equal(first[0], usual[0])
+    assert not first[1].failures
+    assert first[2] == usual[2]
+
+
+def swapped(reply: Message) -> None:
+    ((arrays, model),) = reply.content.array_records.items()
+    ((told, record),) = reply.content.metric_records.items()
+    del reply.content[arrays], reply.content[told]
+    reply.content[told], reply.content[arrays] = model, record
