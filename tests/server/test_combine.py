@@ -90,6 +90,38 @@ def test_the_weighted_median_is_the_median_of_repeated_values(models: np.ndarray
     assert step(median, models, weights) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("clients", [2, 33, 512, 513, 1000, 1025, 4096, 4097])
+@pytest.mark.parametrize("apart", [1.0, 1e-6, 1e-8, 1e30])
+def test_the_weighted_median_of_single_precision_is_that_of_repeated_values(
+    clients: int, apart: float
+) -> None:
+    # Of clients 1e-6 apart many look alike in the leading bits, of those 1e-8 many are.
+    random = np.random.default_rng(clients)
+    models = (random.normal(size=40) + apart * random.normal(size=(clients, 40))).astype("f4")
+    models[:, :5] = 0.25  # what nobody trains
+    counts = random.integers(0, 9, clients) + (np.arange(clients) == 1)
+    weights = torch.from_numpy(counts / counts.sum())
+    found = median(torch.from_numpy(models), torch.zeros(40), weights)
+    expected = np.median(np.repeat(models.astype(np.float64), counts, axis=0), axis=0)
+    np.testing.assert_array_equal(found.numpy(), expected.astype(np.float32))
+
+
+def test_a_weighted_median_far_from_the_middle_rank_is_found() -> None:
+    models = torch.arange(1000.0).repeat(3, 1).t().contiguous()
+    weights = torch.where(torch.arange(1000) < 20, 1.0, 1e-4).double()
+    found = median(models, torch.zeros(3), weights / weights.sum())
+    assert found.tolist() == [10.0] * 3  # 20 of 20.098 are held by the first 20
+
+
+@pytest.mark.parametrize("clients", [513, 768, 1001, 1024])
+def test_medians_of_many_clients_are_numpys(clients: int) -> None:
+    models = np.random.default_rng(0).normal(size=(clients, 50)).astype("f4")
+    weights = torch.full((clients,), 1 / clients, dtype=torch.float64)
+    found = median(torch.from_numpy(models), torch.zeros(50), weights)
+    expected = np.median(models.astype(np.float64), axis=0)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1.2e-7)  # a rounding to float32
+
+
 @quickly
 @given(VALUES, st.data())
 def test_the_weighted_mean_is_the_mean_of_repeated_values(models: np.ndarray, data) -> None:
