@@ -93,8 +93,8 @@ def client_table(columns: Mapping[str, Any], metric: str) -> pa.Table:
             raise ValueError(f"{name}: missing from the clients' columns, {sorted(columns)}")
     ids = client_ids(columns["client"])
     count = len(ids)
-    known = client_schema(metric, ids.type, ())
-    extras = tuple(name for name in columns if name not in known.names)
+    known = frozenset(client_schema(metric, ids.type, ()).names)  # Arrow makes the list anew
+    extras = tuple(name for name in columns if name not in known)
     numbers = ids.to_numpy(zero_copy_only=False)
     in_order = bool((numbers[1:] >= numbers[:-1]).all())
     order = slice(None) if in_order else np.argsort(numbers, kind="stable")
@@ -104,7 +104,7 @@ def client_table(columns: Mapping[str, Any], metric: str) -> pa.Table:
         if field.name == "client":
             arrays.append(ids if in_order else ids.take(pa.array(order)))
             continue
-        value = columns.get(field.name, _default(field))
+        value = columns[field.name] if field.name in columns else _default(field)
         if value is None:
             arrays.append(pa.nulls(count, field.type))
             continue

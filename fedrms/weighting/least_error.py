@@ -48,9 +48,14 @@ def least_error(noise: np.ndarray, chances: np.ndarray, examples: np.ndarray, bi
     share, scale = examples / examples.sum(), clients / len(noise)
     expected = (noise * chances).sum(axis=1)
     errors = np.empty(len(LEVELS))
-    for levels in np.array_split(np.arange(len(LEVELS)), _passes(noise.size)):
+    noisy = np.flatnonzero(noise.any(axis=1))  # the others count in full at every level
+    some_noise, some_chances = noise[noisy], chances[noisy]
+    full = chances.sum(axis=1)
+    for levels in np.array_split(np.arange(len(LEVELS)), _passes(some_noise.size)):
         level = LEVELS[levels, None, None]
-        weights = share * (chances * (level / (level + noise))).sum(axis=2)
+        counted = np.repeat(full[None], len(levels), axis=0)
+        counted[:, noisy] = (some_chances * (level / (level + some_noise))).sum(axis=2)
+        weights = share * counted
         weights /= weights.sum(axis=1, keepdims=True)
         for each, weight in zip(levels, weights, strict=True):
             errors[each] = bias * scale * (weight @ expected) ** 2 + weight @ weight
