@@ -86,6 +86,25 @@ def test_what_is_asked_of_results_runs_as_it_is_written(tmp_path):
         follow(page, tmp_path)
 
 
+CLIENT = """
+import numpy as np
+import torch
+
+device, metrics = torch.device("cpu"), {}
+scores, labels, losses = np.zeros((4, 3)), np.array([0, 1, 2, 0]), np.ones(4)
+train_loader = [(torch.zeros(4, 2), torch.tensor(labels))]
+model = torch.nn.Linear(2, 3)
+"""
+
+
+def test_lines_for_a_flower_app_run_in_one(tmp_path):
+    """Lines for a secure sum have a test under ``flwr run``; a warm client needs a server."""
+    elsewhere = re.compile("SecureSum|secaggplus|run_warm_client")
+    lines = [block for block in blocks("docs/flower-apps.md") if not elsewhere.search(block[1])]
+    assert len([language for language, _ in lines if language == "python"]) == 3
+    run([("python", CLIENT), *lines, ("python", "assert len(metrics) > 3, metrics")], tmp_path)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_python_in_the_docs_is_python(page):
     for language, text in blocks(page):
