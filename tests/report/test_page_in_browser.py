@@ -1,7 +1,9 @@
 """The page in a real headless Chromium, opened from disk."""
 
 import itertools
+import re
 import shutil
+import zlib
 from pathlib import Path
 
 import pytest
@@ -175,8 +177,39 @@ def test_on_paper_it_is_black_on_white_and_fits_the_sheet(browser, report):
     assert not one.page.locator(".controls").is_visible()
     widths = [p.query_selector("svg").bounding_box()["width"] for p in one.shown_plots()]
     assert max(widths) <= 700  # an A4 sheet at 96 dots an inch, without margins
-    assert one.page.pdf(format="A4").startswith(b"%PDF")
     one.page.close()
+
+
+def test_a_sheet_is_printed_at_its_full_size(browser, report):
+    """Chromium shrinks every sheet, and all text on it, to fit the widest thing on the page."""
+    one = Opened(browser, report)
+    pdf = one.page.pdf(format="A4")
+    one.page.close()
+    streams = [pdf[at.end() :] for at in re.finditer(rb"stream\r?\n", pdf)]
+    text = next(t for t in map(_inflated, streams) if b"\nq\n" in t and b" cm\n" in t)
+    dots = [float(scale) for scale in re.findall(rb"([\d.]+) 0 0 \1 ", text)]
+    # 300 dots an inch over 96 pixels an inch: 3.125 where nothing was shrunk
+    assert dots[0] == pytest.approx(3.125, rel=0.02)
+
+
+def _inflated(stream):
+    try:
+        return zlib.decompressobj().decompress(stream)
+    except zlib.error:
+        return b""
+
+
+def test_escape_closes_what_hovering_opened(desktop):
+    plot = desktop.page.locator("[id$=setting-1-gains]")
+    plot.scroll_into_view_if_needed()
+    bar = plot.locator(".bars path").last.bounding_box()
+    desktop.page.mouse.move(bar["x"] + bar["width"] / 2, bar["y"] + bar["height"] / 2)
+    label = plot.locator(".hoverlayer .hovertext")
+    label.first.wait_for(timeout=5000)
+    desktop.page.keyboard.press("Escape")
+    label.first.wait_for(state="detached", timeout=5000)
+    assert label.count() == 0
+    desktop.page.mouse.move(0, 0)
 
 
 def test_the_keyboard_reaches_the_results_first_and_then_the_controls(opened):

@@ -12,7 +12,7 @@ from fedrms.results.plots import of_runs as tables
 from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import GROUPS, SYMBOLS
 from fedrms.results.plots.picture import Line, Mark, Panel, Picture, Points
-from fedrms.results.run_words import run_words
+from fedrms.results.run_words import run_words, short_name
 
 MOST_CLIENTS: Final = 30
 """Rows of the figure; of more clients, those whose weight changed most."""
@@ -83,8 +83,8 @@ def client_weights(groups: pd.DataFrame, *, strategy: str | None = None) -> Pict
         name="client-weights",
         title="Every client's weight, before and after",
         alt=f"Share of the weight of {len(shown)} clients, by number of examples alone and at the "
-        f"end of the run. The least, {least['client']}, goes from {least['before']:.1%} to "
-        f"{least['after']:.1%}; the largest, {most['client']}, from {most['before']:.1%} to "
+        f"end of the run. The least, client {least['client']}, goes from {least['before']:.1%} to "
+        f"{least['after']:.1%}; the largest, client {most['client']}, from {most['before']:.1%} to "
         f"{most['after']:.1%}.",
         panels=[
             Panel(
@@ -92,7 +92,7 @@ def client_weights(groups: pd.DataFrame, *, strategy: str | None = None) -> Pict
                 x_label="weight",
                 y_label="client: noise" if shown["noise"].notna().any() else "client",
                 x_percent=True,
-                y_ticks=[(i, str(told)) for i, told in enumerate(shown["told"])],
+                y_ticks=list(enumerate(_told_of(shown, shown["client"].map(short_name)))),
             )
         ],
         table=table,
@@ -136,9 +136,13 @@ def weight_table(groups: pd.DataFrame) -> pd.DataFrame:
             "noise_high": noise + SURE * error,
         }
     ).reset_index(drop=True)
-    columns = [table[name] for name in ("client", "noise", "noise_low", "noise_high")]
-    table["told"] = [_told(*row) for row in zip(*columns, strict=True)]
+    table["told"] = _told_of(table, table["client"])
     return table
+
+
+def _told_of(table: pd.DataFrame, names: pd.Series[str]) -> list[str]:
+    noise = [table[name] for name in ("noise", "noise_low", "noise_high")]
+    return [_told(*row) for row in zip(names, *noise, strict=True)]
 
 
 def _told(client: str, noise: float, low: float, high: float) -> str:

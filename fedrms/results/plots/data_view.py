@@ -56,8 +56,14 @@ def partition(held: pd.DataFrame) -> Picture:
         table=one[["client", "class", "examples", "rare"]].reset_index(drop=True),
         line='runs.partition.pivot_table("examples", "class", ["run", "client"], observed=True)',
         note=f"{run_words(one)}, before any noise.{cut}",
-        height=max(260, min(520, 120 + 26 * len(order))),
+        height=max(260, min(520, 120 + 26 * len(order))) + _below(shown.columns),
     )
+
+
+def _below(names: pd.Index) -> int:
+    """Return the pixels that turned names take below a heat map."""
+    longest = max((len(str(name)) for name in names), default=0)
+    return 70 if longest > 3 else 0
 
 
 def _sizes(one: pd.DataFrame) -> Picture:

@@ -20,11 +20,17 @@ from fedrms.results.plots.picture import (
     Points,
     heat_limits,
 )
+from fedrms.results.run_words import short_name
 
 _GAP: Final = 0.03
 """Between two panels, as a share of the figure's width."""
 
-_FEW_ROUNDS: Final = 8
+_FEW: Final = 8
+"""Rounds or clients of which each has a number on its axis."""
+
+_LONG: Final = 14
+_FEW_NAMES: Final = 20
+"""Letters of a name below a heat map, and how many names a screen has room for."""
 
 _TAG: Final = re.compile(r"<(?!br>|/?extra>)")
 
@@ -49,14 +55,17 @@ def described(picture: Picture) -> dict[str, Any]:
     else. Names of clients, of metrics and of runs stay names: Plotly would make links of them.
     """
     several = len(picture.panels) > 1
+    # Where each row has a name the figure may be higher than a screen: the legend comes first.
+    rows = any(panel.y_ticks for panel in picture.panels)
+    legend_at = (1 + 8 / picture.height, "bottom") if rows else (-92 / picture.height, "top")
     layout: dict[str, Any] = {
         "height": picture.height,
-        "margin": {"l": 60, "r": 16, "t": 36 if several else 16, "b": 56},
+        "margin": {"l": 60, "r": 16, "t": 36 if several or rows else 16, "b": 56},
         "template": {"data": {"scatter": [{"type": "scatter"}]}},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "hovermode": "closest",
-        "legend": {"orientation": "h", "y": -92 / picture.height, "x": 0, "yanchor": "top"},
+        "legend": {"orientation": "h", "y": legend_at[0], "x": 0, "yanchor": legend_at[1]},
         "font": {"family": "system-ui, sans-serif", "size": 13},
         "annotations": [],
         "shapes": [],
@@ -243,7 +252,7 @@ def _color_bar(picture: Picture) -> dict[str, Any]:
 def _axes(layout: dict[str, Any], panel: Panel, place: int, count: int) -> None:
     """Add a panel's axes, its title, and the lines and stretches to measure against."""
     number = str(place + 1) if place else ""
-    kind = "category" if any(isinstance(mark, Heat) for mark in panel.marks) else None
+    heat = next((mark for mark in panel.marks if isinstance(mark, Heat)), None)
     width = (1 - _GAP * (count - 1)) / count
     left = place * (width + _GAP)
     x: dict[str, Any] = {"anchor": f"y{number}", "domain": [left, left + width], "zeroline": False}
@@ -254,10 +263,14 @@ def _axes(layout: dict[str, Any], panel: Panel, place: int, count: int) -> None:
         if place
         else {"title": {"text": panel.y_label, "standoff": 12}}
     )
-    if panel.x_label == "round" and _last_round(panel) <= _FEW_ROUNDS:
-        x["dtick"] = 1  # no half rounds
-    if kind:
-        x["type"] = y["type"] = kind
+    if _whole(panel) and _last(panel) <= _FEW:
+        x["dtick"] = 1  # no half rounds, nor half clients
+    if heat:
+        x["type"] = y["type"] = "category"
+        if max(map(len, heat.x), default=0) > _LONG:
+            some = heat.x[:: -(-len(heat.x) // _FEW_NAMES)]
+            x |= {"tickvals": list(some), "ticktext": [short_name(name, _LONG) for name in some]}
+            x["automargin"] = True
     if panel.y_log:
         y["type"] = "log"
     if panel.x_percent:
@@ -293,7 +306,15 @@ def _axes(layout: dict[str, Any], panel: Panel, place: int, count: int) -> None:
         layout["annotations"].append(_words(span.label, 11) | at_left | below)
 
 
-def _last_round(panel: Panel) -> float:
+def _whole(panel: Panel) -> bool:
+    """Tell whether what is counted along the x axis comes in ones."""
+    if panel.x_label == "round":
+        return True
+    marks = [mark for mark in panel.marks if not isinstance(mark, Heat)]
+    return bool(marks) and all(np.asarray(mark.x).dtype.kind in "iu" for mark in marks)
+
+
+def _last(panel: Panel) -> float:
     ends = [mark.x[-1] for mark in panel.marks if not isinstance(mark, Heat) and len(mark.x)]
     return max(map(float, ends), default=0.0)
 

@@ -16,7 +16,7 @@ from fedrms.results.plots.curves import MOST_ROUNDS, names_of
 from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import DASHES, GROUPS, QUALITATIVE, SYMBOLS, on_scale
 from fedrms.results.plots.picture import ColorBar, Line, Mark, Panel, Picture, Points, thin
-from fedrms.results.run_words import run_words
+from fedrms.results.run_words import run_words, short_name
 
 MOST_LINES = 60
 """Clients with a line of their own; of more, bands and some of them."""
@@ -220,7 +220,7 @@ def noise_over_rounds(clients: pd.DataFrame, alarms: pd.DataFrame | None = None)
         its = rows[rows["client"] == client]
         style = (QUALITATIVE[1 + i % 7], DASHES[1 + i % 7])
         x, y = its["round"].to_numpy(), its["rms"].to_numpy()
-        marks.append(Line(x, y, f"client {client}", style[0], dash=style[1]))
+        marks.append(Line(x, y, f"client {short_name(client)}", style[0], dash=style[1]))
         at = mine[mine["client"] == client]
         if len(at):
             there = its[its["round"] >= at["round"].iloc[0]].head(1)
@@ -229,7 +229,7 @@ def noise_over_rounds(clients: pd.DataFrame, alarms: pd.DataFrame | None = None)
                 Points(
                     there["round"].to_numpy(),
                     there["rms"].to_numpy(),
-                    f"alarm: client {client}",
+                    f"alarm: client {short_name(client)}",
                     style[0],
                     symbol="x",
                     text=[text] * len(there),

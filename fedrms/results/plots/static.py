@@ -22,6 +22,7 @@ from fedrms.results.plots.picture import (
     Points,
     heat_limits,
 )
+from fedrms.results.run_words import short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -209,7 +210,8 @@ def _heat(ax: Axes, mark: Heat, picture: Picture) -> None:
     image = ax.imshow(mark.z, aspect="auto", cmap="cividis", origin="lower", vmin=low, vmax=high)
     for set_ticks, names in ((ax.set_xticks, mark.x), (ax.set_yticks, mark.y)):
         step = -(-len(names) // 24)
-        set_ticks(range(0, len(names), step), list(names)[::step], fontsize=7)
+        told = [short_name(name) for name in names[::step]]
+        set_ticks(range(0, len(names), step), told, fontsize=7)
     ax.tick_params(axis="x", rotation=90 if max(map(len, mark.x), default=0) > 3 else 0)
     assert ax.figure is not None
     if mark is picture.panels[-1].marks[0]:

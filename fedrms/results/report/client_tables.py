@@ -31,7 +31,8 @@ def gains(groups: pd.DataFrame, setting: Setting, labels: list[str]) -> ReportTa
             by="label",
             higher_is_better=setting.higher_is_better,
         )
-        for kind, one in [("all", pairs), *pairs.groupby("group")]:
+        kinds = list(pairs.groupby("group"))
+        for kind, one in [("all", pairs), *(kinds if len(kinds) > 1 else [])]:
             rows.append(
                 {
                     "strategy": label,
@@ -68,6 +69,8 @@ def every_client(groups: pd.DataFrame, metric: str, focus: str) -> ReportTable |
     run = mine["run"].iloc[0]
     columns = ["client", "group", "score", "num_examples", "true_noise", "rms", "scale", "weight"]
     columns = [c for c in (*columns, "rounds", "failures") if c in mine and mine[c].notna().any()]
+    if set(mine["group"].astype(str)) == {"unknown"}:
+        columns.remove("group")
     numbers = mine[mine["run"] == run].sort_values("score", kind="stable")[columns]
     numbers = numbers.rename(columns={"score": f"final_{metric}"})
     shown = numbers.head(_MOST_ROWS)

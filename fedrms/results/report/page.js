@@ -45,6 +45,11 @@
     const node = document.getElementById(id);
     for (const [path, value] of Object.entries(theme(figure.layout))) set(figure.layout, path, value);
     for (const trace of figure.data) trace.visible = visible(trace);
+    const rows = figure.layout.yaxis.ticktext;
+    if (rows && node.clientWidth < 500) {  // beside long names a phone has no room for the rows
+      figure.layout.yaxis.ticktext = rows.map(
+        (told) => told.replace(/^(.{7}).{5,}(.{4})(: [^:]*)$/u, "$1…$2$3"));
+    }
     drawn.add(id);
     const made = Plotly.newPlot(node, figure.data, figure.layout, {
       responsive: true, displaylogo: false, doubleClickDelay: 400,
@@ -139,17 +144,27 @@
     });
   }
 
-  // A sheet is narrower than a screen, and white.
+  // A sheet is narrower than a screen, and white; it holds two figures but for the tall ones.
   function fit() {
     for (const id of drawn) {
       const node = document.getElementById(id);
-      if (node.data && shown(id)) {
-        const width = printing.matches ? Math.min(node.clientWidth, 680) : node.clientWidth;
-        Plotly.relayout(node, { ...theme(figures[id].layout), width });
-        if (!printing.matches) { Plotly.relayout(node, { autosize: true, width: null }); }
-      }
+      if (!node.data || !shown(id)) continue;
+      const usual = parseInt(node.style.minHeight, 10);
+      const height = printing.matches ? Math.min(usual, usual > 460 ? 680 : 340) : usual;
+      const sheet = printing.matches
+        ? { width: Math.min(node.clientWidth, 680) } : { width: null, autosize: true };
+      if (node.layout.legend.y < 0) sheet["legend.y"] = -92 / height;
+      sheet.height = height;
+      Plotly.relayout(node, { ...theme(figures[id].layout), ...sheet });
     }
   }
+  // What a hovering mouse opened covers what is under it, until Escape closes it.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    for (const label of document.querySelectorAll(".hoverlayer > *")) {
+      Plotly.Fx.unhover(label.closest(".plot"));
+    }
+  });
   printing.addEventListener("change", fit);
   window.addEventListener("beforeprint", fit);
   dark.addEventListener("change", recolor);

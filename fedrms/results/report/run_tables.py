@@ -23,16 +23,19 @@ _MOST_COMMANDS: Final = 60
 
 def comparison(table: pd.DataFrame) -> ReportTable:
     """Lay out what :func:`fedrms.compare` returned, with the notes it carries."""
-    notes = table.attrs.get("notes", [])
+    notes, cells = table.attrs.get("notes", []), comparison_cells(table)
+    title = f"Comparison in {table.attrs['metric']} with {table.attrs['baseline']}, "
+    compared = bool(table["pairs"].any())
+    if not compared:
+        cells = cells.loc[:, (cells != "-").any()]
     return ReportTable(
         name="comparison",
-        title=f"Comparison in {table.attrs['metric']} with {table.attrs['baseline']}, "
-        "paired over seeds",
+        title=title + "paired over seeds" if compared else f"Final {table.attrs['metric']}",
         numbers=table.reset_index(),
-        cells=comparison_cells(table),
+        cells=cells,
         line="fedrms.compare(runs)",
         note=" ".join(f"{note}." if not note.endswith(".") else note for note in notes)
-        or "± is one standard deviation over seeds, of the paired difference in its column.",
+        or "± is one standard deviation over seeds." * bool(table["runs"].max() > 1),
         strategy=str(table.attrs.get("by", "strategy")),
     )
 

@@ -66,40 +66,53 @@ def _row(setting: Setting, focus: str) -> dict[str, Any] | None:
 
 
 def _compared(setting: Setting, focus: str, row: dict[str, Any]) -> Verdict:
-    won, pairs = _won(setting, focus), int(row["pairs"])
-    seeds = f"{won} of {pairs} seeds" if pairs > 1 else "the one seed"
     if math.isnan(row["difference"]):
         sentence = f"Not decided: {focus} or {setting.baseline} diverged, so no difference is known"
         return Verdict(f"{sentence}.", "open")
-    amount = _amount(setting, row["difference"])
+    ahead = (row["difference"] >= 0) == setting.higher_is_better
+    state, seeds = "better" if ahead else "worse", _seeds(setting, focus, row, ahead)
     low, high = (_amount(setting, row[f"difference_{end}"]) for end in ("low", "high"))
     known = math.isfinite(row["difference_low"]) and math.isfinite(row["difference_high"])
     interval = f" (95 % interval {low} to {high})" if known else ""
-    details = [f"{focus} against {setting.baseline}: {amount}{interval} on average."]
+    average = _amount(setting, row["difference"])
+    details = [
+        f"{focus} against {setting.baseline}: {average}{interval} on average.",
+        *_in_cases(setting, focus),
+        "A seed is one repetition with other draws of the data, its noise and the first model.",
+    ]
     details += [text for name, text in _KNOWN.items() if name in setting.labels]
-    decided = {"yes": "better", "no": "worse"}.get(str(row["better"]))
-    unit = _unit(setting)
-    if decided == "better":
-        return Verdict(
-            f"Better on {seeds}: {amount} {unit} with {focus}; decided.", "better", details
-        )
-    if decided == "worse":
-        lost = f"{pairs - won} of {pairs} seeds" if pairs > 1 else "the one seed"
-        sentence = f"Worse on {lost}: {amount} {unit} with {focus}; decided."
-        return Verdict(sentence, decided, details)
+    amount = _told(setting, row["difference"])
+    if str(row["better"]) in ("yes", "no"):
+        details.append("Decided: chance alone does as much less than once in 20 times.")
+        sentence = f"{state.capitalize()} on {seeds}: {amount} with {focus}; decided."
+        return Verdict(sentence, state, details)
     assert setting.comparison is not None
-    needed = int(setting.comparison.attrs["seeds_needed"])
+    pairs, needed = int(row["pairs"]), int(setting.comparison.attrs["seeds_needed"])
     if pairs < needed:
         more = needed - pairs
         details.append(f"So few seeds cannot decide; 'seed=range({needed})' can.")
         ending = f"{more} more seed{'s' * (more > 1)} can decide"
     else:
         ending = "the seeds disagree too much"
-    return Verdict(
-        f"Not yet decided: {focus} is better on {seeds}, {amount} {unit}; {ending}.",
-        "open",
-        details,
-    )
+    sentence = f"Not yet decided: {focus} is {state} on {seeds}, {amount}; {ending}."
+    return Verdict(sentence, "open", details)
+
+
+def _seeds(setting: Setting, focus: str, row: dict[str, Any], ahead: bool) -> str:
+    """Say on how many seeds it was as it is on average."""
+    pairs = int(row["pairs"])
+    if pairs == 1:
+        return "the one seed"
+    return f"{_won(setting, focus, ahead)} of {pairs} seeds"
+
+
+def _in_cases(setting: Setting, focus: str) -> list[str]:
+    """Say an accuracy as people count: right answers of a thousand."""
+    rows = [_row(setting, label) for label in (focus, setting.baseline)]
+    if setting.metric != "accuracy" or not all(rows):
+        return []
+    ours, theirs = (f"{1000 * row['mean']:.0f}" for row in rows if row)
+    return [f"Of 1,000 test cases {focus} gets {ours} right, {setting.baseline} {theirs}."]
 
 
 def _alone(setting: Setting, focus: str, row: dict[str, Any]) -> Verdict:
@@ -132,8 +145,8 @@ def _unfinished(setting: Setting, focus: str) -> Verdict:
     return Verdict(sentence, "unfinished", details)
 
 
-def _won(setting: Setting, focus: str) -> int:
-    """Count the seeds where the strategy in focus ends better than the baseline."""
+def _won(setting: Setting, focus: str, ahead: bool) -> int:
+    """Count the seeds where the strategy in focus ends better than the baseline, or worse."""
     summary, column = setting.runs.summary, f"final_{setting.metric}"
     if column not in summary or "seed" not in summary:
         return 0
@@ -141,12 +154,16 @@ def _won(setting: Setting, focus: str) -> int:
     if focus not in by_label or setting.baseline not in by_label:
         return 0
     difference = by_label[focus] - by_label[setting.baseline]
-    return int(((difference > 0) if setting.higher_is_better else (difference < 0)).sum())
+    higher = ahead == setting.higher_is_better
+    return int(((difference > 0) if higher else (difference < 0)).sum())
 
 
-def _unit(setting: Setting) -> str:
-    share = f"points of {setting.metric.replace('_', ' ')}"
-    return share if is_share(setting.metric) else f"in {setting.metric}"
+def _told(setting: Setting, difference: float) -> str:
+    """Say a difference in words: points of a share, a loss that is lower or higher."""
+    metric = setting.metric.replace("_", " ")
+    if is_share(setting.metric):
+        return f"{_amount(setting, difference)} points of {metric}"
+    return f"{metric} {'higher' if difference > 0 else 'lower'} by {abs(difference):.3g}"
 
 
 def _amount(setting: Setting, difference: float) -> str:
