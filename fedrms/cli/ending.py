@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from fedrms.errors import ConfigError, FedRMSError
+from fedrms.errors import ConfigError, FedRMSError, RunError
 
 STOPPING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -56,17 +56,25 @@ def ending_well(
     stop_by_signals()
     try:
         yield
-    except FedRMSError as error:
-        stop(program, error)
-    except KeyboardInterrupt as error:
-        print(f"{program}: stopped; {stopped}", file=sys.stderr)
-        sys.exit(128 + (error.number if isinstance(error, StoppedError) else signal.SIGINT))
+    except KeyboardInterrupt:
+        _end_stopped(program, stopped)
     except Exception as error:
+        if stopped_by() is not None:  # what was interrupted made an error of its own of it
+            if isinstance(error, RunError):
+                print(f"{program}: {error}", file=sys.stderr)
+            _end_stopped(program, stopped)
+        if isinstance(error, FedRMSError):
+            stop(program, error)
         if type(error).__module__.partition(".")[0] not in ("hydra", "omegaconf"):
             raise
         from fedrms.experiment.config import explain
 
         stop(program, explain(error, [word for word in words if not word.startswith("-")]))
+
+
+def _end_stopped(program: str, stopped: str) -> NoReturn:
+    print(f"{program}: stopped; {stopped}", file=sys.stderr)
+    sys.exit(128 + (stopped_by() or signal.SIGINT))
 
 
 def stop(program: str, error: FedRMSError) -> NoReturn:
@@ -93,17 +101,26 @@ class Stopping:
 
     def __init__(self) -> None:
         self._came = 0
+        self.first: int | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Take a signal."""
         self._came += 1
         if self._came == 1:
+            self.first = number
             raise StoppedError(number)
         if self._came == 2:
             os.write(2, b"saving what was computed; once more ends it at once\n")
             return
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+
+
+def stopped_by() -> int | None:
+    """Return the first signal that asked this program to end; None if there was none."""
+    handlers = (signal.getsignal(number) for number in STOPPING)
+    firsts = (handler.first for handler in handlers if isinstance(handler, Stopping))
+    return next((first for first in firsts if first is not None), None)
 
 
 def stop_by_signals() -> None:

@@ -228,7 +228,7 @@ def _work(
 
 def _run(job: Job, task: TaskFunction, context: HydraContext, compose: Compose) -> Outcome:
     """Run one job in its folder; what it prints goes into its log."""
-    from fedrms.cli.ending import StoppedError
+    from fedrms.cli.ending import stopped_by
     from fedrms.cli.folders import hold
     from fedrms.cli.resume import log_into
     from fedrms.experiment.config import explain
@@ -253,9 +253,9 @@ def _run(job: Job, task: TaskFunction, context: HydraContext, compose: Compose) 
             os.close(log)
             log_into(own.path, terminal=False)
             value = _call(task, context, config, own.path)
-    except StoppedError:
-        raise
     except BaseException as error:  # one job's fault, exits included, must not cost the others
+        if stopped_by() is not None:
+            raise KeyboardInterrupt from error
         if not isinstance(error, FedRMSError):
             logging.getLogger("fedrms").exception("the job failed")
         bad_input = isinstance(error, ConfigError)

@@ -82,6 +82,41 @@ def test_a_signal_that_is_to_be_ignored_is_ignored(start):
     assert process.wait(timeout=60) == 143
 
 
+CONVERTS = """
+import sys, time
+from fedrms.cli.ending import ending_well
+from fedrms.errors import *
+with ending_well("command"):
+    try:
+        print("begun", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt as error:  # as importers do, of whatever they meet
+        raise {} from error
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("ImportError('cannot locate')", ""),
+        ("ConfigError('model', 'does not fit', 'mend it')", ""),
+        ("RunError('the disk is full')", "command: the disk is full\n"),
+    ],
+)
+def test_an_error_that_a_signal_became_ends_as_the_signal_does(error, said):
+    with subprocess.Popen(
+        [sys.executable, "-c", CONVERTS.format(error)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert err == f"{said}command: stopped; what was computed is kept\n"
+
+
 RAISES = {
     "ConfigError('rounds', 'is 0', 'set 1')": (2, "command: rounds: is 0\n  -> set 1"),
     "ConfigError('fraction_train', 'is 2', 'set 1')": (2, "command: fraction_train: is 2"),
