@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrms.data import columns, labels, several_labels
+from fedrms.data import columns, labels
 from fedrms.data.dataset import Dataset, Examples, Reading, Scale, raw_features
-from fedrms.data.feature_columns import Chosen, choose_columns
-from fedrms.data.feature_values import Encoded, centred, encode, refuse_rounded
-from fedrms.data.files import Part, stack
-from fedrms.data.side_by_side import other_numbers, same_rows, twins
-from fedrms.data.suspicious import FEWEST_ROWS, USE_IT, set_aside
+from fedrms.data.files import Part
+from fedrms.data.side_by_side import same_rows, twins
+from fedrms.data.suspicious import FEWEST_ROWS
 from fedrms.data.table_options import TableOptions
+from fedrms.data.table_parts import Features, features_of, read, roles_of, targets_of
 from fedrms.data.test_rows import in_both, of_classes_and_owners, of_groups
 from fedrms.data.true_noise import known_labels
 from fedrms.errors import ConfigError
@@ -76,87 +74,18 @@ def assemble(
     """
     wanted = wanted.checked()
     schema = train.schema()
-    many = several_labels.several(schema, wanted.label_column)
-    names = many or [labels.find_label(schema, _single(wanted.label_column))]
-    label = ", ".join(names)
-    roles = dict.fromkeys(names, "what is predicted")
-    truth, owner = wanted.true_label_column, wanted.client_column
-    told = [truth] if isinstance(truth, str) else list(truth or [])
-    for name, key, role in (
-        (owner, "data.client_column", "whose each row is"),
-        *((name, "data.true_label_column", "the true label") for name in told),
-        (wanted.group_column, "data.group_column", "which rows stay together"),
-    ):
-        if name is None:
-            continue
-        columns.require(schema, name, key)
-        if key == "data.group_column" and name == owner:
-            continue
-        if name in roles:
-            raise ConfigError(key, f"column {name!r} is {roles[name]}", "name another")
-        roles[name] = role
-    if wanted.feature_columns and image_column:
-        raise ConfigError(
-            "data.image_column", "data.feature_columns is set as well", "set one of the two"
-        )
-    image = None if wanted.feature_columns else columns.find_image(schema, image_column)
-    beside = [name for name in schema.names if name not in (image, *roles)]
-    chosen = Chosen({}, True, dict.fromkeys(beside, "beside the pictures"))
-    if not image:
-        chosen = choose_columns(schema, wanted.feature_columns, wanted.drop_columns or [], roles)
+    roles = roles_of(schema, wanted, image_column)
     parts = [train] if test is None else [train, test]
-    tables = [train.read([*roles, *chosen.names])]
-    if test is not None:  # a column that is left aside in the end need not be there
-        tables.append(test.read(names, optional=[*roles, *chosen.names]))
-    for table, part in zip(tables, parts, strict=True):
-        if not len(table):
-            raise ConfigError("data.path", f"{part.origin} has no rows", "give a file with some")
-
-    warnings: list[str] = []
-    y: list[NDArray[Any]]
-    truths: list[NDArray[Any] | None] = [None] * len(tables)
-    class_names = None
-    if many:
-        task, found, odd = several_labels.targets(tables, many, wanted.task)
-        y, warnings = list(found), odd
-        if told:
-            truths = list(several_labels.truths(tables, wanted.true_label_column, found, task))
-    else:
-        if len(told) > 1:
-            raise ConfigError(
-                "data.true_label_column", f"says {len(told)} of 1 label", "name one column"
-            )
-        wanted = replace(wanted, true_label_column=_single(wanted.true_label_column))
-        task = labels.resolve_task(schema.field(label).type, wanted.task)
-        y, truths, class_names = _labels(tables, label, task, wanted, schema)
-    if class_names is not None:
-        labels.refuse_ids(label, y[0])
-    if image:
-        standardise = True
-        x: list[NDArray[Any]] = [part.pixels(image) for part in parts]
-        if x[0].shape[1:] != x[-1].shape[1:]:
-            stack(x)
-        encoded = Encoded(x, {}, {}, [])
-    else:
-        for place, name in enumerate(names):
-            target = y[0] if y[0].ndim == 1 else y[0][:, place]
-            target = target.astype(np.int64) if task == "multilabel" else target
-            chosen, odd = set_aside(chosen, tables[0], name, target, wanted.categories)
-            warnings += [warning for warning in odd if warning not in warnings]
-        _refuse_none(chosen)
-        if wanted.integer_inputs:
-            _refuse_fractions(chosen, schema)
-        for part, table in zip(parts, tables, strict=True):
-            for name in chosen.names:
-                columns.require(table.schema, name, f"data.path ({part.origin})")
-        encoded = encode(chosen, tables, wanted.impute, wanted.categories or {})
-        if test is not None:
-            warnings += other_numbers(chosen.names, tables[0], tables[1])
-        standardise = wanted.standardise and not wanted.integer_inputs
-        x = list(centred(encoded.x) if standardise else encoded.x)
-        if not wanted.integer_inputs:
-            refuse_rounded(x[0])
-    rows = [_Rows(x[i], y[i], _ids(table, owner), truths[i]) for i, table in enumerate(tables)]
+    tables = read(parts, roles)
+    targets = targets_of(tables, roles, wanted, schema)
+    features = features_of(parts, tables, roles, targets, wanted)
+    owner, label = wanted.client_column, roles.label
+    warnings = [*targets.warnings]
+    warnings += [warning for warning in features.warnings if warning not in warnings]
+    rows = [
+        _Rows(features.x[i], targets.y[i], _ids(table, owner), targets.truths[i])
+        for i, table in enumerate(tables)
+    ]
     ids = rows[0].ids
     if ids is not None and len(ids) >= FEWEST_ROWS and len(np.unique(ids)) == len(ids):
         raise ConfigError(
@@ -167,36 +96,35 @@ def assemble(
     groups = [_ids(table, wanted.group_column, "data.group_column") for table in tables]
     split_by = ""
     if test is None:
-        out, split_by = _tested_on(y[0], rows[0].ids, groups[0], task, wanted)
+        out, split_by = _tested_on(rows[0], groups[0], targets.task, wanted)
         rows = [rows[0].pick(~out), rows[0].pick(out)]
     elif groups[0] is not None and groups[1] is not None:
         warnings += _shared(str(wanted.group_column), in_both(groups[0], groups[1]))
     trained = rows[0].pick(slice(wanted.train_examples))
     tested = rows[1].pick(slice(wanted.test_examples))
-    warnings += encoded.warnings
+    warnings += features.encoded.warnings
     if test is not None:
         warnings += same_rows((trained.x, trained.y), (tested.x, tested.y))
-    warnings += twins(class_names or (), "class")
+    warnings += twins(targets.class_names or (), "class")
     if ids is not None:
         warnings += twins([str(name) for name in np.unique(ids)], "client")
     if trained.truth is not None and tested.truth is None:
-        warnings.append(
-            f"the test set has no column {', '.join(told)!r}: it is judged by {label!r}"
-        )
-    if not many:
-        warnings += labels.oddities(label, trained.y, tested.judged(), class_names)
+        warnings.append(f"the test set has no column {roles.truth!r}: it is judged by {label!r}")
+    if not roles.many:
+        warnings += labels.oddities(label, trained.y, tested.judged(), targets.class_names)
 
+    image, class_names = roles.image, targets.class_names
     kind: type = np.int64 if wanted.integer_inputs else np.float32
     pool = whole("data.pool", pool)
     shape = _pooled(rows[0].x.shape[1:], pool)
     mean, std = scale or _scale(trained.x, pool)
     unit: Scale = 1.0 if image else std
-    if not (image or standardise):
+    if not features.standardise:
         mean, std = 0.0, 1.0
     return Dataset(
         train=Examples(trained.x if image else trained.x.astype(kind), trained.y),
         test=Examples(tested.x if image else tested.x.astype(kind), tested.judged()),
-        task=task,
+        task=targets.task,
         num_classes=None if class_names is None else len(class_names),
         shape=shape,
         mean=mean,
@@ -209,74 +137,16 @@ def assemble(
         truth=trained.truth,
         reading=Reading(
             label=label,
-            features=(f"pictures in {image}",) if image else _described(chosen, encoded),
+            features=(f"pictures in {image}",) if image else _described(features),
             count=int(np.prod(rows[0].x.shape[1:])),
-            aside=chosen.aside,
-            imputed=encoded.imputed,
+            aside=features.chosen.aside,
+            imputed=features.encoded.imputed,
             owner=owner,
-            truth=", ".join(told) or None,
+            truth=roles.truth or None,
             split=split_by,
             warnings=tuple(warnings),
         ),
     )
-
-
-def _labels(
-    tables: list[Any], label: str, task: str, wanted: TableOptions, schema: Any
-) -> tuple[list[NDArray[Any]], list[NDArray[Any] | None], tuple[str, ...] | None]:
-    """Return the labels, the true ones where there is a column of them, and the classes."""
-    y = [labels.values_of(table, label) for table in tables]
-    truth_column = _single(wanted.true_label_column)
-    told = [
-        labels.known_values(table, truth_column)
-        if truth_column is not None and truth_column in table.column_names
-        else None
-        for table in tables
-    ]
-    every = [*y, *(values for _, values in filter(None, told))]
-    class_names = None
-    coded: list[NDArray[Any]]
-    if task == "classification":
-        declared = labels.declared_classes(schema, label)
-        named = None if wanted.classes is None else tuple(wanted.classes)
-        for table in tables:
-            for name in (label, truth_column or label):
-                labels.refuse_other_classes(table.schema, name, declared)
-        numbered, class_names = labels.classes_of(every, label, declared, named)
-        coded = list(numbered)
-    else:
-        coded = list(labels.targets_of(every, label))
-    y, later = coded[: len(y)], iter(coded[len(y) :])
-    truths: list[NDArray[Any] | None] = []
-    for one in told:
-        if one is None:
-            truths.append(None)
-            continue
-        unknown = -1 if task == "classification" else np.nan
-        truth = np.full(len(one[0]), unknown, y[0].dtype)
-        truth[one[0]] = next(later)
-        truths.append(truth)
-    return y, truths, class_names
-
-
-def _single(wanted: str | Sequence[str] | None) -> str | None:
-    return wanted if wanted is None or isinstance(wanted, str) else str(wanted[0])
-
-
-def _refuse_fractions(chosen: Chosen, schema: Any) -> None:
-    """Refuse columns that are no whole numbers, where inputs are to stay such."""
-    import pyarrow as pa
-
-    for name in chosen.names:
-        kind = schema.field(name).type
-        while pa.types.is_nested(kind):
-            kind = kind.value_type
-        if not pa.types.is_integer(kind):
-            raise ConfigError(
-                "data.integer_inputs",
-                f"column {name!r} holds {kind}, no whole numbers",
-                "leave the column out by data.drop_columns, or set data.integer_inputs=false",
-            )
 
 
 def _shared(name: str, both: list[Any]) -> list[str]:
@@ -285,13 +155,13 @@ def _shared(name: str, both: list[Any]) -> list[str]:
 
 
 def _tested_on(
-    y: NDArray[Any],
-    owners: NDArray[Any] | None,
+    rows: _Rows,
     groups: NDArray[Any] | None,
     task: str,
     wanted: TableOptions,
 ) -> tuple[NDArray[np.bool_], str]:
     """Return which rows are held out, and how they were chosen in words."""
+    y, owners = rows.y, rows.ids
     fraction, seed = wanted.test_fraction, wanted.split_seed
     classes = y if task == "classification" else None
     if groups is not None:
@@ -317,21 +187,10 @@ def _ids(table: Any, name: str | None, key: str = "data.client_column") -> NDArr
     return columns.as_ids(table, name, key)
 
 
-def _refuse_none(chosen: Chosen) -> None:
-    if chosen.kinds:
-        return
-    aside = "; ".join(f"{name!r} is {why}" for name, why in list(chosen.aside.items())[:5])
-    raise ConfigError(
-        "data.feature_columns",
-        "there is no numeric column to learn from" + (f": {aside}" if aside else ""),
-        f"name some; {USE_IT}" if aside else "name some",
-    )
-
-
-def _described(chosen: Chosen, encoded: Encoded) -> tuple[str, ...]:
+def _described(features: Features) -> tuple[str, ...]:
     words = []
-    for name, kind in chosen.kinds.items():
-        more = f" (one-hot, {encoded.one_hot[name]})" if kind == "category" else ""
+    for name, kind in features.chosen.kinds.items():
+        more = f" (one-hot, {features.encoded.one_hot[name]})" if kind == "category" else ""
         words.append(name + more + (" (lists)" if kind == "list" else ""))
     return tuple(words)
 

@@ -230,7 +230,6 @@ def list_shape(column: Any) -> tuple[int, ...] | str:
 
 
 def _numbers(name: str, kind: Kind, column: Any, where: str) -> NDArray[np.float64]:
-
     if kind == "number":
         return _floats(name, column, where)
     shape = list_shape(column)

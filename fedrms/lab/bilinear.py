@@ -158,6 +158,7 @@ def _growth(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def judge(table: pd.DataFrame) -> dict[str, Verdict]:
+    """Return the verdicts."""
     gd, rms, adam = (_growth(table, name) for name in ("gd", "rmsprop", "adam"))
     theory = np.sqrt(1 + np.square(gd.index.to_numpy(float)))
     error = float(np.abs((gd["rate"] - 1) / (theory - 1) - 1).max())

@@ -225,6 +225,7 @@ def merged_metrics(content: RecordDict) -> dict[str, Value]:
 
 
 def leave_out_incomplete(reports: Reports) -> None:
+    """Leave out who lacks a metric that most report."""
     reasons: dict[int, str] = {}
     for name in reports.names():
         for row, metrics in enumerate(reports.metrics):
