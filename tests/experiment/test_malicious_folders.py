@@ -283,3 +283,34 @@ def test_leaving_clients_out_of_a_strangers_run_makes_nothing_either(key, value,
     with pytest.raises(ConfigError) as caught:
         leave_out(tmp_path / "theirs")
     assert caught.value.key.startswith(key)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"launcher": {"_target_": "os.mkdir", "path": "made"}},
+        {"searchpath": ["file://."], "run": {"dir": "made"}},
+        {"callbacks": {"x": {"_target_": "os.mkdir", "path": "made"}}},
+    ],
+)
+def test_settings_of_hydras_that_a_folder_brings_are_not_obeyed(
+    settings, begun, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (begun / ".hydra" / "hydra.yaml").write_text(sealed_text(yaml.safe_dump({"hydra": settings})))
+    configured(begun, lambda config: config.__setitem__("hydra", settings))
+    assert fedrms.run([f"resume={begun}"]).folder == begun
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("name", ["rounds.parquet", ".hydra/config.yaml", "checkpoint", "run.log"])
+def test_a_folder_or_a_circle_of_links_in_the_place_of_a_file_is_refused(name, theirs):
+    whole = theirs / name
+    shutil.rmtree(whole) if whole.is_dir() else whole.unlink(missing_ok=True)
+    whole.symlink_to(whole.name)
+    assert refused(theirs)
+    whole.unlink()
+    if name not in ("checkpoint", "run.log"):
+        whole.mkdir()
+        with pytest.raises(FedRMSError):
+            fedrms.run([f"resume={theirs}"])
