@@ -58,6 +58,8 @@ def ending_well(
         yield
     except KeyboardInterrupt:
         _end_stopped(program, stopped)
+    except BrokenPipeError:
+        nobody_reads()
     except Exception as error:
         if stopped_by() is not None:  # what was interrupted made an error of its own of it
             if isinstance(error, RunError):
@@ -75,6 +77,12 @@ def ending_well(
 def _end_stopped(program: str, stopped: str) -> NoReturn:
     print(f"{program}: stopped; {stopped}", file=sys.stderr)
     sys.exit(128 + (stopped_by() or signal.SIGINT))
+
+
+def nobody_reads() -> NoReturn:
+    """End as programs do whose output goes to one that has seen enough, such as ``head``."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at its end
+    sys.exit(128 + signal.SIGPIPE)
 
 
 def stop(program: str, error: FedRMSError) -> NoReturn:

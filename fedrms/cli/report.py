@@ -49,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except FileNotFoundError as error:
             print(f"fedrms-report: {error}", file=sys.stderr)
             sys.exit(BAD_INPUT)
-    for problem in report.problems:
-        print(f"fedrms-report: {problem}", file=sys.stderr)
-    for sentence in report.found:
-        print(f"found: {sentence}")
-    print(f"report: {os.path.relpath(report.page)}")
-    print(f"next: open it in a browser, {report.page.resolve().as_uri()}")
+        for problem in report.problems:
+            print(f"fedrms-report: {problem}", file=sys.stderr)
+        for sentence in report.found:
+            print(f"found: {sentence}")
+        print(f"report: {os.path.relpath(report.page)}")
+        print(f"next: open it in a browser, {report.page.resolve().as_uri()}", flush=True)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked:
         topic = words[words.index(asked) + 1 :] or [w for w in words if not w.startswith("-")]
         with ending_well("fedrms", words):
-            print(help_page(conf_folder(), topic[0] if topic else None))
+            print(help_page(conf_folder(), topic[0] if topic else None), flush=True)
         return
     if "--version" in words:
         print(f"fedrms {__version__}")

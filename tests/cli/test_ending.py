@@ -136,3 +136,15 @@ def test_every_command_ends_with_one_message_and_its_code(error):
     expected, said = RAISES[error]
     assert ended.returncode == expected
     assert ended.stderr.startswith(said)
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error():
+    code = "from fedrms.cli.ending import ending_well\nwith ending_well('command'):\n"
+    code += "    for _ in range(100_000): print('a line')"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "a line\n"
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 128 + signal.SIGPIPE
