@@ -38,6 +38,8 @@ SILENT = 60.0
 """Seconds without a word after which a site is gone, as for Flower."""
 CUT_OFF = 40.0
 """And for one that keeps its connection, and has none; it beats at least every 23 seconds."""
+MOST_UNFINISHED = 8
+"""Replies of a site that are remembered; an honest one hands over one at a time."""
 KEEPS = "fedrms-keeps"
 """Header of a site that keeps a connection open for as long as it lives."""
 
@@ -147,7 +149,8 @@ class Presence:
                 self.lose(site)
         except DecodeError:  # no answer of Flower's
             return
-        site.unfinished = {reply: parts for reply, parts in site.unfinished.items() if parts}
+        left = [(reply, parts) for reply, parts in site.unfinished.items() if parts]
+        site.unfinished = dict(left[-MOST_UNFINISHED:])
 
     def lose(self, site: Site) -> bytes:
         """Forget that a site is there, give up what it has not sent whole, and return its farewell.

@@ -166,6 +166,13 @@ def test_a_reply_is_given_up_where_parts_are_missing_and_its_sender_is_gone(ther
     assert (bell.given_up("whole"), bell.given_up("half")) == (False, True)
 
 
+def test_a_site_that_announces_without_end_is_remembered_by_its_last_replies(there):
+    known, site = there
+    for number in range(100):
+        announced(known, site, str(number), ["part"])
+    assert list(site.unfinished) == [str(number) for number in range(92, 100)]
+
+
 def test_what_is_no_answer_of_flowers_changes_nothing(there):
     known, site = there
     for path in (ACTIVATE, BEAT, PULL, PUSH, PUSH_OBJECT):
