@@ -58,13 +58,11 @@ def digits(
 
 def _read_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Read scikit-learn's file of digits; importing scikit-learn itself takes seconds."""
-    import pandas as pd
-
     package = find_spec("sklearn")
     for folder in (package.submodule_search_locations or ()) if package else ():
         file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
         if file.is_file():
-            table = pd.read_csv(file, header=None).to_numpy(np.float64)
+            table = np.loadtxt(file, delimiter=",")
             return table[:, :-1], table[:, -1].astype(np.int64)
     from sklearn.datasets import load_digits
 

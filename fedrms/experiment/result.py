@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 
 from fedrms.errors import RunError
@@ -18,6 +17,9 @@ from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
 from fedrms.results.seal import file_digests, read_json, read_table
 from fedrms.results.shown import outcome, outcome_html
 from fedrms.results.summary import SUMMARY_FILE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 READ_AT_ONCE = 2**24
 """Bytes of a table of clients that a result holds from the start."""

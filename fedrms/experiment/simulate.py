@@ -7,9 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from fedrms.data.own_data import OwnData
 from fedrms.errors import ConfigError
@@ -17,6 +15,9 @@ from fedrms.experiment.own_config import Told, configured, named
 from fedrms.experiment.run import run
 from fedrms.results import Runs, compare, load_runs
 from fedrms.results.own_folder import take_free
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)

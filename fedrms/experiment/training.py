@@ -9,9 +9,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 from omegaconf import DictConfig
@@ -43,6 +42,9 @@ from fedrms.results.seal import AlteredError, file_digests
 from fedrms.results.summary import client_columns
 from fedrms.tasks.judge import judge_of
 from fedrms.tasks.task import never_negative
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger("fedrms")
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from fedrms.results.arrow_arrays import booleans, numbers, texts, values_of
 from fedrms.statistic import DECIDED, MOMENTS
 
 _FLOATS_BEFORE_METRIC: Final = (
@@ -52,10 +53,10 @@ def client_ids(values: Any) -> pa.Array:
     if ids.dtype.kind in "iu" or (
         ids.dtype.kind == "O" and all(isinstance(i, (int, np.integer)) for i in ids)
     ):
-        return pa.array(ids.astype(np.int64), pa.int64())
+        return numbers(ids, pa.int64())
     if ids.dtype.kind not in "OUT":
         raise ValueError(f"client: ids must be integers or strings, not {ids.dtype}")
-    return pa.array([str(i) for i in ids], pa.string())
+    return texts([str(i) for i in ids])
 
 
 def round_row(row: Mapping[str, Any]) -> dict[str, float]:
@@ -77,7 +78,10 @@ def round_row(row: Mapping[str, Any]) -> dict[str, float]:
 def round_table(rows: list[dict[str, float]], schema: pa.Schema) -> pa.Table:
     """Rows of rounds as a table; what a row lacks is NaN."""
     nan = float("nan")
-    columns = [pa.array([row.get(field.name, nan) for row in rows], field.type) for field in schema]
+    columns = [
+        numbers(np.array([row.get(field.name, nan) for row in rows]), field.type)
+        for field in schema
+    ]
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -95,14 +99,14 @@ def client_table(columns: Mapping[str, Any], metric: str) -> pa.Table:
     count = len(ids)
     known = frozenset(client_schema(metric, ids.type, ()).names)  # Arrow makes the list anew
     extras = tuple(name for name in columns if name not in known)
-    numbers = ids.to_numpy(zero_copy_only=False)
-    in_order = bool((numbers[1:] >= numbers[:-1]).all())
-    order = slice(None) if in_order else np.argsort(numbers, kind="stable")
+    told = np.array(ids.to_pylist(), object) if pa.types.is_string(ids.type) else values_of(ids)
+    in_order = bool((told[1:] >= told[:-1]).all())
+    order = slice(None) if in_order else np.argsort(told, kind="stable")
     arrays = []
     schema = client_schema(metric, ids.type, extras)
     for field in schema:
         if field.name == "client":
-            arrays.append(ids if in_order else ids.take(pa.array(order)))
+            arrays.append(ids if in_order else client_ids(told[order]))
             continue
         value = columns[field.name] if field.name in columns else _default(field)
         if value is None:
@@ -134,13 +138,11 @@ def _default(field: pa.Field) -> object:
 
 def _convert(values: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_string(kind):
-        return pa.array(
-            [str(v) if v is not None and v == v and v != "" else None for v in values], kind
-        )
+        return texts([str(v) if v is not None and v == v and v != "" else None for v in values])
     if pa.types.is_boolean(kind):
-        return pa.array(values.astype(np.bool_), kind)
+        return booleans(values)
     floats = values.astype(np.float64) if values.dtype.kind not in "iu" else values
     if pa.types.is_integer(kind):
         whole = np.nan_to_num(floats, nan=0.0) if floats.dtype.kind == "f" else floats
-        return pa.array(whole.astype(kind.to_pandas_dtype()), kind)
-    return pa.array(floats.astype(np.float64), kind)
+        return numbers(whole, kind)
+    return numbers(floats, kind)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, Final
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Final
 
 from fedrms.errors import ConfigError
 from fedrms.options import did_you_mean
@@ -17,6 +15,9 @@ from fedrms.results.outcomes import Metric, find_metric, outcomes, scored_by
 from fedrms.results.runs import Runs
 from fedrms.results.scenarios import place_runs
 from fedrms.results.significance import ALPHA, TESTS, holm, seeds_needed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS: Final = (
     *("runs", "mean", "std"),
@@ -164,6 +165,8 @@ def compare(
         where = ", ".join(f"{n}={v}" for n, v in zip(levels, scenario, strict=True))
         notes += [f"{where}: {note}" if where else note for note in here.notes]
     _decide(rows, found.higher_is_better)
+    import pandas as pd  # most runs begin without it
+
     index = pd.MultiIndex.from_tuples(keys, names=[*levels, by])
     table = pd.DataFrame(rows, index=index, columns=list(COLUMNS))
     if not levels:

@@ -6,16 +6,18 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from fedrms.results.gap import gap_interval
 from fedrms.results.intervals import UNKNOWN, Floats, Interval, mean_interval, without_spread
 from fedrms.results.outcomes import Outcome
 from fedrms.results.scenarios import Placed
 from fedrms.results.significance import TESTS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Seeds = dict[Any, Outcome]
 """A strategy's outcomes, by seed."""

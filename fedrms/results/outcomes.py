@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Final
 
 from fedrms.errors import ConfigError
 from fedrms.results.runs import Runs
 from fedrms.results.summary import _final_rounds, higher_is_better, is_share
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LAST: Final = 5
 """Evaluated rounds behind every final number, as in `summarise`."""
@@ -135,6 +136,8 @@ def _outcome(
     last = _last_rounds(rounds)
     if metric.summary is None and metric.rounds is not None:
         final = _known_mean(last, metric.rounds)
+    import pandas as pd  # most runs begin without it
+
     curve: pd.Series[float] = pd.Series(dtype=float)
     if metric.rounds in rounds:
         known = rounds[rounds[metric.rounds].notna()]
@@ -180,7 +183,9 @@ def _choose(summary: pd.DataFrame) -> str:
 
 
 def _numbers(frame: pd.DataFrame, name: str) -> bool:
-    return name in frame and pd.api.types.is_numeric_dtype(frame[name])
+    from pandas.api.types import is_numeric_dtype  # most runs begin without it
+
+    return name in frame and is_numeric_dtype(frame[name])
 
 
 def _test_direction(name: str, summary: pd.DataFrame) -> bool:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fedrms.results.arrow_arrays import booleans, numbers, texts
 from fedrms.results.atomic import replace_file
 from fedrms.results.columns import client_ids
 from fedrms.results.seal import sealed_schema
@@ -49,14 +50,13 @@ def write_partition(
     client, kind = np.nonzero(counts)
     single = counts.shape[1] == 1
     called = list(class_names or map(str, range(counts.shape[1])))
-    table = pa.table(
-        {
-            "client": client_ids(client if names is None else names[client]),
-            "class": pa.array([None if single else called[k] for k in kind], pa.string()),
-            "examples": pa.array(counts[client, kind], pa.int64()),
-            "rare": pa.array(np.asarray(rare, bool)[client], pa.bool_()),
-        }
-    )
+    columns = {
+        "client": client_ids(client if names is None else names[client]),
+        "class": texts([None if single else called[k] for k in kind]),
+        "examples": numbers(counts[client, kind], pa.int64()),
+        "rare": booleans(np.asarray(rare, bool)[client]),
+    }
+    table = pa.Table.from_arrays(list(columns.values()), list(columns))
     path = folder / PARTITION_FILE
     sealed = table.cast(sealed_schema(table))
     replace_file(path, lambda file: pq.write_table(sealed, file))

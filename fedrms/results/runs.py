@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,7 +25,16 @@ from fedrms.results.shown import runs_html, runs_line
 from fedrms.results.summary import SUMMARY_FILE, higher_is_better, summarise
 from fedrms.results.under_way import under_way
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _THREADS: Final = 8
+
+
+def _no_rows() -> pd.DataFrame:
+    import pandas as pd  # runs themselves begin without it
+
+    return pd.DataFrame()
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,8 @@ class Runs:
     rounds: pd.DataFrame
     clients: pd.DataFrame
     config: tuple[str, ...] = ()
-    partition: pd.DataFrame = field(default_factory=pd.DataFrame)
-    left_out: pd.DataFrame = field(default_factory=pd.DataFrame)
+    partition: pd.DataFrame = field(default_factory=_no_rows)
+    left_out: pd.DataFrame = field(default_factory=_no_rows)
 
     def __repr__(self) -> str:
         """Return one line; the tables are attributes."""
@@ -287,6 +295,8 @@ def _labels(runs: list[_Run]) -> pd.DataFrame:
 
     The choice of the group ``client`` is left out: there, ``client`` is a client's id.
     """
+    import pandas as pd
+
     rows = []
     for run in runs:
         choices = {group: choice for group, choice in run.choices.items() if group != "client"}
@@ -296,6 +306,8 @@ def _labels(runs: list[_Run]) -> pd.DataFrame:
 
 
 def _summary(runs: list[_Run]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    import pandas as pd
+
     config = dict.fromkeys(
         [name for run in runs for name in run.choices]
         + [name for run in runs for name in run.config]
@@ -321,6 +333,8 @@ def _outcome(run: _Run) -> list[tuple[str, Any]]:
 
 def _stack(tables: list[pa.Table | None], labels: pd.DataFrame) -> pd.DataFrame:
     """Concatenate the runs' tables, led by the runs' labels as categorical columns."""
+    import pandas as pd
+
     lengths = [0 if table is None else table.num_rows for table in tables]
     present = [table for table in tables if table is not None]
     if len({str(t.schema.field("client").type) for t in present if "client" in t.schema.names}) > 1:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 _LABELS: Final = frozenset(
     {"run", "name", "experiment", "tags", "note", "tracker", "checkpoint", "resume"}

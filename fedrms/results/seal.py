@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fedrms.results.arrow_arrays import numbers, values_of
+
 NAME: Final = "sha256"
 ROWS: Final = "sha256-of-rows"
 """Name of a table's digest; one that was called otherwise was formed otherwise, and is not read."""
@@ -74,27 +76,25 @@ class _ColumnDigest:
     def add(self, chunk: pa.Array) -> None:
         self.nulls += chunk.null_count
         if pa.types.is_string(self.kind):
-            self.places.update(_bytes(pc.fill_null(pc.binary_length(chunk), -1)))
+            self.places.update(_bytes(pc.binary_length(chunk), missing=-1))
             self.values.update("".join(chunk.drop_null().to_pylist()).encode())
             return
         if pa.types.is_floating(self.kind):
-            values = chunk.to_numpy(zero_copy_only=False)
-            self.known = self.known or not np.isnan(values).all()
+            self.known = self.known or not np.isnan(values_of(chunk)).all()
         else:
             self.places.update(_bytes(chunk.is_valid()))
-            chunk = chunk.fill_null(False if pa.types.is_boolean(self.kind) else 0)
         self.values.update(_bytes(chunk))
 
 
 def unknown(rows: int, kind: pa.DataType) -> pa.Array:
     """Return a column of which nothing is known: NaN, or null where there is none."""
     if pa.types.is_floating(kind):
-        return pa.array(np.full(rows, np.nan), kind)
+        return numbers(np.full(rows, np.nan), kind)
     return pa.nulls(rows, kind)
 
 
-def _bytes(chunk: pa.Array) -> memoryview:
-    return np.ascontiguousarray(chunk.to_numpy(zero_copy_only=False)).view(np.uint8).data
+def _bytes(chunk: pa.Array, missing: int = 0) -> memoryview:
+    return values_of(chunk, missing).view(np.uint8).data
 
 
 def table_digest(table: pa.Table, *, exact: bool = False) -> str:

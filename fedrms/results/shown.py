@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 _TOLD: Final = ("status", "rounds", "clients", "noise_auroc", "seconds")
 
@@ -26,6 +28,8 @@ def runs_line(summary: pd.DataFrame) -> str:
 
 def ends(summary: pd.DataFrame) -> pd.DataFrame:
     """Return, by strategy, how many runs there are and how they ended: mean and deviation."""
+    import pandas as pd  # most runs begin without it
+
     finals = [c for c in map(str, summary) if c.startswith("final_") and c != "final_loss"]
     by = "strategy" if "strategy" in summary else "run"
     grouped = summary.groupby(by, sort=False)

@@ -4,7 +4,8 @@
 (``runners/flower.py``) on a run of the same size: the defaults (digits, 20 clients, 64-64-10)
 and MNIST with 100 clients (784-200-10, 600 examples each, one epoch). Processes are new; files are
 in the page cache from the first turn on, which is not counted. With the defaults, fedrms trains
-eight epochs and Flower one. ``cpu`` is processor time, which others on the machine do not change.
+eight epochs and Flower one. ``cpu`` is processor time, which others on the machine change less;
+``times_torch`` is it over that of ``import torch`` alone, which nothing can be sooner than.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ CASES = {
 }
 """Flower's workload and the command's overrides, by case."""
 COMMAND = (sys.executable, "-c", "from fedrms.cli.simulate import main; main()")
+TORCH = "import torch"
 FINISHED = "round 1/"
 """What the command logs when the first of ten rounds has finished."""
 COLUMNS = {
@@ -48,6 +50,7 @@ COLUMNS = {
     "slowest": "{:.2f}",
     "cpu": "{:.2f}",
     "over_flower": "{:.1f}x",
+    "times_torch": "{:.2f}",
 }
 
 
@@ -71,20 +74,23 @@ def main() -> None:
     for case in options.case or list(CASES)[: 1 if options.quick else None]:
         workload, overrides = CASES[case]
         path = workloads.ensure(folder / "workloads", workload, options.data)
-        seconds: dict[str, list[tuple[float, float]]] = {"fedrms": []}
+        seconds: dict[str, list[tuple[float, float]]] = {"fedrms": [], TORCH: []}
         if not why:
             seconds["Flower (Ray)"] = []
         for turn in range(1 + (options.repeats or (2 if options.quick else 5))):
             for command, times in seconds.items():
                 if command == "fedrms":
                     took = first_round([*overrides, *_data(overrides, options.data)], cores)
+                elif command == TORCH:
+                    took = import_torch(cores)
                 else:
                     took = first_of_flower(folder, path, cores)
                 print(f"{case}, {command}: {took[0]:.2f} s", file=sys.stderr, flush=True)
                 if turn:
                     times.append(took)
         flower = _median(seconds["Flower (Ray)"], 0) if not why else float("nan")
-        rows += [_row(case, command, times, flower) for command, times in seconds.items()]
+        torch = _median(seconds[TORCH], 1)
+        rows += [_row(case, command, times, flower, torch) for command, times in seconds.items()]
         if options.out:
             write_csv(options.out, rows)
     print(markdown(rows, COLUMNS))
@@ -123,6 +129,22 @@ def first_round(overrides: list[str], cores: tuple[int, ...]) -> tuple[float, fl
     raise SystemExit(f"fedrms {' '.join(overrides)} ended before its first round: {last}")
 
 
+def import_torch(cores: tuple[int, ...]) -> tuple[float, float]:
+    """Return how long a process takes that imports PyTorch and ends, as :func:`first_round`."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(len(cores)))
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-c", TORCH],
+        env={**os.environ, **threads},
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{TORCH} ended with {process.returncode}")
+    return time.perf_counter() - began, used.ru_utime + used.ru_stime
+
+
 def first_of_flower(folder: Path, path: Path, cores: tuple[int, ...]) -> float:
     """Do the same with Flower's simulation."""
     contender = Contender(ENGINES["Flower (Ray)"], folder, path, 2, cores)
@@ -144,7 +166,7 @@ def _median(times: list[tuple[float, float]], which: int) -> float:
 
 
 def _row(
-    case: str, command: str, times: list[tuple[float, float]], flower: float
+    case: str, command: str, times: list[tuple[float, float]], flower: float, torch: float
 ) -> dict[str, Any]:
     return {
         "case": case,
@@ -155,6 +177,7 @@ def _row(
         "slowest": max(times)[0],
         "cpu": _median(times, 1),
         "over_flower": flower / _median(times, 0),
+        "times_torch": _median(times, 1) / torch,
     }
 
 
