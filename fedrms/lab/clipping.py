@@ -139,18 +139,16 @@ def _federated(plan: Plan) -> pd.DataFrame:
         for seed in plan.simulated
     ]
     base = ["experiment=lab/clipping", "fairness=none", f"rounds={plan.rounds}"]
-    found = sweep([*base, "evaluate_every=4"], settings, ["final_loss"])
-    threshold = found["client.clip_norm"].replace("null", np.inf).astype(float)
-    return pd.DataFrame(
-        {
-            "part": "federated",
-            "optimizer": found["optimizer"],
-            "lr": found["optimizer.lr"],
-            "threshold": threshold,
-            "seed": found["seed"],
-            "value": found["final_loss"],
-        }
+    found = sweep(
+        [*base, "evaluate_every=4"],
+        settings,
+        "final_loss",
+        optimizer="optimizer",
+        lr="optimizer.lr",
+        threshold="client.clip_norm",
+        seed="seed",
     )
+    return found.assign(threshold=found["threshold"].replace("null", np.inf).astype(float))
 
 
 def judge(table: pd.DataFrame) -> dict[str, Verdict]:

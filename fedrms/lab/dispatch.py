@@ -178,16 +178,14 @@ def _federated(plan: Plan) -> pd.DataFrame:
         for strategy in ("fedavg", "fedrms")
     ]
     base = ["experiment=lab/dispatch", "fairness=none", "evaluate_every=20"]
-    found = sweep(base, settings, ["final_value"])
-    return pd.DataFrame(
-        {
-            "part": "federated",
-            "system": found["model.name_of_system"],
-            "optimizer": found["optimizer"],
-            "strategy": found["strategy"],
-            "seed": found["seed"],
-            "value": found["final_value"].astype(float),
-        }
+    return sweep(
+        base,
+        settings,
+        "final_value",
+        system="model.name_of_system",
+        optimizer="optimizer",
+        strategy="strategy",
+        seed="seed",
     )
 
 

@@ -57,9 +57,9 @@ def final_model(overrides: Sequence[str]) -> tuple[Result, dict[str, Tensor]]:
 
 
 def sweep(
-    base: Sequence[str], settings: Iterable[Mapping[str, Any]], measured: Sequence[str]
+    base: Sequence[str], settings: Iterable[Mapping[str, Any]], measured: str, **columns: str
 ) -> pd.DataFrame:
-    """Run a simulation for each setting and return one row each.
+    """Run a simulation for each setting and return one row each, of the part ``federated``.
 
     Parameters
     ----------
@@ -67,11 +67,14 @@ def sweep(
         Overrides that all share.
     settings : iterable of mapping
         Config keys and values of each.
-    measured : sequence of str
-        Keys of ``summary.json`` to keep; a run that fails has none.
+    measured : str
+        A key of ``summary.json``, which becomes the column ``value``: NaN of a run that fails.
+    columns : str
+        By the column's name, the config key that it holds.
     """
     rows = []
     for setting in settings:
         summary = simulate([*base, *(f"{key}={value}" for key, value in setting.items())]).summary
-        rows.append({**setting, **{key: summary.get(key) for key in measured}})
-    return pd.DataFrame(rows)
+        told = {name: setting[key] for name, key in columns.items()}
+        rows.append({"part": "federated", **told, "value": summary.get(measured)})
+    return pd.DataFrame(rows).astype({"value": float})

@@ -120,17 +120,11 @@ def _federated(plan: Plan) -> pd.DataFrame:
         for strategy in ("fedavg", "fedrms")
     ]
     base = ["experiment=lab/nas", "fairness=none", "evaluate_every=10"]
-    found = sweep(base, settings, ["final_accuracy"])
-    keys = ["model.depth", "model.width", "model.activation", "model.residual"]
-    return pd.DataFrame(
-        {
-            "part": "federated",
-            "architecture": [label(tuple(row)) for row in found[keys].to_numpy()],
-            "strategy": found["strategy"],
-            "repetition": found["seed"],
-            "test": found["final_accuracy"].astype(float),
-        }
-    )
+    keys = ["depth", "width", "activation", "residual"]
+    told = {key: f"model.{key}" for key in keys}
+    found = sweep(base, settings, "final_accuracy", strategy="strategy", repetition="seed", **told)
+    names = [label(tuple(row)) for row in found[keys].to_numpy()]
+    return found.drop(columns=keys).rename(columns={"value": "test"}).assign(architecture=names)
 
 
 def _preferred(table: pd.DataFrame, part: str) -> pd.DataFrame:

@@ -201,15 +201,8 @@ def _federated(plan: Plan) -> pd.DataFrame:
     ]
     base = ["experiment=lab/policy", "fairness=none", f"rounds={plan.rounds}"]
     base.append(f"evaluate_every={plan.rounds}")
-    found = sweep(base, settings, ["final_return"])
-    return pd.DataFrame(
-        {
-            "part": "federated",
-            "learner": found["optimizer"],
-            "strategy": found["strategy"],
-            "step": found["seed"],
-            "value": found["final_return"].astype(float),
-        }
+    return sweep(
+        base, settings, "final_return", learner="optimizer", strategy="strategy", step="seed"
     )
 
 

@@ -193,17 +193,16 @@ def _federated(plan: Plan) -> pd.DataFrame:
             ("null", cancel), plan.local_steps, plan.rates, plan.seeds
         )
     ]
-    found = sweep(base, settings, ["final_value"])
-    return pd.DataFrame(
-        {
-            "part": "federated",
-            "name": np.where(found["optimizer.scheduler"] == "null", "as it is", "cancelled"),
-            "x": found["client.steps"],
-            "rate": found["optimizer.lr"],
-            "seed": found["seed"],
-            "value": found["final_value"].astype(float),
-        }
+    found = sweep(
+        base,
+        settings,
+        "final_value",
+        name="optimizer.scheduler",
+        x="client.steps",
+        rate="optimizer.lr",
+        seed="seed",
     )
+    return found.assign(name=np.where(found["name"] == "null", "as it is", "cancelled"))
 
 
 def _best(table: pd.DataFrame) -> dict[tuple[float, str], pd.Series[float]]:

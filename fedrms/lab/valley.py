@@ -201,16 +201,14 @@ def _federated(plan: Plan) -> pd.DataFrame:
         for seed in plan.seeds
         for strategy in ("fedavg", "fedrms")
     ]
-    found = sweep(base, settings, ["final_value"])
-    return pd.DataFrame(
-        {
-            "part": "federated",
-            "setting": found["strategy"],
-            "optimizer": found["optimizer"],
-            "condition": found["model.condition"],
-            "seed": found["seed"],
-            "value": found["final_value"].astype(float),
-        }
+    return sweep(
+        base,
+        settings,
+        "final_value",
+        setting="strategy",
+        optimizer="optimizer",
+        condition="model.condition",
+        seed="seed",
     )
 
 
