@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedrms.cli.ending import ending_well, next_command
 from fedrms.cli.option_text import in_columns
+from fedrms.cli.parser import Parser
 from fedrms.errors import ConfigError
 
 
@@ -57,8 +58,8 @@ def verdict_words(words: Sequence[str]) -> list[str] | None:
     return [*chosen, "--quick"] if given["quick"] == "true" else chosen
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="fedrms-lab",
         description="Try claims about RMSProp and FedRMS, and say which hold; without a name, list "
         "the experiments.",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from collections.abc import Sequence
 
 from fedrms.cli.ending import ending_well
+from fedrms.cli.parser import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"next: fedrms-report {given.folder}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="fedrms-leave-out",
         description="Run a finished simulation again without each of some clients, and say what "
         "the federation loses. It takes as long as one run a client.",

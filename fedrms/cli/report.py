@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from fedrms.cli.ending import BAD_INPUT, ending_well
+from fedrms.cli.parser import Parser
 
 EPILOG = """\
 examples:
@@ -69,8 +70,8 @@ def _nothing_collected() -> Iterator[None]:
             gc.enable()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="fedrms-report",
         description="Write report.html, which needs no network, with figures/ and tables/.",
         epilog=EPILOG,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedrms.cli.ending import FAILED, ending_well, next_command
+from fedrms.cli.parser import Parser
 from fedrms.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_reproduce(options))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="fedrms-reproduce",
         description="Run a table (conf/reproduce/TABLE.yaml), every strategy in every scenario on "
         "every seed, and write its page, figure and data. Runs that are there already, from the "
