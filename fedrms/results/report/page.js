@@ -150,7 +150,7 @@
       const node = document.getElementById(id);
       if (!node.data || !shown(id)) continue;
       const usual = parseInt(node.style.minHeight, 10);
-      const height = printing.matches ? Math.min(usual, usual > 460 ? 680 : 340) : usual;
+      const height = printing.matches ? Math.min(usual, usual > 460 ? 620 : 340) : usual;
       const sheet = printing.matches
         ? { width: Math.min(node.clientWidth, 680) } : { width: null, autosize: true };
       if (node.layout.legend.y < 0) sheet["legend.y"] = -92 / height;
