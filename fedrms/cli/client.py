@@ -14,6 +14,7 @@ from fedrms.cli.launch import launch, names
 from fedrms.cli.option_text import option_lines, read_choice
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
+from fedrms.words import check_words
 
 HEAD = """\
 fedrms-client: take part in what runs at a fedrms-server, with data that stay
@@ -53,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "--version" in words:
         print(f"fedrms-client {__version__}")
         return
+    try:
+        check_words(words, flags=True)
+    except ConfigError as error:
+        stop("fedrms-client", error)
     further = ["+server=address", "+node@client=supernode"]
     if not names(words, "client.partition"):
         if not names(words, "data"):

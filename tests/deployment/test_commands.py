@@ -42,6 +42,7 @@ def test_a_key_that_cannot_be_read_is_refused_before_anything_starts(tmp_path, c
     ("words", "said"),
     [
         (("model=softmax", "client.id=a"), "data: it is not set"),
+        (("--nonsense", "a"), "--nonsense: is no flag of fedrms"),
         (("data=digits",), "client.id: it is not set"),
         (("data=digits", "client.id=../a"), "client.id: is '../a'"),
         (("data=regression", "client.id=a"), "data: regression is drawn from the seed"),
