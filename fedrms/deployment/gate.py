@@ -148,7 +148,7 @@ class Gatekeeper:
         passed = {name: value for name, value in headers.items() if name not in NOT_PASSED}
         site, asked, rung = None, body, 0
         if self._presence is not None:
-            site = self._presence.hear(key, passed)
+            site = self._presence.hear(key, path, passed)
             door: Door = scope["state"]["door"]
             if path == ACTIVATE and KEEPS in passed and site.node and not site.open - {door}:
                 await self._let_go(site)  # of before, which kept a connection, and has none

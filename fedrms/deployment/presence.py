@@ -85,10 +85,15 @@ class Presence:
         self._bell = bell
         self._sites: dict[str, Site] = {}
 
-    def hear(self, key: str, headers: Mapping[str, str]) -> Site:
-        """Note that a site has asked something, which its key proves, and return it."""
+    def hear(self, key: str, path: str, headers: Mapping[str, str]) -> Site:
+        """Note that a site has asked something, which its key proves, and return it.
+
+        Who asks to join is another than the one that is there, and says nothing for that one.
+        """
         site = self._sites.setdefault(key, Site())
-        site.headers, site.heard = headers, time.monotonic()
+        site.headers = headers
+        if path != ACTIVATE:
+            site.heard = time.monotonic()
         return site
 
     def gone(self) -> Iterator[Site]:
@@ -130,7 +135,7 @@ class Presence:
         try:
             if path == ACTIVATE:
                 site.node, site.told = ActivateNodeResponse.FromString(answer).node_id, 0.0
-                site.empty = None
+                site.empty, site.heard = None, time.monotonic()
             elif path == BEAT and SendNodeHeartbeatResponse.FromString(answer).success:
                 site.node = SendNodeHeartbeatRequest.FromString(body).node.node_id
                 site.told = time.monotonic()

@@ -60,7 +60,7 @@ def bell(tmp_path):
 def there(bell):
     """What a gate knows of a site that the SuperLink has taken, and of which it has heard."""
     known = Presence(bell)
-    site = known.hear("key", {KEEPS: "yes"})
+    site = known.hear("key", BEAT, {KEEPS: "yes"})
     joined = ActivateNodeResponse(node_id=7).SerializeToString()
     known.answered(site, ACTIVATE, b"", joined, 0)
     known.answered(site, BEAT, BEATS, YES, 0)
@@ -144,6 +144,15 @@ def test_who_is_gone_is_told_of_once_and_joins_with_its_next_beat(there):
     assert known.answer(site, BEAT, BEATS) is None
     known.answered(site, BEAT, BEATS, YES, 0)
     assert known.answer(site, BEAT, BEATS) == YES
+
+
+def test_a_successor_that_asks_to_join_is_no_word_of_the_one_before(there):
+    known, site = there
+    site.heard -= SILENT + 1
+    known.hear("key", ACTIVATE, {})
+    assert list(known.gone()) == [site]
+    known.hear("key", BEAT, {})
+    assert list(known.gone()) == []
 
 
 def announced(known, site, name, parts):
