@@ -99,7 +99,7 @@ model = torch.nn.Linear(2, 3)
 
 
 def test_lines_for_a_flower_app_run_in_one(tmp_path):
-    """Lines for a secure sum have a test under ``flwr run``; a warm client needs a server."""
+    """Lines for a secure sum have a test under ``flwr run``, a warm client's with a server."""
     elsewhere = re.compile("SecureSum|secaggplus|run_warm_client")
     lines = [block for block in blocks("docs/flower-apps.md") if not elsewhere.search(block[1])]
     assert len([language for language, _ in lines if language == "python"]) == 3
