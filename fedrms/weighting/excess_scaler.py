@@ -31,7 +31,7 @@ from fedrms.weighting.laws import check_options
 from fedrms.weighting.least_error import least_error
 from fedrms.weighting.mixture import borne_out, reach_of
 from fedrms.weighting.order_statistics import median
-from fedrms.weighting.persistence import Persistence, rate_of
+from fedrms.weighting.persistence import Persistence
 
 SHARE, ERROR, MISFIT, HARDNESS, SPREAD, EXAMPLES, INPUTS = range(7)
 """Columns of the averages."""
@@ -53,10 +53,6 @@ MARGIN = 2.0
 UNLIKE_CHANCE = 0.08
 """Standard deviation of what wrong labels cost a client about the chance loss, relative to it: no
 number of examples makes it smaller. From runs on MNIST, tuning seeds."""
-
-CERTAIN = 1.645
-"""Standard errors above which an estimate is noise for certain, and by how much the rate that its
-mixture has is larger is a part of its error: what a wrong label costs is not known."""
 
 LEARNT = 0.1
 """How far below chance the loss of half of the clients is where losses count in full."""
@@ -300,10 +296,7 @@ class ExcessScaler:
         wrong = np.maximum(share, 0.0)
         flips = np.maximum(wrong * np.maximum(reach - wrong, 0.0), mean[:, SPREAD])
         sampling = np.square(mean[:, ERROR]) + flips / mean[:, EXAMPLES]
-        error = np.sqrt(sampling + np.square(UNLIKE_CHANCE * wrong))
-        expected = (noise * chances).sum(axis=1)
-        more = np.maximum(rate_of(share, mean[:, SPREAD]) - expected, 0.0)
-        return Belief(noise, chances, np.hypot(error, more * (expected > CERTAIN * error)))
+        return Belief(noise, chances, np.sqrt(sampling + np.square(UNLIKE_CHANCE * wrong)))
 
     def _knee(self, belief: Belief, examples: np.ndarray, misfit: np.ndarray) -> float:
         """Return eps, the excess at which a client counts half."""

@@ -54,6 +54,5 @@ def test_nine_in_ten_intervals_of_90_percent_hold_the_rate(tmp_path):
     held = (last.rms - last.true_noise).abs() <= 1.645 * last.rms_error
     assert 0.85 <= held.mean() <= 0.97
     assert held[last.true_noise > 0].mean() >= 0.75
-    # And they say something: of the range of rates mostly three tenths, and four at most.
-    assert 2 * 1.645 * last.rms_error[last.true_noise > 0].median() < 0.3
-    assert 2 * 1.645 * last.rms_error.max() < 0.4
+    # And they say something: a third of the range of rates, at most.
+    assert 2 * 1.645 * last.rms_error.max() < 0.35

@@ -142,17 +142,6 @@ def test_the_error_grows_with_the_variance_of_losses_and_falls_with_examples_to_
     assert error == pytest.approx(expected)
 
 
-def test_a_rate_that_the_mixture_has_above_the_estimate_is_a_part_of_the_error() -> None:
-    """An excess of .5 with a variance of .2 is that of .25 / .45 wrong labels, each costing .9."""
-    share, spread = [0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.2, 0.25]
-    for error, above in ((0.01, 0.25 / 0.45 - 0.5), (0.5, 0.0)):  # nothing where it may be chance
-        told = evidence(share, error, spread=spread)
-        scales = ExcessScaler(**BY_HAND).update(1, list(range(4)), told, np.full(4, MANY))
-        sampling = error**2 + 0.04**2
-        assert scales.error[2:] == pytest.approx(np.sqrt([sampling + above**2, sampling]), rel=0.05)
-        assert scales.error[:2] == pytest.approx([error, error])
-
-
 @pytest.mark.parametrize(("misfit", "believed"), [(0.6, 1.0), (0.75, 0.5), (0.8, 0.0), (1.3, 0.0)])
 def test_nobody_is_noisy_to_a_model_that_has_learnt_nothing(misfit: float, believed: float) -> None:
     """Half of the clients lose .2 more than the reference: 1 - (misfit + .2) over .1 is believed.
