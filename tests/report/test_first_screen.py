@@ -166,6 +166,17 @@ def test_of_many_clients_those_that_changed_most_are_drawn(runs):
     assert "70 more are in the CSV" in picture.note
 
 
+@pytest.mark.parametrize(
+    ("metric", "one"),
+    [("accuracy", "labels at random"), ("mse", "as much again as a clean client loses")],
+)
+def test_it_says_what_a_noise_of_one_is(runs, metric, one):
+    groups = client_groups(runs.clients[runs.clients["strategy"] == "fedrms"])
+    groups = groups.assign(rms=0.5, rms_error=0.1)
+    groups.attrs["metric"] = metric
+    assert plots.client_weights(groups).note.endswith(f"0 is clean, 1 is {one}.")
+
+
 def test_a_run_is_called_by_strategy_and_seed(runs):
     assert run_words(runs.clients) == "fedavg, seed 0"
     assert run_words(runs.clients[["run", "round"]]).startswith("Run fedavg-0")

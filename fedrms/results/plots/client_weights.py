@@ -13,6 +13,7 @@ from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import GROUPS, SYMBOLS
 from fedrms.results.plots.picture import Line, Mark, Panel, Picture, Points
 from fedrms.results.run_words import run_words, short_name
+from fedrms.results.summary import higher_is_better
 
 MOST_CLIENTS: Final = 30
 """Rows of the figure; of more clients, those whose weight changed most."""
@@ -79,6 +80,7 @@ def client_weights(groups: pd.DataFrame, *, strategy: str | None = None) -> Pict
     cut = len(table) - len(shown)
     by_weight = table.sort_values("after", kind="stable")
     least, most = by_weight.iloc[0], by_weight.iloc[-1]
+    named = _named(shown, str(groups.attrs.get("metric", "accuracy")))
     return Picture(
         name="client-weights",
         title="Every client's weight, before and after",
@@ -98,21 +100,20 @@ def client_weights(groups: pd.DataFrame, *, strategy: str | None = None) -> Pict
         table=table,
         line='runs.clients.groupby(["run", "client"], observed=True)'
         '[["num_examples", "weight", "rms", "rms_error"]].last()',
-        note=f"{run_words(groups)}. {_named(shown)}".strip()
+        note=f"{run_words(groups)}. {named}".strip()
         + (f" The {len(shown)} that changed most; {cut} more are in the CSV." if cut else ""),
         height=max(260, 130 + 22 * len(shown)),  # room for what the axes are called
     )
 
 
-def _named(shown: pd.DataFrame) -> str:
+def _named(shown: pd.DataFrame, metric: str) -> str:
     if shown["noise"].isna().all():
         return ""
     if shown["noise_low"].isna().all():
         return "Beside each name its estimated noise."
-    return (
-        "Beside each name its estimated noise with a 95 % interval: 0 is clean, 1 is labels at "
-        "random."
-    )
+    regression = not higher_is_better(metric)  # there is no loss of a random target
+    one = "as much again as a clean client loses" if regression else "labels at random"
+    return f"Beside each name its estimated noise with a 95 % interval: 0 is clean, 1 is {one}."
 
 
 def weight_table(groups: pd.DataFrame) -> pd.DataFrame:
