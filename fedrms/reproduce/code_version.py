@@ -14,9 +14,9 @@ READERS: Final = ("cli/", "lab/", "reproduce/", "results/")
 WRITERS: Final = tuple(
     f"results/{name}.py"
     for name in (
-        *("atomic", "attribution", "client_rows", "columns", "config_columns", "fairness"),
-        *("looks", "objective", "own_folder", "own_metrics", "partition_table", "protection"),
-        *("recorder", "seal", "shown", "summary"),
+        *("arrow_arrays", "atomic", "attribution", "client_rows", "columns", "config_columns"),
+        *("fairness", "looks", "objective", "own_folder", "own_metrics", "partition_table"),
+        *("protection", "recorder", "seal", "shown", "summary"),
     )
 )
 """... but for these, which decide what a run writes."""
