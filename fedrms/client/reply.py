@@ -30,13 +30,13 @@ class Scored(NamedTuple):
         ``[clients, rows, scores]`` losses, and perhaps chance losses beside them.
     present : np.ndarray
         ``[clients, rows]`` which of these rows count.
-    labels : np.ndarray
-        ``[clients, rows]``; read only where losses by class are ordered.
+    labels : np.ndarray or None
+        ``[clients, rows]``, where losses by class are ordered.
     """
 
     scores: np.ndarray
     present: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray | None
 
 
 def needs_received_losses(settings: LocalSettings, plan: Schedule) -> np.ndarray:

@@ -137,7 +137,9 @@ def train_cohort(
     if other_present is not None:
         scores = np.zeros((*other_present.shape, update.scores))
         scores[other_present] = scored
-        outside = Scored(scores, other_present, _labels(data, places, other_present))
+        by_class = settings.scores_chance  # labels leave the device only then
+        labels = _labels(data, places, other_present) if by_class else None
+        outside = Scored(scores, other_present, labels)
     metrics = reply_metrics(
         settings,
         plan,

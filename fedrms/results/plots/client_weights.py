@@ -84,7 +84,7 @@ def client_weights(groups: pd.DataFrame, *, strategy: str | None = None) -> Pict
     return Picture(
         name="client-weights",
         title="Every client's weight, before and after",
-        alt=f"Share of the weight of {len(shown)} clients, by number of examples alone and at the "
+        alt=f"Share of the weight of {len(table)} clients, by number of examples alone and at the "
         f"end of the run. The least, client {least['client']}, goes from {least['before']:.1%} to "
         f"{least['after']:.1%}; the largest, client {most['client']}, from {most['before']:.1%} to "
         f"{most['after']:.1%}.",
