@@ -4,7 +4,6 @@ import gc
 import http.client
 import socket
 import ssl
-import threading
 import time
 from asyncio import sslproto
 from base64 import b64encode
@@ -13,7 +12,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import uvicorn
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.node_pb2 import Node
@@ -30,6 +28,7 @@ from fedrms.deployment.gate import LARGEST, Gate
 from fedrms.deployment.options import Address
 from fedrms.deployment.ports import free_port
 from fedrms.errors import ConfigError
+from tests.deployment.real import serving
 
 
 async def echo(scope, receive, send):
@@ -48,15 +47,8 @@ async def echo(scope, receive, send):
 
 @pytest.fixture(scope="module")
 def behind():
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(echo, port=port, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    with serving(echo) as where:
+        yield where
 
 
 def at(address, inside, *, tls=None, signed=False):
@@ -151,17 +143,10 @@ def test_the_superlink_is_asked_for_its_health_no_more_than_every_other_second(a
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    server = uvicorn.Server(uvicorn.Config(well, port=free_port(), log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    with at(address, f"http://127.0.0.1:{server.config.port}"):
+    with serving(well) as where, at(address, where):
         started = time.monotonic()
         said = [ask(address, "GET", "/health")[0] for _ in range(20)]
         lasted = time.monotonic() - started
-    server.should_exit = True
-    thread.join()
     assert said == [200] * 20
     assert len(asked) <= 1 + lasted / gate.HEALTHY_SECONDS
 

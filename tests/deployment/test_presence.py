@@ -1,14 +1,12 @@
 """What the gate answers in the SuperLink's place, and how it tells that a site is gone."""
 
 import http.client
-import threading
 import time
 from base64 import b64encode
 from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
-import uvicorn
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
@@ -43,6 +41,7 @@ from fedrms.deployment.presence import (
     Presence,
 )
 from fedrms.deployment.uploads import PULL, PUSH, PUSH_OBJECT
+from tests.deployment.real import serving
 
 NODE = Node(node_id=7)
 BEATS = SendNodeHeartbeatRequest(node=NODE, heartbeat_interval=30).SerializeToString()
@@ -213,15 +212,8 @@ def behind(asked):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": answer})
 
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(link, port=port, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    with serving(link) as where:
+        yield where
 
 
 class Client:
