@@ -63,17 +63,21 @@ _HOME = {
 
 
 def _imported(module: str) -> Any:
-    """Import a module, and leave Python's generator alone: Flower draws as it is imported."""
-    drawn = random.getstate()
+    """Import a module, and leave Python's generator alone: Flower draws as it is imported.
+
+    Where another thread is at it, this waits; a module that is being imported lacks its names.
+    """
+    begun, drawn = module in sys.modules, random.getstate()
     try:
         return importlib.import_module(module)
     finally:
-        random.setstate(drawn)
+        if not begun:
+            random.setstate(drawn)
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        home = sys.modules.get(_HOME[name]) or _imported(_HOME[name])
+        home = _imported(_HOME[name])
         if name == "plots":  # a package, not a name in one
             return importlib.import_module(f"{home.__name__}.plots")
         return getattr(home, name)
