@@ -21,12 +21,13 @@ import numpy as np
 from fedrms.replies.class_losses import ClassLosses
 from fedrms.replies.cohort import LARGEST
 from fedrms.weighting.corroboration import (
+    MOST_WORK,
     contradicted,
     loss_behind,
     told_by_updates,
     ways_of_length,
 )
-from fedrms.weighting.order_statistics import weighted_quantiles
+from fedrms.weighting.order_statistics import median, weighted_quantiles
 from fedrms.weighting.other_inputs import other_inputs
 from fedrms.weighting.persistence import rate_of
 
@@ -60,6 +61,9 @@ class Evidence:
     inputs : np.ndarray
         How sure it is that the client's inputs differ from those of others, 0 to 1 (see
         :mod:`fedrms.weighting.other_inputs`).
+    effort : np.ndarray
+        Work per example, as reported, over its median in the cohort: 1 for who reports none, and
+        at least 1 for whom its update contradicts.
     claims_noise : np.ndarray
         ``[cohort]`` boolean: False for those who claim to lose nothing at all, with an update
         that does not contradict it. They enter no reference, for nobody could be compared
@@ -76,6 +80,7 @@ class Evidence:
     hardness: np.ndarray
     spread: np.ndarray
     inputs: np.ndarray
+    effort: np.ndarray
     claims_noise: np.ndarray
     chance: bool
     contradicted: np.ndarray
@@ -159,10 +164,20 @@ def measure(
         # Who is not believed gets no benefit of a doubt that rests on what it says.
         spread=np.where(lying, 1.0, spread),
         inputs=np.where(lying, 0.0, inputs),
+        effort=_effort(work, examples if rows is None else rows, lying),
         claims_noise=claims_noise,
         chance=losses.chance is not None,
         contradicted=lying,
     )
+
+
+def _effort(work: np.ndarray | None, rows: np.ndarray, lying: np.ndarray) -> np.ndarray:
+    """Return ``[cohort]`` reported work per example over its median, within :data:`MOST_WORK`."""
+    if work is None or np.isnan(work).all():
+        return np.ones(len(rows))
+    each = work / rows
+    effort = np.clip(each / median(np.sort(each[~np.isnan(each)])), 1.0 / MOST_WORK, MOST_WORK)
+    return np.asarray(np.where(np.isnan(each), 1.0, np.maximum(effort, lying)))
 
 
 def _others(losses: ClassLosses, part: float) -> np.ndarray:

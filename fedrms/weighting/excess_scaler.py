@@ -218,7 +218,8 @@ class ExcessScaler:
                 self._persistence.watch(where, share, mean[:, SPREAD], mean[:, MISFIT])
             self._learnt = _learnt(evidence, told)
             belief = self._belief(where, mean, likelihoods)
-            self._eps = self._knee(belief, examples[told], mean[:, MISFIT])
+            moved = examples[told] * evidence.effort[told]
+            self._eps = self._knee(belief, moved, mean[:, MISFIT])
             ema[told] = self.averages.raw(where)[:, SHARE]
             rms[told], error[told] = belief.expected, belief.error
             counted = self._scale(mean, belief)
@@ -298,12 +299,12 @@ class ExcessScaler:
         sampling = np.square(mean[:, ERROR]) + flips / mean[:, EXAMPLES]
         return Belief(noise, chances, np.sqrt(sampling + np.square(UNLIKE_CHANCE * wrong)))
 
-    def _knee(self, belief: Belief, examples: np.ndarray, misfit: np.ndarray) -> float:
+    def _knee(self, belief: Belief, moved: np.ndarray, misfit: np.ndarray) -> float:
         """Return eps, the excess at which a client counts half."""
         if not self._chance:
             return 1.0
-        best = least_error(belief.noise, belief.chances, examples, self.options["bias"])
-        weight = examples / examples.sum()
+        best = least_error(belief.noise, belief.chances, moved, self.options["bias"])
+        weight = moved / moved.sum()
         return best + self.options["slack"] * float(weight @ misfit)
 
     def _trust(self, clients: Sequence[ClientId]) -> np.ndarray:

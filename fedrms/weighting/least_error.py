@@ -9,6 +9,9 @@ the mean update is estimated as
 in units of one client's sampling variance, where r_k is the noise expected of client k and B says
 how much more a wrong label costs than sampling. eps is where that is least. Few or little noisy
 clients bias the average little, and keep their weight; many very noisy ones lose it.
+
+Clients that train longer than others move the average more, with noise or without it: what counts
+for n_k here is n_k times a client's reported work per example, in units of the cohort's median.
 """
 
 from __future__ import annotations
@@ -29,23 +32,23 @@ AT_ONCE = 1 << 15
 """Most numbers that are looked at in one go: what a processor's own memory holds."""
 
 
-def least_error(noise: np.ndarray, chances: np.ndarray, examples: np.ndarray, bias: float) -> float:
+def least_error(noise: np.ndarray, chances: np.ndarray, moved: np.ndarray, bias: float) -> float:
     """Return the eps of least error, from .04 to 1.
 
     Parameters
     ----------
     noise, chances : np.ndarray
         ``[clients, grid]`` what a client's noise may be, and how likely that is.
-    examples : np.ndarray
-        ``[clients]`` n_k.
+    moved : np.ndarray
+        ``[clients]`` n_k times work per example: how far each moves the average at equal scales.
     bias : float
         B, the squared bias of labels that are all wrong, in sampling variances of a client.
     """
     clients = len(noise)
     if clients > SAMPLE:
         some = np.random.default_rng(0).choice(clients, SAMPLE, replace=False)
-        noise, chances, examples = noise[some], chances[some], examples[some]
-    share, scale = examples / examples.sum(), clients / len(noise)
+        noise, chances, moved = noise[some], chances[some], moved[some]
+    share, scale = moved / moved.sum(), clients / len(noise)
     expected = (noise * chances).sum(axis=1)
     errors = np.empty(len(LEVELS))
     noisy = np.flatnonzero(noise.any(axis=1))  # the others count in full at every level

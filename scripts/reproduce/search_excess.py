@@ -121,8 +121,9 @@ def against(losses: ClassLosses, expected: np.ndarray) -> Evidence:
     share, nobody = (observed - expected) / unit, np.zeros(len(unit), bool)
     everything = np.ones(len(unit))  # spread enough for any excess to be noise
     misfit = expected / unit
-    alike = np.zeros(len(unit))  # nobody's inputs differ
-    return Evidence(share, error, misfit, hardness, everything, alike, observed > 0, True, nobody)
+    alike, same = np.zeros(len(unit)), np.ones(len(unit))  # nobody's inputs or work differ
+    rest = (everything, alike, same, observed > 0, True, nobody)
+    return Evidence(share, error, misfit, hardness, *rest)
 
 
 class Excess(FedRMS):

@@ -90,6 +90,26 @@ def test_who_alone_holds_a_class_has_no_excess_on_it_however_hard_it_is() -> Non
     assert evidence.hardness[2] > 1.0
 
 
+def test_effort_is_work_an_example_over_the_usual_one_and_at_most_ten_times_it() -> None:
+    losses = losses_of(COUNT, MEAN, VARIANCE, CHANCE)  # 30, 10 and 20 examples
+    told = measure(losses, EVERYONE, 0.5, work=np.array([3.0, 2.0, 50.0])).effort
+    assert told.tolist() == [0.5, 1.0, 10.0]
+    told = measure(losses, EVERYONE, 0.5, work=np.array([3.0, 2.0, np.nan])).effort
+    assert told == pytest.approx(np.array([0.1 / 0.15, 0.2 / 0.15, 1.0]))
+    assert measure(losses, EVERYONE, 0.5).effort.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_work_that_an_update_contradicts_does_not_make_a_client_count_little() -> None:
+    losses = losses_of(np.full((5, 1), 10), np.ones((5, 1)), np.ones((5, 1)), np.full((5, 1), 2))
+    work = np.array([1.0, 1.0, 1.0, 1.0, 0.01])
+    found = measure(losses, np.ones(5), 0.5, np.ones(5), 2.0, work)
+    assert found.contradicted.tolist() == [False] * 5  # no longer than others' by any measure
+    long = np.array([1.0, 1.0, 1.0, 1.0, 2.5])
+    found = measure(losses, np.ones(5), 0.5, long, 2.0, work)
+    assert found.contradicted.tolist() == [False] * 4 + [True]
+    assert found.effort.tolist() == [1.0] * 5
+
+
 def test_the_same_mean_loss_is_noise_on_an_easy_class_and_none_on_a_hard_one() -> None:
     """Overall means could not tell client 2 (clean, hard class) from client 3 (noisy, easy one)."""
     count = [[10, 0], [10, 10], [0, 10], [10, 0]]

@@ -31,12 +31,13 @@ def evidence(
     hardness: Any = 1.0,
     spread: Any = 1.0,
     inputs: Any = 0.0,
+    effort: Any = 1.0,
 ) -> Evidence:
     """What a round says; by default the losses are spread enough to bear any excess out."""
     share = np.array(share, float)
     columns = [
         np.broadcast_to(np.array(c, float), share.shape)
-        for c in (error, misfit, hardness, spread, inputs)
+        for c in (error, misfit, hardness, spread, inputs, effort)
     ]
     everyone = np.ones(len(share), bool)
     return Evidence(share, *columns, everyone, True, ~everyone)
@@ -46,6 +47,20 @@ def play(scaler: ExcessScaler, losses: ClassLosses, server_round: int = 1, clien
     clients = list(range(len(losses.mean))) if clients is None else clients
     found = scaler.measure(clients, losses)
     return scaler.update(server_round, clients, found, losses.count.sum(axis=1))
+
+
+@pytest.mark.parametrize(("effort", "milder"), [(0.1, True), (10.0, False)])
+def test_noisy_clients_that_worked_less_bias_an_average_less(effort: float, milder: bool) -> None:
+    """Sixteen clean and four noisy clients: eps, so the weight of these, follows their work."""
+    noise = np.repeat([0.0, 0.4], [16, 4])
+
+    def weight(of_noisy: float) -> float:
+        scaler = ExcessScaler(0.0, slack=0.0, tilt=0.0)
+        work = np.repeat([1.0, of_noisy], [16, 4])
+        found = scaler.update(1, list(range(20)), evidence(noise, effort=work), np.full(20, MANY))
+        return float(found.scale[-1])
+
+    assert (weight(effort) > 1.5 * weight(1.0)) if milder else (weight(effort) < weight(1.0) / 1.5)
 
 
 def test_two_rounds_by_hand() -> None:
