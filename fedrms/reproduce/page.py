@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 
+from fedrms.reproduce.answer import answer
 from fedrms.reproduce.numbers import Numbers
 from fedrms.reproduce.plan import Plan
 from fedrms.reproduce.published import PERCENT, Published, beside
@@ -77,9 +78,11 @@ def page(
     parts = [
         f"# {plan.title}",
         plan.about.strip(),
+        *answer(plan, numbers),
+        f"![{alt}]({figure})",
+        "## How it was made",
         *_how(plan, tidy, command, data),
         "\n".join(f"- {note}" for note in notes),
-        f"![{alt}]({figure})",
     ]
     if any(each.comparison["gap"].notna().any() for each in numbers):
         parts += ["## Share of the gap that is closed", _gap_words(plan), _gaps(plan, numbers)]

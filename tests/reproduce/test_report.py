@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fedrms.reproduce.answer import answer
 from fedrms.reproduce.figure import _differences, _limits
 from fedrms.reproduce.numbers import numbers_of
 from fedrms.reproduce.published import Published
@@ -67,6 +68,35 @@ def test_the_report_is_a_page_a_picture_and_two_files_of_data(kind, plan, jobs, 
         assert picture.size >= (900, 360)
     assert len(pd.read_parquet(written.data[0])) == len(jobs)
     assert len(pd.read_parquet(written.data[1])) == 6 * len(jobs)
+
+
+def test_a_page_opens_with_what_the_row_in_focus_does_in_every_scenario(plan, jobs, tmp_path):
+    text = write_report(plan, jobs, tmp_path, "the command").page.read_text()
+    opening = text.split("## How it was made")[0].split("## What it shows")[1]
+    assert "`fedrms` beside `fedavg`: better in none, worse in none." in opening
+    assert "These seeds do not decide a, b." in opening
+    first, second = [
+        line.split(" | ") for line in opening.splitlines() if line[:4] in ("| a:", "| b:")
+    ]
+    assert first[1:4] == ["81.00 ± 1.41", "84.00 ± 1.41", "+3.00"]
+    assert second[0].endswith("b: no gain")
+    assert second[3].startswith("-0.50 [")
+
+
+def test_a_scenario_that_is_decided_is_named_first(plan, write):
+    jobs = [
+        write("a", row, seed, 0.8 + gain + seed / 1e4)
+        for row, gains in (("fedavg", (0, 0, 0)), ("fedrms", (0.05, 0.051, 0.05)))
+        for seed, gain in zip((100, 101, 102), gains, strict=True)
+    ]
+    (only,), _ = numbers_of(replace(plan, test="t"), gather("made_up", jobs))
+    said = answer(plan, [only])[1]
+    assert said == "`fedrms` beside `fedavg`: better in 1 of 1 scenario (a), worse in none."
+
+
+def test_a_table_without_its_row_in_focus_opens_with_its_picture(plan, jobs, tmp_path):
+    others = [job for job in jobs if job.strategy != "fedrms"]
+    assert "## What it shows" not in write_report(plan, others, tmp_path, "c").page.read_text()
 
 
 def test_a_figure_drawn_again_from_the_published_data_is_the_same(plan, jobs, tmp_path):
