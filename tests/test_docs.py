@@ -130,6 +130,23 @@ def test_the_readme_is_short_and_has_what_fills_its_table():
         assert marker in scripts
 
 
+DIFFERENCE = re.compile(r"[+-][0-9.]+ \[[+-][0-9.]+, [+-][0-9.]+\]")
+
+
+def test_the_page_of_results_is_short_and_its_numbers_are_those_of_the_tables_it_links():
+    folder = ROOT / "docs" / "results"
+    text = (folder / "README.md").read_text()
+    assert len(text.split()) < 1200
+    found = 0
+    for line in [line for line in text.splitlines() if line.startswith("| ")]:
+        links = [link for link in LINK.findall(line) if link.endswith(".md")]
+        tables = "".join((folder / link).read_text() for link in links)
+        for number in DIFFERENCE.findall(line):
+            assert number in tables, line
+            found += 1
+    assert found > 20
+
+
 def titles(pages: object) -> list[str]:
     """Return the titles of a part of the navigation."""
     if not isinstance(pages, list):
