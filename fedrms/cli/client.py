@@ -7,14 +7,11 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from fedrms import __version__
-from fedrms.cli.ending import stop
 from fedrms.cli.folders import taken, with_hydra
 from fedrms.cli.launch import launch, names
 from fedrms.cli.option_text import option_lines, read_choice
 from fedrms.conf_folder import conf_folder
 from fedrms.errors import ConfigError
-from fedrms.words import check_words
 
 HEAD = """\
 fedrms-client: take part in what runs at a fedrms-server, with data that stay
@@ -51,20 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             whose = "server" if group == "server" else "client"
             print(*option_lines([f"{whose}.{line}" for line in options]), sep="\n")
         return
-    if "--version" in words:
-        print(f"fedrms-client {__version__}")
-        return
-    try:
-        check_words(words, flags=True)
-    except ConfigError as error:
-        stop("fedrms-client", error)
+    launch("fedrms-client", run_job, words, _further)
+
+
+def _further(words: Sequence[str]) -> list[str]:
+    """Return what a client's words leave unsaid."""
     further = ["+server=address", "+node@client=supernode"]
     if not names(words, "client.partition"):
         if not names(words, "data"):
-            stop(
-                "fedrms-client",
-                ConfigError("data", "it is not set", "name this client's own data: data=parquet"),
-            )
+            raise ConfigError("data", "it is not set", "name this client's own data: data=parquet")
         # Its data are what they are: nothing is shared out, and noise is added if asked for.
         further += [] if names(words, "partition") else ["partition=iid"]
         further += [] if names(words, "noise") else ["noise=none"]
@@ -72,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         further.append(
             "hydra.run.dir=outputs/clients/${now:%Y-%m-%d}/${now:%H-%M-%S}-${client.id}-${client.partition}"
         )
-    launch("fedrms-client", run_job, words, further)
+    return further
 
 
 def run_job(config: DictConfig) -> None:

@@ -20,7 +20,7 @@ def launch(
     program: str,
     job: Callable[[DictConfig], object],
     words: Sequence[str],
-    further: Sequence[str],
+    further: Callable[[Sequence[str]], Sequence[str]],
 ) -> None:
     """Compose the configuration and call `job` with it; SIGTERM stops it as Ctrl-C does.
 
@@ -32,13 +32,12 @@ def launch(
         The command.
     words : sequence of str
         Of the command line.
-    further : sequence of str
-        Overrides that come before them.
+    further : callable (words) -> overrides
+        Those that come before them, from words that are well written.
     """
     if "--version" in words:
         print(f"{program} {__version__}")
         return
-    sys.argv = [program, *flags_first([*further, *words])]
 
     def guarded(config: DictConfig) -> object:
         try:
@@ -51,6 +50,7 @@ def launch(
     )
     with ending_well(program, words), foreign_folder_checked(words):
         check_words(words, flags=True)
+        sys.argv = [program, *flags_first([*further(words), *words])]
         run()
 
 

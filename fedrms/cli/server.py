@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if folder is not None:
                 go_on(words, Path(folder))
                 return
-        launch("fedrms-server", run_job, words, ["+server=superlink"])
+        launch("fedrms-server", run_job, words, lambda _: ["+server=superlink"])
     except SystemExit as ended:
         if isinstance(ended.code, int) and ended.code in INTERRUPTED:
             _leave(ended.code)

@@ -37,6 +37,12 @@ def test_a_key_that_cannot_be_read_is_refused_before_anything_starts(tmp_path, c
     assert "fedrms-certs" in said
 
 
+def test_a_former_word_is_told_once(capsys, caplog):
+    said = refused(client.main, ("data=nothing", "client.id=../a"), capsys)
+    assert caplog.text.count("data=nothing is written data=zeros now") == 1
+    assert "client.id: is '../a'" in said
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "said"),
