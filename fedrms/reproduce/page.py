@@ -122,7 +122,7 @@ def _how(plan: Plan, tidy: Tidy, command: str, data: Sequence[str]) -> list[str]
         ("source", f"revision {', '.join(revisions)}, digest {', '.join(sources)}"),
         ("data", ", ".join(f"[{name}]({name})" for name in data)),
     ]
-    table = ["| | |", "|:--|:--|", *(f"| {name} | {text} |" for name, text in rows)]
+    table = ["| made | as |", "|:--|:--|", *(f"| {name} | {text} |" for name, text in rows)]
     words = (
         "A number is the mean over seeds of the last 5 rounds' mean, never of the best round, with "
         f"the standard deviation over seeds. Differences are to `{plan.baseline}` and paired: "
@@ -186,7 +186,7 @@ def _beside(published: Published, tidy: Tidy) -> list[str]:
         f"{COLUMNS.get(c, c)}{' %' if c in PERCENT else ''}".replace("final", "accuracy")
         for c in published.columns
     ]
-    lines = [["method", "", *columns], [":--", ":--", *["--:"] * len(columns)]]
+    lines = [["method", "whose", *columns], [":--", ":--", *["--:"] * len(columns)]]
     words = f"Published: {published.source.strip()} Here: mean ± standard deviation over seeds."
     return [words, _markdown([*lines, *beside(published, tidy.table)])]
 

@@ -148,7 +148,7 @@ def test_published_numbers_stand_beside_the_means_of_these_runs(plan, jobs, tmp_
     text = write_report(told, jobs, tmp_path / "out", "c").page.read_text()
     lines = [line for line in text.split("## Beside published numbers")[1].splitlines() if line]
     assert lines[0].startswith("Published: A paper, table 1; 5 splits. Here: mean")
-    assert lines[1] == "| method |  | accuracy % | client_gini |"
+    assert lines[1] == "| method | whose | accuracy % | client_gini |"
     assert lines[3] == "| q = 1 | published | 79.5 ± 1.2 | 0.4 ± 0.01 |"
     assert lines[4] == "| `o2` | here | 85.0 ± 2.8 | - |"
     assert lines[5] == "| q = 0 | published | 81 | - |"
