@@ -1,4 +1,4 @@
-"""``fedrms-leave-out``: measure what a run's federation loses without some of its clients."""
+"""``fedrms-leave-out``: measure what a federation and some of its clients have of each other."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="fedrms-leave-out",
-        description="Run a finished simulation again without each of some clients, and say what "
-        "the federation loses. It takes as long as one run a client.",
+        description="Run a finished simulation again without each of some clients, which says what "
+        "the federation loses, and with each alone, which says what it would have by itself. It "
+        "takes somewhat longer than one run a client.",
     )
     parser.add_argument("folder", metavar="FOLDER", help="of one finished run")
     parser.add_argument(

@@ -113,7 +113,8 @@ def _read(parts: Parts, folder: Path) -> CleanFederation:
 
 def _train(parts: Parts, folder: Path, simulate: Simulate) -> None:
     """Train aside and rename: another process sees the whole run or none."""
-    values, clean = _without_strategy(parts.config), functools.partial(_clean, parts)
+    values = under_fedavg(parts.config, parts.config["client"]["fraction"])
+    clean = functools.partial(_clean, parts)
     folder.parent.mkdir(parents=True, exist_ok=True)
     drawn = random.getstate()  # Flower's strategies sample with the global generator
     try:
@@ -135,13 +136,21 @@ def _move(made: Path, folder: Path) -> None:
             raise
 
 
-def _without_strategy(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration with FedAvg in the place of its strategy."""
+def under_fedavg(config: Mapping[str, Any], fraction: float) -> dict[str, Any]:
+    """Return the configuration with FedAvg in the place of its strategy.
+
+    Parameters
+    ----------
+    config : mapping
+        Of a run.
+    fraction : float
+        Of the clients asked a round.
+    """
     fedavg = {
         "_target_": "fedrms.FedRMS",
         "name": "clean_federation",
         "law": "uniform",
-        "fraction_train": config["client"]["fraction"],
+        "fraction_train": fraction,
         "fraction_evaluate": 0.0,
         "min_train_nodes": 1,
         "min_available_nodes": config["clients"],

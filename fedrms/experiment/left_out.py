@@ -1,14 +1,15 @@
-"""What a federation loses without one of its clients: the run again, with that client never asked.
+"""What a federation and one of its clients have of each other: the run again, without and alone.
 
+Without it, the client is never asked to train; strategy, seed, data and mini-batches are the same.
 This is the leave-one-out value of a client (of data: Ghorbani and Zou 2019, arXiv:1904.02868).
-Seed, data, mini-batches and strategy are the same; the client gets no TRAIN message.
+Alone, it is the only one asked, in every round, and its model goes on from what it sent last.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,19 @@ from omegaconf import OmegaConf
 from fedrms.errors import ConfigError
 from fedrms.experiment.as_found import left_as_found
 from fedrms.experiment.config import plain
-from fedrms.experiment.counterfactual import UNRECORDED, PassedOn
+from fedrms.experiment.counterfactual import UNRECORDED, PassedOn, under_fedavg
 from fedrms.experiment.foreign import refuse_foreign_addresses
 from fedrms.experiment.kept import kept_config
 from fedrms.experiment.parts import build_parts
 from fedrms.experiment.run import quiet_flower
 from fedrms.experiment.training import simulate_aside
+from fedrms.results.client_finals import final_clients
 from fedrms.results.left_out import LeftOut, write_left_out
-from fedrms.results.runs import load_runs
+from fedrms.results.runs import Runs, load_runs
 
 log = logging.getLogger("fedrms.left_out")
 
+Ids = NDArray[np.int64]
 MOST = 6
 """Clients that are left out in turn where none is named."""
 
@@ -38,7 +41,7 @@ MOST = 6
 def leave_out(
     folder: str | Path, clients: Sequence[str] = (), *, most: int = MOST
 ) -> list[LeftOut]:
-    """Run a finished simulation again without each of some clients, and say what that changes.
+    """Run a finished simulation again without each of some clients, and with each alone.
 
     Parameters
     ----------
@@ -84,22 +87,41 @@ def leave_out(
                 some = ", ".join(names[:8])
                 raise ConfigError("--clients", f"there is no client {name!r}", f"give {some}, ...")
         for name in clients or _furthest(runs.clients, most):
-            without = _final_without(config, where, names.index(name), f"final_{metric}")
+            client = names.index(name)
+            without = _final_without(config, where, client, f"final_{metric}")
             lost = final - without if summary["higher_is_better"] else without - final
             log.info("without client %s: %s %.4f, with it %.4f", name, metric, without, final)
-            rows.append(LeftOut(name, final, without, lost))
+            together = _own_score(runs, name, metric)
+            alone = _own_score(_trained_alone(config, where, client), name, metric)
+            if not np.isnan(alone):
+                told = "on rows of its own client %s has %.4f if it trains alone, %.4f with all"
+                log.info(told, name, alone, together)
+            rows.append(LeftOut(name, final, without, lost, alone, together))
             write_left_out(where, metric, rows)  # who stops it keeps what was measured
     return rows
 
 
 def _final_without(config: dict[str, Any], folder: Path, client: int, column: str) -> float:
-    def others(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return np.asarray(ids != client)
+    runs = _again(config, folder, lambda ids: np.asarray(ids != client))
+    return float(runs.summary[column].iloc[0])
 
+
+def _trained_alone(config: dict[str, Any], folder: Path, client: int) -> Runs:
+    return _again(under_fedavg(config, 1.0), folder, lambda ids: np.asarray(ids == client))
+
+
+def _again(config: dict[str, Any], folder: Path, asked: Callable[[Ids], NDArray[np.bool_]]) -> Runs:
     with tempfile.TemporaryDirectory(prefix=".left-out-", dir=folder) as aside:
         made = Path(aside) / "run"
-        simulate_aside(OmegaConf.create(config), made, lambda grid: PassedOn(grid, others))
-        return float(load_runs(made).summary[column].iloc[0])
+        simulate_aside(OmegaConf.create(config), made, lambda grid: PassedOn(grid, asked))
+        return load_runs(made)
+
+
+def _own_score(runs: Runs, name: str, metric: str) -> float:
+    """Return a client's final score on test rows of its own; NaN where it has none."""
+    ends = final_clients(runs.clients, f"test_{metric}")
+    own = ends.loc[ends["client"].astype(str) == name, "score"]
+    return float(own.iloc[0]) if len(own) else np.nan
 
 
 def _furthest(rows: pd.DataFrame, most: int) -> list[str]:

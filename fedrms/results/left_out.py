@@ -1,4 +1,4 @@
-"""What was measured by leaving out clients of a run, as a table beside it: ``left_out.parquet``."""
+"""What was measured of a run without a client, and of that client alone: ``left_out.parquet``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from fedrms.results.columns import client_ids
 from fedrms.results.seal import sealed_schema
 
 LEFT_OUT_FILE: Final = "left_out.parquet"
+NUMBERS: Final = ("final", "final_without", "lost", "alone", "together")
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """How a federation does without one of its clients.
+    """How a federation does without one of its clients, and how that one does alone.
 
     Attributes
     ----------
@@ -30,16 +31,21 @@ class LeftOut:
         The final metric with it and without it.
     lost : float
         How much worse that is without it; below 0 where it is better.
+    alone, together : float
+        The client's final score on test rows of its own, by the model it trains alone and by the
+        federation's; NaN where it has no such rows.
     """
 
     client: str
     final: float
     final_without: float
     lost: float
+    alone: float
+    together: float
 
 
 def write_left_out(folder: Path, metric: str, rows: Sequence[LeftOut]) -> Path:
-    """Write ``client``, ``metric``, ``final``, ``final_without`` and ``lost``, a row a client.
+    """Write a row a client: its name, the metric, and the numbers of `LeftOut`.
 
     Parameters
     ----------
@@ -54,9 +60,7 @@ def write_left_out(folder: Path, metric: str, rows: Sequence[LeftOut]) -> Path:
         {
             "client": client_ids(np.array([row.client for row in rows])),
             "metric": pa.array([metric] * len(rows), pa.string()),
-            "final": pa.array([row.final for row in rows], pa.float64()),
-            "final_without": pa.array([row.final_without for row in rows], pa.float64()),
-            "lost": pa.array([row.lost for row in rows], pa.float64()),
+            **{key: pa.array([getattr(row, key) for row in rows], pa.float64()) for key in NUMBERS},
         }
     )
     sealed = table.cast(sealed_schema(table))

@@ -10,6 +10,9 @@ from fedrms.cli import leave_out as command
 from fedrms.cli import report
 from fedrms.errors import ConfigError
 from fedrms.experiment import left_out
+from fedrms.experiment.config import plain
+from fedrms.experiment.counterfactual import UNRECORDED
+from fedrms.experiment.kept import kept_config
 from fedrms.experiment.left_out import leave_out
 
 SMALL = ["data=digits", "clients=4", "rounds=4", "client.epochs=1"]
@@ -29,6 +32,26 @@ def test_the_run_without_a_client_is_that_of_the_others(folder):
     assert row.final == pytest.approx(fedrms.load_runs(folder).summary["final_accuracy"].iloc[0])
     assert row.lost == pytest.approx(row.final - row.final_without)
     assert row.final_without != row.final
+
+
+def test_a_client_alone_is_the_only_one_that_trains_and_trains_in_every_round(tmp_path):
+    fedrms.run([*SMALL, "client.fraction=0.5"], folder=tmp_path)
+    config = {**plain(kept_config(tmp_path)), **UNRECORDED}
+    rows = left_out._trained_alone(config, tmp_path, 2).clients
+    trained = rows[rows["participated"]]
+    assert trained["client"].tolist() == [2] * 4
+    assert trained["round"].tolist() == [1, 2, 3, 4]
+    assert trained["weight"].tolist() == [1.0] * 4
+    assert trained["test_accuracy"].iloc[-1] > trained["test_accuracy"].iloc[0]
+
+
+def test_alone_and_together_are_told_on_the_same_test_rows(folder):
+    row = leave_out(folder, ["3"])[0]
+    rounds = fedrms.load_runs(folder).clients.query("client == 3")["test_accuracy"]
+    assert row.together == pytest.approx(rounds.mean())  # of four rounds, all evaluated
+    assert 0 < row.alone <= 1
+    kept = fedrms.load_runs(folder).left_out.iloc[0]
+    assert (kept["alone"], kept["together"]) == (row.alone, row.together)
 
 
 def test_all_that_is_left_beside_the_run_is_the_table(folder):
@@ -63,6 +86,7 @@ def test_the_report_shows_it_on_the_card(folder, capsys):
     command.main([str(folder), "--clients", "0", "1", "2", "3"])
     told = capsys.readouterr().out
     assert told.count("without client") == 4
+    assert told.count("if it trains alone") == 4
     assert "weighed down" not in told, "Flower's log of each run"
     report.main([str(folder), "--no-figures"])
     page = (folder / "report.html").read_text()
@@ -71,6 +95,7 @@ def test_the_report_shows_it_on_the_card(folder, capsys):
     if lost.max() > 0:
         assert "missed most" in page
         assert f"the federation is {100 * lost.max():.1f} points worse" in page
+        assert "in the federation" in page
 
 
 def test_a_name_that_is_not_there_costs_no_run_and_what_was_measured_is_kept(folder, monkeypatch):

@@ -1,5 +1,6 @@
 """The first screen: a verdict, every client's weight, and cards, derived by hand from made runs."""
 
+import math
 import warnings
 
 import numpy as np
@@ -9,7 +10,9 @@ import fedrms
 from fedrms.results import plots
 from fedrms.results.client_groups import client_groups
 from fedrms.results.fairness import AVAILABLE
+from fedrms.results.left_out import LeftOut, write_left_out
 from fedrms.results.plots.client_weights import MOST_CLIENTS, weight_table
+from fedrms.results.report.advice import advice
 from fedrms.results.report.chapters import chapters_of
 from fedrms.results.report.metric_words import metric_words
 from fedrms.results.report.run_tables import _spread, comparison, fairness
@@ -146,6 +149,39 @@ def test_cards_name_who_lost_weight_who_lost_and_since_when(seven_seeds):
     assert facts["Its own test accuracy"] == "50.0%, 10.0 points better than with fedavg"
     assert cards["5"].why == "lost most"
     assert "5.0 points worse than with fedavg" in dict(cards["5"].facts)["Its own test accuracy"]
+
+
+def test_cards_say_what_a_site_has_alone(tmp_path):
+    write_run(tmp_path / "one", "fedrms")
+    write_left_out(tmp_path / "one", "accuracy", [LeftOut("1", 0.7, 0.6, 0.1, 0.45, 0.5)])
+    facts = dict(next(card for card in glance(tmp_path).cards if card.name == "1").facts)
+    assert facts["If it is left out"].startswith("the federation is 10.0 points worse")
+    told = facts["Its own test accuracy, trained alone"]
+    assert told == "alone 45.0%, in the federation 50.0% (measured, at this seed)"
+
+
+def test_noisy_sites_are_told_what_to_do_and_clean_ones_are_not(seven_seeds):
+    facts = {card.name: dict(card.facts) for card in glance(seven_seeds).cards}
+    assert facts["1"]["What to do"].startswith("Have a second person check a sample of its labels")
+    assert "What to do" not in facts["5"]
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"low": 0.2}, "Have a second person check"),
+        ({"low": math.nan}, "Have a second person check"),
+        ({"low": 0.2, "labels": False}, "Check the unit of its targets"),
+        ({"low": 0.0}, "Wait"),
+        ({"low": 0.2, "changed_at": 7}, "Ask the site what changed about round 7"),
+        ({"low": 0.2, "lowered": False}, None),
+        ({"noise": math.nan, "low": math.nan}, None),
+    ],
+)
+def test_the_advice_fits_what_is_known_of_a_site(told, said):
+    usual = {"noise": 0.4, "lowered": True, "changed_at": None, "labels": True}
+    sentence = advice(**{**usual, **told})
+    assert sentence is None if said is None else sentence.startswith(said)
 
 
 def test_a_client_that_became_noisier_has_a_card_with_the_round(tmp_path):

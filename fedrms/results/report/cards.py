@@ -10,6 +10,7 @@ import pandas as pd
 
 from fedrms.results.plots.client_view import gain_table
 from fedrms.results.plots.client_weights import weight_table
+from fedrms.results.report.advice import advice
 from fedrms.results.report.settings import Setting
 from fedrms.results.summary import is_share
 
@@ -130,20 +131,38 @@ def _facts(
     lost = measured[measured["client"].astype(str) == name] if len(measured) else measured
     if len(lost):
         facts.append(("If it is left out", _left_out(setting, float(lost["lost"].iloc[0]))))
+        facts += _alone(setting, lost.iloc[0])
     its = raised[raised["client"].astype(str) == name] if raised is not None else None
+    at = None
     if its is not None and len(its):
         factor, at = float(its["factor"].iloc[0]), int(its["round"].iloc[0])
         facts.append(("Changed", f"{factor:.1f} times noisier from round {at}"))
     since = _below_half_since(name, float(weights["before"]), rounds)
     if since is not None:
         facts.append(("Below half of that weight", f"since round {since}"))
-    return facts
+    told = None
+    if ended["true_noise"] != 0:  # else the estimate is what is wrong
+        lowered = bool(weights["after"] < _MUCH_LESS * weights["before"])
+        labels = is_share(setting.metric)
+        told = advice(noise=noise, low=low, lowered=lowered, changed_at=at, labels=labels)
+    return facts if told is None else [*facts, ("What to do", told)]
 
 
 def _left_out(setting: Setting, lost: float) -> str:
     much = f"{100 * abs(lost):.1f} points" if setting.metric == "accuracy" else f"{abs(lost):.3g}"
     word = "worse" if lost >= 0 else "better"
     return f"the federation is {much} {word} (measured, at this seed)"
+
+
+def _alone(setting: Setting, measured: pd.Series[float]) -> list[tuple[str, str]]:
+    """Say what a client has by itself; nothing where that was not measured."""
+    both = [float(measured.get(key, np.nan)) for key in ("alone", "together")]
+    if np.isnan(both).any():
+        return []
+    form = ".1%" if is_share(setting.metric) else ".3g"
+    alone, together = (f"{value:{form}}" for value in both)
+    told = f"alone {alone}, in the federation {together} (measured, at this seed)"
+    return [(f"Its own test {setting.metric}, trained alone", told)]
 
 
 def _below_half_since(name: str, before: float, rounds: pd.DataFrame) -> int | None:
