@@ -8,6 +8,12 @@ document$.subscribe(() => {
       nav.setAttribute("aria-label", `Part ${n}`)
     }
   })
+  document.querySelectorAll(".md-content img").forEach(picture => {  // small on a phone: a tap shows it whole
+    if (picture.closest("a")) return
+    const whole = Object.assign(document.createElement("a"), {href: picture.src})
+    picture.replaceWith(whole)
+    whole.append(picture)
+  })
   const reach = () => document.querySelectorAll(".md-typeset__scrollwrap, .output, .output pre, .md-typeset pre > code").forEach(box => {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0
   })

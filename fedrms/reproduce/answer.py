@@ -50,11 +50,11 @@ def _table(plan: Plan, ran: Sequence[Numbers]) -> str:
     for each in ran:
         cells = comparison_cells(each.comparison).set_index("strategy")
         score = str(cells.columns[1])  # after the runs
+        named = {name: column for name in _SHOWN for column in cells if column.startswith(name)}
         line = {"scenario": f"{each.scenario}: {plan.scenarios[each.scenario]}"}
-        for row in (plan.baseline, plan.focus):
+        line |= {column: str(cells[column][plan.focus]) for column in named.values()}
+        for row in (plan.focus, plan.baseline):
             line[f"{row}, {score}"] = str(cells[score].get(row, "-"))
-        for name in cells.columns:
-            if name.startswith(_SHOWN):
-                line[name] = str(cells[name][plan.focus])
         lines.append(line)
-    return markdown(pd.DataFrame(lines).fillna("-"), texts=1)
+    fullest = max(lines, key=len)  # where nobody is noisy there is no gap
+    return markdown(pd.DataFrame(lines, columns=list(fullest)).fillna("-"), texts=1)
