@@ -99,6 +99,52 @@ def stacked_steps(
             slope = below
 
 
+def lone_clients(
+    received: torch.Tensor | None,
+    models: list[torch.Tensor],
+    weights: list[list[torch.Tensor]],
+    biases: list[list[torch.Tensor | None]],
+    onednn: list[bool],
+    classify: bool,
+    examples: torch.Tensor,
+    rows: torch.Tensor,
+    scores: torch.Tensor,
+    target: torch.Tensor,
+    counts: list[list[int]],
+    scales: list[float],
+) -> None:
+    """Train some clients one after the other, see :func:`lone_steps`.
+
+    Parameters
+    ----------
+    received : Tensor, optional
+        ``[parameters]`` that a client begins with; by default what its model holds.
+    models : list of Tensor
+        ``[parameters]`` a client, in which its weights and biases lie.
+    rows : Tensor
+        ``[steps, clients, batch]``.
+    scores, target : Tensor
+        ``[steps, clients, outputs, batch]``.
+    weights, biases, onednn, classify, examples, counts, scales
+        As there, a list for each client of what is the client's own.
+    """
+    for client in range(len(models)):
+        if received is not None:
+            models[client].copy_(received)
+        lone_steps(
+            weights[client],
+            biases[client],
+            onednn,
+            classify,
+            examples,
+            rows[:, client],
+            scores[:, client],
+            target[:, client],
+            counts[client],
+            scales[client],
+        )
+
+
 def lone_steps(
     weights: list[torch.Tensor],
     biases: list[torch.Tensor | None],
@@ -128,7 +174,7 @@ def lone_steps(
     scores, target : Tensor
         ``[steps, outputs, batch]``.
     counts : list of int
-        ``[steps]`` examples in each batch.
+        ``[steps]`` examples in each batch; none from where the client has finished.
     scale : float
         What a slope at the output is multiplied by, times the examples of its batch.
     """
@@ -137,6 +183,8 @@ def lone_steps(
     ones = torch.ones(batch, dtype=scores.dtype, device=scores.device)
     for t in range(len(counts)):
         count = counts[t]
+        if count == 0:
+            break
         rate = scale / count
         own, kept, wanted, one = rows[t], scores[t], target[t], ones
         if count < batch:
@@ -213,7 +261,7 @@ def backward(weight: torch.Tensor, slope: torch.Tensor, onednn: bool) -> torch.T
 
 @functools.cache
 def compiled(steps: Callable[..., None]) -> Callable[..., Any]:
-    """Return :func:`stacked_steps` or :func:`lone_steps` compiled, or as it is without TorchScript.
+    """Return one of the functions above compiled, or as it is where there is no TorchScript.
 
     It is deprecated, and nothing that took its place runs eager operations without Python's lock.
     """

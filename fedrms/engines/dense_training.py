@@ -17,13 +17,15 @@ from torch import Tensor
 
 from fedrms.client.local_update import Tree
 from fedrms.engines.dense_network import DenseNetwork
-from fedrms.engines.dense_steps import compiled, lone_steps, stacked_steps
+from fedrms.engines.dense_steps import compiled, lone_clients, stacked_steps
 from fedrms.engines.products import takes_onednn
 from fedrms.engines.work import Batches, Work, own_parameters, repeated_parameters
 from fedrms.tasks.classification import Classification, chance
 
 SCORES_AT_ONCE = 1 << 20
 """Most class scores kept at a time, to read the losses from."""
+TURNS = 4
+"""Calls that each of several worker threads makes at least, so that they end together."""
 
 Layer = tuple[Tensor, Tensor | None]
 
@@ -72,18 +74,17 @@ def _steps_stacked(
         rate,
         batches.active[steps],
     )
-    losses = -scores.gather(2, y).squeeze(2) if classify else scores.squeeze(2).square()
-    return losses * present
+    return _losses(classify, scores, y) * present
 
 
 def train_alone(
     network: DenseNetwork,
     work: Work,
-    row: Tensor,
+    models: Sequence[Tensor],
     batches: Batches,
-    first_scores: Tensor | None = None,
+    first_scores: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """Train one client where its parameters lie.
+    """Train some clients one after the other, each where its parameters lie.
 
     Parameters
     ----------
@@ -91,64 +92,79 @@ def train_alone(
         The layers.
     work : Work
         Of the cohort.
-    row : Tensor
-        ``[parameters]`` in the order of ``work.received``; written over.
+    models : sequence of Tensor
+        ``[parameters]`` a client, in the order of ``work.received``; written over.
     batches : Batches
-        With a single client.
-    first_scores : Tensor, optional
-        ``[batch, scores]`` takes the scores of the first batch before any update.
+        Theirs; see :func:`clients_together` for how many at most.
+    first_scores : sequence of Tensor, optional
+        ``[batch, scores]`` a client: take the scores of the first batch before any update.
 
     Returns
     -------
     Tensor
-        ``[steps, batch]`` losses before each update.
+        ``[steps, clients, batch]`` losses before each update.
     """
-    params = own_parameters(work.received, row)
-    layers = [(params[w], None if b is None else params[b]) for w, b in network.layers]
-    losses = batches.present.new_empty(batches.rows.shape)[:, 0]
-    counts = batches.present[:, 0].sum(1).int().tolist()
-    for steps in _stretches(len(counts), losses.shape[1] * layers[-1][0].shape[0]):
-        own, scores = _steps_alone(layers, network.classify, work, batches, steps, counts[steps])
-        losses[steps] = own
+    own = [own_parameters(work.received, model) for model in models]
+    weights = [[params[weight] for weight, _ in network.layers] for params in own]
+    biases = [[None if b is None else params[b] for _, b in network.layers] for params in own]
+    counts = batches.present.sum(2).int().t().tolist()
+    scales = (batches.lr * -(1 if network.classify else 2)).tolist()
+    losses = batches.present.new_empty(batches.rows.shape)
+    onednn = [takes_onednn(weight, losses.shape[2]) for weight in weights[0]]
+    outputs = len(weights[0][-1])
+    for steps in _stretches(len(losses), losses[0].numel() * outputs):
+        rows = batches.rows[steps]
+        y = work.columns["y"][rows][:, :, None]
+        scores = work.flat.new_zeros(*rows.shape[:2], outputs, rows.shape[2])
+        if network.classify:
+            target = torch.zeros_like(scores).scatter_(2, y, 1.0)
+        else:
+            target = y.to(scores.dtype)
+        compiled(lone_clients)(
+            work.flat if steps.start == 0 else None,
+            models,
+            weights,
+            biases,
+            onednn,
+            network.classify,
+            work.columns["x"].flatten(1),
+            rows,
+            scores,
+            target,
+            [own[steps] for own in counts],
+            scales,
+        )
+        losses[steps] = _losses(network.classify, scores, y) * batches.present[steps]
         if steps.start == 0 and first_scores is not None:
-            if first_scores.shape[1] == 1:
-                first_scores[:, 0] = own[0]
-            elif type(work.update.task).chance_losses is Classification.chance_losses:  # type: ignore[attr-defined]
-                first_scores.copy_(torch.stack([own[0], chance(-scores[0].t(), own[0])], 1))
+            _keep_first(work, first_scores, scores[0], losses[0])
     return losses
 
 
-def _steps_alone(
-    layers: Sequence[Layer],
-    classify: bool,
-    work: Work,
-    batches: Batches,
-    steps: slice,
-    counts: Sequence[int],
-) -> tuple[Tensor, Tensor]:
-    """Take some steps, writing over the layers; return the losses before each, and the scores."""
-    rows = batches.rows[steps, 0]
-    y = work.columns["y"][rows][:, None]
-    outputs, batch = layers[-1][0].shape[0], rows.shape[1]
-    scores = layers[0][0].new_zeros(len(rows), outputs, batch)
-    if classify:
-        target = (y == torch.arange(outputs, device=y.device)[:, None]).to(scores.dtype)
-    else:
-        target = y.to(scores.dtype)
-    compiled(lone_steps)(
-        [weight for weight, _ in layers],
-        [bias for _, bias in layers],
-        [takes_onednn(weight, batch) for weight, _ in layers],
-        classify,
-        work.columns["x"].flatten(1),
-        rows,
-        scores,
-        target,
-        counts,
-        -float(batches.lr[0]) * (1 if classify else 2),
-    )
-    losses = -scores.gather(1, y)[:, 0] if classify else scores[:, 0].square()
-    return losses * batches.present[steps, 0], scores
+def _keep_first(work: Work, first_scores: Sequence[Tensor], scores: Tensor, losses: Tensor) -> None:
+    """Hand on what the first batches scored: ``[clients, outputs, batch]``, and the losses."""
+    for into, own, loss in zip(first_scores, scores, losses, strict=True):
+        if into.shape[1] == 1:
+            into[:, 0] = loss
+        elif type(work.update.task).chance_losses is Classification.chance_losses:  # type: ignore[attr-defined]
+            into.copy_(torch.stack([loss, chance(-own.t(), loss)], 1))
+
+
+def _losses(classify: bool, scores: Tensor, y: Tensor) -> Tensor:
+    """Return ``[steps, clients, batch]`` of log-probabilities, or of errors."""
+    return -scores.gather(2, y).squeeze(2) if classify else scores.squeeze(2).square()
+
+
+def clients_together(network: DenseNetwork, work: Work, workers: int) -> int:
+    """Return how many clients at most are trained by one call, one after the other.
+
+    What is laid out for a call is cold again after a client's products, so it is done for many:
+    as long as their scores stay within bounds, and each worker thread has some turns.
+    """
+    steps, cohort, batch = work.plan.rows.shape
+    outputs = len(work.received[network.layers[-1][0]])
+    fits = SCORES_AT_ONCE // (steps * batch * outputs)
+    share = cohort if workers == 1 else cohort // (TURNS * workers)
+    return int(max(1, min(fits, share)))
 
 
 def _stretches(steps: int, cells: int) -> Iterator[slice]:

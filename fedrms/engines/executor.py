@@ -152,9 +152,9 @@ class Executor:
         order = np.argsort(-work.plan.steps, kind="stable")
         with one_thread_an_operation():
             decision = self.decision = self._decide(work, order, flat)
-            name, chunk = decision.executor, decision.chunk
-            self._last_chunk = chunk
-            parts = [order[start : start + chunk] for start in range(0, cohort, chunk)]
+            name, self._last_chunk = decision.executor, decision.chunk
+            together = self._together(decision, work, flat)
+            parts = [order[start : start + together] for start in range(0, cohort, together)]
             self._spread(
                 lambda part: self._run(name, work, part, flat, stack, losses),
                 parts,
@@ -218,12 +218,16 @@ class Executor:
                 stack[where, column : column + wide] = value.flatten(1)
                 column += wide
             losses[steps, where] = chunk_losses.to(losses.dtype)
+        elif (network := self._network(work)) is not None:
+            first = None if work.first_scores is None else [work.first_scores[k] for k in part]
+            models = [stack[k] for k in part]
+            own = dense_training.train_alone(network, work, models, batches, first)
+            losses[steps, where] = own.to(losses.dtype)
         else:
             row = stack[part[0]]
             row[: len(flat)] = flat
-            own = None if work.first_scores is None else work.first_scores[part[0]]
-            trained_losses = self._train_alone(work, row, batches, own)
-            losses[steps, part[0]] = trained_losses.to(losses.dtype)
+            own = traced_training.train_alone(self._steps["loop"], work, row, batches)
+            losses[steps, part[0]] = own.to(losses.dtype)
 
     def _train_stacked(self, work: Work, batches: Batches) -> tuple[Tree, Tensor]:
         network = self._network(work)
@@ -231,13 +235,12 @@ class Executor:
             return dense_training.train_stacked(network, work, batches)
         return traced_training.train_stacked(self._steps["stacked"], work, batches)
 
-    def _train_alone(
-        self, work: Work, row: Tensor, batches: Batches, first_scores: Tensor | None
-    ) -> Tensor:
+    def _together(self, decision: Decision, work: Work, flat: Tensor) -> int:
+        """Return how many clients share a call, in a stack or one after the other."""
         network = self._network(work)
-        if network is not None:
-            return dense_training.train_alone(network, work, row, batches, first_scores)
-        return traced_training.train_alone(self._steps["loop"], work, row, batches)
+        if decision.executor == "stacked" or network is None:
+            return decision.chunk
+        return dense_training.clients_together(network, work, self._workers(flat))
 
     def _network(self, work: Work) -> DenseNetwork | None:
         """Return the stack of linear layers that the model is, or None; looked at once."""

@@ -92,6 +92,25 @@ def test_scores_kept_a_few_steps_at_a_time_change_nothing(executor, monkeypatch)
     np.testing.assert_array_equal(whole_losses, cut_losses)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_looped_clients_share_calls_and_each_thread_has_some(threads, monkeypatch):
+    calls = []
+    train = dense_training.train_alone
+
+    def counted(network, work, models, *further):
+        calls.append(len(models))
+        return train(network, work, models, *further)
+
+    monkeypatch.setattr(dense_training, "train_alone", counted)
+    ours = given("mlp")
+    stack, losses = Executor("loop", threads=threads).train(ours)
+    assert calls == ([8] if threads == 1 else [1] * 8)
+    monkeypatch.setattr(dense_training, "SCORES_AT_ONCE", 1)  # and nobody shares one
+    alone, alone_losses = Executor("loop").train(ours)
+    assert torch.equal(stack, alone)
+    assert torch.equal(losses, alone_losses)
+
+
 @pytest.mark.parametrize("executor", ["stacked", "loop"])
 def test_a_single_client_leaves_the_received_model_as_it_was(executor):
     module = Linear((4,), 3)
