@@ -39,11 +39,11 @@ def stacked_steps(
     rows : Tensor
         ``[steps, clients * batch]``.
     scores : Tensor
-        ``[steps, clients, outputs, batch]``: takes log-probabilities, or errors.
+        ``[steps, outputs, clients, batch]``: takes log-probabilities, or errors.
     target : Tensor
         Of the same shape: ones for the true classes, or targets.
     rate : Tensor
-        ``[steps, clients, 1, batch]``: what a slope at the output is multiplied by.
+        ``[steps, clients, batch]``: what a slope at the output is multiplied by.
     active : list of int
         ``[steps]`` clients still at work.
     """
@@ -77,15 +77,16 @@ def stacked_steps(
             out = mine[last].bmm(given[last].transpose(1, 2))
         else:
             out = torch.baddbmm(bias.unsqueeze(2), mine[last], given[last].transpose(1, 2))
+        out = out.transpose(0, 1)
+        kept, wanted = scores[t, :, :width], target[t, :, :width]
         if classify:
-            out = out.log_softmax(1)
-            scores[t, :width].copy_(out)
-            out = out.exp_().sub_(target[t, :width]).mul_(rate[t, :width])
+            out = out.log_softmax(0)
+            kept.copy_(out)
+            out = out.exp_().sub_(wanted)
         else:
-            out = out.sub_(target[t, :width])
-            scores[t, :width].copy_(out)
-            out = out.mul_(rate[t, :width])
-        slope = out.transpose(1, 2)
+            out = out.sub_(wanted)
+            kept.copy_(out)
+        slope = out.mul_(rate[t, :width]).permute(1, 2, 0)
         for above in range(last + 1):
             layer = last - above
             below = slope

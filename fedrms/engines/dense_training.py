@@ -4,8 +4,9 @@ The gradient of a linear layer is one matrix product, so the product that makes 
 the weights. Both forms give what :meth:`fedrms.client.local_update.LocalUpdate.step` gives, to
 rounding.
 
-Class scores lie classes before examples, ``[clients, classes, batch]``: a softmax over a short
-last axis takes several times as long. Of a client alone, all activations lie so.
+Class scores lie classes before clients and examples, ``[classes, clients, batch]``: a softmax
+over a short last axis, or one before a short last axis, takes several times as long. Of a client
+alone, all activations lie features before examples.
 """
 
 from __future__ import annotations
@@ -56,11 +57,11 @@ def _steps_stacked(
 ) -> Tensor:
     """Take some steps, writing over the layers; return the losses before each."""
     rows, present = batches.rows[steps], batches.present[steps]
-    rate = (present * (batches.lr[:, None] / present.sum(2, keepdim=True).clamp(min=1)))[:, :, None]
-    y = work.columns["y"][rows][:, :, None]
-    scores = rate.new_zeros(*rows.shape[:2], layers[-1][0].shape[1], rows.shape[2])
+    rate = present * (batches.lr[:, None] / present.sum(2, keepdim=True).clamp(min=1))
+    y = work.columns["y"][rows][:, None]
+    scores = rate.new_zeros(len(rows), layers[-1][0].shape[1], *rows.shape[1:])
     if classify:
-        target = torch.zeros_like(scores).scatter_(2, y, 1.0)
+        target = torch.zeros_like(scores).scatter_(1, y, 1.0)
     else:
         target, rate = y.to(rate.dtype), 2 * rate
     compiled(stacked_steps)(
@@ -74,7 +75,7 @@ def _steps_stacked(
         rate,
         batches.active[steps],
     )
-    return _losses(classify, scores, y) * present
+    return _losses(classify, scores, y, 1) * present
 
 
 def train_alone(
@@ -134,7 +135,7 @@ def train_alone(
             [own[steps] for own in counts],
             scales,
         )
-        losses[steps] = _losses(network.classify, scores, y) * batches.present[steps]
+        losses[steps] = _losses(network.classify, scores, y, 2) * batches.present[steps]
         if steps.start == 0 and first_scores is not None:
             _keep_first(work, first_scores, scores[0], losses[0])
     return losses
@@ -149,9 +150,10 @@ def _keep_first(work: Work, first_scores: Sequence[Tensor], scores: Tensor, loss
             into.copy_(torch.stack([loss, chance(-own.t(), loss)], 1))
 
 
-def _losses(classify: bool, scores: Tensor, y: Tensor) -> Tensor:
-    """Return ``[steps, clients, batch]`` of log-probabilities, or of errors."""
-    return -scores.gather(2, y).squeeze(2) if classify else scores.squeeze(2).square()
+def _losses(classify: bool, scores: Tensor, y: Tensor, outputs: int) -> Tensor:
+    """Return ``[steps, clients, batch]`` of log-probabilities, or of errors; outputs lie there."""
+    own = scores.gather(outputs, y) if classify else scores
+    return -own.squeeze(outputs) if classify else own.squeeze(outputs).square()
 
 
 def clients_together(network: DenseNetwork, work: Work, workers: int) -> int:
