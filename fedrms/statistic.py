@@ -58,8 +58,11 @@ BY_CLASS = {
     "mean": Statistic("loss-mean-by-class", valid=Valid.LOSS),
     "variance": Statistic("loss-variance-by-class", valid=Valid.SQUARE),
     "chance": Statistic("loss-chance-by-class", valid=Valid.SQUARE),
+    "unitless": Statistic("loss-unitless-by-class", valid=Valid.SQUARE),
+    "unitless_variance": Statistic("loss-unitless-variance-by-class", valid=Valid.SQUARE),
 }
-"""Lists ``[classes]``: examples, their mean loss, its variance, and their mean loss by chance."""
+"""Lists ``[classes]``: examples, their mean loss, its variance, their mean loss by chance, and mean
+and variance of what :mod:`fedrms.client.unitless_losses` makes of them in regression."""
 
 EXAMPLES = Statistic("num-examples", "num_examples")
 TRAIN_LOSS = Statistic("train-loss", valid=Valid.LOSS)

@@ -10,6 +10,7 @@ import torch
 
 from fedrms.client.model_scores import model_scores
 from fedrms.client.scored_examples import ScoredExamples, scored_examples
+from fedrms.client.unitless_losses import unitless_losses
 from fedrms.statistic import BY_CLASS
 
 
@@ -23,7 +24,8 @@ def stacked_class_losses(
     classes : int
         How many there are; with 1 all examples are of one class.
     scores : np.ndarray
-        ``[clients, rows, 1 or 2]`` losses, and chance losses beside them if they are known.
+        ``[clients, rows, scores]`` losses; beside them chance losses, if they are known, or in
+        regression predictions and targets.
     present : np.ndarray
         ``[clients, rows]`` which rows count.
     labels : np.ndarray
@@ -34,7 +36,8 @@ def stacked_class_losses(
     dict
         Each ``[clients, classes]`` float64, under the keys of :data:`fedrms.statistic.BY_CLASS`:
         ``count``, ``mean`` and ``variance`` of the losses of each class and, where they are
-        known, the mean ``chance`` loss; the last three are NaN where a client holds none of it.
+        known, the mean ``chance`` loss; the last three are NaN where a client holds none of it. In
+        regression also ``unitless`` losses (:mod:`fedrms.client.unitless_losses`).
     """
     clients = len(present)
     if classes > 1:
@@ -54,9 +57,12 @@ def stacked_class_losses(
         columns["variance"] = sums(np.square(kept[:, 0] - mean[place])) / count
         if kept.shape[1] == 2:
             columns["chance"] = sums(kept[:, 1]) / count
-    return {
+    found = {
         BY_CLASS[name].key: column.reshape(clients, classes) for name, column in columns.items()
     }
+    if scores.shape[2] > 2 and classes == 1:
+        found |= unitless_losses(scores[:, :, 1:], present)
+    return found
 
 
 class ClassLossesOf:

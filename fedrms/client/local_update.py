@@ -24,7 +24,7 @@ from fedrms.client.called_with import called_with
 from fedrms.client.own_normalising import with_own_statistics
 from fedrms.client.settings import LocalSettings
 from fedrms.client.value_reads import Reads, reads_of
-from fedrms.tasks import Apply, Batch, KnowsChance, Params, Task
+from fedrms.tasks import Apply, Batch, KnowsChance, Params, Regression, Task
 
 Tree = dict[str, Tensor]
 State = dict[str, Tree]
@@ -32,6 +32,9 @@ State = dict[str, Tree]
 received parameters, for the proximal term), ``squares`` (the running mean of squared
 gradients) and ``gradients`` (for an optimizer other than SGD); ``lr`` holds the scalar step
 size. ``statistics`` are the running statistics of a model that normalises by the batch."""
+
+MOST_TARGETS = 16
+"""Of an example for which they leave the device, with what is predicted of them."""
 
 SQUARES = "gradient-squares/"
 """What the names of the squared gradients begin with, behind the parameters in a client's row."""
@@ -317,25 +320,45 @@ class LocalUpdate:
         return nullcontext() if module is None else evaluating(module)
 
     @functools.cached_property
-    def scores(self) -> int:
-        """How many numbers :meth:`score` gives an example."""
-        return 2 if self.settings.scores_chance and isinstance(self.task, KnowsChance) else 1
+    def knows_chance(self) -> bool:
+        """Whether :meth:`score` gives chance losses."""
+        return self.settings.scores_chance and isinstance(self.task, KnowsChance)
+
+    def targets(self, y: Tensor | None) -> int:
+        """Return how many targets of an example :meth:`score` gives, and predictions of them.
+
+        None but where losses are squared errors and no more than losses of one class are ordered.
+        """
+        squared = getattr(type(self.task), "losses", None) is Regression.losses
+        one_class = self.settings.class_losses == 1 and not self.settings.statistic_epsilon
+        count = 0 if y is None else y.shape[1:].numel()
+        return count if squared and one_class and count <= MOST_TARGETS else 0
+
+    def scores(self, y: Tensor | None) -> int:
+        """Return how many numbers :meth:`score` gives an example, for targets ``[rows, ...]``."""
+        return 1 + (2 * self.targets(y) or int(self.knows_chance))
 
     def score(self, params: Tree, batch: Batch) -> Tensor:
-        """Return ``[examples, scores]`` at fixed parameters: losses, and chance losses beside them.
+        """Return ``[examples, scores]`` at fixed parameters: losses, and what belongs beside them.
 
-        The latter where the orders ask for losses by class and the task knows them.
+        Where the orders ask for losses by class: chance losses, where the task knows them, or
+        predictions and targets, where losses are squared errors.
         """
-        if self.scores == 2:
-            with self._evaluating():
-                return self._each(
-                    lambda some: torch.stack(
-                        self.task.chance_losses(self.apply, params, some),  # type: ignore[attr-defined]
-                        dim=1,
-                    ),
-                    batch,
-                )
+        if self.targets(batch.get("y")):
+            return self._scored(
+                batch,
+                lambda some: self.task.errors_and_targets(self.apply, params, some),  # type: ignore[attr-defined]
+            )
+        if self.knows_chance:
+            return self._scored(
+                batch,
+                lambda some: torch.stack(self.task.chance_losses(self.apply, params, some), dim=1),  # type: ignore[attr-defined]
+            )
         return self.losses(params, batch)[:, None]
+
+    def _scored(self, batch: Batch, score: Callable[[Batch], Tensor]) -> Tensor:
+        with self._evaluating():
+            return self._each(score, batch)
 
 
 def _gradient(objective: Callable[[Tree], tuple[Tensor, Any]]) -> Callable[[Tree], Any]:

@@ -73,7 +73,7 @@ def train_client(
         keys = row_keys(settings.seed, who, np.array([0, len(examples.y)]))
         data["key"] = torch.from_numpy(keys).to(device)
 
-    scores = np.zeros((1, int(sizes[0]), update.scores))
+    scores = np.zeros((1, int(sizes[0]), update.scores(data["y"])))
     other_present = np.zeros((1, int(sizes[0])), bool)
     if needs_received_losses(settings, plan)[0]:
         fixed = at_step(data, server_round, 0)

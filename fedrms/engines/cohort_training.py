@@ -117,9 +117,10 @@ def train_cohort(
     lr = settings.lr * lr_scale
     first = None
     large = sum(value.numel() for value in received.values()) >= SCORED_FROM
-    if large and needs_received_losses(settings, plan).any():
+    width = update.scores(data.columns.get("y"))
+    if large and width <= 2 and needs_received_losses(settings, plan).any():
         like = next(iter(received.values()))
-        first = like.new_full((*plan.rows.shape[1:], update.scores), torch.nan)
+        first = like.new_full((*plan.rows.shape[1:], width), torch.nan)
     work = Work(update, received, data.columns, starts, plan, lr, server_round, clients, first)
     stack, losses = executor.train(work)
 
@@ -135,7 +136,7 @@ def train_cohort(
     step_losses, update_norm, scored = to_host(losses, norms, other)
     outside = None
     if other_present is not None:
-        scores = np.zeros((*other_present.shape, update.scores))
+        scores = np.zeros((*other_present.shape, width))
         scores[other_present] = scored
         by_class = settings.scores_chance  # labels leave the device only then
         labels = _labels(data, places, other_present) if by_class else None
@@ -184,8 +185,9 @@ def _other_losses(
     update, received, plan = work.update, work.received, work.plan
     at_received = needs_received_losses(update.settings, plan)
     held_out = plan.held_out.any(1) & ~at_received
+    numbers = update.scores(data.columns.get("y"))
     if not (at_received | held_out).any():
-        return stack.new_zeros(0, update.scores), None
+        return stack.new_zeros(0, numbers), None
     sizes = np.diff(data.offsets)[places]
     width = int(sizes[at_received | held_out].max())
     wanted = (np.arange(width) < sizes[:, None]) & at_received[:, None]
@@ -194,7 +196,7 @@ def _other_losses(
     rows = data.offsets[places[who]] + row
     picked = torch.from_numpy(rows).to(stack.device, non_blocking=True)
     wide = torch.promote_types(stack.dtype, torch.float32)
-    scores = stack.new_zeros(len(picked), update.scores, dtype=wide)
+    scores = stack.new_zeros(len(picked), numbers, dtype=wide)
 
     example = sum(column[:1].numel() for column in data.columns.values())
     at_once = max(1, min(SCORED_AT_ONCE, SCORED_NUMBERS // max(1, example)))

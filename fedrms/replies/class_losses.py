@@ -28,12 +28,17 @@ class ClassLosses:
     chance : np.ndarray or None
         Mean loss that the same examples would have under one of the other labels drawn at
         random; None if the task knows no such thing.
+    unitless, unitless_variance : np.ndarray or None
+        Without a chance loss, mean and variance of losses in units of the model's own signal
+        (:mod:`fedrms.client.unitless_losses`), NaN for who tells none; None if nobody does.
     """
 
     count: np.ndarray
     mean: np.ndarray
     variance: np.ndarray
     chance: np.ndarray | None
+    unitless: np.ndarray | None = None
+    unitless_variance: np.ndarray | None = None
 
 
 def read_class_losses(
@@ -48,7 +53,8 @@ def read_class_losses(
     the reason. A class whose count a client does not name is one that it does not hold, so that no
     client can make others look wrong by naming more classes. Where only some know a chance loss,
     the majority decides: the others are left out, or theirs is not read. Counts that add up to
-    more than a client's number of examples are brought down to it.
+    more than a client's number of examples are brought down to it. Unitless losses that cannot be
+    are not read, as if they were not told.
 
     Parameters
     ----------
@@ -89,7 +95,21 @@ def read_class_losses(
     mean, variance, chance = (
         np.where(held, table[c][valid], 0.0) for c in ("mean", "variance", "chance")
     )
-    return cohort, ClassLosses(count, mean, variance, chance if by_chance else None)
+    if by_chance:
+        return cohort, ClassLosses(count, mean, variance, chance)
+    return cohort, ClassLosses(count, mean, variance, None, *_unitless(table, valid, held))
+
+
+def _unitless(
+    table: Mapping[str, np.ndarray], valid: np.ndarray, held: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """Return mean and variance of unitless losses of valid clients, NaN where one is not told."""
+    mean, variance = (table[name][valid] for name in ("unitless", "unitless_variance"))
+    with np.errstate(invalid="ignore"):
+        told = held & (mean >= 0) & (mean <= LARGEST) & (variance >= 0) & (variance <= LARGEST)
+    if not told.any():
+        return None, None
+    return np.where(told, mean, np.nan), np.where(told, variance, np.nan)
 
 
 def silent_of(cohort: Cohort, asked: int | None = None) -> np.ndarray:

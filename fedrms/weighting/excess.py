@@ -34,6 +34,9 @@ from fedrms.weighting.persistence import rate_of
 CLAIM_FLOOR = 0.05
 """Share of the chance loss below which losses of a class are too small to compare as a ratio."""
 
+MARGIN = 2.0
+"""Standard errors that are forgiven where there is no chance loss."""
+
 CLEAN_VARIANCE = 0.1
 """Which quantile over clients is the variance of a class's losses at a clean one."""
 
@@ -94,6 +97,7 @@ def measure(
     corroboration: float = 0.0,
     work: np.ndarray | None = None,
     rows: np.ndarray | None = None,
+    forgiven: float = 1.0,
 ) -> Evidence:
     """Compare each client with what clean clients lose on the classes it holds.
 
@@ -117,6 +121,8 @@ def measure(
         ``[cohort]`` reported work, NaN for who reports none.
     rows : np.ndarray, optional
         ``[cohort]`` n_k. Who counts more labels than rows has several a row.
+    forgiven : float
+        The part of what other units explain of an excess in regression that does not count.
     """
     count = losses.count
     examples, observed = count.sum(axis=1), (count * losses.mean).sum(axis=1)
@@ -150,6 +156,8 @@ def measure(
         each_unit = np.maximum(np.square(unit / examples), np.finfo(np.float64).tiny)
         spread = np.clip(above / each_unit, -LARGEST, LARGEST)
     inputs = np.zeros(len(count))
+    if losses.unitless is not None:
+        share, error = _in_any_unit(losses, weights, quantile, share, error, forgiven)
     if losses.chance is not None:
         size = examples if rows is None else rows
         inputs = other_inputs(losses, weights, size, rate_of(share, spread))
@@ -193,6 +201,39 @@ def _others(losses: ClassLosses, part: float) -> np.ndarray:
     claimed = (count * losses.mean).sum(axis=1)
     above = np.maximum(claimed + floor, np.finfo(np.float64).tiny)
     return np.asarray(np.maximum((usual + floor) / above, 1.0))
+
+
+def _in_any_unit(
+    losses: ClassLosses,
+    weights: np.ndarray,
+    quantile: float,
+    share: np.ndarray,
+    error: np.ndarray,
+    forgiven: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the excess of losses or of unitless ones, whichever is surely less, and its error.
+
+    Each is compared with what clean clients have of its own kind, so that neither who has other
+    units, nor who has other inputs and the same units, is taken for noisy.
+    """
+    assert losses.unitless is not None
+    assert losses.unitless_variance is not None
+    told = np.isfinite(losses.unitless[:, 0])
+    own, spread = (
+        np.where(told, values[:, 0], 0.0) for values in (losses.unitless, losses.unitless_variance)
+    )
+    known = np.where(own > 0.0, 1.0, 0.0)[:, None]
+    reference = float(weighted_quantiles(own[:, None], weights[:, :1] * known, quantile)[0])
+    unit = max(reference, np.finfo(np.float64).tiny)
+    with np.errstate(over="ignore"):
+        free = np.clip((own - reference) / unit, 0.0, LARGEST)
+        free = share - forgiven * (share - free)
+        # Beside that of what remains, the error of signal and slope that a clean client has.
+        clean = 2.0 + 4.0 * reference
+        rows = np.maximum(losses.count[:, 0], 1.0)
+        free_error = np.minimum(np.sqrt((spread / unit**2 + clean) / rows), LARGEST)
+    less = told & (free + MARGIN * free_error < share + MARGIN * error)
+    return np.where(less, free, share), np.where(less, free_error, error)
 
 
 def _pooled(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from fedrms.replies.client_index import ClientId
 from fedrms.weighting import noise_prior
 from fedrms.weighting.client_averages import ClientAverages
 from fedrms.weighting.client_scaler import Scales
-from fedrms.weighting.excess import Evidence, measure
+from fedrms.weighting.excess import MARGIN, Evidence, measure
 from fedrms.weighting.laws import check_options
 from fedrms.weighting.least_error import least_error
 from fedrms.weighting.mixture import borne_out, reach_of
@@ -46,9 +46,6 @@ OPTIONS: Mapping[str, float] = {
     "corroboration": 2.0,
 }
 """Options of the law and their defaults."""
-
-MARGIN = 2.0
-"""Standard errors that are forgiven where there is no chance loss."""
 
 UNLIKE_CHANCE = 0.08
 """Standard deviation of what wrong labels cost a client about the chance loss, relative to it: no
@@ -102,7 +99,8 @@ class ExcessScaler:
     -----
     Without a chance loss (regression) shares are in units of the expected loss and eps is 1:
     the scale is expected over observed loss, for squared loss and Gaussian noise the
-    inverse-variance weight, and two standard errors of an excess are forgiven.
+    inverse-variance weight, and two standard errors of an excess are forgiven. What other units
+    explain of it (:mod:`fedrms.client.unitless_losses`) is no noise, as far as ``mixture`` says.
     """
 
     def __init__(
@@ -168,6 +166,7 @@ class ExcessScaler:
             self.options["corroboration"],
             work,
             rows,
+            self.options["mixture"],
         )
 
     def update(

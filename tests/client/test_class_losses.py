@@ -12,6 +12,7 @@ import fedrms
 from fedrms.client import LocalSettings
 from fedrms.client.class_losses import class_losses, stacked_class_losses
 from fedrms.client.train import train_client
+from fedrms.client.unitless_losses import unitless_losses
 
 from .by_hand import federation, parameters, problem, update_of
 
@@ -285,6 +286,10 @@ def test_in_regression_all_losses_are_of_one_class_and_no_chance_is_known() -> N
         update_of(task, module, settings), parameters(module), examples, client=0, server_round=1
     )
     told = {key: values for key, values in metrics.items() if "class" in key}
+    outputs, targets = module(torch.from_numpy(examples.x)), torch.from_numpy(examples.y)
+    both = torch.stack([outputs.detach().reshape(-1), targets.reshape(-1)], dim=1).numpy()[None]
+    for key, values in unitless_losses(both, np.ones((1, 13), bool)).items():
+        assert told.pop(key) == pytest.approx(values[0], nan_ok=True)
     assert told.keys() == {f"loss-{name}-by-class" for name in ("count", "mean", "variance")}
     expected = [[13.0], [metrics["loss-mean"]], [metrics["loss-variance"]]]
     assert rows(told) == pytest.approx(np.array(expected))

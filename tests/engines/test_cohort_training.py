@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fedrms.client import LocalSettings, LocalUpdate
 from fedrms.client.local_optimizer import optimizer_order
@@ -121,6 +122,31 @@ def test_in_single_precision_a_cohort_equals_its_clients_to_five_digits(option, 
     got = train_stacked(VectorGrid(task, module, clients), module, settings, EVERYONE)
     assert got.parameters.dtype == torch.float32
     compare(got, train_one_by_one(task, module, clients, settings, EVERYONE), 1e-5)
+
+
+@pytest.mark.usefixtures("untraced")
+@pytest.mark.parametrize("hidden", [5, (256, 256)], ids=["small", "large"])
+def test_in_regression_a_cohort_says_of_predictions_what_its_clients_say(hidden):
+    settings = LocalSettings(**PLAIN | {"lr": 0.05, "statistic": "incoming", "class_losses": 1})
+    task, module = problem("regression", hidden=hidden, dtype=torch.float64)
+    clients = federation(SIZES, task="regression", dtype=np.float64)
+    with torch.no_grad():  # of the targets, in another unit
+        x, y = (torch.from_numpy(part) for part in (clients.stages[0].x, clients.stages[0].y))
+        *_, last = (layer for layer in module.modules() if isinstance(layer, nn.Linear))
+        fit = torch.linalg.lstsq(_inside(module, x), y[: len(x), None]).solution
+        last.weight.copy_(fit.t() / 3)
+    got = train_stacked(VectorGrid(task, module, clients), module, settings, EVERYONE)
+    assert np.isfinite(got.metrics["loss-unitless-by-class"]).any()
+    compare(got, train_one_by_one(task, module, clients, settings, EVERYONE), 1e-9)
+
+
+def _inside(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What a module's last layer gets."""
+    seen: list[torch.Tensor] = []
+    *_, last = (layer for layer in module.modules() if isinstance(layer, nn.Linear))
+    with last.register_forward_pre_hook(lambda layer, given: seen.append(given[0])):
+        module(x)
+    return seen[0]
 
 
 def test_it_stays_so_over_rounds_in_which_the_step_is_traced():

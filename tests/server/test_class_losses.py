@@ -113,6 +113,38 @@ def test_a_task_without_chance_losses_has_none() -> None:
     assert losses.chance is None
 
 
+@pytest.mark.parametrize(
+    ("wrong", "column"),
+    [
+        (NAN, "unitless"),
+        (-1.0, "unitless"),
+        (np.inf, "unitless_variance"),
+        (NAN, "unitless_variance"),
+    ],
+)
+def test_unitless_losses_that_cannot_be_are_not_read(wrong, column) -> None:
+    one_class = {name: [row[:1] for row in GOOD[name]] for name in ("count", "mean", "variance")}
+    told = {"unitless": [[0.1], [0.2], [0.3]], "unitless_variance": [[1.0], [2.0], [3.0]]}
+    cohort = cohort_of(**one_class, **told)
+    cohort.metrics[BY_CLASS[column].key][1, 0] = wrong
+    kept, losses = read_class_losses(cohort)
+    assert kept.clients == [0, 1, 2]
+    assert losses is not None
+    assert losses.unitless is not None
+    assert losses.unitless_variance is not None
+    assert losses.unitless[:, 0] == pytest.approx([0.1, NAN, 0.3], nan_ok=True)
+    assert losses.unitless_variance[:, 0] == pytest.approx([1.0, NAN, 3.0], nan_ok=True)
+
+
+def test_unitless_losses_are_read_where_there_is_no_chance_loss_alone() -> None:
+    further = dict.fromkeys(("unitless", "unitless_variance"), GOOD["variance"])
+    columns = {name: GOOD[name] for name in ("count", "mean", "variance")}
+    for told in (GOOD | further, columns):
+        _, losses = read_class_losses(cohort_of(**told))
+        assert losses is not None
+        assert losses.unitless is None
+
+
 @pytest.mark.parametrize("silent", [[0], [1, 2]])
 def test_who_reports_nothing_by_class_stays_and_the_others_losses_are_read(silent) -> None:
     cohort = cohort_of(**GOOD)

@@ -1,5 +1,7 @@
 """Excess loss: what a client loses above what clean clients lose with its classes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from fedrms.weighting.excess import Evidence, measure, weighted_quantiles
 from .by_hand import quickly
 
 EVERYONE = np.ones(3)
+NAN = float("nan")
 
 
 def losses_of(count, mean, variance=None, chance=None) -> ClassLosses:
@@ -56,6 +59,44 @@ def test_the_error_is_that_of_a_sum_of_independent_losses() -> None:
 def test_in_regression_the_error_is_that_of_the_clients_own_losses() -> None:
     expected = np.sqrt([10 * 4 + 20 * 8, 10 * 1, 10 * 1]) / [80, 20, 50]
     assert by_hand(chance=None).error == pytest.approx(expected)
+
+
+def unitless(values, mean=((1.0,), (1.0,), (9.0,)), variance=0.0) -> ClassLosses:
+    """Three clients with 100 rows; the third loses nine times as much."""
+    own = np.array(values, float)[:, None]
+    made = losses_of(np.full((3, 1), 100), mean)
+    return replace(made, unitless=own, unitless_variance=np.where(np.isnan(own), own, variance))
+
+
+def test_in_regression_a_loss_that_other_units_explain_is_no_excess() -> None:
+    """Plain losses are 8 above the reference of 1, unitless ones 0 and .5 above that of .2."""
+    evidence = measure(unitless([0.2, 0.3, 0.2], variance=0.04), EVERYONE, 0.5)
+    assert evidence.share == pytest.approx([0.0, 0.0, 0.0])
+    assert evidence.error == pytest.approx([0, 0, np.sqrt((0.04 / 0.2**2 + 2 + 0.8) / 100)])
+    noisy = measure(unitless([0.2, 0.2, 1.0]), EVERYONE, 0.5)
+    assert noisy.share == pytest.approx([0.0, 0.0, 4.0])
+
+
+def test_an_unsure_unitless_loss_explains_nothing() -> None:
+    assert measure(unitless([0.2, 0.2, 0.2], variance=1e3), EVERYONE, 0.5).share[2] == 8.0
+
+
+@pytest.mark.parametrize("told", [[NAN, NAN, 0.2], [0.2, 0.2, NAN]])
+def test_who_tells_no_unitless_loss_is_compared_by_the_plain_one(told) -> None:
+    """The third is compared with those of its kind: with itself, where nobody else tells one."""
+    share = measure(unitless(told), EVERYONE, 0.5).share
+    assert share == pytest.approx([0.0, 0.0, 8.0 if np.isnan(told[2]) else 0.0])
+
+
+def test_a_claim_of_no_unitless_loss_at_all_is_no_reference() -> None:
+    losses = unitless([0.2, 0.2, 0.0], [[1.0], [9.0], [1.0]])
+    assert measure(losses, np.array([1, 1, 9]), 0.5).share == pytest.approx([0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(("forgiven", "left"), [(1.0, 0.0), (0.25, 6.0), (0.0, 8.0)])
+def test_a_part_of_what_units_explain_may_count_all_the_same(forgiven, left) -> None:
+    found = measure(unitless([0.2, 0.2, 0.2]), EVERYONE, 0.5, forgiven=forgiven)
+    assert found.share[2] == pytest.approx(left)
 
 
 def test_the_spread_is_the_variance_within_classes_above_that_of_clean_clients() -> None:

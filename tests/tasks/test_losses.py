@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -98,6 +99,20 @@ def test_regression_loses_the_squared_error_of_each_example():
     expected = functional.mse_loss(module(batch["x"])[:, 0], batch["y"], reduction="none")
     torch.testing.assert_close(losses, expected)
     assert losses.shape == (7,)
+
+
+@pytest.mark.parametrize("targets", [(), (1,), (2, 3)])
+def test_regression_tells_errors_predictions_and_targets(targets):
+    count = int(np.prod(targets))
+    task = Regression(lambda: nn.Sequential(Linear((4,), count), nn.Unflatten(1, targets or (1,))))
+    module, draw = task.init(seeded(0)), np.random.default_rng(0)
+    x, y = (torch.from_numpy(draw.normal(size=(7, *s)).astype("f4")) for s in ((4,), targets))
+    batch, params = {"x": x, "y": y}, dict(module.named_parameters())
+    told = task.errors_and_targets(as_pure(module), params, batch)
+    assert told.shape == (7, 1 + 2 * count)
+    torch.testing.assert_close(told[:, 0], task.losses(as_pure(module), params, batch))
+    torch.testing.assert_close(told[:, 1 : 1 + count], module(x).flatten(1))
+    torch.testing.assert_close(told[:, 1 + count :], y.reshape(7, count))
 
 
 def test_accuracy_is_one_where_the_largest_score_is_the_label():
