@@ -69,8 +69,10 @@ def _one_line(text: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, **others: Any) -> str:
-    """Fill in the options, and unlink what the site does not hold."""
+    """Fill in the options, unlink what the site does not hold, and lead back to all results."""
     source = page.file.src_uri
+    if source == "index.md":
+        page.meta["hide"] = ["navigation", "toc"]
     if source == "reference/options.md":
         from fedrms.cli.options import help_page
         from fedrms.conf_folder import conf_folder
@@ -78,6 +80,9 @@ def on_page_markdown(markdown: str, page: Any, **others: Any) -> str:
         return markdown.replace("{{ options }}", f"```text\n{help_page(conf_folder(), 'all')}\n```")
     folder = "docs/" + posixpath.dirname(source)
     made = {*BROUGHT.values(), *NOTEBOOKS.values()}
+    if source.startswith("results/") and source != "results/README.md":
+        back = posixpath.relpath("docs/results/README.md", folder)
+        markdown = markdown.replace("\n\n", f"\n\n[All results]({back})\n\n", 1)
     return markdown if source in made else _relinked(markdown, folder, source)
 
 

@@ -9,7 +9,7 @@ document$.subscribe(() => {
     }
   })
   document.querySelectorAll(".md-content img").forEach(picture => {  // small on a phone: a tap shows it whole
-    if (picture.closest("a")) return
+    if (picture.closest("a") || picture.src.includes("#")) return
     const whole = Object.assign(document.createElement("a"), {href: picture.src})
     picture.replaceWith(whole)
     whole.append(picture)
