@@ -50,7 +50,8 @@ def _table(plan: Plan, ran: Sequence[Numbers]) -> str:
     for each in ran:
         cells = comparison_cells(each.comparison).set_index("strategy")
         score = str(cells.columns[1])  # after the runs
-        named = {name: column for name in _SHOWN for column in cells if column.startswith(name)}
+        columns = [str(column) for column in cells]
+        named = {name: column for name in _SHOWN for column in columns if column.startswith(name)}
         line = {"scenario": f"{each.scenario}: {plan.scenarios[each.scenario]}"}
         line |= {column: str(cells[column][plan.focus]) for column in named.values()}
         for row in (plan.focus, plan.baseline):

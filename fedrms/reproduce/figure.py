@@ -137,7 +137,7 @@ def _differences(
         ax.xaxis.set_major_locator(MaxNLocator(nbins=6))
         ax.set_yticks(range(len(rows)), rows)
         ax.set_ylim(len(rows) - 0.4, -0.6)
-        ax.set_title(_title(plan, each, _DOTS_WIDTH), loc="left")
+        ax.set_title(_title(plan, each, _panel_width(figure)), loc="left")
         unit = "percentage points" if accuracy else each.comparison.attrs["metric"]
         ax.set_xlabel(f"difference to {plan.baseline}, {unit}")
     sides = {_better(each, "right", "left") for each in numbers}
@@ -153,6 +153,12 @@ def _differences(
 def _better(each: Numbers, higher: str, lower: str) -> str:
     """Return the word for where better is."""
     return higher if each.comparison.attrs["higher_is_better"] else lower
+
+
+def _panel_width(figure: Figure) -> float:
+    """Return a panel's inches, which are more where it is alone."""
+    columns = min(len([ax for ax in figure.axes if ax.get_visible()]), _MOST_PANELS)
+    return (figure.get_figwidth() - _LABELS) / columns
 
 
 def _title(plan: Plan, each: Numbers, inches: float) -> str:
@@ -186,7 +192,7 @@ def _curves(plan: Plan, tidy: Tidy, numbers: Sequence[Numbers], shown: Sequence[
     """Draw a panel a scenario: the mean test score over seeds by round."""
     figure, axes = _panels(numbers, _CURVES_WIDTH, 2.8, sharey=False)
     for ax, each in zip(axes, numbers, strict=True):
-        _curve_panel(ax, plan, tidy.curves, each, shown)
+        _curve_panel(ax, plan, tidy.curves, each, shown, _panel_width(figure))
         for at, change in enumerate(_changes(tidy, each)):
             label = "noise moves" if at == 0 else None
             ax.axvline(change, color="#767676", linewidth=1, linestyle=":", label=label)
@@ -208,7 +214,12 @@ def _changes(tidy: Tidy, each: Numbers) -> list[int]:
 
 
 def _curve_panel(
-    ax: Axes, plan: Plan, curves: pd.DataFrame, each: Numbers, shown: Sequence[str]
+    ax: Axes,
+    plan: Plan,
+    curves: pd.DataFrame,
+    each: Numbers,
+    shown: Sequence[str],
+    width: float,
 ) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -224,7 +235,7 @@ def _curve_panel(
             linestyle=DASHES[at % len(DASHES)],
             linewidth=2.0 if row == plan.focus else 1.3,
         )
-    ax.set_title(_title(plan, each, _CURVES_WIDTH), loc="left")
+    ax.set_title(_title(plan, each, width), loc="left")
     ax.set_xlabel("round")
     ax.set_ylabel(
         "test accuracy, %" if accuracy else f"test {each.comparison.attrs['metric']}, log"

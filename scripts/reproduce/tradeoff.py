@@ -45,6 +45,12 @@ def main() -> None:
         axes.set_title(f"{scenario} at five clients, noise at five", fontsize=9)
         axes.set_xlabel(f"{AXES['usual_mean']}, minus FedAvg, points")
     panels[0].set_ylabel(f"{AXES['other_mean']},\nminus FedAvg, points")
+    figure.suptitle(
+        "a point's number is the option mixture: 1, the default, takes the side of clients that "
+        "look different, 0 of the others",
+        fontsize=9,
+        color="#555555",
+    )
     figure.savefig(RESULTS / "tradeoff_curve.png", dpi=120, metadata={"Software": None})
 
 
