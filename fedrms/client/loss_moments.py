@@ -46,8 +46,9 @@ def _medians(values: np.ndarray, present: np.ndarray, count: np.ndarray) -> np.n
     if not values.shape[1]:
         return np.full(len(values), np.nan)
     rising = np.sort(np.where(present, values, np.inf), axis=1)
-    middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(rising.T) - 1)], 1)
-    low, high = np.take_along_axis(rising, middle, 1).T
+    row = np.arange(len(rising))
+    low = rising[row, np.maximum(count - 1, 0) // 2]
+    high = rising[row, np.minimum(count // 2, rising.shape[1] - 1)]
     return np.where(count > 0, (low + high) / 2, np.nan)
 
 

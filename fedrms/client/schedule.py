@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from fedrms.client.settings import LocalSettings
 from fedrms.client.similar_sizes import similar_sizes
@@ -81,7 +80,7 @@ def schedule(
     epoch, step = np.divmod(position, epoch_steps)
     order = np.minimum(epoch, len(epochs) - 1) * len(sizes) + np.arange(len(sizes))
     first = order * orders.shape[2] + step * batch
-    rows = sliding_window_view(orders.ravel(), widest)[first]
+    rows = orders.ravel().take(first[:, :, None] + np.arange(widest))
     taken = np.where(position < steps, np.minimum(train_sizes - step * batch, batch), 0)
     present = np.arange(widest) < taken[:, :, None]
 

@@ -54,26 +54,27 @@ def update_norms(parameters: Stack, received: Tensor) -> np.ndarray:
         parameters = parameters.to(received.device)
     squares = np.empty(parameters.shape[0])
     for rows, block in blocks_of(parameters):
-        parts: dict[int, Tensor] = {}
+        parts: dict[int, np.ndarray] = {}
 
         def sum_squares(
-            columns: slice, block: Tensor = block, parts: dict[int, Tensor] = parts
+            columns: slice, block: Tensor = block, parts: dict[int, np.ndarray] = parts
         ) -> None:
             parts[columns.start] = _sums_of_squares(block[:, columns] - received[columns])
 
         over_columns(sum_squares, block.shape, max(256, CELLS // len(block)))
-        squares[rows.numpy()] = torch.stack([parts[start] for start in sorted(parts)]).sum(0).cpu()
+        squares[rows.numpy()] = sum(parts[start] for start in sorted(parts))
     return np.sqrt(squares)
 
 
-def _sums_of_squares(updates: Tensor) -> Tensor:
+def _sums_of_squares(updates: Tensor) -> np.ndarray:
     """Return ``[clients]`` float64 of ``[clients, columns]``."""
     if updates.dtype != torch.float32:
-        return updates.double().square_().sum(1)
-    sums = updates.square().sum(1).double()
-    doubtful = ~((sums > SAFE[0]) & (sums < SAFE[1]))
-    if doubtful.any():
-        sums[doubtful] = updates[doubtful].double().square_().sum(1)
+        return updates.double().square_().sum(1).cpu().numpy()
+    sums = updates.square().sum(1).double().cpu().numpy()
+    doubtful = np.flatnonzero(~((sums > SAFE[0]) & (sums < SAFE[1])))
+    if len(doubtful):
+        wide = updates[torch.from_numpy(doubtful).to(updates.device)].double()
+        sums[doubtful] = wide.square_().sum(1).cpu().numpy()
     return sums
 
 

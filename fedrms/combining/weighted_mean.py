@@ -120,13 +120,15 @@ class _Rows:
 
     def __init__(self, block: Tensor, weights: Tensor, grouped: bool) -> None:
         self._block, self._weights, self._grouped = block, weights, grouped
-        count = -(-len(block) // GROUP)
+        count = -(-len(block) // GROUP) if grouped else 0
         self._groups = list(
             zip(
                 torch.tensor_split(block, count),
                 torch.tensor_split(weights.float(), count),
                 strict=True,
             )
+            if grouped
+            else ()
         )
 
     def add_all(self, running: Tensor, untouched: np.ndarray, scratch: Scratch) -> None:

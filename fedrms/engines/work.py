@@ -130,7 +130,10 @@ def batches_of(
 
 def repeated_parameters(received: Tree, clients: int) -> Tree:
     """Return a copy of the received model for each client: ``[clients, ...]`` by name."""
-    return {name: value.repeat(clients, *(1,) * value.dim()) for name, value in received.items()}
+    return {
+        name: value.expand(clients, *value.shape).clone(memory_format=torch.contiguous_format)
+        for name, value in received.items()
+    }
 
 
 def own_parameters(received: Tree, row: Tensor) -> Tree:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
 from collections.abc import Mapping, Sequence
@@ -56,7 +57,7 @@ class Layout:
             tuple(array.dtype for _, array in floating),
         )
 
-    @property
+    @functools.cached_property
     def sizes(self) -> list[int]:
         """Elements of each array."""
         return [math.prod(shape) for shape in self.shapes]
@@ -94,16 +95,19 @@ class Layout:
     def unflatten(self, flat: Tensor, template: ArrayRecord) -> ArrayRecord:
         """Return a record like ``template`` with its floating arrays taken from ``flat``."""
         whole = flat.detach().cpu()
-        parts = dict(zip(self.names, torch.split(whole, self.sizes), strict=True))
-        starts = dict(zip(self.names, accumulate(self.sizes, initial=0), strict=False))
+        numbers = whole.numpy()
+        ends = accumulate(self.sizes)
+        sized = zip(self.names, self.sizes, ends, strict=True)
+        places = {name: (end - size, end) for name, size, end in sized}
         record = ArrayRecord()
         for name, array in template.items():
-            if name not in parts:
+            if name not in places:
                 record[name] = array
                 continue
-            values = parts[name].reshape(tuple(array.shape)).numpy()
+            start, end = places[name]
+            values = numbers[start:end].reshape(tuple(array.shape))
             if values.dtype == array.dtype:
-                record[name] = LazyArray(values, whole, starts[name])
+                record[name] = LazyArray(values, whole, start)
             else:
                 record[name] = LazyArray(values.astype(array.dtype))
         return record

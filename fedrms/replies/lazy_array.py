@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from flwr.app import Array
 from numpy.typing import NDArray
 from torch import Tensor
+
+_name = functools.cache(str)
+"""Return what a dtype is called; NumPy makes the name anew each time."""
 
 
 class LazyArray(Array):
@@ -24,7 +28,7 @@ class LazyArray(Array):
 
     def __init__(self, values: NDArray[Any], whole: Tensor | None = None, start: int = 0) -> None:
         self.__dict__.update(
-            dtype=str(values.dtype), shape=tuple(values.shape), stype="numpy.ndarray"
+            dtype=_name(values.dtype), shape=tuple(values.shape), stype="numpy.ndarray"
         )
         self.__dict__["_values"] = values
         self.__dict__["_part"] = whole, start

@@ -8,6 +8,7 @@ them, and they have no part in the length of an update.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -24,6 +25,7 @@ from fedrms.replies.cohort import Cohort, Layout
 MEAN, VARIANCE, COUNTER = "running_mean", "running_var", "num_batches_tracked"
 
 
+@functools.lru_cache(maxsize=16)
 def statistic_columns(layout: Layout, endings: tuple[str, ...] = (MEAN, VARIANCE)) -> Tensor:
     """Return where the running statistics lie in a flat model, int64 ``[columns]``."""
     ends = np.cumsum(layout.sizes).tolist()
