@@ -160,6 +160,13 @@ def test_cards_say_what_a_site_has_alone(tmp_path):
     assert told == "alone 45.0%, in the federation 50.0% (measured, at this seed)"
 
 
+def test_what_is_lost_is_not_told_where_it_rounds_to_nothing(tmp_path):
+    write_run(tmp_path / "one", "fedrms")
+    write_left_out(tmp_path / "one", "accuracy", [LeftOut("1", 0.7, 0.6997, 0.0003, 0.4, 0.5)])
+    facts = dict(next(card for card in glance(tmp_path).cards if card.name == "1").facts)
+    assert facts["If it is left out"].startswith("the federation is as good without it")
+
+
 def test_noisy_sites_are_told_what_to_do_and_clean_ones_are_not(seven_seeds):
     facts = {card.name: dict(card.facts) for card in glance(seven_seeds).cards}
     assert facts["1"]["What to do"].startswith("Have a second person check a sample of its labels")

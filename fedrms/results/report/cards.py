@@ -149,7 +149,10 @@ def _facts(
 
 
 def _left_out(setting: Setting, lost: float) -> str:
-    much = f"{100 * abs(lost):.1f} points" if setting.metric == "accuracy" else f"{abs(lost):.3g}"
+    accuracy = setting.metric == "accuracy"
+    much = f"{100 * abs(lost):.1f} points" if accuracy else f"{abs(lost):.3g}"
+    if much in ("0.0 points", "0"):
+        return "the federation is as good without it (measured, at this seed)"
     word = "worse" if lost >= 0 else "better"
     return f"the federation is {much} {word} (measured, at this seed)"
 
