@@ -24,6 +24,7 @@ from fedrms.combining.row_blocks import RowBlocks, Stack
 from fedrms.data import AnyFederation
 from fedrms.engines.allocator import keep_freed_memory
 from fedrms.engines.cohort_training import ClientRows, train_cohort
+from fedrms.engines.example_products import ExampleProducts
 from fedrms.engines.executor import Executor
 from fedrms.engines.memory import Budget
 from fedrms.engines.on_disk import on_disk
@@ -76,6 +77,7 @@ class CohortTrainer:
         self._budget = Budget(torch.device(device), memory)
         self._told = False
         self._laid_out: dict[int, ClientRows] = {}
+        self._products: ExampleProducts | None = None
 
     def train(
         self,
@@ -212,8 +214,18 @@ class CohortTrainer:
             self._laid_out.clear()  # noise that drifts lays out new ones
             everyone = np.arange(self._federation.clients)
             columns = self._columns(every.x, every.y, seed, everyone, every.offsets)
-            self._laid_out[since] = ClientRows(columns, every.offsets)
+            self._products = self._products_of(columns["x"], every.offsets)
+            self._laid_out[since] = ClientRows(columns, every.offsets, self._products)
         return self._laid_out[since], clients
+
+    def _products_of(self, x: Tensor, offsets: np.ndarray) -> ExampleProducts | None:
+        """Return the inner products of everyone's examples; the same where only labels drift."""
+        before = self._products
+        if x.device.type != "cpu" or not x.is_floating_point():
+            return None
+        if before is not None and before.x.data_ptr() == x.data_ptr() and before.x.shape == x.shape:
+            return before
+        return ExampleProducts(x, offsets)
 
     def _columns(
         self, x: np.ndarray, y: np.ndarray, seed: int, clients: np.ndarray, offsets: np.ndarray

@@ -13,6 +13,7 @@ from fedrms.client.local_update import LocalUpdate, Tree
 from fedrms.client.reply import Scored, needs_received_losses, reply_metrics
 from fedrms.client.schedule import Schedule, own_lr, schedule
 from fedrms.combining.clip import update_norms
+from fedrms.engines.example_products import ExampleProducts
 from fedrms.engines.executor import Executor
 from fedrms.engines.products import faster_linear
 from fedrms.engines.work import Work, own_parameters
@@ -37,10 +38,13 @@ class ClientRows:
         Each ``[total, ...]``; the client at place k has the rows ``offsets[k]:offsets[k + 1]``.
     offsets : np.ndarray
         ``[clients + 1]``.
+    products : ExampleProducts, optional
+        Of these examples, where they stay for many rounds.
     """
 
     columns: Tree
     offsets: np.ndarray
+    products: ExampleProducts | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,10 @@ def train_cohort(
     if large and width <= 2 and needs_received_losses(settings, plan).any():
         like = next(iter(received.values()))
         first = like.new_full((*plan.rows.shape[1:], width), torch.nan)
-    work = Work(update, received, data.columns, starts, plan, lr, server_round, clients, first)
+    work = Work(
+        *(update, received, data.columns, starts, plan, lr, server_round, clients, first),
+        products=data.products,
+    )
     stack, losses = executor.train(work)
 
     flat = work.flat
@@ -185,13 +192,16 @@ def _other_losses(
     update, received, plan = work.update, work.received, work.plan
     at_received = needs_received_losses(update.settings, plan)
     held_out = plan.held_out.any(1) & ~at_received
+    judged = np.flatnonzero(at_received | held_out)
     numbers = update.scores(data.columns.get("y"))
-    if not (at_received | held_out).any():
+    if not len(judged):
         return stack.new_zeros(0, numbers), None
     sizes = np.diff(data.offsets)[places]
-    width = int(sizes[at_received | held_out].max())
+    width = int(sizes[judged].max())
     wanted = (np.arange(width) < sizes[:, None]) & at_received[:, None]
     wanted[held_out] = plan.held_out[held_out, :width]
+    if len(work.received_scores) == len(judged):
+        return torch.cat([work.received_scores[client] for client in judged.tolist()]), wanted
     who, row = np.nonzero(wanted)
     rows = data.offsets[places[who]] + row
     picked = torch.from_numpy(rows).to(stack.device, non_blocking=True)

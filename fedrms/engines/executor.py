@@ -27,6 +27,7 @@ from fedrms.client.local_update import Tree
 from fedrms.engines import dense_training, traced_training
 from fedrms.engines.choice import STACKED_UP_TO, Decision, rule, stack_size
 from fedrms.engines.dense_network import DenseNetwork, dense_network
+from fedrms.engines.example_products import pays, train_by_products
 from fedrms.engines.memory import out_of_memory, release_memory
 from fedrms.engines.stack_memory import StackMemory
 from fedrms.engines.traced_step import StepCache, decisive
@@ -155,8 +156,9 @@ class Executor:
             name, self._last_chunk = decision.executor, decision.chunk
             together = self._together(decision, work, flat)
             parts = [order[start : start + together] for start in range(0, cohort, together)]
+            short = name == "loop" and pays(self._network(work), work)
             self._spread(
-                lambda part: self._run(name, work, part, flat, stack, losses),
+                lambda part: self._run(name, work, part, flat, stack, losses, by_products=short),
                 parts,
                 self._workers(flat),
             )
@@ -205,6 +207,7 @@ class Executor:
         stack: Tensor,
         losses: Tensor,
         most_steps: int | None = None,
+        by_products: bool = False,
     ) -> None:
         """Train one chunk into its rows of the stack."""
         batches = batches_of(work, part, flat, most_steps)
@@ -218,6 +221,15 @@ class Executor:
                 stack[where, column : column + wide] = value.flatten(1)
                 column += wide
             losses[steps, where] = chunk_losses.to(losses.dtype)
+        elif by_products and (network := self._network(work)) is not None:
+            for at, client in enumerate(part):
+                row = stack[client]
+                row[: len(flat)] = flat
+                found = train_by_products(
+                    *(network, work, int(client), row),
+                    *(batches.rows[:, at], batches.present[:, at], float(batches.lr[at])),
+                )
+                losses[steps, client] = found.to(losses.dtype)
         elif (network := self._network(work)) is not None:
             first = None if work.first_scores is None else [work.first_scores[k] for k in part]
             models = [stack[k] for k in part]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from fedrms.client.local_update import LocalUpdate, Tree
 from fedrms.client.schedule import Schedule
+
+if TYPE_CHECKING:
+    from fedrms.engines.example_products import ExampleProducts
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class Work:
     first_scores : Tensor, optional
         ``[cohort, batch, scores]`` NaN; takes the scores of the first batches at the received
         model (see ``LocalUpdate.score``) where training gives them at no cost.
+    products : ExampleProducts, optional
+        Inner products of everyone's examples, where data stay as they are.
+    received_scores : dict of Tensor
+        Takes ``[rows, scores]`` of all of a client's rows, by its position in the cohort, where
+        training gives them.
     """
 
     update: LocalUpdate
@@ -50,6 +59,8 @@ class Work:
     server_round: int = 1
     clients: np.ndarray | None = None
     first_scores: Tensor | None = None
+    products: ExampleProducts | None = None
+    received_scores: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def who(self) -> np.ndarray:
@@ -80,7 +91,8 @@ class Work:
             steps=self.plan.steps[part],
         )
         own = {"starts": self.starts[part], "lr": self.lr[part], "clients": self.who[part]}
-        return replace(self, plan=plan, first_scores=None, **own)
+        few = replace(self, plan=plan, first_scores=None, products=None, **own)
+        return replace(few, received_scores={})
 
 
 @dataclass(frozen=True)
