@@ -98,7 +98,10 @@ def rows_of(who: np.ndarray, clients: Sequence[int | str]) -> np.ndarray:
 
 def _places(who: np.ndarray, clients: Sequence[int | str]) -> tuple[np.ndarray, np.ndarray]:
     """Return which of some clients have a row in the sorted column ``who``, and which row."""
-    row = {client: at for at, client in enumerate(who.tolist())}
+    everyone = who.tolist()
+    if everyone == list(clients):
+        return np.arange(len(who)), np.arange(len(who))
+    row = {client: at for at, client in enumerate(everyone)}
     found = [(at, row[client]) for at, client in enumerate(clients) if client in row]
     there, rows = np.array(found, np.int64).reshape(-1, 2).T
     return there, rows

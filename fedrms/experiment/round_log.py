@@ -113,6 +113,8 @@ class RoundLog:
 
     def _numbered(self, told: Told) -> Told:
         """Return it with clients' numbers, where a real federation's clients say names."""
+        if self._side.federation.listed is not None:
+            return told
         number = self._side.federation.number
         return replace(
             told,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from flwr.app import MetricRecord
@@ -72,6 +73,7 @@ def weighed_down(
     not_believed: Sequence[ClientId],
     noise: np.ndarray | None = None,
     error: np.ndarray | None = None,
+    name_of: Callable[[ClientId], str] = str,
 ) -> str:
     """Say in a line who counts less than half as much as in FedAvg, and whom the law disbelieves.
 
@@ -85,17 +87,21 @@ def weighed_down(
         Whose updates contradict what they claim.
     noise, error : np.ndarray, optional
         ``[cohort]`` the estimated noise and its standard error, told where both are known.
+    name_of : callable
+        What a client is called.
     """
     if noise is None or error is None:
         noise = error = np.full(len(scale), np.nan)
-    low = []
-    for row in np.argsort(scale, kind="stable")[: int((scale < HALF).sum())]:
+
+    def told(row: int) -> str:
         known = np.isfinite(error[row])
-        told = f", noise {noise[row]:.2f} ± {error[row]:.2f}" if known else ""
-        low.append(f"{clients[row]} ({scale[row]:.2g}x{told})")
-    return f"weighed down: {_few(low)}; not believed: {_few([str(c) for c in not_believed])}"
+        also = f", noise {noise[row]:.2f} ± {error[row]:.2f}" if known else ""
+        return f"{name_of(clients[row])} ({scale[row]:.2g}x{also})"
+
+    low = np.argsort(scale, kind="stable")[: int((scale < HALF).sum())].tolist()
+    return f"weighed down: {_few(low, told)}; not believed: {_few(not_believed, name_of)}"
 
 
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return (", ".join(names[:NAMED]) or "none") + more
+def _few(whom: Sequence[Any], named: Callable[[Any], str]) -> str:
+    more = f" and {len(whom) - NAMED} more" if len(whom) > NAMED else ""
+    return (", ".join(map(named, whom[:NAMED])) or "none") + more
