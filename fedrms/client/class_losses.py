@@ -39,24 +39,28 @@ def stacked_class_losses(
         known, the mean ``chance`` loss; the last three are NaN where a client holds none of it. In
         regression also ``unitless`` losses (:mod:`fedrms.client.unitless_losses`).
     """
-    clients = len(present)
+    clients, width = present.shape
     if classes > 1:
         present = present & (labels >= 0) & (labels < classes)
-    who, row = np.nonzero(present)
-    label = labels[who, row].astype(np.int64) if classes > 1 else np.zeros(len(who), np.int64)
-    place = who * classes + label
+    row = np.flatnonzero(present)  # of all clients', one after the other
+    place = row // width * classes
+    if classes > 1:
+        place += labels.ravel().take(row).astype(np.int64)
 
     def sums(values: np.ndarray | None) -> np.ndarray:
         return np.bincount(place, values, clients * classes).astype(np.float64)
 
-    kept = scores[who, row].astype(np.float64)
+    losses, *beside = (
+        scores[:, :, column].ravel().take(row).astype(np.float64)
+        for column in range(scores.shape[2])
+    )
     count = sums(None)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        mean = sums(kept[:, 0]) / count
+        mean = sums(losses) / count
         columns = {"count": count, "mean": mean}
-        columns["variance"] = sums(np.square(kept[:, 0] - mean[place])) / count
-        if kept.shape[1] == 2:
-            columns["chance"] = sums(kept[:, 1]) / count
+        columns["variance"] = sums(np.square(losses - mean.take(place))) / count
+        if len(beside) == 1:
+            columns["chance"] = sums(beside[0]) / count
     found = {
         BY_CLASS[name].key: column.reshape(clients, classes) for name, column in columns.items()
     }

@@ -143,11 +143,12 @@ def train_cohort(
     step_losses, update_norm, scored = to_host(losses, norms, other)
     outside = None
     if other_present is not None:
-        scores = np.zeros((*other_present.shape, width))
-        scores[other_present] = scored
+        spots = np.flatnonzero(other_present)
+        scores = np.zeros((other_present.size, width))
+        scores[spots] = scored
         by_class = settings.scores_chance  # labels leave the device only then
-        labels = _labels(data, places, other_present) if by_class else None
-        outside = Scored(scores, other_present, labels)
+        labels = _labels(data, places, other_present, spots) if by_class else None
+        outside = Scored(scores.reshape(*other_present.shape, -1), other_present, labels)
     metrics = reply_metrics(
         settings,
         plan,
@@ -253,15 +254,17 @@ def _spots(plan: Schedule, width: int) -> np.ndarray:
     return found
 
 
-def _labels(data: ClientRows, places: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Return ``[clients, rows]`` the classes of the present rows; 0 elsewhere."""
-    who, row = np.nonzero(present)
-    labels = np.zeros(present.shape, dtype=np.int64)
+def _labels(
+    data: ClientRows, places: np.ndarray, present: np.ndarray, spots: np.ndarray
+) -> np.ndarray:
+    """Return ``[clients, rows]`` the classes of the present rows, at these spots; 0 elsewhere."""
+    labels = np.zeros(present.size, dtype=np.int64)
     y = data.columns["y"]  # only what is asked for leaves the device
-    picked = torch.from_numpy(data.offsets[places[who]] + row).to(y.device)
     if y.dim() == 1:  # several targets are of no class
-        labels[who, row] = y[picked].cpu().numpy()
-    return labels
+        who, row = np.divmod(spots, present.shape[1])
+        picked = torch.from_numpy(data.offsets[places].take(who) + row).to(y.device)
+        labels[spots] = y[picked].cpu().numpy()
+    return labels.reshape(present.shape)
 
 
 def to_host(*tensors: Tensor) -> list[np.ndarray]:

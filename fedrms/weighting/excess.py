@@ -132,8 +132,9 @@ def measure(
         claimed = observed / examples
         told = told_by_updates(claimed, ways_of_length(lengths, examples, work))
         reports = np.zeros(len(count), bool) if work is None else ~np.isnan(work)
-        lying = contradicted(claimed, told, _others(losses, CLAIM_FLOOR), corroboration, reports)
-        behind = loss_behind(told, _others(losses, 0.0), reports)
+        near, others = _others(losses)
+        lying = contradicted(claimed, told, near, corroboration, reports)
+        behind = loss_behind(told, others, reports)
         observed = np.where(lying, np.minimum(behind * examples, LARGEST), observed)
     claims_noise = observed > 0.0
     weights = (weights * ~lying)[:, None] * count
@@ -188,19 +189,20 @@ def _effort(work: np.ndarray | None, rows: np.ndarray, lying: np.ndarray) -> np.
     return np.asarray(np.where(np.isnan(each), 1.0, np.maximum(effort, lying)))
 
 
-def _others(losses: ClassLosses, part: float) -> np.ndarray:
+def _others(losses: ClassLosses) -> tuple[np.ndarray, np.ndarray]:
     """Return ``[cohort]`` what others claim on a client's classes over what it claims: 1 or more.
 
     Medians over clients, everyone believed. Losses that are small beside the chance loss say
-    little as a ratio, so a part of it is added to both.
+    little as a ratio, so the first has a part of it added to both; the second is as claimed.
     """
     assert losses.chance is not None
     count = losses.count
-    floor = part * (count @ weighted_quantiles(losses.chance, count, 0.5))
+    floor = CLAIM_FLOOR * (count @ weighted_quantiles(losses.chance, count, 0.5))
     usual = count @ weighted_quantiles(losses.mean, count, 0.5)
     claimed = (count * losses.mean).sum(axis=1)
-    above = np.maximum(claimed + floor, np.finfo(np.float64).tiny)
-    return np.asarray(np.maximum((usual + floor) / above, 1.0))
+    tiny = np.finfo(np.float64).tiny
+    near = np.maximum((usual + floor) / np.maximum(claimed + floor, tiny), 1.0)
+    return near, np.maximum(usual / np.maximum(claimed, tiny), 1.0)
 
 
 def _in_any_unit(

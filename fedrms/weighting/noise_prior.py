@@ -63,9 +63,13 @@ def likelihood(
 
 def fit(likelihoods: np.ndarray) -> np.ndarray:
     """Return ``[grid]`` the distribution of true shares, from :func:`likelihood`."""
-    prior = np.full(likelihoods.shape[1], 1.0 / likelihoods.shape[1])
-    for _ in range(PASSES):
-        prior = prior * ((1.0 / (likelihoods @ prior)) @ likelihoods) / len(likelihoods)
+    clients, grid = likelihoods.shape
+    shares = likelihoods / clients
+    prior = np.full(grid, 1.0 / grid)
+    marginal, grown = np.empty(clients), np.empty(grid)
+    for _ in range(PASSES):  # of small products, where fresh arrays would cost as much
+        np.divide(1.0, np.dot(likelihoods, prior, out=marginal), out=marginal)
+        np.multiply(prior, np.dot(marginal, shares, out=grown), out=prior)
     return prior
 
 
