@@ -7,9 +7,10 @@ a line break ends a row.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMULA = re.compile(r"[=+\-@\t\r\n]")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -42,6 +43,8 @@ def markdown_cell(text: str) -> str:
 
 def to_csv(table: pd.DataFrame, *, index: bool = False, float_format: str | None = None) -> str:
     """Write a table as CSV that a spreadsheet may open."""
+    import pandas as pd  # a command that only trains reads the texts above, and no table
+
     safe = table.rename(columns=csv_cell)
     for place, kind in enumerate(table.dtypes):
         if not pd.api.types.is_numeric_dtype(kind):

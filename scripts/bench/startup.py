@@ -4,8 +4,10 @@
 (``runners/flower.py``) on a run of the same size: the defaults (digits, 20 clients, 64-64-10)
 and MNIST with 100 clients (784-200-10, 600 examples each, one epoch). Processes are new; files are
 in the page cache from the first turn on, which is not counted. With the defaults, fedrms trains
-eight epochs and Flower one. ``cpu`` is processor time, which others on the machine change less;
-``times_torch`` is it over that of ``import torch`` alone, which nothing can be sooner than.
+eight epochs and Flower one. Modules are read as bytecode, as those of an installed package are,
+whatever the environment says: the first turn writes it. ``cpu`` is processor time, which others on
+the machine change less; ``times_torch`` is it over that of ``import torch`` alone, which nothing
+can be sooner than.
 """
 
 from __future__ import annotations
@@ -66,6 +68,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the table as CSV")
     options = parser.parse_args()
     folder = Path(os.environ.get("FEDRMS_BENCH_DIR", ".bench")).resolve()
+    bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+    os.environ.update(bytecode)
     cores = tuple(sorted(os.sched_getaffinity(0))[-options.cores :])
     why = "not asked for" if options.no_flower else absence(ENGINES["Flower (Ray)"], folder)
     if why:

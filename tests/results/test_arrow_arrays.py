@@ -43,9 +43,9 @@ def test_what_is_null_is_filled() -> None:
     np.testing.assert_array_equal(values_of(pa.array([None, 2.0])[:1]), [np.nan])
 
 
-def test_no_round_of_a_run_needs_pandas(tmp_path) -> None:
+def test_no_round_of_the_command_needs_pandas(tmp_path) -> None:
     code = (
-        "import sys\n"
+        "import sys, fedrms.cli.simulate\n"
         "from fedrms.experiment import round_log, run\n"
         "told, finish = [], round_log.RoundLog.finish_round\n"
         "def finish_round(*arguments):\n"
