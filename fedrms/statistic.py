@@ -75,5 +75,5 @@ REPORTED = {
 }
 """Columns of the table of clients that they report themselves, and their keys."""
 
-DECIDED = ("statistic", "ema", "rms", "rms_error", "scale", "weight")
+DECIDED = ("statistic", "ema", "rms", "rms_error", "rms_low", "rms_high", "scale", "weight")
 """Columns that the strategy decides."""

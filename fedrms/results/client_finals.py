@@ -7,7 +7,8 @@ from typing import Final
 import pandas as pd
 
 _LAST_KNOWN: Final = (
-    *("num_examples", "loss_mean", "rms", "rms_error", "scale", "weight"),
+    *("num_examples", "loss_mean", "rms", "rms_error", "rms_low", "rms_high"),
+    *("scale", "weight"),
     "true_noise",
 )
 _KEYS: Final = ["run", "client"]
@@ -42,9 +43,9 @@ def final_clients(
     DataFrame
         One row a (run, client), with the labels that lead `clients`; ``score``: mean of
         the metric over the last evaluated rounds, NaN if a round among them has none;
-        ``num_examples``, ``loss_mean``, ``rms``, ``rms_error``, ``scale``, ``weight`` and
-        ``true_noise``: the last one known; ``rounds``: in how many the client took part;
-        ``failures``: in how many its update could not be used.
+        ``num_examples``, ``loss_mean``, ``rms`` with its ``rms_error``, ``rms_low`` and
+        ``rms_high``, ``scale``, ``weight`` and ``true_noise``: the last one known; ``rounds``: in
+        how many the client took part; ``failures``: in how many its update could not be used.
     """
     column = test_metric(clients) if metric is None else metric
     columns = list(clients.columns)

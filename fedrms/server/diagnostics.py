@@ -23,7 +23,8 @@ class Diagnostics:
         ``statistic``, ``ema`` and ``rms`` (shares of the chance loss under the law ``excess``;
         loss squared, loss squared and loss under the others), ``scale`` and ``weight`` (the
         share of the combined update), each ``[cohort]``. Under ``excess`` also ``rms_error``, the
-        standard error of ``rms``.
+        standard error of ``rms``, and ``rms_low`` and ``rms_high``, between which it is nine
+        times of ten.
     failures : mapping
         Reason by client id of those left out.
     lr : float

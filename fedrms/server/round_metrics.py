@@ -72,7 +72,8 @@ def weighed_down(
     scale: np.ndarray,
     not_believed: Sequence[ClientId],
     noise: np.ndarray | None = None,
-    error: np.ndarray | None = None,
+    least: np.ndarray | None = None,
+    most: np.ndarray | None = None,
     name_of: Callable[[ClientId], str] = str,
 ) -> str:
     """Say in a line who counts less than half as much as in FedAvg, and whom the law disbelieves.
@@ -85,17 +86,17 @@ def weighed_down(
         ``[cohort]``.
     not_believed : sequence of int or str
         Whose updates contradict what they claim.
-    noise, error : np.ndarray, optional
-        ``[cohort]`` the estimated noise and its standard error, told where both are known.
+    noise, least, most : np.ndarray, optional
+        ``[cohort]`` the estimated noise and the ends of its interval, told where all are known.
     name_of : callable
         What a client is called.
     """
-    if noise is None or error is None:
-        noise = error = np.full(len(scale), np.nan)
+    if noise is None or least is None or most is None:
+        noise = least = most = np.full(len(scale), np.nan)
 
     def told(row: int) -> str:
-        known = np.isfinite(error[row])
-        also = f", noise {noise[row]:.2f} ± {error[row]:.2f}" if known else ""
+        known = np.isfinite(most[row])
+        also = f", noise {noise[row]:.2f}, {least[row]:.2f} to {most[row]:.2f}" if known else ""
         return f"{name_of(clients[row])} ({scale[row]:.2g}x{also})"
 
     low = np.argsort(scale, kind="stable")[: int((scale < HALF).sum())].tolist()

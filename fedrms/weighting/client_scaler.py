@@ -45,12 +45,16 @@ class Scales:
         s_k, no unit; 1 leaves a client's update as it is.
     error : np.ndarray or None
         Standard error of r_k, in its units; None where the law knows none.
+    low, high : np.ndarray or None
+        Between which r_k is nine times of ten (:mod:`fedrms.weighting.interval`); likewise.
     """
 
     ema: np.ndarray
     rms: np.ndarray
     scale: np.ndarray
     error: np.ndarray | None = None
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
 
 
 class ClientScaler:

@@ -27,6 +27,7 @@ from fedrms.weighting import noise_prior
 from fedrms.weighting.client_averages import ClientAverages
 from fedrms.weighting.client_scaler import Scales
 from fedrms.weighting.excess import MARGIN, Evidence, measure
+from fedrms.weighting.interval import SURE, lower_end, upper_end
 from fedrms.weighting.laws import check_options
 from fedrms.weighting.least_error import least_error
 from fedrms.weighting.mixture import borne_out, reach_of
@@ -208,7 +209,7 @@ class ExcessScaler:
         mean = self.averages.mean(where)
         self._chance = evidence.chance
         ema, scale = np.zeros(len(clients)), np.ones(len(clients))
-        rms, error = np.zeros(len(clients)), np.zeros(len(clients))
+        rms, error, low, high = np.zeros((4, len(clients)))
         self._counted = None
         if told.size:
             likelihoods = self._fit(mean, where)
@@ -221,11 +222,13 @@ class ExcessScaler:
             self._eps = self._knee(belief, moved, mean[:, MISFIT])
             ema[told] = self.averages.raw(where)[:, SHARE]
             rms[told], error[told] = belief.expected, belief.error
+            low[told] = lower_end(belief.expected, belief.error)
+            high[told] = self._upper_end(where, mean, belief)
             counted = self._scale(mean, belief)
             self._counted = where, counted
             if server_round > self.warmup:
                 scale[told] = self._tilted(mean, counted)
-        return Scales(ema=ema, rms=rms, scale=scale, error=error)
+        return Scales(ema=ema, rms=rms, scale=scale, error=error, low=low, high=high)
 
     def rms(self) -> dict[ClientId, float]:
         """Return the current noise estimate of every client ever seen: a share of chance loss."""
@@ -288,15 +291,36 @@ class ExcessScaler:
         above = np.maximum(noise_prior.GRID - self._least, 0.0)
         beyond = np.maximum(mean[:, SHARE] - noise_prior.GRID[-1], 0.0)
         noise = self._learnt * (above + beyond[:, None])
-        borne = borne_out(share, mean[:, SPREAD], reach)
-        borne = np.maximum(borne, self._persistence.verdict(where)) * (1.0 - mean[:, INPUTS])
-        noise = np.maximum(borne, 1.0 - self.options["mixture"])[:, None] * noise
+        borne = np.maximum(self._borne_out(where, mean), 1.0 - self.options["mixture"])
+        noise = borne[:, None] * noise
         known = _likelihood(mean) if likelihoods is None else likelihoods
         chances = noise_prior.posterior(known, self._prior)
         wrong = np.maximum(share, 0.0)
         flips = np.maximum(wrong * np.maximum(reach - wrong, 0.0), mean[:, SPREAD])
         sampling = np.square(mean[:, ERROR]) + flips / mean[:, EXAMPLES]
         return Belief(noise, chances, np.sqrt(sampling + np.square(UNLIKE_CHANCE * wrong)))
+
+    def _borne_out(self, where: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """Return phi_k: how far variance, time and the losses under all labels bear noise out."""
+        share, reach = mean[:, SHARE] - self._least, reach_of(mean[:, MISFIT])
+        borne = borne_out(share, mean[:, SPREAD], reach)
+        borne = np.maximum(borne, self._persistence.verdict(where))
+        return np.asarray(borne * (1.0 - mean[:, INPUTS]))
+
+    def _upper_end(self, where: np.ndarray, mean: np.ndarray, belief: Belief) -> np.ndarray:
+        """Return up to where the noise may be."""
+        if not self._chance:
+            return belief.expected + SURE * belief.error
+        return upper_end(
+            belief.expected,
+            belief.error,
+            mean[:, SHARE],
+            self._least,
+            mean[:, SPREAD],
+            mean[:, MISFIT],
+            np.square(mean[:, ERROR]) * mean[:, EXAMPLES],
+            self._borne_out(where, mean) > 0.0,
+        )
 
     def _knee(self, belief: Belief, moved: np.ndarray, misfit: np.ndarray) -> float:
         """Return eps, the excess at which a client counts half."""

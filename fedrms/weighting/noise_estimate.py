@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,8 @@ class NoiseEstimate(Weighting):
     def __call__(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
         """Return the scales of those who say what the law needs.
 
-        The columns are ``statistic``, ``ema``, ``rms`` and, under ``excess``, ``rms_error``.
+        The columns are ``statistic``, ``ema``, ``rms`` and, under ``excess``, ``rms_error``,
+        ``rms_low`` and ``rms_high``.
 
         Raises
         ------
@@ -127,8 +129,10 @@ class NoiseEstimate(Weighting):
             cohort, losses = read_class_losses(cohort, asked=self._num_classes)
         count = len(cohort.clients)
         statistic, unknown = np.full(count, np.nan), np.full(count, np.nan)
-        known = unknown.copy() if isinstance(self.scaler, ExcessScaler) else None
-        scales = Scales(unknown, unknown.copy(), np.ones(count), known)
+        scales = Scales(unknown, unknown.copy(), np.ones(count))
+        if isinstance(self.scaler, ExcessScaler):
+            ends = {name: unknown.copy() for name in ("error", "low", "high")}
+            scales = replace(scales, **ends)
         told, not_believed = np.zeros(0, np.int64), []
         if isinstance(self.scaler, ExcessScaler) and losses is not None and len(losses.count):
             if cohort is not everyone:
@@ -196,17 +200,16 @@ def _weighted(
     not_believed: Sequence[ClientId] = (),
 ) -> Weighted:
     columns = {"statistic": statistic, "ema": scales.ema, "rms": scales.rms}
-    if scales.error is not None:
-        columns["rms_error"] = scales.error
+    ends = {"rms_error": scales.error, "rms_low": scales.low, "rms_high": scales.high}
+    columns |= {name: values for name, values in ends.items() if values is not None}
     return Weighted(cohort, scales.scale, columns, not_believed=not_believed)
 
 
 def _enter(scales: Scales, rows: np.ndarray, found: Scales) -> None:
     """Write the scales of some rows of a cohort into those of all."""
-    for name in ("ema", "rms", "scale"):
-        getattr(scales, name)[rows] = getattr(found, name)
-    if scales.error is not None and found.error is not None:
-        scales.error[rows] = found.error
+    for name, values in vars(found).items():
+        if values is not None and getattr(scales, name) is not None:
+            getattr(scales, name)[rows] = values
 
 
 def _positive(reported: np.ndarray | None) -> np.ndarray | None:

@@ -131,12 +131,19 @@ def test_weights_are_shares_before_and_after(runs):
     np.testing.assert_allclose(table["after"], SCALE / SCALE.sum())
 
 
-def test_the_noise_has_its_interval_where_the_law_gives_an_error(runs):
+def test_the_noise_has_the_ends_that_the_law_gives(runs):
+    groups = client_groups(runs.clients[runs.clients["strategy"] == "fedrms"])
+    ends = {"rms_error": 0.1, "rms_low": 0.34, "rms_high": 0.81}
+    table = weight_table(groups.assign(rms=0.5, **ends))
+    assert table["told"].iloc[0] == "0: 0.50 (0.34 to 0.81)"
+
+
+def test_of_earlier_runs_the_noise_has_an_interval_by_its_error(runs):
     groups = client_groups(runs.clients[runs.clients["strategy"] == "fedrms"])
     table = weight_table(groups.assign(rms=0.5, rms_error=0.1))
-    np.testing.assert_allclose(table["noise_low"], 0.5 - 1.96 * 0.1)
-    np.testing.assert_allclose(table["noise_high"], 0.5 + 1.96 * 0.1)
-    assert table["told"].iloc[0] == "0: 0.50 (0.30 to 0.70)"
+    np.testing.assert_allclose(table["noise_low"], 0.5 - 1.645 * 0.1)
+    np.testing.assert_allclose(table["noise_high"], 0.5 + 1.645 * 0.1)
+    assert table["told"].iloc[0] == "0: 0.50 (0.34 to 0.66)"
 
 
 def test_cards_name_who_lost_weight_who_lost_and_since_when(seven_seeds):

@@ -25,6 +25,8 @@ CLIENT_TYPES = {
     "ema": "double",
     "rms": "double",
     "rms_error": "double",
+    "rms_low": "double",
+    "rms_high": "double",
     "scale": "double",
     "weight": "double",
     "objective_share": "double",

@@ -44,11 +44,8 @@ def test_many_names_are_cut() -> None:
     assert weighed_down([1], np.ones(1), []) == "weighed down: none; not believed: none"
 
 
-def test_the_noise_of_who_is_weighed_down_is_told_with_its_error_where_that_is_known() -> None:
-    scale, noise, error = (
-        np.array([1.0, 0.1, 0.2]),
-        np.array([0.0, 0.5, 0.4]),
-        [0.01, 0.031, np.nan],
-    )
-    line = weighed_down(["a", "b", "c"], scale, [], noise, np.array(error))
-    assert line.startswith("weighed down: b (0.1x, noise 0.50 ± 0.03), c (0.2x); not")
+def test_the_noise_of_who_is_weighed_down_is_told_with_its_interval_where_that_is_known() -> None:
+    scale, noise = np.array([1.0, 0.1, 0.2]), np.array([0.0, 0.5, 0.4])
+    least, most = np.array([0.0, 0.431, np.nan]), np.array([0.02, 0.622, np.nan])
+    line = weighed_down(["a", "b", "c"], scale, [], noise, least, most)
+    assert line.startswith("weighed down: b (0.1x, noise 0.50, 0.43 to 0.62), c (0.2x); not")

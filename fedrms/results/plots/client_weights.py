@@ -18,8 +18,8 @@ from fedrms.results.summary import higher_is_better
 MOST_CLIENTS: Final = 30
 """Rows of the figure; of more clients, those whose weight changed most."""
 
-SURE: Final = 1.96
-"""Standard errors to either side that hold 95 % of a normal distribution."""
+SURE: Final = 1.645
+"""Standard errors to either side that hold 90 % of a normal distribution."""
 
 
 @of_runs(tables.groups)
@@ -99,7 +99,7 @@ def client_weights(groups: pd.DataFrame, *, strategy: str | None = None) -> Pict
         ],
         table=table,
         line='runs.clients.groupby(["run", "client"], observed=True)'
-        '[["num_examples", "weight", "rms", "rms_error"]].last()',
+        '[["num_examples", "weight", "rms", "rms_low", "rms_high"]].last()',
         note=f"{run_words(groups)}. {named}".strip()
         + (f" The {len(shown)} that changed most; {cut} more are in the CSV." if cut else ""),
         height=max(260, 130 + 22 * len(shown)),  # room for what the axes are called
@@ -113,18 +113,21 @@ def _named(shown: pd.DataFrame, metric: str) -> str:
         return "Beside each name its estimated noise."
     regression = not higher_is_better(metric)  # there is no loss of a random target
     one = "as much again as a clean client loses" if regression else "labels at random"
-    return f"Beside each name its estimated noise with a 95 % interval: 0 is clean, 1 is {one}."
+    return f"Beside each name its estimated noise with a 90 % interval: 0 is clean, 1 is {one}."
 
 
 def weight_table(groups: pd.DataFrame) -> pd.DataFrame:
     """Return one row a client of the first run, with its weight ``before`` and ``after``.
 
-    ``noise_low`` and ``noise_high`` are the ends of the noise's 95 % interval; NaN where the
-    law gives no standard error. ``told`` is the client's name with its noise.
+    ``noise_low`` and ``noise_high`` are the ends of the noise's 90 % interval; NaN where the
+    law gives none. In runs of before there were ends of their own, they are as far from the noise
+    as its standard error says. ``told`` is the client's name with its noise.
     """
     rows = groups[(groups["run"] == groups["run"].iloc[0]) & groups["weight"].notna()]
-    error = rows["rms_error"] if "rms_error" in rows else pd.Series(np.nan, rows.index)
-    noise = rows["rms"] if "rms" in rows else pd.Series(np.nan, rows.index)
+    unknown = pd.Series(np.nan, rows.index)
+    noise, error, low, high = (
+        rows.get(name, unknown) for name in ("rms", "rms_error", "rms_low", "rms_high")
+    )
     examples = rows["num_examples"].astype(float)
     table = pd.DataFrame(
         {
@@ -133,8 +136,8 @@ def weight_table(groups: pd.DataFrame) -> pd.DataFrame:
             "before": examples / examples.sum(),
             "after": rows["weight"] / rows["weight"].sum(),
             "noise": noise,
-            "noise_low": (noise - SURE * error).clip(lower=0.0),
-            "noise_high": noise + SURE * error,
+            "noise_low": low.fillna((noise - SURE * error).clip(lower=0.0)),
+            "noise_high": high.fillna(noise + SURE * error),
         }
     ).reset_index(drop=True)
     table["told"] = _told_of(table, table["client"])
