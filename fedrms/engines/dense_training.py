@@ -31,8 +31,15 @@ TURNS = 4
 Layer = tuple[Tensor, Tensor | None]
 
 
-def train_stacked(network: DenseNetwork, work: Work, batches: Batches) -> tuple[Tree, Tensor]:
+def train_stacked(
+    network: DenseNetwork, work: Work, batches: Batches, first_scores: Tensor | None = None
+) -> tuple[Tree, Tensor]:
     """Train all clients as one batch.
+
+    Parameters
+    ----------
+    network, work, batches, first_scores
+        As of :func:`train_alone`.
 
     Returns
     -------
@@ -48,14 +55,17 @@ def train_stacked(network: DenseNetwork, work: Work, batches: Batches) -> tuple[
     losses = batches.present.new_empty(batches.rows.shape)
     cells = clients * batches.rows.shape[2] * outputs
     for steps in _stretches(len(batches.active), cells):
-        losses[steps] = _steps_stacked(layers, network.classify, work, batches, steps)
+        own, scores = _steps_stacked(layers, network.classify, work, batches, steps)
+        losses[steps] = own
+        if steps.start == 0 and first_scores is not None:
+            _keep_first(work, first_scores, scores[0].permute(1, 2, 0), own[0])
     return params, losses
 
 
 def _steps_stacked(
     layers: Sequence[Layer], classify: bool, work: Work, batches: Batches, steps: slice
-) -> Tensor:
-    """Take some steps, writing over the layers; return the losses before each."""
+) -> tuple[Tensor, Tensor]:
+    """Take some steps, writing over the layers; return the losses before each, and the scores."""
     rows, present = batches.rows[steps], batches.present[steps]
     rate = present * (batches.lr[:, None] / present.sum(2, keepdim=True).clamp(min=1))
     y = work.columns["y"][rows][:, None]
@@ -75,7 +85,7 @@ def _steps_stacked(
         rate,
         batches.active[steps],
     )
-    return _losses(classify, scores, y, 1) * present
+    return _losses(classify, scores, y, 1) * present, scores
 
 
 def train_alone(
@@ -83,7 +93,7 @@ def train_alone(
     work: Work,
     models: Sequence[Tensor],
     batches: Batches,
-    first_scores: Sequence[Tensor] | None = None,
+    first_scores: Tensor | None = None,
 ) -> Tensor:
     """Train some clients one after the other, each where its parameters lie.
 
@@ -97,8 +107,8 @@ def train_alone(
         ``[parameters]`` a client, in the order of ``work.received``; written over.
     batches : Batches
         Theirs; see :func:`clients_together` for how many at most.
-    first_scores : sequence of Tensor, optional
-        ``[batch, scores]`` a client: take the scores of the first batch before any update.
+    first_scores : Tensor, optional
+        ``[clients, batch, scores]`` takes the scores of the first batches before any update.
 
     Returns
     -------
@@ -137,17 +147,16 @@ def train_alone(
         )
         losses[steps] = _losses(network.classify, scores, y, 2) * batches.present[steps]
         if steps.start == 0 and first_scores is not None:
-            _keep_first(work, first_scores, scores[0], losses[0])
+            _keep_first(work, first_scores, scores[0].transpose(1, 2), losses[0])
     return losses
 
 
-def _keep_first(work: Work, first_scores: Sequence[Tensor], scores: Tensor, losses: Tensor) -> None:
-    """Hand on what the first batches scored: ``[clients, outputs, batch]``, and the losses."""
-    for into, own, loss in zip(first_scores, scores, losses, strict=True):
-        if into.shape[1] == 1:
-            into[:, 0] = loss
-        elif type(work.update.task).chance_losses is Classification.chance_losses:  # type: ignore[attr-defined]
-            into.copy_(torch.stack([loss, chance(-own.t(), loss)], 1))
+def _keep_first(work: Work, into: Tensor, scores: Tensor, losses: Tensor) -> None:
+    """Hand on what the first batches scored: ``[clients, batch, outputs]``, and the losses."""
+    if into.shape[2] == 1:
+        into[:, :, 0] = losses
+    elif type(work.update.task).chance_losses is Classification.chance_losses:  # type: ignore[attr-defined]
+        torch.stack([losses, chance(-scores, losses)], 2, out=into)
 
 
 def _losses(classify: bool, scores: Tensor, y: Tensor, outputs: int) -> Tensor:

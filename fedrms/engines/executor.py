@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrms.client.local_update import Tree
 from fedrms.engines import dense_training, traced_training
 from fedrms.engines.choice import STACKED_UP_TO, Decision, rule, stack_size
 from fedrms.engines.dense_network import DenseNetwork, dense_network
@@ -31,7 +30,7 @@ from fedrms.engines.example_products import pays, train_by_products
 from fedrms.engines.memory import out_of_memory, release_memory
 from fedrms.engines.stack_memory import StackMemory
 from fedrms.engines.traced_step import StepCache, decisive
-from fedrms.engines.work import Batches, Work, batches_of
+from fedrms.engines.work import Work, batches_of
 from fedrms.errors import FedRMSError, RunError
 from fedrms.one_thread import one_thread_an_operation
 
@@ -213,39 +212,41 @@ class Executor:
         batches = batches_of(work, part, flat, most_steps)
         where = torch.from_numpy(part).to(flat.device)
         steps = slice(len(batches.active))
+        network, first = self._network(work), None
+        if work.first_scores is not None and network is not None:
+            first = work.first_scores.new_full((len(part), *work.first_scores.shape[1:]), torch.nan)
         if name == "stacked":
-            trained, chunk_losses = self._train_stacked(work, batches)
+            if network is not None:
+                trained, own = dense_training.train_stacked(network, work, batches, first)
+            else:
+                trained, own = traced_training.train_stacked(self._steps["stacked"], work, batches)
             column = 0
             for value in trained.values():
                 wide = value[0].numel()
                 stack[where, column : column + wide] = value.flatten(1)
                 column += wide
-            losses[steps, where] = chunk_losses.to(losses.dtype)
-        elif by_products and (network := self._network(work)) is not None:
+        elif by_products and network is not None:
+            alone = []
             for at, client in enumerate(part):
                 row = stack[client]
                 row[: len(flat)] = flat
-                found = train_by_products(
-                    *(network, work, int(client), row),
-                    *(batches.rows[:, at], batches.present[:, at], float(batches.lr[at])),
+                alone.append(
+                    train_by_products(
+                        *(network, work, int(client), row),
+                        *(batches.rows[:, at], batches.present[:, at], float(batches.lr[at])),
+                    )
                 )
-                losses[steps, client] = found.to(losses.dtype)
-        elif (network := self._network(work)) is not None:
-            first = None if work.first_scores is None else [work.first_scores[k] for k in part]
+            own = torch.stack(alone, dim=1)
+        elif network is not None:
             models = [stack[k] for k in part]
             own = dense_training.train_alone(network, work, models, batches, first)
-            losses[steps, where] = own.to(losses.dtype)
         else:
             row = stack[part[0]]
             row[: len(flat)] = flat
-            own = traced_training.train_alone(self._steps["loop"], work, row, batches)
-            losses[steps, part[0]] = own.to(losses.dtype)
-
-    def _train_stacked(self, work: Work, batches: Batches) -> tuple[Tree, Tensor]:
-        network = self._network(work)
-        if network is not None:
-            return dense_training.train_stacked(network, work, batches)
-        return traced_training.train_stacked(self._steps["stacked"], work, batches)
+            own = traced_training.train_alone(self._steps["loop"], work, row, batches)[:, None]
+        losses[steps, where] = own.to(losses.dtype)
+        if work.first_scores is not None and first is not None:
+            work.first_scores[where] = first
 
     def _together(self, decision: Decision, work: Work, flat: Tensor) -> int:
         """Return how many clients share a call, in a stack or one after the other."""

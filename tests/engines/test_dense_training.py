@@ -1,5 +1,7 @@
 """Linear layers trained without autograd give what the pure step gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +92,18 @@ def test_scores_kept_a_few_steps_at_a_time_change_nothing(executor, monkeypatch)
     cut, cut_losses = Executor(executor).train(ours)
     assert torch.equal(whole, cut)
     np.testing.assert_array_equal(whole_losses, cut_losses)
+
+
+@pytest.mark.parametrize("executor", ["stacked", "loop"])
+@pytest.mark.parametrize("orders", [{}, {"class_losses": 3, "statistic": "incoming"}])
+def test_the_first_batches_are_scored_at_the_received_model(executor, orders):
+    ours = given("mlp", **orders)
+    scores = ours.update.score(ours.received, ours.columns)
+    first = scores.new_full((*ours.plan.rows.shape[1:], scores.shape[1]), torch.nan)
+    Executor(executor, chunk_clients=3).train(replace(ours, first_scores=first))
+    rows = torch.from_numpy(ours.plan.rows[0] + ours.starts[:, None])
+    there = torch.from_numpy(ours.plan.present[0])
+    torch.testing.assert_close(first[there], scores[rows][there])
 
 
 @pytest.mark.parametrize("threads", [1, 2])
