@@ -19,7 +19,7 @@ GROUP = 64
 """Most clients that are summed in float32."""
 FEW = 16
 """Cohorts below this are one group."""
-LARGE = 1 << 18
+LARGE = 1 << 16
 """Parameters from which the time that summing a few clients in float64 takes is noticed."""
 AT_ONCE = 4
 """Groups whose sums are kept before they are added up."""

@@ -60,6 +60,14 @@ def test_norms_in_single_precision_are_those_in_double_whatever_their_size(scale
     assert found[3] == 0.0
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("columns", [100, 9000])
+@pytest.mark.parametrize("value", [1e25, np.inf, np.nan])
+def test_updates_that_are_too_long_are_measured_without_a_warning(value, columns) -> None:
+    norms = update_norms(torch.full((3, columns), value), torch.zeros(columns))
+    np.testing.assert_allclose(norms, value * np.sqrt(columns), rtol=1e-7)
+
+
 def test_a_number_that_is_not_finite_is_not_lost_in_the_norm() -> None:
     models = torch.zeros(3, 5000)
     models[0, 17], models[1, 4000] = float("nan"), float("inf")
