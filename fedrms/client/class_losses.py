@@ -145,7 +145,7 @@ class ClassLossesOf:
             does as well.
         loader : iterable
             Batches: tuples of inputs and labels, or mappings with labels under one of
-            :data:`fedrms.client.model_scores.LABELS`. A lone other tensor is the input; several
+            :data:`fedrms.label_names.LABEL_NAMES`. A lone other tensor is the input; several
             are given by name.
         device : optional
             Where to score; by default where the model is.

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-LABELS = ("label", "labels", "target", "targets", "y")
-"""Where a batch that is a mapping has its labels."""
+from fedrms.label_names import LABEL_NAMES
 
 
 def model_scores(
@@ -31,11 +30,11 @@ def model_scores(
 
 def _parted(batch: Any) -> tuple[Any, Any]:
     if isinstance(batch, Mapping):
-        named = next((name for name in LABELS if name in batch), None)
+        named = next((name for name in LABEL_NAMES if name in batch), None)
         if named is None:
             raise ValueError(
                 f"a batch has {', '.join(map(repr, batch))} and no labels under one of "
-                f"{', '.join(LABELS)}"
+                f"{', '.join(LABEL_NAMES)}"
             )
         inputs = {k: v for k, v in batch.items() if k != named and isinstance(v, Tensor)}
         return inputs, batch[named]

@@ -13,8 +13,7 @@ from fedrms.data.dataset import Task
 from fedrms.data.feature_columns import kind_of
 from fedrms.data.feature_values import LARGEST, decoded
 from fedrms.errors import ConfigError
-
-LABEL_NAMES = ("label", "target", "y")
+from fedrms.label_names import LABEL_NAMES
 
 FEW_VALUES = 20
 """Fractional labels with at most so many whole values look like classes."""

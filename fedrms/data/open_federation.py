@@ -36,8 +36,8 @@ class FromPython:
         frame, test : table
             Training and test rows; without the latter a part of the former is held out.
         client, label, true_label : str, optional
-            Columns: whose a row is, what is predicted (default: label, target or y), and what
-            the label should be.
+            Columns: whose a row is, what is predicted (default: label, target, y, labels or
+            targets), and what the label should be.
         """
         return own_data.from_frame(frame, test, client, label, true_label, options)
 

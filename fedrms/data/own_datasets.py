@@ -22,9 +22,8 @@ from fedrms.data.own_data import (
     owners,
 )
 from fedrms.errors import ConfigError
+from fedrms.label_names import LABEL_NAMES
 
-LABEL_NAMES = ("label", "labels", "target", "targets", "y")
-"""What the label is called in items that name their parts."""
 SPLITS = frozenset({"train", "training", "test", "valid", "validation", "val", "dev"})
 """What parts of one data set are called, and no clients."""
 PICTURE = "image"

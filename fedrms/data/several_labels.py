@@ -13,6 +13,7 @@ from fedrms.data.dataset import Task
 from fedrms.data.feature_columns import kind_of
 from fedrms.data.feature_values import list_shape
 from fedrms.errors import ConfigError
+from fedrms.label_names import LABEL_NAMES
 
 KEY = "data.label_column"
 TRUTH = "data.true_label_column"
@@ -37,7 +38,7 @@ def several(schema: Any, wanted: Any, key: str = KEY) -> list[str] | None:
                 told = ", ".join(schema.names)
                 raise ConfigError(key, f"there is no column {name!r}", f"choose from {told}")
         return names if len(names) > 1 or _is_list(schema, names[0]) else None
-    usual = (name for name in labels.LABEL_NAMES if name in schema.names)
+    usual = (name for name in LABEL_NAMES if name in schema.names)
     name = str(wanted) if wanted is not None else next(usual, "")
     return [name] if name in schema.names and _is_list(schema, name) else None
 

@@ -19,7 +19,7 @@ class TableOptions:
     Parameters
     ----------
     label_column : str or list of str, optional
-        What to predict; by default the column named label, target or y. Several columns, or
+        What to predict; by default the column named as labels usually are. Several columns, or
         one of lists, are several labels of yes or no where all are 0 or 1, else several targets.
     true_label_column : str or list of str, optional
         What the label should be, where that is known: then clients' noise is the share of

@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("path", help="a parquet file, or a folder as data=parquet reads it")
     parser.add_argument("folder", type=Path, help="where to write")
     parser.add_argument("--client-column", required=True, help="says whose each row is")
-    parser.add_argument("--label-column", help="what to predict; by default label, target or y")
+    parser.add_argument("--label-column", help="by default label, target, y, labels or targets")
     parser.add_argument("--feature-columns", nargs="+", help="by default every other number")
     parser.add_argument("--image-column", help="encoded pictures, in place of features")
     parser.add_argument("--task", default="auto", help="classification, regression or auto")

@@ -306,12 +306,15 @@ def having(cohort: Cohort, key: str, who: str, setting: str) -> Cohort:
             f"{who} needs {key!r} and no client reports it",
             f"add {what} to the client's training",
         )
-    values = cohort.metrics[key]
-    valid = np.isfinite(values) & (values >= 0) & (values <= LARGEST)
+    wrong = no_losses(cohort, key, cohort.metrics[key])
+    return cohort.keep(np.array([client not in wrong for client in cohort.clients]), wrong)
+
+
+def no_losses(cohort: Cohort, key: str, values: np.ndarray) -> dict[ClientId, str]:
+    """Return why what some clients report under ``key``, ``[cohort]``, is not believed."""
     reasons = {}
-    for row in np.flatnonzero(~valid):
-        what = "not a number of 0 or more"
-        if LARGEST < values[row] < np.inf:
-            what = "larger than any loss"
+    for row in np.flatnonzero(~((values >= 0) & (values <= LARGEST))):
+        large = LARGEST < values[row] < np.inf
+        what = "larger than any loss" if large else "not a number of 0 or more"
         reasons[cohort.clients[row]] = f"{key!r} is {values[row]}, {what}"
-    return cohort.keep(valid, reasons)
+    return reasons

@@ -42,6 +42,28 @@ CLEAN_VARIANCE = 0.1
 
 
 @dataclass(frozen=True)
+class Updates:
+    """What is known of a cohort's updates, beside the losses that clients claim.
+
+    Attributes
+    ----------
+    lengths : np.ndarray or None
+        ``[cohort]`` L2 norms; without them claims are taken as they are.
+    work : np.ndarray or None
+        ``[cohort]`` reported work, NaN for who reports none.
+    rows : np.ndarray or None
+        ``[cohort]`` n_k. Who counts more labels than rows has several a row.
+    """
+
+    lengths: np.ndarray | None = None
+    work: np.ndarray | None = None
+    rows: np.ndarray | None = None
+
+
+UNKNOWN = Updates()
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What one round says about each client; all ``[cohort]`` without a unit.
 
@@ -88,15 +110,27 @@ class Evidence:
     chance: bool
     contradicted: np.ndarray
 
+    @classmethod
+    def of_losses_alone(
+        cls,
+        share: np.ndarray,
+        error: np.ndarray,
+        misfit: np.ndarray,
+        hardness: np.ndarray,
+        claims_noise: np.ndarray,
+    ) -> Evidence:
+        """Return what counts any excess as noise: inputs and work are alike, all are believed."""
+        ones, nobody = np.ones(len(share)), np.zeros(len(share), bool)
+        losses = (share, error, misfit, hardness)
+        return cls(*losses, ones, np.zeros(len(share)), ones, claims_noise, True, nobody)
+
 
 def measure(
     losses: ClassLosses,
     trust: np.ndarray,
     quantile: float,
-    lengths: np.ndarray | None = None,
     corroboration: float = 0.0,
-    work: np.ndarray | None = None,
-    rows: np.ndarray | None = None,
+    updates: Updates = UNKNOWN,
     forgiven: float = 1.0,
 ) -> Evidence:
     """Compare each client with what clean clients lose on the classes it holds.
@@ -112,20 +146,17 @@ def measure(
         ``[cohort]`` how much each client counts for the reference: its latest scale.
     quantile : float
         Which quantile over clients, weighted by trust times examples, is a class's reference.
-    lengths : np.ndarray, optional
-        ``[cohort]`` L2 norms of the updates; without them, or without a chance loss, claims are
-        taken as they are.
     corroboration : float
-        X of :mod:`fedrms.weighting.corroboration`; 0 takes claims as they are.
-    work : np.ndarray, optional
-        ``[cohort]`` reported work, NaN for who reports none.
-    rows : np.ndarray, optional
-        ``[cohort]`` n_k. Who counts more labels than rows has several a row.
+        X of :mod:`fedrms.weighting.corroboration`; 0, or losses without a chance loss, takes
+        claims as they are.
+    updates : Updates
+        What claims are checked by.
     forgiven : float
         The part of what other units explain of an excess in regression that does not count.
     """
-    count = losses.count
+    count, lengths, work = losses.count, updates.lengths, updates.work
     examples, observed = count.sum(axis=1), (count * losses.mean).sum(axis=1)
+    rows = examples if updates.rows is None else updates.rows
     lying = np.zeros(len(count), bool)
     weights = trust * (observed > 0.0)
     if lengths is not None and corroboration > 0.0 and losses.chance is not None:
@@ -160,8 +191,7 @@ def measure(
     if losses.unitless is not None:
         share, error = _in_any_unit(losses, weights, quantile, share, error, forgiven)
     if losses.chance is not None:
-        size = examples if rows is None else rows
-        inputs = other_inputs(losses, weights, size, rate_of(share, spread))
+        inputs = other_inputs(losses, weights, rows, rate_of(share, spread))
     share = np.where(lying, np.maximum(share, 0.0), share)
     each = expected / examples
     level = float(expected.sum() / examples.sum())
@@ -173,7 +203,7 @@ def measure(
         # Who is not believed gets no benefit of a doubt that rests on what it says.
         spread=np.where(lying, 1.0, spread),
         inputs=np.where(lying, 0.0, inputs),
-        effort=_effort(work, examples if rows is None else rows, lying),
+        effort=_effort(work, rows, lying),
         claims_noise=claims_noise,
         chance=losses.chance is not None,
         contradicted=lying,

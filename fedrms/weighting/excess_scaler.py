@@ -26,7 +26,7 @@ from fedrms.replies.client_index import ClientId
 from fedrms.weighting import noise_prior
 from fedrms.weighting.client_averages import ClientAverages
 from fedrms.weighting.client_scaler import Scales
-from fedrms.weighting.excess import MARGIN, Evidence, measure
+from fedrms.weighting.excess import MARGIN, UNKNOWN, Evidence, Updates, measure
 from fedrms.weighting.interval import SURE, lower_end, upper_end
 from fedrms.weighting.laws import check_options
 from fedrms.weighting.least_error import least_error
@@ -140,9 +140,7 @@ class ExcessScaler:
         self,
         clients: Sequence[ClientId],
         losses: ClassLosses,
-        lengths: np.ndarray | None = None,
-        work: np.ndarray | None = None,
-        rows: np.ndarray | None = None,
+        updates: Updates = UNKNOWN,
     ) -> Evidence:
         """Return what a round's losses say of a cohort; clients count as they did before.
 
@@ -152,23 +150,12 @@ class ExcessScaler:
             ``[cohort]`` distinct ids.
         losses : ClassLosses
             ``[cohort, classes]`` each.
-        lengths : np.ndarray, optional
-            ``[cohort]`` L2 norms of the updates, to check the losses by.
-        work : np.ndarray, optional
-            ``[cohort]`` the work behind them that clients report, NaN for who reports none.
-        rows : np.ndarray, optional
-            ``[cohort]`` n_k.
+        updates : Updates
+            What the losses are checked by.
         """
-        return measure(
-            losses,
-            self._trust(clients),
-            self.options["reference"],
-            lengths,
-            self.options["corroboration"],
-            work,
-            rows,
-            self.options["mixture"],
-        )
+        reference, most = self.options["reference"], self.options["corroboration"]
+        forgiven = self.options["mixture"]
+        return measure(losses, self._trust(clients), reference, most, updates, forgiven)
 
     def update(
         self,

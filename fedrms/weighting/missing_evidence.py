@@ -8,7 +8,7 @@ import numpy as np
 
 from fedrms.errors import ConfigError
 from fedrms.flower_log import log
-from fedrms.replies.cohort import LARGEST, Cohort
+from fedrms.replies.cohort import Cohort, no_losses
 
 NAMED = 20
 """Most clients named in a line of the log."""
@@ -58,13 +58,7 @@ class Missing:
             return cohort
         moments = known_moments(cohort, self._key)
         silent = ~by_class & np.isnan(moments)
-        with np.errstate(invalid="ignore"):
-            wrong = ~by_class & ~silent & ~((moments >= 0) & (moments <= LARGEST))
-        reasons = {}
-        for row in np.flatnonzero(wrong):
-            what = "larger than any loss" if moments[row] > LARGEST else "not a number of 0 or more"
-            what = what if np.isfinite(moments[row]) else "not a number of 0 or more"
-            reasons[cohort.clients[row]] = f"{self._key!r} is {moments[row]}, {what}"
+        reasons = no_losses(cohort, self._key, np.where(by_class | silent, 0.0, moments))
         if self._require:
             if silent.all() and not ever:
                 raise ConfigError(

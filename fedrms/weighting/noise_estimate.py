@@ -15,6 +15,7 @@ from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import Cohort
 from fedrms.statistic import LOSSES, MOMENTS, Valid
 from fedrms.weighting.client_scaler import ClientScaler, Scales
+from fedrms.weighting.excess import Updates
 from fedrms.weighting.excess_scaler import ExcessScaler
 from fedrms.weighting.laws import LAWS, Law, law_name
 from fedrms.weighting.missing_evidence import Missing, known_moments
@@ -143,9 +144,9 @@ class NoiseEstimate(Weighting):
                 lengths = cohort.update_norms(received)[told]
             clients = [cohort.clients[row] for row in told]
             work = _positive(cohort.metrics.get(WORK))
-            work = None if work is None else work[told]
             examples = cohort.examples[told]
-            evidence = self.scaler.measure(clients, losses, lengths, work, examples)
+            updates = Updates(lengths, None if work is None else work[told], examples)
+            evidence = self.scaler.measure(clients, losses, updates)
             not_believed = [clients[row] for row in np.flatnonzero(evidence.contradicted)]
             statistic[told] = evidence.share
             _enter(scales, told, self.scaler.update(server_round, clients, evidence, examples))

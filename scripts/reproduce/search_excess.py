@@ -15,7 +15,7 @@ import numpy as np
 from fedrms import FedRMS
 from fedrms.replies.class_losses import ClassLosses
 from fedrms.replies.client_index import ClientId
-from fedrms.weighting.excess import Evidence
+from fedrms.weighting.excess import UNKNOWN, Evidence, Updates
 from fedrms.weighting.excess_scaler import Belief, ExcessScaler
 
 FIXED_EPS = 0.05
@@ -27,15 +27,10 @@ class RatioScaler(ExcessScaler):
     """Observed over expected loss in place of the excess in units of the chance loss."""
 
     def measure(
-        self,
-        clients: Sequence[ClientId],
-        losses: ClassLosses,
-        lengths: np.ndarray | None = None,
-        work: np.ndarray | None = None,
-        rows: np.ndarray | None = None,
+        self, clients: Sequence[ClientId], losses: ClassLosses, updates: Updates = UNKNOWN
     ) -> Evidence:
         """Return the evidence without the chance loss: the unit is then the expected loss."""
-        return super().measure(clients, replace(losses, chance=None), lengths, work, rows)
+        return super().measure(clients, replace(losses, chance=None), updates)
 
 
 class FixedEpsScaler(ExcessScaler):
@@ -49,12 +44,7 @@ class MeanReferenceScaler(ExcessScaler):
     """What a clean client loses on a class is the trust-weighted mean, not a low quantile."""
 
     def measure(
-        self,
-        clients: Sequence[ClientId],
-        losses: ClassLosses,
-        lengths: np.ndarray | None = None,
-        work: np.ndarray | None = None,
-        rows: np.ndarray | None = None,
+        self, clients: Sequence[ClientId], losses: ClassLosses, updates: Updates = UNKNOWN
     ) -> Evidence:
         """Compare each client with the mean over clients, weighted by trust times examples."""
         weights = self._trust(clients)[:, None] * losses.count
@@ -66,12 +56,7 @@ class LearnedHardnessScaler(ExcessScaler):
     """Noise is what is left of a client's mean loss after its class mix has explained it."""
 
     def measure(
-        self,
-        clients: Sequence[ClientId],
-        losses: ClassLosses,
-        lengths: np.ndarray | None = None,
-        work: np.ndarray | None = None,
-        rows: np.ndarray | None = None,
+        self, clients: Sequence[ClientId], losses: ClassLosses, updates: Updates = UNKNOWN
     ) -> Evidence:
         """Fit every client's loss from its class mix, and compare it with the fit."""
         examples = losses.count.sum(axis=1)
@@ -118,12 +103,8 @@ def against(losses: ClassLosses, expected: np.ndarray) -> Evidence:
     error = np.sqrt((count * losses.variance).sum(axis=1)) / unit
     level = max(float(expected.sum() / examples.sum()), 1e-300)
     hardness = np.maximum(expected / examples / level, 1e-3)
-    share, nobody = (observed - expected) / unit, np.zeros(len(unit), bool)
-    everything = np.ones(len(unit))  # spread enough for any excess to be noise
-    misfit = expected / unit
-    alike, same = np.zeros(len(unit)), np.ones(len(unit))  # nobody's inputs or work differ
-    rest = (everything, alike, same, observed > 0, True, nobody)
-    return Evidence(share, error, misfit, hardness, *rest)
+    share, misfit = (observed - expected) / unit, expected / unit
+    return Evidence.of_losses_alone(share, error, misfit, hardness, observed > 0)
 
 
 class Excess(FedRMS):

@@ -232,7 +232,7 @@ def test_of_tokens_and_of_one_output_a_loader_is_scored_as_well() -> None:
     [
         ([], "at least one batch"),
         ([ROWS], "not a tuple of inputs and labels"),
-        ([{"img": ROWS}], "no labels under one of label, labels"),
+        ([{"img": ROWS}], "no labels under one of label, target"),
     ],
 )
 def test_a_loader_that_does_not_fit_is_refused(loader, why) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from fedrms.data import Federation, build, images
 from fedrms.errors import ConfigError
+from fedrms.label_names import LABEL_NAMES
 
 REAL = Path(os.environ.get("FEDRMS_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -384,3 +385,9 @@ def test_mnist_is_scaled_by_its_published_constants(tmp_path: Path) -> None:
     windows = federation.test_x.reshape(5000, 1, 14, 2, 14, 2).mean(axis=(3, 5))
     assert pooled.shape == (1, 14, 14)
     np.testing.assert_allclose(pooled.test_x[:5000], windows, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LABEL_NAMES)
+def test_the_label_is_found_by_any_of_its_usual_names(tmp_path: Path, name: str) -> None:
+    file = write(tmp_path / "a.parquet", x=np.arange(10.0), **{name: [0, 1] * 5})
+    assert f"predict {name!r}" in load(file).account

@@ -17,7 +17,7 @@ from fedrms.weighting.corroboration import (
     told_by_updates,
     ways_of_length,
 )
-from fedrms.weighting.excess import measure
+from fedrms.weighting.excess import Updates, measure
 from fedrms.weighting.excess_scaler import ExcessScaler
 
 from .by_hand import HandClient, grid_of, losses_of, losses_told, quickly, record, train_round
@@ -101,23 +101,23 @@ def test_a_claim_that_the_update_contradicts_gives_way_to_what_is_usual() -> Non
     """Clean clients lose 1 and go 1 far; the liar claims .01 and goes 2 far: it loses 4."""
     claims, lengths = one_class([1.0, 1.0, 1.0, 0.01]), np.array([1.0, 1.0, 1.0, 2.0])
     for quantile in (0.1, 0.25, 0.5):
-        found = measure(claims, ONE, quantile, lengths, 3.0, ALIKE)
+        found = measure(claims, ONE, quantile, 3.0, Updates(lengths, ALIKE))
         assert found.share == pytest.approx([0.0, 0.0, 0.0, 3.0 / 8.0])
         assert found.claims_noise.all()
         assert found.contradicted.tolist() == [False, False, False, True]
-    believing = measure(claims, ONE, 0.1, lengths, 0.0, ALIKE)
+    believing = measure(claims, ONE, 0.1, 0.0, Updates(lengths, ALIKE))
     assert believing.share == pytest.approx([0.99 / 8.0] * 3 + [0.0])
 
 
 def test_a_claim_within_its_limit_stands() -> None:
     """A claim of .64 and a length of 2.4 are three times the usual q, at an ordinary loss."""
     claims, lengths = one_class([1.0, 1.0, 1.0, 0.64]), np.array([1.0, 1.0, 1.0, 2.39])
-    found = measure(claims, ONE, 0.5, lengths, 3.0, ALIKE)
+    found = measure(claims, ONE, 0.5, 3.0, Updates(lengths, ALIKE))
     assert found.share[3] == pytest.approx(-0.36 / 8.0)
-    found = measure(claims, ONE, 0.5, 1.01 * lengths, 3.0, ALIKE)
+    found = measure(claims, ONE, 0.5, 3.0, Updates(1.01 * lengths, ALIKE))
     assert found.share[3] == pytest.approx(-0.36 / 8.0)
     longer = np.array([1.0, 1.0, 1.0, 2.41])
-    found = measure(claims, ONE, 0.5, longer, 3.0, ALIKE)
+    found = measure(claims, ONE, 0.5, 3.0, Updates(longer, ALIKE))
     assert found.share[3] == pytest.approx((2.41**2 - 1) / 8.0)
     assert found.spread[3] == 1.0
 
@@ -140,30 +140,30 @@ def test_a_far_longer_update_costs_little_where_losses_are_small_and_much_where_
     """Claims of 1 or .1 in chance losses of 8; (10 / 4)^2 = 6.25 times the claim is believed."""
     lengths, silent = np.array([1.0, 1.0, 1.0, 10.0]), np.full(4, np.nan)
     for claim, share in ((1.0, 5.25 / 8.0), (0.1, 0.525 / 8.0)):
-        found = measure(one_class([claim] * 4), ONE, 0.25, lengths, 2.0, silent)
+        found = measure(one_class([claim] * 4), ONE, 0.25, 2.0, Updates(lengths, silent))
         assert found.contradicted.tolist() == [False, False, False, True]
         assert found.share == pytest.approx([0.0, 0.0, 0.0, share])
     nothing = one_class([0.1, 0.1, 0.1, 0.0])
-    found = measure(nothing, ONE, 0.25, lengths, 2.0, silent)
+    found = measure(nothing, ONE, 0.25, 2.0, Updates(lengths, silent))
     assert found.share[3] == pytest.approx(9.9 / 8.0)  # who claims nothing at all lies
 
 
 def test_who_claims_a_tenth_of_what_all_others_lose_is_found_by_an_update_barely_longer() -> None:
     claims, lengths = one_class([4.0, 4.0, 5.0, 0.4]), np.array([2.0, 2.0, 2.2, 0.8])
-    found = measure(claims, ONE, 0.25, lengths, 2.0, ALIKE)
+    found = measure(claims, ONE, 0.25, 2.0, Updates(lengths, ALIKE))
     assert found.contradicted.tolist() == [False, False, False, True]
 
 
 def test_a_liar_with_a_short_update_is_no_cleaner_than_clean_clients() -> None:
     """It claims .001 and goes .5 far, which tells a loss of .25; clean clients lose 1."""
     claims, lengths = one_class([1.0, 1.0, 1.0, 0.001]), np.array([1.0, 1.0, 1.0, 0.5])
-    found = measure(claims, ONE, 0.25, lengths, 3.0, ALIKE)
+    found = measure(claims, ONE, 0.25, 3.0, Updates(lengths, ALIKE))
     assert found.share.tolist() == [0.0, 0.0, 0.0, 0.0]
 
 
 def test_who_claims_nothing_and_stays_where_it_is_is_not_heard() -> None:
     found = measure(
-        one_class([1.0, 1.0, 1.0, 0.0]), ONE, 0.25, np.array([1.0, 1, 1, 0]), 3.0, ALIKE
+        one_class([1.0, 1.0, 1.0, 0.0]), ONE, 0.25, 3.0, Updates(np.array([1.0, 1, 1, 0]), ALIKE)
     )
     assert found.claims_noise.tolist() == [True, True, True, False]
 
@@ -171,7 +171,7 @@ def test_who_claims_nothing_and_stays_where_it_is_is_not_heard() -> None:
 def test_without_a_chance_loss_claims_are_taken_as_they_are() -> None:
     claims = one_class([1.0, 1.0, 1.0, 0.01])
     regression = ClassLosses(claims.count, claims.mean, claims.variance, None)
-    found = measure(regression, ONE, 0.5, np.array([1.0, 1.0, 1.0, 2.0]), 3.0, ALIKE)
+    found = measure(regression, ONE, 0.5, 3.0, Updates(np.array([1.0, 1.0, 1.0, 2.0]), ALIKE))
     assert found.share[3] == pytest.approx(-0.99)
 
 
@@ -186,8 +186,12 @@ def test_where_lengths_go_by_the_root_of_the_loss_any_minoritys_lies_are_undone(
     claims = truth.copy()
     claims[liars] *= lie
     trust, lengths = np.ones(clients), 0.7 * np.sqrt(truth)
-    lied = measure(one_class(claims.tolist()), trust, 0.5, lengths, 2.0, np.ones(clients)).share
-    honest = measure(one_class(truth.tolist()), trust, 0.5, lengths, 2.0, np.ones(clients)).share
+    lied = measure(
+        one_class(claims.tolist()), trust, 0.5, 2.0, Updates(lengths, np.ones(clients))
+    ).share
+    honest = measure(
+        one_class(truth.tolist()), trust, 0.5, 2.0, Updates(lengths, np.ones(clients))
+    ).share
     believed = np.setdiff1d(np.arange(clients), liars)
     np.testing.assert_allclose(  # the references differ
         lied[believed] - lied[believed[0]], honest[believed] - honest[believed[0]], atol=1e-9
