@@ -52,26 +52,11 @@ Kind = type | Callable[[type], bool] | Form
 
 
 def named_class(key: str, target: object, kind: Kind, what: str) -> Callable[..., Any]:
-    """Return the class that ``target`` names.
+    """Return the class that ``target`` names, ``"package.module.Class"``, if it is of a kind.
 
     A function that says that it returns such a class (``def resnet18(...) -> ResNet``) will do.
-    Where a function of some form is asked for, only that will.
-
-    Parameters
-    ----------
-    key : str
-        The config key that names it, for messages.
-    target : object
-        ``"package.module.Class"``.
-    kind : type, callable (type) -> bool, or Form
-        What it must derive from, or fulfil, or look like.
-    what : str
-        That in words: ``"a torch module (torch.nn.Module)"``.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such class, or it is of another kind, or its module cannot be imported.
+    Where a function of some form is asked for, only that will. ``what`` is the kind in words: ``"a
+    torch module (torch.nn.Module)"``.
     """
     name = "function" if isinstance(kind, Form) else "Class"
     remedy = f"name {what}, as package.module.{name}"
@@ -88,18 +73,7 @@ def named_class(key: str, target: object, kind: Kind, what: str) -> Callable[...
 
 
 def named_function(key: str, target: object, what: str) -> Callable[..., Any] | None:
-    """Return the function that ``target`` names, or None where it names anything else.
-
-    Parameters
-    ----------
-    key, target, what
-        As in :func:`named_class`.
-
-    Raises
-    ------
-    ConfigError
-        If the name cannot be imported.
-    """
+    """Return the function that ``target`` names, or None where it names anything else."""
     remedy = f"name {what}, as package.module.name"
     module_name, attributes = _located(key, target, what, remedy)
     if module_name not in sys.modules:

@@ -50,13 +50,7 @@ class OwnFunction:
 
     @contextmanager
     def tried(self) -> Iterator[None]:
-        """Turn whatever it raises, or is found wrong inside, into one error before training.
-
-        Raises
-        ------
-        ConfigError
-            Naming the function, what went wrong and what it must be.
-        """
+        """Turn whatever it raises, or is found wrong inside, into one error before training."""
         try:
             yield
         except ConfigError:
@@ -87,25 +81,9 @@ def own_numbers(
     tried_on: Any,
     taken: Callable[[str], bool],
 ) -> dict[str, OwnFunction]:
-    """Find the functions that a mapping names, each of which gives a number, and try them.
+    """Find the functions that a mapping names by columns, and try that each gives a number.
 
-    Parameters
-    ----------
-    group : str
-        The mapping's config key.
-    given : mapping, optional
-        By a column's name: ``_target_`` and options.
-    form, what
-        As of :func:`own_function`.
-    tried_on : object
-        What each is tried on.
-    taken : callable
-        Whether a name cannot be a column's.
-
-    Raises
-    ------
-    ConfigError
-        If a name is no column's or is taken, or a function is absent, of another kind, or fails.
+    ``taken`` says whether a name cannot be a column's.
     """
     if not isinstance(given or {}, Mapping):
         raise ConfigError(group, f"is {given!r}", "write {NAME: {_target_: FUNCTION}}")
@@ -128,25 +106,10 @@ def own_numbers(
 def own_function(
     key: str, given: Mapping[str, Any], form: Form, what: str, ours: Collection[str] = ()
 ) -> OwnFunction:
-    """Find the function that a mapping names, and give it the mapping's options.
+    """Find the function that a mapping names, and give it the mapping's options but for ``ours``.
 
-    Parameters
-    ----------
-    key : str
-        The mapping's config key.
-    given : mapping
-        ``_target_``, perhaps ``name``, and options.
-    form : Form
-        What the function must look like.
-    what : str
-        That in words, such as ``"a law (def f(rms, known, *, options) -> numpy.ndarray)"``.
-    ours : collection of str
-        Keys of the mapping that are read elsewhere.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such function, it has another form, or it lacks or does not know an option.
+    It must have the form, and the options that it needs. ``what`` is the form in words, such as
+    ``"a law (def f(rms, known, *, options) -> numpy.ndarray)"``.
     """
     target = given.get(TARGET)
     function = named_class(f"{key}.{TARGET}", target, form, what)

@@ -18,17 +18,9 @@ import numpy as np
 def seed_sequence(
     seed: int, purpose: str, client: int = 0, round: int = 0
 ) -> np.random.SeedSequence:
-    """Return the seed sequence at one address.
+    """Return the seed sequence at one address: the run's seed, a purpose, and a client and round.
 
-    Parameters
-    ----------
-    seed : int
-        The run's seed, 0 or more.
-    purpose : str
-        What the draw is for (``"partition"``, ``"label-noise"``); distinct purposes
-        give independent streams.
-    client, round : int
-        The client's index and the round, where the draw belongs to one.
+    Distinct purposes (``"partition"``, ``"label-noise"``) give independent streams.
     """
     return np.random.SeedSequence(
         entropy=seed, spawn_key=(zlib.crc32(purpose.encode()), client, round)
@@ -53,24 +45,13 @@ def counter_bits(
     round: np.ndarray | int = 0,
     index: np.ndarray | int = 0,
 ) -> np.ndarray:
-    """Return 64 random bits at every address at once, by broadcasting.
+    """Return 64 random bits at every address at once, by broadcasting client, round and index.
 
-    Used where a draw is needed per (client, round, example): one vectorised call for a
-    cohort gives exactly the bits that each client alone would get. A SplitMix64
-    finaliser (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
-    generators") is applied after each coordinate of the address.
-
-    Parameters
-    ----------
-    seed, purpose
-        As in :func:`seed_sequence`; several purposes at once have an axis of their own, in front.
-    client, round, index : int or integer array
-        Coordinates, broadcast against each other.
-
-    Returns
-    -------
-    np.ndarray
-        ``uint64`` of the broadcast shape, ``[purposes, ...]`` of several.
+    Used where a draw is needed per (client, round, example): one vectorised call for a cohort gives
+    exactly the bits that each client alone would get. A SplitMix64 finaliser (Steele, Lea and Flood
+    2014, "Fast splittable pseudorandom number generators") is applied after each coordinate of the
+    address. The result is ``uint64`` of the broadcast shape; several purposes at once have an axis
+    of their own, in front.
     """
     if isinstance(purpose, str):
         bits: np.ndarray = np.asarray(np.uint64(integer(seed, purpose)))
@@ -104,22 +85,10 @@ def counter_normal(
     *,
     count: int,
 ) -> np.ndarray:
-    """Return `count` standard normal numbers at every address at once.
+    """Return `count` standard normal numbers at every address at once, float32 ``[..., count]``.
 
-    Two numbers from the halves of each 64 random bits (see :func:`counter_bits`), by the
-    transform of Box and Muller (1958).
-
-    Parameters
-    ----------
-    seed, purpose, client, round
-        As in :func:`counter_bits`; `client` and `round` are broadcast against each other.
-    count : int
-        How many numbers at each address.
-
-    Returns
-    -------
-    np.ndarray
-        ``float32`` of the broadcast shape and ``count``.
+    Two numbers from the halves of each 64 random bits (see :func:`counter_bits`), by the transform
+    of Box and Muller (1958). `client` and `round` are broadcast against each other.
     """
     pairs = -(-count // 2)
     client, round = np.asarray(client)[..., None], np.asarray(round)[..., None]

@@ -33,13 +33,7 @@ _FLAGS: Final = (
 
 
 def resume_folder(words: Sequence[str]) -> str | None:
-    """Return the folder that ``resume=FOLDER`` names, the last one; None if there is none.
-
-    Raises
-    ------
-    ConfigError
-        If it names nothing.
-    """
+    """Return the folder that ``resume=FOLDER`` names, the last one; None if there is none."""
     named = [found[1] for word in words if (found := _RESUME.fullmatch(word))]
     if not named:
         return None
@@ -67,20 +61,7 @@ def flags_first(words: Sequence[str]) -> list[str]:
 
 
 def check_words(words: Sequence[str], *, flags: bool) -> None:
-    """Refuse words that are no ``key=value``, with how they are written.
-
-    Parameters
-    ----------
-    words : sequence of str
-        Of a command line.
-    flags : bool
-        Whether Hydra's flags may be among them.
-
-    Raises
-    ------
-    ConfigError
-        Naming the word and its spelling.
-    """
+    """Refuse words that are no ``key=value``, with how they are written."""
     if isinstance(words, str):
         raise ConfigError(
             words, "is one string", f"give a list of words: run({shlex.split(words)!r})"

@@ -127,13 +127,7 @@ def size_text(size: int) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """Return a duration with the digits that mean something: ``3.2 ms``, ``4.1 s``, ``2 h 5 min``.
-
-    Parameters
-    ----------
-    seconds : float
-        Not below 0.
-    """
+    """Return a duration with the digits that mean something: ``3.2 ms``, ``4.1 s``, ``2 h``."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.3g} ms"
     if seconds < 99.95:

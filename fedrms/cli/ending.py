@@ -36,17 +36,9 @@ def ending_well(
 ) -> Iterator[None]:
     """Begin as every command does, and end it with one message and its exit code.
 
-    2 where it is asked for what cannot be, 1 where a run broke, and 130, 143 or 129 where a
-    signal asked it to end. What nobody foresaw is shown as it is.
-
-    Parameters
-    ----------
-    program : str
-        What messages begin with.
-    words : sequence of str
-        Of the command line, to name the one at fault.
-    stopped : str
-        What is said of the work where a signal came.
+    2 where it is asked for what cannot be, 1 where a run broke, and 130, 143 or 129 where a signal
+    asked it to end; ``stopped`` is what is then said of the work. What nobody foresaw is shown as
+    it is.
     """
     keep_flower_offline()
     # Hydra would print its errors and exit with 1; asked for the full error, it raises.

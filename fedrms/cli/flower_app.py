@@ -44,20 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def write_own_app(folder: Path, overrides: Sequence[str]) -> Path:
-    """Write fedrms' own app and return its folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Is made.
-    overrides : sequence of str
-        Of the configuration, as of ``fedrms-server``.
-
-    Raises
-    ------
-    ConfigError
-        If the folder is there, or the configuration cannot run.
-    """
+    """Write fedrms' own app of a configuration that can run into a new folder, and return it."""
     if folder.exists():
         raise ConfigError(str(folder), "is there already", "name a folder that is to be made")
     from fedrms.deployment.app_folder import write_app

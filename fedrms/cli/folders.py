@@ -57,13 +57,7 @@ class TakeFolder(Callback):
 
 
 def taken() -> Any:
-    """Return the folder of the run that this program is for.
-
-    Raises
-    ------
-    ConfigError
-        If the callback that takes it was taken away.
-    """
+    """Return the folder of the run that this program is for."""
     if not _taken:
         raise ConfigError("hydra.callbacks.folder", "is what takes the run's folder", "leave it")
     return _taken[-1]

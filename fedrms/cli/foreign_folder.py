@@ -19,16 +19,6 @@ def foreign_folder_checked(words: Sequence[str]) -> Iterator[None]:
     """Refuse what a folder on the command line would have Hydra run; without one, change nothing.
 
     Hydra makes its callbacks and logs as soon as it has composed, so there is no later moment.
-
-    Parameters
-    ----------
-    words : sequence of str
-        The command line after the program's name.
-
-    Raises
-    ------
-    ConfigError
-        Inside, when Hydra composes.
     """
     if not any(word.startswith(FLAGS) or "hydra.searchpath" in word for word in words):
         yield

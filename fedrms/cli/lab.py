@@ -31,17 +31,8 @@ def verdict_words(words: Sequence[str]) -> list[str] | None:
     """Return the command line of ``fedrms-lab`` that ``fedrms`` words ask for, if they do.
 
     ``fedrms +experiment=lab/NAME quick=true`` asks for the verdict on the small size, and
-    ``quick=false`` on the full one; without ``quick`` the experiment is one run.
-
-    Parameters
-    ----------
-    words : sequence of str
-        Of the command line of ``fedrms``.
-
-    Raises
-    ------
-    ConfigError
-        If there are other words beside these two.
+    ``quick=false`` on the full one; without ``quick`` the experiment is one run. Other words beside
+    these two are refused.
     """
     given = dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
     names = given.get("experiment", "").split(",")

@@ -24,16 +24,7 @@ def launch(
 ) -> None:
     """Compose the configuration and call `job` with it; SIGTERM stops it as Ctrl-C does.
 
-    Parameters
-    ----------
-    program : str
-        What error messages begin with.
-    job : callable (DictConfig) -> object
-        The command.
-    words : sequence of str
-        Of the command line.
-    further : callable (words) -> overrides
-        Those that come before them, from words that are well written.
+    ``further`` makes the overrides that come before them, from words that are well written.
     """
     if "--version" in words:
         print(f"{program} {__version__}")

@@ -61,13 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def examples_folder() -> Path:
-    """Return where the examples lie: beside the package, or inside an installed wheel.
-
-    Raises
-    ------
-    ConfigError
-        If the installation lacks them.
-    """
+    """Return where the examples lie: beside the package, or inside an installed wheel."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "examples", package.parent / "examples"):
         if folder.is_dir():
@@ -82,21 +76,7 @@ def kinds() -> dict[str, str]:
 
 
 def write_like(folder: Path, kind: str) -> None:
-    """Write an example under another name.
-
-    Parameters
-    ----------
-    folder : Path
-        Is made; its name is the project's.
-    kind : str
-        One of :func:`kinds`.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such example, the folder is there or cannot be made, or its name can be
-        that of no Python package.
-    """
+    """Write an example, one of :func:`kinds`, into a new folder whose name is the project's."""
     if kind not in kinds():
         choices = ", ".join([*kinds(), OWN])
         raise ConfigError("--like", f"there is no {kind!r}", f"choose one of {choices}")

@@ -62,17 +62,8 @@ _LAB_HEAD: Final = "for experiments of the lab:"
 def help_page(folder: Path, topic: str | None = None) -> str:
     """Return the page on a topic.
 
-    Parameters
-    ----------
-    folder : Path
-        The configuration tree (see :func:`fedrms.conf_folder.conf_folder`).
-    topic : str, optional
-        A group, ``GROUP=CHOICE``, a key, ``experiment`` or ``all``; by default the first screen.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such topic.
+    That is a group, ``GROUP=CHOICE``, a key, ``experiment`` or ``all``; by default the first
+    screen.
     """
     if topic is None:
         return "\n".join([HEAD, *_first_screen(folder), "", TAIL]).rstrip()

@@ -25,16 +25,7 @@ def is_search(hydra: HydraConf | DictConfig) -> bool:
 def settle_search(config: DictConfig) -> None:
     """Have a search go by the metric, go on after failures, and propose the same again.
 
-    Parameters
-    ----------
-    config : DictConfig
-        Of the multirun; ``hydra.sweeper`` is changed.
-
-    Raises
-    ------
-    ConfigError
-        If the command line asks for the other direction, or for several, or the data of the trials
-        cannot be built.
+    Another direction, or several, are refused, and trials whose data cannot be built.
     """
     from fedrms.experiment.build import build_side
     from fedrms.experiment.config import hydra_words, plain
@@ -85,22 +76,7 @@ def _settle_grid(config: DictConfig) -> None:
 
 
 def refuse_useless_score(direction: str, score: float, summary: Mapping[str, Any]) -> None:
-    """Fail a trial whose score would mislead the search.
-
-    Parameters
-    ----------
-    direction : str
-        Of the search.
-    score : float
-        Of the trial.
-    summary : mapping
-        Of the run.
-
-    Raises
-    ------
-    RunError
-        If the score is not finite, or of a metric that goes the other way.
-    """
+    """Fail a trial whose score is not finite, or of a metric that goes the other way."""
     metric = summary["metric"]
     if not math.isfinite(score):
         raise RunError(f"the run has diverged: its {metric} is {score}")

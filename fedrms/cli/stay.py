@@ -26,12 +26,7 @@ if TYPE_CHECKING:
 def stay(told: Mapping[str, Any], own: OwnFolder) -> NoReturn:
     """Go on as this module's program, which gets `told` on its standard input.
 
-    Parameters
-    ----------
-    told : mapping
-        What :func:`fedrms.deployment.site.prepared` has returned.
-    own : OwnFolder
-        The client's folder, which stays taken.
+    The client's folder stays taken.
     """
     with tempfile.TemporaryFile() as handed:
         handed.write(json.dumps(told).encode())

@@ -67,27 +67,9 @@ def run_batch(
     first: int,
     workers: Any,
 ) -> list[JobReturn]:
-    """Run jobs side by side, and return what each gave.
+    """Run jobs side by side, each composed in the worker that runs it, and return what each gave.
 
-    Parameters
-    ----------
-    context, task, config
-        What Hydra hands to a launcher.
-    loader : CachedLoader
-        Composes the configuration of a job, in the worker that runs it.
-    jobs : sequence of list of str
-        The overrides of each.
-    first : int
-        The number of the first one.
-    workers : int or "auto"
-        How many at a time.
-
-    Raises
-    ------
-    ConfigError
-        If `workers` is neither, or there are no jobs.
-    KeyboardInterrupt
-        If a signal asks this process to stop: its workers have saved what they had.
+    Where a signal asks this process to stop, its workers have saved what they had.
     """
     setup_globals()  # type: ignore[no-untyped-call,unused-ignore]
     from fedrms.experiment.kept import keep_multirun

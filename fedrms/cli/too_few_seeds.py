@@ -13,20 +13,7 @@ _OWN: Final = ("strategy", "server_optimizer")
 
 
 def too_few_seeds(words: Sequence[str], baseline: str = "fedavg") -> str | None:
-    """Return a warning where no result of these seeds could be called decided.
-
-    Parameters
-    ----------
-    words : sequence of str
-        The overrides of a multirun, such as ``strategy=fedavg,fedrms`` and ``seed=0,1,2``.
-    baseline : str
-        The strategy that others are compared with.
-
-    Returns
-    -------
-    str or None
-        None where there are seeds enough, or nothing is compared with the baseline.
-    """
+    """Return a warning where no result of a multirun's seeds could be called decided, or None."""
     from fedrms.experiment.config import config_loader
     from fedrms.results.significance import seeds_needed
 

@@ -238,15 +238,6 @@ def disagreement(
 
     Nothing about the model or the classes travels but their names and shapes: where each side
     configures its own, a mismatch must not train.
-
-    Parameters
-    ----------
-    side : ClientSide
-        The client's own.
-    config : mapping
-        The server's orders; ``class-names``, where it is there, holds the server's classes.
-    received : ArrayRecord
-        The server's model.
     """
     names = config.get("class-names")
     own = side.federation.class_names

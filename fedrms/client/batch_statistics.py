@@ -31,12 +31,8 @@ COUNTER = "num_batches_tracked"
 def moving_statistics(module: nn.Module) -> tuple[str, ...]:
     """Return the names of the running statistics that training moves.
 
-    Those of layers that someone put into evaluation mode, as is usual in fine-tuning, stay.
-
-    Raises
-    ------
-    ConfigError
-        For a layer whose statistics cannot be followed.
+    Those of layers that someone put into evaluation mode, as is usual in fine-tuning, stay. A layer
+    whose statistics cannot be followed is refused.
     """
     names: list[str] = []
     for prefix, layer in _tracking(module):

@@ -16,16 +16,9 @@ Place = tuple[dict[str, Tensor | None], str, Tensor]
 
 
 def called_with(module: nn.Module, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """Return a module's outputs with these parameters and buffers in the place of its own.
+    """Return a module's outputs of ``x`` with ``params`` in the place of its own, by their names.
 
-    Parameters
-    ----------
-    module : nn.Module
-        The structure; it has its own parameters again afterwards.
-    params : mapping
-        By the names of ``module.state_dict()``; what is not named stays as it is.
-    x : Tensor
-        ``[examples, ...]`` inputs.
+    What is not named stays as it is; the module has its own parameters again afterwards.
     """
     places = _places(module, params)
     if places is None:

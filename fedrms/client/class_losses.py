@@ -17,27 +17,13 @@ from fedrms.statistic import BY_CLASS
 def stacked_class_losses(
     classes: int, scores: np.ndarray, present: np.ndarray, labels: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return the losses by class of many clients at once.
+    """Return the losses by class of many clients, each ``[clients, classes]``.
 
-    Parameters
-    ----------
-    classes : int
-        How many there are; with 1 all examples are of one class.
-    scores : np.ndarray
-        ``[clients, rows, scores]`` losses; beside them chance losses, if they are known, or in
-        regression predictions and targets.
-    present : np.ndarray
-        ``[clients, rows]`` which rows count.
-    labels : np.ndarray
-        ``[clients, rows]`` classes; rows of a class that is none of them do not count.
-
-    Returns
-    -------
-    dict
-        Each ``[clients, classes]`` float64, under the keys of :data:`fedrms.statistic.BY_CLASS`:
-        ``count``, ``mean`` and ``variance`` of the losses of each class and, where they are
-        known, the mean ``chance`` loss; the last three are NaN where a client holds none of it. In
-        regression also ``unitless`` losses (:mod:`fedrms.client.unitless_losses`).
+    Parameters are ``scores`` ``[clients, rows, scores]``, losses and beside them chance losses, if
+    they are known, or in regression predictions and targets; ``present`` and ``labels`` ``[clients,
+    rows]``. Rows of a class that is none of them do not count. The keys are those of
+    :data:`fedrms.statistic.BY_CLASS`; all but the count are NaN where a client holds none of a
+    class. In regression there are also ``unitless`` losses (:mod:`fedrms.client.unitless_losses`).
     """
     clients, width = present.shape
     if classes > 1:

@@ -27,15 +27,7 @@ def draws(task: Task) -> bool:
 
 
 def row_keys(seed: int, clients: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Return the keys of clients' examples, int64 ``[total]``.
-
-    Parameters
-    ----------
-    seed : int
-        The run's seed.
-    clients, offsets : np.ndarray
-        ``[clients]`` indices and ``[clients + 1]`` where their rows begin.
-    """
+    """Return the keys of clients' examples, int64 ``[total]``."""
     sizes = np.diff(offsets)
     row = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
     return counter_bits(seed, "loss-draw", np.repeat(clients, sizes), 0, row).view(np.int64)
@@ -49,14 +41,7 @@ def test_keys(start: int, stop: int) -> np.ndarray:
 def at_step(batch: dict[str, Tensor], server_round: int, step: int) -> dict[str, Tensor]:
     """Return the batch with the keys that its rows have at one step; as it is without keys.
 
-    Parameters
-    ----------
-    batch : dict of Tensor
-        Columns of examples.
-    server_round : int
-        The round, from 1.
-    step : int
-        From 1; 0 is for losses outside of training.
+    Steps are counted from 1; 0 is for losses outside of training.
     """
     if "key" not in batch:
         return batch

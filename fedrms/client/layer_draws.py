@@ -35,44 +35,18 @@ LAYER_KEY = "layer-key"
 
 
 def layer_keys(seed: int, clients: np.ndarray, server_round: int, steps: int) -> np.ndarray:
-    """Return the key of each step of each client, int64 ``[steps, clients]``.
-
-    Parameters
-    ----------
-    seed : int
-        The run's seed.
-    clients : np.ndarray
-        ``[clients]`` client indices.
-    server_round : int
-        The round, from 1.
-    steps : int
-        Steps of the round.
-    """
+    """Return the key of each step of each client, int64 ``[steps, clients]``."""
     step = np.arange(steps)[:, None]
     return counter_bits(seed, "layers", clients[None], server_round, step).view(np.int64)
 
 
 @contextmanager
 def addressed_draws(key: Tensor) -> Iterator[AddressedDraws]:
-    """Let what is drawn at random follow from a key.
+    """Let what is drawn at random follow from a key, and count how many operations have drawn.
 
-    On a GPU attention then takes the plain way, whose dropout can be addressed.
-
-    Parameters
-    ----------
-    key : Tensor
-        int64: a single number, or ``[clients]`` around ``torch.func.vmap``, whose draws have a
-        leading axis of clients.
-
-    Yields
-    ------
-    AddressedDraws
-        Which counts how many operations have drawn.
-
-    Raises
-    ------
-    ConfigError
-        By an operation that draws and is not known here.
+    The key is int64: a single number, or ``[clients]`` around ``torch.func.vmap``, whose draws have
+    a leading axis of clients. On a GPU attention then takes the plain way, whose dropout can be
+    addressed. An operation that draws and is not known here raises a `ConfigError`.
     """
     plain = sdpa_kernel(SDPBackend.MATH) if key.device.type == "cuda" else nullcontext()
     with plain, AddressedDraws(key) as mode:

@@ -65,13 +65,8 @@ class LocalOptimizer:
     def step(self, gradients: Tree, share: Tensor | None = None) -> None:
         """Take one step, and one of the scheduler.
 
-        Parameters
-        ----------
-        gradients : Tree
-            Of each parameter, in its shape.
-        share : Tensor, optional
-            ``[clients]`` of a stack, or a single number: the part of its step that each client
-            takes; 0 keeps a client that has finished where it is.
+        Of a stack each client takes its ``share`` ``[clients]`` of the step; 0 keeps a client that
+        has finished where it is.
         """
         for name, parameter in self._params.items():
             parameter.grad = gradients[name]
@@ -90,24 +85,12 @@ class LocalOptimizer:
 
 
 def optimizer_order(options: Mapping[str, Any]) -> str:
-    """Return a config group's options as :attr:`LocalSettings.optimizer` carries them.
-
-    Parameters
-    ----------
-    options : mapping
-        ``_target_`` and its options, and ``scheduler``: None, or ``_target_`` and options.
-    """
+    """Return a config group's options as :attr:`LocalSettings.optimizer` carries them."""
     return json.dumps({k: v for k, v in options.items() if k not in ("name", "lr")})
 
 
 def try_optimizer(settings: LocalSettings) -> None:
-    """Refuse an optimizer that cannot be made, or does not take each number by itself.
-
-    Raises
-    ------
-    ConfigError
-        Naming what is wrong with it.
-    """
+    """Refuse an optimizer that cannot be made, or does not take each number by itself."""
     draw = torch.Generator().manual_seed(0)
     rows = torch.randn(TRIAL, 3, generator=draw)
     slopes = torch.randn(TRIAL, TRIAL, 3, generator=draw)

@@ -11,22 +11,12 @@ from fedrms.statistic import MOMENTS
 
 
 def stacked_moments(losses: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the loss moments of many clients at once.
+    """Return the moments of many clients' losses ``[clients, examples]``, each ``[clients]``.
 
-    Parameters
-    ----------
-    losses : np.ndarray
-        ``[clients, examples]`` per-example losses, padded.
-    present : np.ndarray
-        ``[clients, examples]`` boolean; False marks padding.
-
-    Returns
-    -------
-    dict
-        Each ``[clients]`` float64. ``mean`` (units of loss); ``variance`` (population,
-        loss squared); ``second_moment`` (mean of squared losses); ``mad`` (the square of
-        1.4826 times the median absolute deviation, a variance that heavy tails do not
-        inflate). A client without any loss, or with a loss that is not finite, gets NaN.
+    ``mean`` (units of loss); ``variance`` (population, loss squared); ``second_moment`` (mean of
+    squared losses); ``mad`` (the square of 1.4826 times the median absolute deviation, a variance
+    that heavy tails do not inflate). A client without any ``present`` loss, or with one that is not
+    finite, gets NaN.
     """
     losses = np.where(present, losses.astype(np.float64), 0.0)
     count = present.sum(1)

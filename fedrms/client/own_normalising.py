@@ -28,17 +28,10 @@ AT_ONCE = 4096
 
 @torch.no_grad()
 def with_own_statistics(module: nn.Module, params: Tree, x: Tensor) -> Tree:
-    """Return the model with the running statistics of a client's own rows.
+    """Return the model with the running statistics of a client's own rows ``x`` ``[rows, *shape]``.
 
-    Parameters
-    ----------
-    module : nn.Module
-        In training mode, but for layers that shall not move.
-    params : dict of Tensor
-        Parameters and running statistics by name; left untouched.
-    x : Tensor
-        ``[rows, *shape]`` the client's training inputs. A channel that sees a single value keeps
-        the statistics that it had.
+    The module is in training mode, but for layers that shall not move. A channel that sees a single
+    value keeps the statistics that it had.
     """
     names = moving_statistics(module)
     if not names or not len(x):

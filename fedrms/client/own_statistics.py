@@ -23,15 +23,7 @@ TAKEN = {*MOMENTS, *BY_CLASS}
 def statistics_order(given: Mapping[str, Any] | None) -> str:
     """Return ``client.statistics`` as :attr:`LocalSettings.statistics` carries it; empty for none.
 
-    Parameters
-    ----------
-    given : mapping, optional
-        By the statistic's name: ``_target_`` and options.
-
-    Raises
-    ------
-    ConfigError
-        If a name cannot be one, or a function is absent, of another kind, or fails.
+    A name that cannot be one is refused, and a function that is absent, of another kind, or fails.
     """
     own_numbers(
         "client.statistics",

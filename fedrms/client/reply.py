@@ -61,35 +61,18 @@ def reply_metrics(
 ) -> dict[str, np.ndarray]:
     """Assemble the metrics of a cohort's replies, each ``[clients]`` or ``[clients, classes]``.
 
-    Parameters
-    ----------
-    settings, plan
-        The round's orders and batches.
-    clients, sizes : np.ndarray
-        ``[clients]`` index and number of examples.
-    step_losses : np.ndarray
-        ``[steps, clients, batch]`` losses before each update; 0 where padded.
-    scored : Scored, optional
-        What was scored outside of training, for the statistics that are not prequential: at the
-        received model (``incoming`` and the fallback) or on held-out rows (``holdout``).
-    update_norm : np.ndarray
-        ``[clients]`` L2 norm of the update.
-    lr_scale : np.ndarray
-        ``[clients]`` factor on the ordered learning rate.
-    server_round, noise_seed : int
-        The address of the noise, where what is said of losses is private.
+    Losses are those before each update, ``step_losses`` ``[steps, clients, batch]`` (0 where
+    padded), or ``scored`` outside of training: at the received model (``incoming`` and the
+    fallback) or on held-out rows (``holdout``).
 
-    Returns
-    -------
-    dict
-        ``partition-id``, ``num-examples``, ``steps``, ``work`` (the sum of its learning rates
-        over its steps, as far as momentum carries them), ``train-loss`` (mean loss over all
-        batches), ``update-norm``, the loss moments of the statistic (see
-        :func:`fedrms.client.loss_moments.stacked_moments`) and ``statistic-fallback``,
-        1 where the client had too little to score and reported ``incoming``. Where they are
-        ordered also losses by class, see :func:`fedrms.client.class_losses.stacked_class_losses`.
-        Where losses are private, :func:`fedrms.client.statistic_privacy.private_losses` in
-        the place of all that is said of them.
+    The metrics are ``partition-id``, ``num-examples``, ``steps``, ``work`` (the sum of its learning
+    rates over its steps, as far as momentum carries them), ``train-loss`` (mean loss over all
+    batches), ``update-norm``, the loss moments of the statistic (see
+    :func:`fedrms.client.loss_moments.stacked_moments`) and ``statistic-fallback``, 1 where the
+    client had too little to score and reported ``incoming``. Where they are ordered also losses by
+    class, see :func:`fedrms.client.class_losses.stacked_class_losses`. Where losses are private,
+    :func:`fedrms.client.statistic_privacy.private_losses` in the place of all that is said of them,
+    with noise drawn at ``(noise_seed, client, server_round)``.
     """
     about = _about_the_client(plan, clients, sizes, update_norm, step_losses)
     reach = settings.lr / max(1.0 - settings.momentum, LEAST_BRAKE)

@@ -49,19 +49,7 @@ class Schedule:
 def schedule(
     settings: LocalSettings, server_round: int, clients: np.ndarray, sizes: np.ndarray
 ) -> Schedule:
-    """Lay out the batches of a cohort.
-
-    Parameters
-    ----------
-    settings : LocalSettings
-        The round's orders.
-    server_round : int
-        The round, from 1.
-    clients : np.ndarray
-        ``[clients]`` client indices, the address of each client's draws.
-    sizes : np.ndarray
-        ``[clients]`` examples each client holds.
-    """
+    """Lay out the batches of a cohort, ``[clients]``, each client's at its own address."""
     clients = np.asarray(clients, dtype=np.int64)
     sizes = np.asarray(sizes, dtype=np.int64)
     batch = own_batch_size(settings, clients)
@@ -96,17 +84,7 @@ def schedule(
 
 
 def full_steps(settings: LocalSettings, clients: np.ndarray, train_sizes: np.ndarray) -> np.ndarray:
-    """Return ``[clients]`` the steps of clients that do all their work.
-
-    Parameters
-    ----------
-    settings : LocalSettings
-        The round's orders.
-    clients : np.ndarray
-        ``[clients]`` client indices.
-    train_sizes : np.ndarray
-        ``[clients]`` examples each client trains on.
-    """
+    """Return ``[clients]`` the steps of clients that do all their work."""
     if settings.steps:
         return np.full_like(train_sizes, settings.steps)
     return np.asarray(settings.epochs * -(-train_sizes // own_batch_size(settings, clients)))

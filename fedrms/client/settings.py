@@ -132,13 +132,7 @@ class LocalSettings:
     running_statistics: str = "averaged"
 
     def __post_init__(self) -> None:
-        """Refuse orders that no client can follow.
-
-        Raises
-        ------
-        ConfigError
-            Naming the config key, the value and the remedy.
-        """
+        """Refuse orders that no client can follow."""
         for item in fields(self):
             value = getattr(self, item.name)
             kind, said = NUMBERS.get(str(item.type), (object, ""))

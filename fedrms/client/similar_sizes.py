@@ -11,15 +11,7 @@ WORTH_IT = 1 << 16
 def similar_sizes(sizes: np.ndarray) -> list[np.ndarray]:
     """Return groups of positions whose sizes lie within a factor of two of each other.
 
-    Parameters
-    ----------
-    sizes : np.ndarray
-        ``[clients]`` of 1 or more.
-
-    Returns
-    -------
-    list of np.ndarray
-        Every position once; a single group where padding costs little.
+    Every position is in one; there is a single group where padding costs little.
     """
     if len(sizes) * int(sizes.max(initial=1)) <= WORTH_IT:
         return [np.arange(len(sizes))]

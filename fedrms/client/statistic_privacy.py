@@ -62,10 +62,7 @@ class StatisticPrivacy:
     def bind(self, orders: LocalSettings) -> LocalSettings:
         """Return the orders with the smaller epsilon and clip of the two.
 
-        Raises
-        ------
-        ConfigError
-            If the orders ask for losses that cannot be released privately.
+        Orders that ask for losses that cannot be released privately are refused.
         """
         if not orders.statistic_epsilon:
             return replace(orders, statistic_clip=self.clip, statistic_epsilon=self.epsilon)
@@ -100,30 +97,14 @@ def private_losses(
     labels: np.ndarray | None,
     seed: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return the loss moments, and losses by class where they are asked for, of many clients.
+    """Return the loss moments of many clients, and losses by class where they are asked for.
 
-    Parameters
-    ----------
-    settings : LocalSettings
-        Orders, with ``statistic_clip`` C and ``statistic_epsilon``.
-    server_round : int
-        With the seed and the client the address of the noise.
-    clients : np.ndarray
-        ``[clients]`` indices.
-    scores : np.ndarray
-        ``[clients, rows, 1 or 2]`` losses at the received model, and chance losses beside them.
-    present : np.ndarray
-        ``[clients, rows]`` which rows count.
-    labels : np.ndarray, optional
-        ``[clients, rows]``; without them all examples are of one class.
-    seed : int, optional
-        In place of the run's; see :func:`secret_seed`.
-
-    Returns
-    -------
-    dict
-        As :func:`fedrms.client.loss_moments.stacked_moments` without ``mad``, and
-        :func:`fedrms.client.class_losses.stacked_class_losses`; all finite.
+    All are finite, and have the keys of :func:`fedrms.client.loss_moments.stacked_moments` without
+    ``mad``, and of :func:`fedrms.client.class_losses.stacked_class_losses`. ``scores`` ``[clients,
+    rows, 1 or 2]`` are losses at the received model, and chance losses beside them; ``present`` and
+    ``labels`` are ``[clients, rows]``, and without labels all examples are of one class. The noise
+    is addressed by seed, client and round; ``seed`` takes the place of the run's
+    (:func:`secret_seed`).
     """
     clip, classes = settings.statistic_clip, max(settings.class_losses, 1)
     if labels is None:

@@ -29,35 +29,14 @@ def train_client(
     lr_scale: float = 1.0,
     noise_seed: int | None = None,
 ) -> tuple[Tree, dict[str, float | int]]:
-    """Train one client for one round.
+    """Train one client for one round, and return its parameters and its metrics.
 
-    Parameters
-    ----------
-    update : LocalUpdate
-        Task, model and orders.
-    received : dict of Tensor
-        The global model's parameters, and its running statistics; left untouched.
-    examples : Examples
-        The client's local data in this round.
-    client, server_round : int
-        The address of every local draw.
-    lr_scale : float
-        Factor on the local learning rate (``apply_to=local_lr``).
-    noise_seed : int, optional
-        Draws the noise of private losses, in place of the run's seed.
-
-    Returns
-    -------
-    params : dict of Tensor
-        The trained parameters, and behind them, where the orders ask for it, the mean of
-        squared gradients of each, named with :data:`~fedrms.client.local_update.SQUARES`.
-    metrics : dict
-        See :func:`fedrms.client.reply.reply_metrics`.
-
-    Raises
-    ------
-    RunError
-        If training diverged: the parameters or the losses are not finite.
+    Behind the parameters are, where the orders ask for it, the mean of squared gradients of each,
+    named with :data:`~fedrms.client.local_update.SQUARES`; the metrics are those of
+    :func:`fedrms.client.reply.reply_metrics`. What was received is left untouched. ``lr_scale`` is
+    a factor on the local learning rate (``apply_to=local_lr``), and ``noise_seed`` draws the noise
+    of private losses in place of the run's seed. A `RunError` says that parameters or losses are
+    not finite.
     """
     settings = update.settings
     who, sizes = np.array([client]), np.array([len(examples.y)])
@@ -139,23 +118,9 @@ def local_steps(
     server_round: int,
     lr_scale: float = 1.0,
 ) -> Iterator[tuple[State, Tensor]]:
-    """Take one client's steps of a round, one at a time.
+    """Yield a client's state after each step of a round, and the losses ``[batch]`` before it.
 
-    Parameters
-    ----------
-    update, received, client, server_round, lr_scale
-        As in :func:`train_client`.
-    data : dict of Tensor
-        Columns of the client's examples.
-    plan : Schedule
-        Of this client alone.
-
-    Yields
-    ------
-    state : State
-        After the step; its tensors may be written over by the next.
-    losses : Tensor
-        ``[batch]`` before the step.
+    The state's tensors may be written over by the next step.
     """
     settings = update.settings
     some = next(iter(received.values()))
@@ -183,14 +148,8 @@ def local_steps(
 def divergence(metrics: Mapping[str, float | int], losses: np.ndarray) -> str | None:
     """Say what is not finite in a client's round, and since which step, or return None.
 
-    The update's norm covers every parameter, so no parameter needs a look of its own.
-
-    Parameters
-    ----------
-    metrics : mapping
-        What the client would report.
-    losses : np.ndarray
-        ``[steps, batch]`` before each update; 0 where padded.
+    The update's norm covers every parameter, so no parameter needs a look of its own. ``losses``
+    are ``[steps, batch]``, 0 where padded.
     """
     for key, what in (("update-norm", "parameters"), ("train-loss", "losses")):
         if not np.isfinite(metrics[key]):

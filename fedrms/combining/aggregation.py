@@ -82,13 +82,7 @@ class Aggregation:
         self._rule = bind_rule(combine, combine_options)
 
     def weights(self, examples: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """Return ``[clients]`` the weight of each client in the combined update.
-
-        Parameters
-        ----------
-        examples, scale : np.ndarray
-            ``[clients]`` n_k and s_k.
-        """
+        """Return ``[clients]`` the weight of each client in the combined update."""
         share = examples.astype(np.float64)
         if not (share * scale).sum() > 0.0:
             log(WARNING, "Every client's scale is 0; the round is averaged without scaling")
@@ -110,19 +104,11 @@ class Aggregation:
         weights: np.ndarray,
         norms: np.ndarray | None = None,
     ) -> Tensor:
-        """Return ``[parameters]`` the step from ``received``.
+        """Return ``[parameters]`` the step from ``received``, with ``[clients]`` weights.
 
-        Parameters
-        ----------
-        parameters : Tensor or RowBlocks
-            ``[clients, parameters]`` the model each client returned. Blocks of rows are read
-            one after the other; with ``mean`` no more than one is in memory at a time.
-        received : Tensor
-            ``[parameters]`` the model they were given.
-        weights : np.ndarray
-            ``[clients]`` from :meth:`weights`.
-        norms : np.ndarray, optional
-            ``[clients]`` of the updates, where they are known already.
+        Models are ``[clients, parameters]``. Blocks of rows are read one after the other; with
+        ``mean`` no more than one is in memory at a time. ``norms`` ``[clients]`` are those of the
+        updates, where they are known already.
         """
         clips = self.clip_norm is not None or self.clip_median is not None
         if (
@@ -154,23 +140,14 @@ def privacy_noise(seed: int, server_round: int, size: int, deviation: float) -> 
     """Return Gaussian noise ``[size]``, the same for a seed and round on every engine.
 
     DP-FedAvg (McMahan et al. 2018, arXiv:1710.06963): an update no longer than C with weight w
-    moves the mean by at most w C, and noise of z times that makes the round a Gaussian
-    mechanism with noise multiplier z. Flower's wrappers take w = 1 / n; here w is the
-    largest weight, which is the same where all are alike, and no less where they are not.
+    moves the mean by at most w C, and noise of z times that makes the round a Gaussian mechanism
+    with noise multiplier z. Flower's wrappers take w = 1 / n; here w is the largest weight, which
+    is the same where all are alike, and no less where they are not.
 
-    The weights are taken as given. They follow from what clients report, so whoever
-    must hide that as well sets ``client.statistic_dp`` beside. The noise is as secret as the seed,
-    which fedrms sends to its clients: it protects what is published of a run, not one client
-    from another that knows the seed.
-
-    Parameters
-    ----------
-    seed, server_round : int
-        The address.
-    size : int
-        How many numbers.
-    deviation : float
-        Standard deviation.
+    The weights are taken as given. They follow from what clients report, so whoever must hide that
+    as well sets ``client.statistic_dp`` beside. The noise is as secret as the seed, which fedrms
+    sends to its clients: it protects what is published of a run, not one client from another that
+    knows the seed.
     """
     draw = generator(seed, "update-privacy", round=server_round)
     return torch.from_numpy(deviation * draw.standard_normal(size))

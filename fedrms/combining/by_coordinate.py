@@ -152,12 +152,8 @@ def _halves(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return ``[columns]`` which ranks the middle of the weight lies at, and whether it is here.
 
-    Parameters
-    ----------
-    weights : np.ndarray
-        ``[columns, ranks]`` of those who hold some ranks; sums are formed in place.
-    before : np.ndarray, optional
-        ``[columns]`` the weight of the ranks before them.
+    The weight of those who hold some ranks is ``[columns, ranks]``, in which sums are formed in
+    place, and that of the ranks before them ``[columns]``.
     """
     weights[:, 0] += before
     sums = torch.from_numpy(weights)

@@ -22,14 +22,7 @@ def clip_factors(
 ) -> np.ndarray:
     """Return ``[clients]`` factors in (0, 1] that bring update norms under the limits.
 
-    Parameters
-    ----------
-    norms : np.ndarray
-        ``[clients]`` L2 norms of the updates.
-    largest : float, optional
-        An absolute limit.
-    times_median : float, optional
-        A limit relative to the cohort's median norm, which one liar cannot move far.
+    One is absolute, one relative to the cohort's median norm, which one liar cannot move far.
     """
     limit = np.inf if largest is None else largest
     if times_median is not None:
@@ -41,14 +34,8 @@ def clip_factors(
 def update_norms(parameters: Stack, received: Tensor) -> np.ndarray:
     """Return ``[clients]`` the L2 norms of the updates, good to about 1e-8.
 
-    Squares of float32 are summed in float32 over a few thousand columns, and these in float64.
-
-    Parameters
-    ----------
-    parameters : Tensor or RowBlocks
-        ``[clients, parameters]``; a stack is measured where it lies.
-    received : Tensor
-        ``[parameters]``.
+    Squares of float32 are summed in float32 over a few thousand columns, and these in float64. A
+    stack ``[clients, parameters]`` is measured where it lies.
     """
     if isinstance(parameters, Tensor):
         received = received.to(parameters.device)

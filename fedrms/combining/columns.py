@@ -20,16 +20,8 @@ LEAST = 1 << 24
 def over_columns(work: Callable[[slice], None], shape: Sequence[int], width: int) -> None:
     """Call ``work`` once for every block of a stack's columns, ``width`` at most and of like size.
 
-    Blocks are the same whatever the number of threads, so results are too.
-
-    Parameters
-    ----------
-    work : callable
-        Takes the columns; is called on several threads where the stack is large.
-    shape : sequence of int
-        ``[clients, parameters]``.
-    width : int
-        Most columns of a block.
+    Blocks are the same whatever the number of threads, so results are too. A large stack's are on
+    several threads.
     """
     clients, columns = shape
     count = -(-columns // width)

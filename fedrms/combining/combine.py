@@ -41,13 +41,7 @@ def rule_name(rule: Rule) -> str:
 
 
 def bind_rule(name: str | Rule, options: Mapping[str, Any] | None = None) -> Rule:
-    """Look a rule up by name and fix its options; a function of one's own gets one tensor.
-
-    Raises
-    ------
-    ConfigError
-        If the rule has no such option, or the value cannot work.
-    """
+    """Look a rule up by name and fix its options; a function of one's own gets one tensor."""
     if not isinstance(name, str):
         return _whole(name, **(options or {}))
     rule, chosen = COMBINE[name], dict(options or {})

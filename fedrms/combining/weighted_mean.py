@@ -101,12 +101,7 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
 def mean_where_it_lies(parameters: Tensor, received: Tensor, weights: Tensor) -> Tensor:
     """Return :func:`mean` of a stack on a GPU, computed there in float64: only the step leaves it.
 
-    Parameters
-    ----------
-    parameters : Tensor
-        ``[clients, parameters]`` on any device.
-    received, weights : Tensor
-        ``[parameters]`` and ``[clients]`` float64, in main memory.
+    The received model ``[parameters]`` and the weights ``[clients]`` are float64, in main memory.
     """
     share = weights.to(parameters.device)
     width = max(1, WIDE_CELLS // max(1, len(weights)))

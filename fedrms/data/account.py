@@ -20,13 +20,9 @@ MOST = 12
 def account_of(
     dataset: Dataset, federation: Federation, partition: Mapping[str, Any], noise: str
 ) -> tuple[str, tuple[str, ...]]:
-    """Say what is learned from, by whom, and what was added; and what a person should look at.
+    """Say what is learned from, by whom and with what added; and what a person should look at.
 
-    Returns
-    -------
-    line : str
-        Empty for built-in data.
-    warnings : tuple of str
+    The line is empty for built-in data.
     """
     reading = dataset.reading
     if reading is None:

@@ -66,26 +66,11 @@ def choose_adversaries(
     among: str = "any",
     clients: Sequence[int] | None = None,
 ) -> Adversaries:
-    """Choose who lies.
+    """Choose who lies: a share in [0, 1] of the clients in ``among``, or those in ``clients``.
 
-    Parameters
-    ----------
-    seed : int
-        The run's seed.
-    federation : Federation or Population
-        Of a population (rows made or read a cohort at a time) each client lies with
-        probability `fraction`; otherwise their number is rounded, halves up.
-    fraction : float
-        Share of the clients in `among`, in [0, 1].
-    among : {"any", "noisy", "clean"}
-        Whom they are chosen among, by their data in round 1.
-    clients : list of int, optional
-        The adversaries, in place of a random choice.
-
-    Raises
-    ------
-    ConfigError
-        If an option is out of range, or nobody is in `among`.
+    Whom they are chosen among goes by their data in round 1. Of a population each client lies with
+    probability ``fraction``; otherwise their number is rounded, halves up. Options out of range,
+    and nobody in ``among``, are refused.
     """
     fraction = number("adversary.fraction", fraction, 0, 1)
     one_of("adversary.among", among, AMONG)

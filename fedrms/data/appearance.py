@@ -133,22 +133,9 @@ LOOKS: dict[str, Callable[..., Change]] = {
 
 
 def decide_looks(seed: int, clients: int, appearance: Mapping[str, Any] | None) -> Appearance:
-    """Decide who looks different.
+    """Decide who looks different, by a ``name`` in `LOOKS`, its options, ``fraction``, ``spare``.
 
-    Parameters
-    ----------
-    seed : int
-        The run's seed; it decides who, and nothing else of the federation.
-    clients : int
-        Number of clients.
-    appearance : mapping or None
-        ``name`` and the options of that name in `LOOKS`, ``fraction`` and ``spare``.
-
-    Raises
-    ------
-    ConfigError
-        If an option is unknown or out of range. A look that does not fit the data is found out
-        when it is given to them.
+    A look that does not fit the data is found out when it is given to them.
     """
     nobody = np.zeros(clients, np.bool_)
     if appearance is None or appearance.get("name") == "none":

@@ -54,23 +54,10 @@ def assemble(
 ) -> Dataset:
     """Read a training and a test set, or split one, and say what was made of the columns.
 
-    Parameters
-    ----------
-    train, test : Part
-        Where the tables are; None to hold out a part of the training rows.
-    wanted : TableOptions
-        Which columns play which part, and how many rows.
-    image_column : str, optional
-        Encoded pictures of one size; by default the first struct column that holds bytes.
-    pool : int
-        Average-pooling factor of pictures.
-    scale : (mean, std), optional
-        By default that of the training rows.
-
-    Raises
-    ------
-    ConfigError
-        If an option is out of range, columns are absent or of no use, or a value is missing.
+    Without a test table a part of the training rows is held out. Pictures are by default in the
+    first struct column that holds bytes; ``pool`` is their average-pooling factor, and ``scale``
+    (mean, std) by default that of the training rows. Options out of range, columns that are absent
+    or of no use and missing values are refused.
     """
     wanted = wanted.checked()
     schema = train.schema()

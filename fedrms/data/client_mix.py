@@ -11,13 +11,9 @@ from numpy.typing import NDArray
 def mix_of(counts: NDArray[Any], groups: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return how much each group counts for each client: rows that sum to 1.
 
-    Parameters
-    ----------
-    counts : array ``[clients, groups]``
-        How many examples of each group a client has.
-    groups : array, int64 ``[test]``
-        The group of each test example. A group that is not tested counts for nobody; a
-        client without any that is gets the mix of the test set.
+    From the examples ``[clients, groups]`` that each has, and the group of each test example
+    ``[test]``. A group that is not tested counts for nobody; a client without any that is gets the
+    mix of the test set.
     """
     tested = np.bincount(groups, minlength=counts.shape[1])
     mix = np.where(tested > 0, counts, 0).astype(np.float64)

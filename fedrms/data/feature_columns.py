@@ -47,23 +47,11 @@ def choose_columns(
     dropped: Sequence[str],
     roles: Mapping[str, str],
 ) -> Chosen:
-    """Choose the feature columns by their names and types.
+    """Choose the feature columns by their names and types; ``roles`` have another part to play.
 
-    Parameters
-    ----------
-    schema : pyarrow.Schema
-        Of the training table.
-    wanted : sequence of str or None
-        Names, or patterns such as ``f*``; None for every column that can be learned from.
-    dropped : sequence of str
-        Names or patterns of columns that are not learned from.
-    roles : mapping
-        Columns with another part to play, and which it is.
-
-    Raises
-    ------
-    ConfigError
-        If a name or a pattern fits no column, or a column that is asked for is no feature.
+    ``wanted`` and ``dropped`` are names, or patterns such as ``f*``; without ``wanted`` every
+    column that can be learned from is taken. What fits no column is refused, and a column that is
+    asked for and no feature.
     """
     left = set(_matching(schema.names, dropped, "data.drop_columns"))
     if wanted is not None:

@@ -53,24 +53,9 @@ def encode(
 ) -> Encoded:
     """Encode the features of a training table and of a test table like it.
 
-    Categories and medians are those of the training table.
-
-    Parameters
-    ----------
-    chosen : Chosen
-        The features.
-    tables : sequence of pyarrow.Table
-        Training, and perhaps test.
-    impute : {"median", None}
-        What takes the place of a missing number; a missing category is none of them.
-    categories : mapping
-        All categories of a text column, where a person names them.
-
-    Raises
-    ------
-    ConfigError
-        If a value is missing, infinite or too large, a list has another length, or the test
-        table has other types.
+    Categories (but where a person names them) and medians are those of the training table. A
+    missing category is none of them. Values that are missing, infinite or too large, lists of other
+    lengths and other types in the test table are refused.
     """
     refuse_gaps(chosen, tables, impute)
     one_hot: dict[str, int] = {}
@@ -255,12 +240,9 @@ def _numbers(name: str, kind: Kind, column: Any, where: str) -> NDArray[np.float
 
 
 def refuse_rounded(x: NDArray[Any]) -> None:
-    """Refuse inputs ``[rows, ...]`` whose differences 32 bits cannot hold.
+    """Refuse inputs ``[rows, ...]`` that are too large for 32 bits, or whose differences are.
 
-    Raises
-    ------
-    ConfigError
-        If a number is too large, or rounding takes more than a hundredth of a column's deviation.
+    That is where rounding takes more than a hundredth of a column's deviation.
     """
     if x.dtype != np.float64 or not len(x):
         return

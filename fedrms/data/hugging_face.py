@@ -21,11 +21,7 @@ def gives_items(given: Any) -> bool:
 def as_table(given: Any) -> Any:
     """Return the arrow table of a data set: the columns that its format shows, pictures with bytes.
 
-    Raises
-    ------
-    ConfigError
-        If it is a stream, its items are made when they are read, or its pictures are to be
-        converted when they are read.
+    Refused are streams, and items or pictures that are made or converted when they are read.
     """
     import pyarrow as pa
 

@@ -34,34 +34,12 @@ def decode(
     size: tuple[int, int] | None = None,
     colour: str = "auto",
 ) -> Pixels:
-    """Decode encoded pictures of one size.
+    """Decode encoded pictures of one size, uint8 or uint16 ``[n, channels, height, width]``.
 
     They are turned as their EXIF data say. What is transparent lies on white. Pictures with 16 bits
-    keep them, and others beside them are brought to 16.
-
-    Parameters
-    ----------
-    blobs : sequence of bytes
-        One encoded picture each (PNG, JPEG, or anything else that Pillow reads).
-    origin : str
-        Where they come from, for error messages.
-    called : sequence of str, optional
-        Names of the pictures for error messages; by default their rows.
-    size : (height, width), optional
-        Make every picture this large.
-    colour : {"auto", "grey", "rgb"}
-        Auto is grey where every picture is.
-
-    Returns
-    -------
-    array, uint8 or uint16 ``[n, channels, height, width]``
-        One channel for grey, three for RGB.
-
-    Raises
-    ------
-    ConfigError
-        If a picture is missing, unreadable, one of several in a file, deeper than 16 bits, or of
-        another size.
+    keep them, and others beside them are brought to 16; auto is grey where every picture is.
+    Refused, by the names in ``called`` or by row, are pictures that are missing, unreadable, one of
+    several in a file, deeper than 16 bits, or of another size.
     """
     pictures = []
     for row, blob in enumerate(blobs):

@@ -11,22 +11,7 @@ from fedrms.errors import ConfigError
 
 
 def read_labels(path: Any, column: str, rows: int, num_classes: int) -> NDArray[np.int64]:
-    """Read a column of a Parquet file as labels ``[rows]``.
-
-    Parameters
-    ----------
-    path : str
-        The file.
-    column : str
-        Whole numbers, classes from 0.
-    rows, num_classes : int
-        Of the training set.
-
-    Raises
-    ------
-    ConfigError
-        If the file or the column is absent, or cannot be the training set's labels.
-    """
+    """Read a column of a Parquet file, whole numbers from 0, as the training labels ``[rows]``."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -22,10 +22,7 @@ FEW_VALUES = 20
 def find_label(schema: Any, wanted: str | None) -> str:
     """Return the label column: the one asked for, else the first of the usual names.
 
-    Raises
-    ------
-    ConfigError
-        If there is no such column, or it holds what is neither a class nor a number.
+    It is refused where it holds what is neither a class nor a number.
     """
     if wanted is None:
         wanted = next((name for name in LABEL_NAMES if name in schema.names), None)
@@ -63,13 +60,7 @@ def declared_classes(schema: Any, label: str) -> tuple[str, ...] | None:
 
 
 def refuse_other_classes(schema: Any, label: str, declared: tuple[str, ...] | None) -> None:
-    """Refuse numbers that stand for other class names than those of the training labels.
-
-    Raises
-    ------
-    ConfigError
-        If the table declares other names, or the same in another order.
-    """
+    """Refuse numbers that stand for other class names than those of the training labels."""
     given = declared_classes(schema, label)
     if declared and given and given != declared:
         raise ConfigError(
@@ -91,13 +82,7 @@ def resolve_task(kind: Any, wanted: str) -> Task:
 
 
 def targets_of(columns: Sequence[NDArray[Any]], label: str) -> list[NDArray[np.float32]]:
-    """Return columns of numbers as regression targets.
-
-    Raises
-    ------
-    ConfigError
-        If a value is missing, infinite, too large or no number.
-    """
+    """Return columns of finite numbers as regression targets."""
     targets = []
     for column in columns:
         try:
@@ -218,21 +203,9 @@ def refuse_ids(label: str, y: NDArray[np.int64]) -> None:
 def oddities(
     label: str, train: NDArray[Any], test: NDArray[Any], class_names: tuple[str, ...] | None
 ) -> list[str]:
-    """Return what a person should know of the labels, a sentence each.
+    """Return what a person should know of the labels ``[rows]``, a sentence each.
 
-    Parameters
-    ----------
-    label : str
-        Name of the column.
-    train, test : arrays ``[rows]``
-        Classes as 0, 1, ..., or regression targets.
-    class_names : tuple of str or None
-        None for regression.
-
-    Raises
-    ------
-    ConfigError
-        If no class is in both.
+    Without ``class_names`` they are regression targets. Sets without a class in common are refused.
     """
     if class_names is None:
         values = np.unique(train)

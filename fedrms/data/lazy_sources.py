@@ -30,11 +30,8 @@ def build_population(
 ) -> Population:
     """Make the population that ``data`` names, with noise by address.
 
-    Raises
-    ------
-    ConfigError
-        If an option is unknown or out of range, the noise names rows of everyone's or fails, or
-        a partition is asked for (the source says who holds what), or a look.
+    Refused are a partition (the source says who holds what), a look, and noise that names rows of
+    everyone's or fails.
     """
     name = str(data["name"])
     if partition.get("name") != "natural":

@@ -59,18 +59,8 @@ class Spread(Protocol):
     ) -> NoiseLevels:
         """Return the levels of a kind of noise; options that are read here are taken out.
 
-        Parameters
-        ----------
-        how : {"nobody", "spaced", "beta", "fedcorr", "chosen"}
-            What levels there are: none; evenly spaced ones; drawn by one of two laws; or 1 for
-            those who are noisy, whose labels say the rest.
-        ceiling : float
-            The highest level that makes sense (1 for a rate).
-
-        Raises
-        ------
-        ConfigError
-            If an option is out of range, or needs the other way to say it.
+        They are none, evenly spaced, drawn by one of two laws, or 1 for those who are noisy, whose
+        labels say the rest; ``ceiling`` is the highest that makes sense.
         """
         ...
 
@@ -291,25 +281,10 @@ def relabelled(relabel: str, num_classes: int) -> float:
 def dealt_in_order(
     seed: int, levels: Levels, spared: NDArray[np.bool_], sizes: NDArray[np.int64], order: str
 ) -> Levels:
-    """Deal levels out again in the order of the clients' sizes, or of how long they train.
+    """Deal ``[clients]`` levels out in the order of clients' sizes, or of how long they train.
 
-    Parameters
-    ----------
-    seed : int
-        The run's seed; it decides between clients of the same size.
-    levels : array, ``[clients]``
-        As they were drawn; the same levels come back, dealt otherwise.
-    spared : array of bool, ``[clients]``
-        Clients that keep theirs.
-    sizes : array of int, ``[clients]``
-        Training examples of each client.
-    order : str
-        One of `ORDERS`: as they are; the largest clients get the highest levels, or the smallest;
-        those that train longest, or shortest.
-
-    Returns
-    -------
-    array, float64 ``[clients]``
+    The same levels come back, dealt as `ORDERS` says; those in ``spared`` keep theirs. The seed
+    decides between clients of the same size.
     """
     if one_of("noise.order", order, ORDERS) == "random":
         return levels
@@ -338,18 +313,8 @@ def schedule(
 ) -> Schedule:
     """Return the levels from round 1 on, and at every later round where they change.
 
-    Parameters
-    ----------
-    seed : int
-        The run's seed.
-    first : array, ``[clients]``
-        Levels from round 1 on.
-    spared : array of bool, ``[clients]``
-        Clients whose level a shuffle leaves alone.
-    drift : list of {"round": int, "levels": "shuffle" or list}
-        From that round on, the levels are dealt anew at random, or as listed.
-    ceiling : float
-        The highest level that makes sense.
+    From the round of each entry of ``drift`` on they are dealt anew at random, which leaves those
+    in ``spared`` alone, or as listed, at most ``ceiling``.
     """
     key = "noise.drift"
     starts, given = [1], [first]

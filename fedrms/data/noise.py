@@ -184,17 +184,9 @@ class Noise:
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return raw features and targets as the clients have them; `x` and `y` stay as they are.
 
-        Each client's rows are spoilt alone, with the generator of its own address, the same at
-        every level. What no client's noise touches is given back as the same array.
-
-        Parameters
-        ----------
-        x, y : arrays ``[total, *shape]`` and ``[total]``
-            Client ``clients[i]`` has the rows ``offsets[i]:offsets[i + 1]``.
-        round : int
-            From 1.
-        dataset : Dataset
-            Whence they are.
+        Client ``clients[i]`` has the rows ``offsets[i]:offsets[i + 1]``. They are spoilt alone,
+        with the generator of its own address, the same at every level. What no client's noise
+        touches is given back as the same array.
         """
         levels = self.levels.of(clients, round)
         kind, new_x, new_y = self.kind, x, y
@@ -244,23 +236,10 @@ class Noise:
 def decide(seed: int, dataset: Dataset, noise: Mapping[str, Any], spread: Spread) -> Noise:
     """Decide every client's noise level in every round, and what it does.
 
-    Parameters
-    ----------
-    seed : int
-        The run's seed.
-    dataset : Dataset
-        What is learned; labels can be flipped only where there are at least two classes.
-    noise : mapping
-        ``name``, and the options of that name in `KINDS`; or ``_target_``, a function of a
-        person's own, with its options and those of who is noisy.
-    spread : Spread
-        Says who is noisy: :class:`fedrms.data.levels.Dealt` for all clients at once, or
-        :class:`fedrms.data.drawn_levels.Drawn` for each alone.
-
-    Raises
-    ------
-    ConfigError
-        If an option is unknown or out of range, or the noise does not fit the task.
+    ``noise`` has a ``name`` and the options of that name in `KINDS`, or names a function of a
+    person's own. ``spread`` says who is noisy: :class:`fedrms.data.levels.Dealt` for all clients at
+    once, :class:`fedrms.data.drawn_levels.Drawn` for each alone. Noise that does not fit the task
+    is refused.
     """
     if names_own(noise):
         name, usual = str(noise.get("name", OWN)), _spaced(0.3, 0.8)

@@ -37,13 +37,7 @@ def named(group: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def own_dataset(data: Mapping[str, Any], seed: int, clients: int) -> Dataset:
-    """Load the data that a person's own function gives.
-
-    Raises
-    ------
-    ConfigError
-        If it fails, or what it gives is no data to learn from.
-    """
+    """Load the data that a person's own function gives, and refuse what is none to learn from."""
     source = own_function("data", data, SOURCE, A_SOURCE, ours=("examples_per_client",))
     with source.tried():
         made = source(seed, clients)
@@ -86,13 +80,7 @@ def _examples(source: OwnFunction, made: Dataset, part: str) -> Examples:
 def own_partition(
     partition: Mapping[str, Any], seed: int, clients: int, dataset: Dataset, n: int | None
 ) -> Partition:
-    """Share the training set as a person's own function says.
-
-    Raises
-    ------
-    ConfigError
-        If it fails, or what it gives is no sharing of these examples.
-    """
+    """Share the training set as a person's own function says, if that is a sharing of its rows."""
     share = own_function("partition", partition, SHARING, A_SHARING)
     with share.tried():
         made = share(seed, clients, dataset, n)
@@ -120,18 +108,7 @@ def own_partition(
 def own_noise(noise: Mapping[str, Any], ours: Collection[str]) -> Callable[..., Examples]:
     """Return a kind of noise by a person's own function, whose every answer is checked.
 
-    Parameters
-    ----------
-    noise : mapping
-        ``_target_``, and options.
-    ours : collection of str
-        Options that say who is noisy.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such function; and where it is called, if it fails, or what it gives are no
-        rows of the kind it got.
+    Of its options ``ours`` say who is noisy. It must give rows of the kind that it gets.
     """
     return partial(_spoilt, own_function("noise", noise, SPOILING, A_SPOILING, ours=ours))
 

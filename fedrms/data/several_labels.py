@@ -22,12 +22,7 @@ TRUTH = "data.true_label_column"
 def several(schema: Any, wanted: Any, key: str = KEY) -> list[str] | None:
     """Return the label columns where there are several numbers a row; None for a single one.
 
-    `key` is what the columns are configured by.
-
-    Raises
-    ------
-    ConfigError
-        If a column is absent or named twice.
+    `key` is what the columns are configured by. One that is absent or named twice is refused.
     """
     if isinstance(wanted, list | tuple):
         names = [str(name) for name in wanted]
@@ -50,11 +45,6 @@ def targets(
 
     Labels are yes or no where every value is 0 or 1 (or true or false), and a person does not say
     otherwise; else they are numbers.
-
-    Raises
-    ------
-    ConfigError
-        If a value is missing or no number, or is neither 0 nor 1 where labels are meant.
     """
     parts = [np.concatenate([_numbers(table, name) for name in names], axis=1) for table in tables]
     if parts[0].shape[1:] != parts[-1].shape[1:]:
@@ -83,13 +73,7 @@ def targets(
 def truths(
     tables: Sequence[Any], wanted: Any, found: Sequence[NDArray[np.float32]], task: Task
 ) -> list[NDArray[np.float32] | None]:
-    """Return what several labels should be ``[rows, targets]``; None for a table that lacks it.
-
-    Raises
-    ------
-    ConfigError
-        If these are not as many numbers a row as the labels, or no labels of yes or no.
-    """
+    """Return what several labels should be ``[rows, targets]``; None for a table that lacks it."""
     count = found[0].shape[1]
     names = several(tables[0].schema, wanted, TRUTH)
     told: list[NDArray[np.float32] | None] = []

@@ -14,13 +14,6 @@ def other_numbers(names: Sequence[str], train: Any, test: Any) -> list[str]:
     """Return a warning for each column that is whole numbers in training and fractions in test.
 
     Pixels of 0 to 255 beside pixels of 0 to 1 are the usual case.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Of the features.
-    train, test : pyarrow.Table
-        The rows.
     """
     import pyarrow.compute as pc
 
@@ -45,13 +38,7 @@ def other_numbers(names: Sequence[str], train: Any, test: Any) -> list[str]:
 def same_rows(
     train: tuple[NDArray[Any], NDArray[Any]], test: tuple[NDArray[Any], NDArray[Any]]
 ) -> list[str]:
-    """Return a warning where the test rows are the training rows.
-
-    Parameters
-    ----------
-    train, test : pairs of arrays
-        Inputs ``[rows, ...]`` and labels ``[rows, ...]``.
-    """
+    """Return a warning where the test rows, inputs and labels, are the training rows."""
     alike = all(
         one.shape == other.shape and np.array_equal(one, other)
         for one, other in zip(train, test, strict=True)
@@ -64,13 +51,6 @@ def twins(names: Sequence[str], what: str) -> list[str]:
     """Return a warning for each pair of names that differ in spaces, letters' size or spelling.
 
     ``é`` may be one sign or two, and ``7`` may be ``7.0``. Single letters differ by their size.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Of classes or of clients.
-    what : str
-        Which of them, as in ``class``.
     """
     first: dict[str, str] = {}
     odd = []

@@ -218,14 +218,9 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
 
 
 def load(seed: int, clients: int, data: Mapping[str, Any]) -> tuple[Dataset, int | None]:
-    """Load the source that ``data`` names.
+    """Load the source that ``data`` names, and how many training examples each client is to take.
 
-    Returns
-    -------
-    dataset : Dataset
-        The examples, in memory or memory-mapped.
-    examples_per_client : int or None
-        How many training examples each client is to take; None shares out all of them.
+    None shares out all of them. The examples are in memory or memory-mapped.
     """
     per_client = optional_whole("data.examples_per_client", data.get("examples_per_client"))
     if names_own(data):

@@ -37,27 +37,10 @@ def set_aside(
     target: NDArray[Any],
     categories: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Chosen, list[str]]:
-    """Leave aside what looks like no feature, unless a person named it.
+    """Leave aside what looks like no feature, unless a person named it, and say what to look at.
 
-    Parameters
-    ----------
-    chosen : Chosen
-        By names and types.
-    table : pyarrow.Table
-        The training rows.
-    label : str
-        Name of what is predicted.
-    target : array ``[rows]``
-        Classes as 0, 1, ..., or regression targets.
-    categories : mapping, optional
-        All categories of the only text columns that can be learned from.
-
-    Returns
-    -------
-    chosen : Chosen
-        With fewer columns.
-    warnings : list of str
-        What a person should look at: columns that would give the label away.
+    ``target`` ``[rows]`` is classes as 0, 1, ..., or numbers; ``categories`` name all categories of
+    the only text columns that can be learned from.
     """
     aside = dict(chosen.aside)
     kinds: dict[str, Kind] = {}

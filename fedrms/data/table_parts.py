@@ -59,13 +59,7 @@ class Roles:
 
 
 def roles_of(schema: Any, wanted: TableOptions, image_column: str | None) -> Roles:
-    """Return which column of a training table plays which part.
-
-    Raises
-    ------
-    ConfigError
-        If a column is absent, or is to play two parts.
-    """
+    """Return which column of a training table plays which part; none can play two."""
     many = several_labels.several(schema, wanted.label_column)
     names = many or [labels.find_label(schema, _single(wanted.label_column))]
     roles = dict.fromkeys(names, "what is predicted")
@@ -135,13 +129,7 @@ class Targets:
 
 
 def targets_of(tables: Sequence[Any], roles: Roles, wanted: TableOptions, schema: Any) -> Targets:
-    """Return what is predicted.
-
-    Raises
-    ------
-    ConfigError
-        If a value is missing, or none for the task.
-    """
+    """Return what is predicted; a value that is missing, or none for the task, is refused."""
     told = roles.told
     if roles.many:
         task, found, odd = several_labels.targets(tables, roles.names, wanted.task)
@@ -192,13 +180,7 @@ def features_of(
     targets: Targets,
     wanted: TableOptions,
 ) -> Features:
-    """Return pictures, or columns as numbers.
-
-    Raises
-    ------
-    ConfigError
-        If there is none to learn from, or a value is missing or too large.
-    """
+    """Return pictures, or columns as numbers, none of which is missing or too large."""
     chosen, y, warnings = roles.chosen, targets.y[0], []
     if roles.image:
         x = [part.pixels(roles.image) for part in parts]

@@ -23,17 +23,6 @@ def of_classes_and_owners(
 
     Rows of a class are shuffled, put in the order of the clients, and every so many is taken: the
     share of a class is right to a row, that of a client in it too.
-
-    Parameters
-    ----------
-    labels, owners : array ``[rows]``, optional
-        Classes, and whose each row is.
-    fraction : float
-        The share.
-    seed : int
-        Of the split, which is not the run's.
-    rows : int
-        Their number.
     """
     shuffled = generator(seed, "held-out").permutation(rows)
     classes = np.zeros(rows, np.int64) if labels is None else labels[shuffled]
@@ -58,15 +47,8 @@ def of_groups(
     """Return ``[rows]`` which are tested on: whole groups, of each client about this share of rows.
 
     Groups come in random order, and one is taken where that brings the rows closer to the share. A
-    client with several groups keeps one to train on and has one to be tested on.
-
-    Parameters
-    ----------
-    groups, owners : array ``[rows]``
-        Which rows belong together, and whose they are; a group of several clients counts for its
-        first.
-    fraction, seed
-        As above.
+    client with several groups keeps one to train on and has one to be tested on; a group of several
+    clients counts for its first.
     """
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
     sizes = np.bincount(group)

@@ -26,17 +26,7 @@ from fedrms.errors import ConfigError
 def write_arrow(federation: AnyFederation, folder: str | Path) -> Path:
     """Write ``train.arrow`` and ``test.arrow``, some clients at a time, and return the folder.
 
-    Parameters
-    ----------
-    federation : Federation or Population
-        Built with ``noise=none``: noise is added when the folder is read.
-    folder : path
-        Where to write; created if it is absent.
-
-    Raises
-    ------
-    ValueError
-        If clients' data carry noise, whose true levels the files could not tell.
+    The federation must be built with ``noise=none``, since noise is added when the folder is read.
     """
     if np.any(federation.true_noise(1) > 0):
         raise ValueError("build the federation with noise=none; data=arrow adds noise itself")

@@ -23,12 +23,8 @@ def known_labels(truth: NDArray[Any]) -> NDArray[np.bool_]:
 def truth_of(dataset: Dataset, noise: Noise) -> Truth:
     """Say whence the noise of a federation is known.
 
-    Noise that a person asks for is added to labels that then count as right.
-
-    Raises
-    ------
-    ConfigError
-        If labels have a truth and features get noise: a client has one level.
+    Noise that a person asks for is added to labels that then count as right. Labels with a truth
+    and noise of features are refused: a client has one level.
     """
     touches = noise.kind.touches
     if dataset.truth is None:
@@ -45,22 +41,10 @@ def truth_of(dataset: Dataset, noise: Noise) -> Truth:
 def measured_noise(
     y: NDArray[Any], truth: NDArray[Any], offsets: NDArray[np.int64], shares: bool | None = None
 ) -> NDArray[np.float64]:
-    """Compare labels with the true ones, client by client.
+    """Return ``[clients]`` the share of labels that are not the true ones, NaN where nobody knows.
 
-    Parameters
-    ----------
-    y, truth : arrays ``[total]`` or ``[total, targets]``
-        As the clients have them, and as they should be; rows without a truth do not count.
-    offsets : array, int64 ``[clients + 1]``
-        Where each client's rows begin.
-    shares : bool, optional
-        Count what is wrong, as labels of yes or no are; by default where labels are whole numbers.
-
-    Returns
-    -------
-    array, float64 ``[clients]``
-        The share of wrong labels; for targets the root mean square difference. NaN for a
-        client without a known truth.
+    For targets it is the root mean square difference; ``shares`` counts what is wrong, by default
+    where labels are whole numbers. Rows without a truth do not count.
     """
     told = known_labels(truth)
     shares = truth.dtype.kind == "i" if shares is None else shares

@@ -30,18 +30,9 @@ def write_app(
     server: Mapping[str, Any] | None = None,
     outputs: Path | None = None,
 ) -> Path:
-    """Write the app and return its folder.
+    """Write the app into a new folder, which clients get to see, and return it.
 
-    Parameters
-    ----------
-    folder : Path
-        Is made.
-    config : mapping
-        The run's resolved configuration. Clients get to see it.
-    server : mapping, optional
-        The group ``server``, where no ``fedrms-server`` tells the app by other ways.
-    outputs : Path, optional
-        Likewise, where results go.
+    ``server`` and ``outputs`` are for where no ``fedrms-server`` tells the app by other ways.
     """
     further: dict[str, Any] = {}
     if server is not None:

@@ -101,29 +101,11 @@ def make_client_key() -> tuple[bytes, bytes]:
 def write_certificates(
     folder: Path, *, hosts: Sequence[str], clients: Sequence[str], days: int = 365
 ) -> list[Path]:
-    """Make everything that a server with TLS and its clients need, and write it.
+    """Make everything that a server with TLS and its clients need, and return what was written.
 
-    Parameters
-    ----------
-    folder : Path
-        Gets ``ca.crt``, ``ca.key``, ``server.crt`` and ``server.key``, for each client its
-        private key ``NAME``, and ``clients/NAME.pub``.
-    hosts : sequence of str
-        Names and addresses that clients call the server by.
-    clients : sequence of str
-        Their names.
-    days : int
-        How long the certificates hold.
-
-    Returns
-    -------
-    list of Path
-        What was written.
-
-    Raises
-    ------
-    ConfigError
-        If a file is there already (nothing is then written), or a name cannot be one.
+    That is ``ca.crt``, ``ca.key``, ``server.crt`` and ``server.key``, for each client its private
+    key ``NAME``, and ``clients/NAME.pub``. Nothing is written if one of the files is there already.
+    ``hosts`` are names and addresses that clients call the server by.
     """
     _check(hosts, clients, days)
     names = ["ca.crt", "ca.key", "server.crt", "server.key"]

@@ -20,23 +20,11 @@ DRAWN = ("regression", "synthetic", "population")
 def client_side(
     config: Mapping[str, Any], *, partition: int | None, name: str | None
 ) -> ClientSide:
-    """Build task, model and data.
+    """Build task, model and data: of one client by its name, or of a share of a trial's federation.
 
-    Parameters
-    ----------
-    config : mapping
-        The resolved configuration of this client.
-    partition : int, optional
-        For a trial: which share of the federation that `config` describes.
-    name : str, optional
-        Otherwise, the client's name: its data are a federation of one, and its noise, if it
-        asks for some, is drawn at an address of its own. It insists on a ``client.statistic_dp``
-        of its own, whatever the server orders.
-
-    Raises
-    ------
-    ConfigError
-        For anything that cannot run.
+    The data of a client with a name are a federation of one, and its noise, if it asks for some, is
+    drawn at an address of its own. It insists on a ``client.statistic_dp`` of its own, whatever the
+    server orders.
     """
     device = choose_device(config)
     if partition is not None:

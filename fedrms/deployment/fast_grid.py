@@ -80,10 +80,8 @@ class FastGrid(PassingGrid):
     def get_node_ids(self) -> Iterable[int]:
         """Return the nodes that are online.
 
-        Raises
-        ------
-        RunError
-            If fewer than the minimum have been there for longer than the longest wait.
+        A `RunError` tells that fewer than the minimum have been there for longer than the longest
+        wait.
         """
         nodes = list(self._inner.get_nodes())
         self._names.update({node.node_id: node.name for node in nodes if node.name})

@@ -64,10 +64,7 @@ class FlowerHome:
     def flwr(self, *words: str) -> str:
         """Run Flower's command line and return what it printed.
 
-        Raises
-        ------
-        RunError
-            With its output, if it fails or takes too long.
+        A `RunError` has its output, if it fails or takes too long.
         """
         try:
             done = subprocess.run(

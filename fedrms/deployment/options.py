@@ -56,13 +56,7 @@ class ServerOptions:
 
     @classmethod
     def read(cls, group: Mapping[str, Any]) -> ServerOptions:
-        """Check the group.
-
-        Raises
-        ------
-        ConfigError
-            Naming the key; also where a file that it needs is not there.
-        """
+        """Check the group, and that files that it needs are there."""
         only("server", group, {field.name for field in fields(cls)})
         whole("server.min_clients", group["min_clients"], 1)
         for key in ("wait_seconds", "round_seconds", "poll_seconds"):
@@ -106,13 +100,7 @@ class ClientOptions:
 
     @classmethod
     def read(cls, server: Mapping[str, Any], client: Mapping[str, Any]) -> ClientOptions:
-        """Check the groups; a share of a trial needs no name.
-
-        Raises
-        ------
-        ConfigError
-            Naming the key; also where a file that it needs is not there.
-        """
+        """Check the groups; a share of a trial needs no name."""
         only("server", server, {"address"})
         partition = client["partition"]
         if partition is not None:

@@ -16,13 +16,7 @@ def free_port() -> int:
 
 
 def listen(key: str, address: Address) -> socket.socket:
-    """Return a listening socket; `key` is the config key that an error names.
-
-    Raises
-    ------
-    ConfigError
-        If the address is taken, or not this machine's.
-    """
+    """Return a listening socket; `key` is the config key that an error names."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     server = socket.socket(family)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

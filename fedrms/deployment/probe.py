@@ -14,11 +14,8 @@ from fedrms.errors import RunError
 def server_answers(address: Address, authority: Path | None) -> bool:
     """Say whether a server answers at an address.
 
-    Raises
-    ------
-    RunError
-        If something is there that waiting does not mend: a certificate that the authority
-        did not sign, encryption on one side only.
+    What waiting does not mend is a `RunError`: a certificate that the authority did not sign,
+    encryption on one side only.
     """
     scheme = "http" if authority is None else "https"
     verify = True if authority is None else ssl.create_default_context(cafile=authority)

@@ -22,13 +22,7 @@ GRACE = 6.0
 
 
 def find_program(name: str) -> str:
-    """Return the path of a program that was installed beside this Python.
-
-    Raises
-    ------
-    ConfigError
-        If it is not there.
-    """
+    """Return the path of a program that was installed beside this Python."""
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.is_file() else shutil.which(name)
     if found is None:

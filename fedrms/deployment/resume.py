@@ -17,25 +17,10 @@ GROUP = "server"
 
 
 def stopped_server(words: Sequence[str]) -> tuple[dict[str, Any], Path, list[str]]:
-    """Read the run that ``resume=FOLDER`` names.
+    """Return the configuration, with what was changed, and the folder that ``resume`` names.
 
-    Parameters
-    ----------
-    words : sequence of str
-        The command line: ``resume=FOLDER``, what may change beside it, and ``server.*``.
-
-    Returns
-    -------
-    config : dict
-        The run's configuration with what was changed.
-    folder : Path
-    resume : list of str
-        The words that the server's app resumes with.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such run, or the change would change its results.
+    Third come the words that the server's app resumes with. A change that would change the run's
+    results is refused.
     """
     own = [word for word in words if word.startswith(f"{GROUP}.")]
     rest = [word for word in words if word not in own]

@@ -43,21 +43,8 @@ NOT_TRAVELLING = ("server", "tracker")
 def serve(config: Mapping[str, Any], folder: Path, resume: Sequence[str] = ()) -> dict[str, Any]:
     """Run an experiment with real clients, and return its summary.
 
-    Parameters
-    ----------
-    config : mapping
-        The resolved configuration, with the group ``server``.
-    folder : Path
-        Where results go.
-    resume : sequence of str
-        Overrides with ``resume=FOLDER``, where a stopped run goes on.
-
-    Raises
-    ------
-    ConfigError
-        Before anything is started, naming the key and the remedy.
-    RunError
-        If the run cannot go on; what was computed until then is in the folder.
+    Overrides with ``resume=FOLDER`` go on with a stopped run. What cannot be is refused before
+    anything is started; of a run that cannot go on, what was computed is in the folder.
     """
     options = ServerOptions.read(config["server"])
     deployed_parts(config, options)
@@ -112,13 +99,7 @@ def _say(options: ServerOptions) -> None:
 
 
 def _watch(link: SuperLink, run_id: str, order: Order, rounds: int) -> None:
-    """Show the app's log until it ends.
-
-    Raises
-    ------
-    ConfigError, RunError
-        What the app ended with; or, if it or the SuperLink died, that.
-    """
+    """Show the app's log until it ends, and raise what it or the SuperLink ended with."""
     folder, result = Path(order.folder), Path(order.result)
     told = _Follower(Path(order.log))
     started = time.monotonic()

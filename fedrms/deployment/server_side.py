@@ -34,22 +34,7 @@ NO_DATA = {"task": "classification", "shape": None, "classes": None}
 def deployed_parts(
     config: Mapping[str, Any], options: ServerOptions, grid: Grid | None = None
 ) -> Parts:
-    """Build the parts of a run whose clients are real.
-
-    Parameters
-    ----------
-    config : mapping
-        The resolved configuration, without the group ``server``.
-    options : ServerOptions
-        That group.
-    grid : Grid, optional
-        Where the clients are; without one the parts are only checked.
-
-    Raises
-    ------
-    ConfigError
-        For anything that cannot run.
-    """
+    """Build the parts of a run whose clients are real; without a grid they are only checked."""
     configured = {key: value for key, value in config.items() if key != "server"}
     values = configured
     device = server_device("cuda" if values["device"] == "auto" else str(values["device"]))

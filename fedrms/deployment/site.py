@@ -18,22 +18,8 @@ log = logging.getLogger("fedrms")
 def prepared(config: Mapping[str, Any]) -> dict[str, Any]:
     """Try a client's data and its model, and return what its processes are told.
 
-    Parameters
-    ----------
-    config : mapping
-        The resolved configuration, with the group ``server`` and the node's keys in the group
-        ``client``.
-
-    Returns
-    -------
-    dict
-        ``app``, what whoever trains is told, without what concerns the network; and the groups
-        ``server`` and ``client`` with that alone, ``client.warm`` decided.
-
-    Raises
-    ------
-    ConfigError
-        Naming the key and the remedy.
+    That is ``app``, what whoever trains is told, without what concerns the network; and the groups
+    ``server`` and ``client`` with that alone, ``client.warm`` decided.
     """
     options = ClientOptions.read(config["server"], config["client"])
     if options.key is not None:

@@ -80,10 +80,7 @@ class SuperLink:
     def wait(self) -> None:
         """Wait until it answers, and register the clients' keys.
 
-        Raises
-        ------
-        RunError
-            If it ends, or does not answer in time; or for a key that Flower does not take.
+        That it ends, does not answer in time, or takes no such key is a `RunError`.
         """
         deadline = time.monotonic() + START_SECONDS
         verify = ssl.create_default_context(cafile=self.authority) if self.authority else True
@@ -122,12 +119,8 @@ class SuperLink:
 def register(client: httpx.Client, url: str, name: str, key: Path) -> None:
     """Make a client's key known at a SuperLink, under the client's name.
 
-    ``flwr supernode register`` sends the same, and takes three processor seconds a key.
-
-    Raises
-    ------
-    RunError
-        For a key that Flower does not take.
+    ``flwr supernode register`` sends the same, and takes three processor seconds a key. A key that
+    Flower does not take is a `RunError`.
     """
     from flwr.proto.control_pb2 import RegisterNodeRequest
     from flwr.supercore.primitives.asymmetric import public_key_to_bytes
@@ -167,10 +160,7 @@ def _healthy(client: httpx.Client, url: str) -> bool:
 def _answer(said: str) -> dict[str, Any]:
     """Return the JSON that Flower's command line printed, whatever stands before it.
 
-    Raises
-    ------
-    RunError
-        If it says that it failed; it may do so with exit status 0.
+    It may say that it failed, a `RunError`, with exit status 0.
     """
     answer = json.loads(said[said.index("{") :])
     assert isinstance(answer, dict)

@@ -36,17 +36,7 @@ RECEIVED = re.compile(r"Receiving: (\w+)")
 def take_part(told: Mapping[str, Any], folder: Path) -> None:
     """Take part in whatever runs at the server, until it is gone for long.
 
-    Parameters
-    ----------
-    told : mapping
-        What :func:`fedrms.deployment.site.prepared` has returned.
-    folder : Path
-        Where the log of Flower's program goes.
-
-    Raises
-    ------
-    RunError
-        If the server was never there, or refuses this client.
+    Was it never there, or does it refuse this client, that is a `RunError`.
     """
     options = ClientOptions.read(told["server"], told["client"])
     with private_home("fedrms-client") as home:

@@ -23,10 +23,7 @@ ALL_IS_WELL = b"all is well"
 def undertaker(home: str) -> Iterator[None]:
     """Have a home looked after for the time of a ``with`` block, whatever becomes of this process.
 
-    Parameters
-    ----------
-    home : str
-        The folder that Flower's programs find in ``FLWR_HOME``.
+    Flower's programs find the folder in ``FLWR_HOME``.
     """
     with subprocess.Popen(
         [sys.executable, "-m", __name__, home],

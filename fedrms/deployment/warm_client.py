@@ -274,15 +274,10 @@ class _Node:
 
 @contextmanager
 def unbroken() -> Iterator[None]:
-    """Do something whole before an interrupt is heard.
+    """Do something whole before an interrupt (SIGINT or SIGTERM) is heard.
 
-    A reply is announced first and its parts follow; for those that never come Flower's server
-    waits for three minutes. Python hears signals in its main thread alone.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        In the end, if SIGINT or SIGTERM came meanwhile.
+    A reply is announced first and its parts follow; for those that never come Flower's server waits
+    for three minutes. Python hears signals in its main thread alone.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

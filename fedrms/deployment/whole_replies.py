@@ -26,12 +26,8 @@ QUICKEST, SLOWEST = 0.05, 2.0
 def whole_replies(until: float, bell: Bell | None = None) -> Iterator[None]:
     """Wait for parts of replies for a bounded time, and tell what cannot be read from a fault.
 
-    Parameters
-    ----------
-    until : float
-        When to wait no longer, by ``time.monotonic``. What is whole by then is taken.
-    bell : Bell, optional
-        Says of which replies no more parts come, as their sender is gone.
+    What is whole by then, by ``time.monotonic``, is taken. The bell says of which replies no more
+    parts come, as their sender is gone.
     """
     try:
         grid: Any = importlib.import_module("flwr.superlink.grid.http_grid")

@@ -16,17 +16,11 @@ LARGEST = 1 << 30
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Let the C library keep up to a gigabyte that this process has freed.
+    """Let the C library keep up to a gigabyte that this process has freed; say whether it can.
 
-    By default glibc returns large blocks to the system as soon as they are free and gets them
-    back, page by page, in the next step of the same client: a fifth of a CNN's round. Concerns
-    the whole process, so only engines that simulate call it; where there is no glibc it does
-    nothing.
-
-    Returns
-    -------
-    bool
-        Whether it was possible.
+    By default glibc returns large blocks to the system as soon as they are free and gets them back,
+    page by page, in the next step of the same client: a fifth of a CNN's round. Concerns the whole
+    process, so only engines that simulate call it; where there is no glibc it does nothing.
     """
     if not sys.platform.startswith("linux"):
         return False

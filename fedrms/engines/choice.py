@@ -52,14 +52,8 @@ class Decision:
 def rule(work: Work, flat: Tensor, network: DenseNetwork | None) -> tuple[str, str] | None:
     """Return the executor that ``auto`` takes and why; None where it must try to stack clients.
 
-    Parameters
-    ----------
-    work : Work
-        The cohort's.
-    flat : Tensor
-        ``[parameters]`` of the received model, where clients train.
-    network : DenseNetwork or None
-        What the model is, if it is a stack of linear layers.
+    ``flat`` is the received model ``[parameters]`` where clients train, and ``network`` what it is,
+    if it is a stack of linear layers.
     """
     on_cpu, size = flat.device.type == "cpu", f"{len(flat):,} parameters"
     if on_cpu and any(value.dim() > 2 for value in work.received.values()):

@@ -88,25 +88,10 @@ class CohortTrainer:
         clients: np.ndarray,
         lr_scale: np.ndarray,
     ) -> StackedReplies:
-        """Train clients from the same model on the same orders.
+        """Train clients from the same model on the same orders, and return replies in their order.
 
-        Parameters
-        ----------
-        record : ArrayRecord
-            The global model.
-        layout : Layout
-            Of the record.
-        settings : LocalSettings
-            The round's orders.
-        server_round : int
-            The round, from 1.
-        clients, lr_scale : np.ndarray
-            ``[clients]`` indices, and factors on the local learning rate.
-
-        Returns
-        -------
-        StackedReplies
-            In the order of ``clients``; those who drop out or diverge are its failures.
+        ``lr_scale`` ``[clients]`` are factors on the local learning rate. Those who drop out or
+        diverge are failures of the replies.
         """
         dropped = drops_out(settings, server_round, clients)
         failures: dict[ClientId, str] = {

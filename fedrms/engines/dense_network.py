@@ -34,13 +34,6 @@ def dense_network(update: LocalUpdate, shape: Sequence[int]) -> DenseNetwork | N
 
     Only plain SGD on the losses of :class:`Classification` and :class:`Regression` counts:
     momentum, weight decay, clipping and the proximal term go the general way.
-
-    Parameters
-    ----------
-    update : LocalUpdate
-        The pure step.
-    shape : sequence of int
-        Shape of one example.
     """
     settings = update.settings
     losses = getattr(type(update.task), "losses", None)

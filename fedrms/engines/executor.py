@@ -90,22 +90,12 @@ class Executor:
         return self._steps["loop"].refused or self._steps["stacked"].refused
 
     def train(self, work: Work) -> tuple[Tensor, Tensor]:
-        """Train the cohort.
+        """Train the cohort, and return its models and the losses before each update.
 
-        Where memory runs out, stacks are halved once, for this round and those after it.
-
-        Returns
-        -------
-        stack : Tensor
-            ``[cohort, parameters]`` trained parameters, one row a client, in the order of
-            ``work.received``; with squared gradients behind, ``[cohort, 2 parameters]``.
-        losses : Tensor
-            ``[steps, cohort, batch]`` losses before each update, on the same device.
-
-        Raises
-        ------
-        RunError
-            If memory runs out again, naming what to set.
+        Models are ``[cohort, parameters]``, one row a client, in the order of ``work.received``;
+        with squared gradients behind, ``[cohort, 2 parameters]``. Losses are ``[steps, cohort,
+        batch]``. Where memory runs out, stacks are halved once, for this round and those after it;
+        a second time is a `RunError` that names what to set.
         """
         try:
             return self._train(work)

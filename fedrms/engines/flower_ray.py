@@ -29,23 +29,9 @@ def run_on_flower_ray(
 ) -> None:
     """Run a server function against clients on Flower's simulation runtime.
 
-    Parameters
-    ----------
-    main : callable (Grid) -> None
-        The server's part; runs in a thread of this process.
-    app : ClientApp
-        Runs in Ray's workers; must be small to pickle.
-    clients : int
-        How many SuperNodes are simulated.
-    num_cpus, num_gpus : optional
-        What Ray may use; everything it finds by default.
-    client_cpus, client_gpus : float
-        What one client takes.
-
-    Raises
-    ------
-    RunError
-        If not all clients register in time.
+    The function gets the grid, in a thread of this process; the app runs in Ray's workers and must
+    be small to pickle. Ray may use what it finds, or ``num_cpus`` and ``num_gpus``, of which a
+    client takes its part. A `RunError` tells that not all clients have registered in time.
     """
     load_ray()
     from flwr.simulation import run_simulation
@@ -80,23 +66,9 @@ def run_on_flower_ray(
 
 
 def wait_for_all(grid: Grid, clients: int, timeout: float = WAIT) -> None:
-    """Return when all clients have registered.
+    """Return when all clients have registered; a `RunError` tells of those still missing then.
 
     Flower calls the server before that, and its strategies then sample from those that they see.
-
-    Parameters
-    ----------
-    grid : Grid
-        Where they register.
-    clients : int
-        How many there are.
-    timeout : float
-        Longest wait in seconds.
-
-    Raises
-    ------
-    RunError
-        If some are still missing then.
     """
     deadline = time.monotonic() + timeout
     while (there := len(list(grid.get_node_ids()))) < clients:
@@ -109,15 +81,10 @@ def wait_for_all(grid: Grid, clients: int, timeout: float = WAIT) -> None:
 
 
 def refuse_dead_workers(replies: Sequence[Message]) -> None:
-    """Stop the run when a Ray worker has died.
+    """Stop the run, by a `RunError`, when a Ray worker has died.
 
-    Flower puts a dead worker back into its pool, where it fails everything it is given:
-    averaging what is left would leave clients out in silence.
-
-    Raises
-    ------
-    RunError
-        Naming the cause.
+    Flower puts a dead worker back into its pool, where it fails everything it is given: averaging
+    what is left would leave clients out in silence.
     """
     for reply in replies:
         reason = (reply.error.reason or "") if reply.has_error() else ""

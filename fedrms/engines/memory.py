@@ -25,15 +25,7 @@ KEY = "engine.memory"
 def parse_memory(value: str | int | None) -> int | None:
     """Return a budget in bytes; None for ``auto``.
 
-    Parameters
-    ----------
-    value : str, int or None
-        ``auto`` or None, a number of bytes, or a number with a unit: ``4GiB``, ``500MB``.
-
-    Raises
-    ------
-    ConfigError
-        If it is none of these, or not above 0.
+    It is a number of bytes above 0, or a number with a unit: ``4GiB``, ``500MB``.
     """
     if value is None or value == "auto":
         return None
@@ -80,12 +72,7 @@ class Budget:
 def room_for_models(memory: str | int | None, free: int) -> int:
     """Return the bytes that a round's models may fill: half of its budget, see :class:`Budget`.
 
-    Parameters
-    ----------
-    memory : str, int or None
-        The budget as it is configured, see :func:`parse_memory`.
-    free : int
-        Bytes that are free; the budget by default is half of them.
+    The budget by default is half of the ``free`` bytes.
     """
     return (parse_memory(memory) or free // 2) // 2
 

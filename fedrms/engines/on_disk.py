@@ -13,20 +13,11 @@ from fedrms.errors import RunError
 
 
 def on_disk(stack: Tensor) -> Tensor:
-    """Move a stack to a file and return it mapped into memory.
+    """Move a stack ``[clients, parameters]`` to a file and return it mapped into memory.
 
-    The system reads pages of it when they are needed and may drop them again. The file has no
-    name any more, so that it is gone with the tensor, or with the process however that ends.
-
-    Parameters
-    ----------
-    stack : Tensor
-        ``[clients, parameters]`` on any device.
-
-    Raises
-    ------
-    RunError
-        If the disk cannot take it.
+    The system reads pages of it when they are needed and may drop them again. The file has no name
+    any more, so that it is gone with the tensor, or with the process however that ends. A disk that
+    cannot take it is a `RunError`.
     """
     handle, path = tempfile.mkstemp(prefix="fedrms-", suffix=".stack")
     try:

@@ -61,10 +61,7 @@ class OwnMisreports(Misreports):
     ) -> tuple[Tensor, Mapping[str, Any]]:
         """Return the model ``[parameters]`` that an adversary sends, and its metrics.
 
-        Raises
-        ------
-        RunError
-            If what the function gives is no lie about this reply.
+        What is no lie about this reply is a `RunError`.
         """
         assert self.own is not None
         start = received.double()
@@ -132,13 +129,7 @@ class OwnMisreports(Misreports):
 
 
 def try_lie(own: OwnFunction, num_classes: int | None) -> None:
-    """Let an adversary answer once with an update of four numbers, before anybody trains.
-
-    Raises
-    ------
-    ConfigError
-        If it fails, or gives no lie.
-    """
+    """Let an adversary answer once with an update of four numbers, before anybody trains."""
     about = ("partition-id", "steps", "work", "statistic-fallback")
     single = [each.key for each in (EXAMPLES, TRAIN_LOSS, UPDATE_NORM, *MOMENTS.values())]
     lists = {each.key: np.ones(num_classes or 1) for each in BY_CLASS.values()}

@@ -24,13 +24,7 @@ START_ONE = "start one with `ray start --head`, or leave engine.address=null for
 
 
 def require_ray() -> None:
-    """Say so now if Ray is missing.
-
-    Raises
-    ------
-    ConfigError
-        With the command that installs it.
-    """
+    """Say so now if Ray is missing, with the command that installs it."""
     if importlib.util.find_spec("ray") is None:
         raise ConfigError(
             "engine",
@@ -51,21 +45,9 @@ def load_ray() -> Any:
 def connected(address: str | None, wait_seconds: float) -> Iterator[None]:
     """Be connected to a Ray cluster for the length of a ``with`` block.
 
-    A cluster that was started here is stopped at the end; from one that was there before,
-    this process only disconnects. A connection that this process already has is used, and
-    stays.
-
-    Parameters
-    ----------
-    address : str, optional
-        ``auto``, ``host:port`` or ``ray://host:port``; None starts a cluster on this machine.
-    wait_seconds : float
-        Longest wait for an existing cluster to answer.
-
-    Raises
-    ------
-    ConfigError
-        If no cluster answers at the address.
+    The address is ``auto``, ``host:port`` or ``ray://host:port``; without one a cluster is started
+    on this machine, and stopped at the end. From one that was there before, this process only
+    disconnects. A connection that this process already has is used, and stays.
     """
     ray = load_ray()
     if ray.is_initialized():

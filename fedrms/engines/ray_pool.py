@@ -82,13 +82,7 @@ class WorkerPool:
         self._lost_starts = 0
 
     def __enter__(self) -> WorkerPool:
-        """Start the workers.
-
-        Raises
-        ------
-        ConfigError
-            If the cluster has no room for them, or one of them cannot build its data.
-        """
+        """Start the workers, if the cluster has room for them and each can build its data."""
         try:
             self._start()
         except BaseException:
@@ -161,22 +155,10 @@ class WorkerPool:
         self._starting[worker.actor.build.remote()] = worker
 
     def run(self, chunks: Sequence[Chunk], model: Any, title: str) -> Iterator[Piece]:
-        """Train chunks and yield what each gives, as it is ready.
+        """Train chunks in order and yield what each gives, as it is ready.
 
-        Parameters
-        ----------
-        chunks : sequence of Chunk
-            In the order in which they are handed out.
-        model : ObjectRef
-            The received arrays.
-        title : str
-            Which round this is, for the log and for errors.
-
-        Raises
-        ------
-        RunError
-            If a chunk's worker died once more than ``retries`` allows, if no worker is left
-            and the cluster has no room for another, or if training raised an error.
+        A `RunError` tells that a chunk's worker died once more than ``retries`` allows, that no
+        worker is left and the cluster has no room for another, or that training raised an error.
         """
         ray = load_ray()
         waiting, tried = deque(chunks), Counter[Chunk]()

@@ -70,10 +70,7 @@ class RayTrainer:
     ) -> StackedReplies:
         """Train clients; see :meth:`fedrms.engines.cohort_trainer.CohortTrainer.train`.
 
-        Raises
-        ------
-        RunError
-            If a chunk could not be trained, naming its clients and the cause.
+        A chunk that could not be trained is a `RunError` with its clients and the cause.
         """
         fits = self._budget.clients(4 * sum(layout.sizes) * settings.row_parts)
         parts = self._chunks * math.ceil(len(clients) / fits)
@@ -94,17 +91,10 @@ class RayTrainer:
 
 
 def balanced(work: np.ndarray, parts: int) -> list[np.ndarray]:
-    """Split positions into parts of about equal work, the largest pieces of work first.
+    """Split positions into at most so many parts of about equal work, the largest pieces first.
 
-    Positions of like work come together, for a stack of clients takes as many steps as the
-    longest of them.
-
-    Parameters
-    ----------
-    work : np.ndarray
-        ``[cohort]``, not negative.
-    parts : int
-        Most parts; none is empty.
+    Positions of like work come together, for a stack of clients takes as many steps as the longest
+    of them. No part is empty.
     """
     order = np.argsort(-work, kind="stable")
     done = np.cumsum(work[order], dtype=np.float64)

@@ -161,15 +161,10 @@ class Shield:
 
 
 def shield_for(strategy: Strategy, nonnegative: bool) -> Shield:
-    """Return what stands before a strategy.
+    """Return what stands before a strategy: ours, Flower's or anyone's.
 
-    Parameters
-    ----------
-    strategy : Strategy
-        Ours, Flower's or anyone's; what it reads of replies is told by its attributes
-        ``weighted_by_key``, ``arrayrecord_key`` and, where it has one, ``train_loss_key``.
-    nonnegative : bool
-        Whether losses cannot be below 0.
+    What it reads of replies is told by its attributes ``weighted_by_key``, ``arrayrecord_key`` and,
+    where it has one, ``train_loss_key``.
     """
     own = strategy.metric_ranges if isinstance(strategy, FedRMS) else {}
     ranges: dict[str, Range | None] = {**known_ranges(nonnegative), **own}

@@ -69,10 +69,7 @@ SUPERVISED: dict[str, Callable[[Callable[[], nn.Module]], Task]] = {
 def build_side(config: Mapping[str, Any], device: str) -> ClientSide:
     """Build what a client's process needs: task, model and everyone's data.
 
-    Raises
-    ------
-    ConfigError
-        For anything that cannot run, before any training.
+    What cannot run is refused here, before any training.
     """
     side = side_from_json(side_json(config), device)
     return replace(side, module=copy.deepcopy(side.module))  # a run writes buffers into its own
@@ -119,13 +116,7 @@ def _side_of(text: str, device: str, files: tuple[tuple[str, int, int], ...]) ->
 
 
 def build_judged(config: Mapping[str, Any], federation: AnyFederation) -> Task:
-    """Return the configured task, judged by the configured metric.
-
-    Raises
-    ------
-    ConfigError
-        If the task cannot be made, or the metric does not fit it.
-    """
+    """Return the configured task, judged by the configured metric."""
     task = build_task(config.get("task"), config["model"], federation, config.get("loss"))
     names = chosen_metrics(config.get("metric"), federation.task, federation.class_names)
     return judged_by(task, Judge(names, federation.class_names))
@@ -137,13 +128,7 @@ def build_task(
     federation: AnyFederation,
     loss: Mapping[str, Any] | None = None,
 ) -> Task:
-    """Return the configured task, by default the one that fits the data, with its model and loss.
-
-    Raises
-    ------
-    ConfigError
-        If the task cannot be made.
-    """
+    """Return the configured task, by default one that fits the data, with its model and loss."""
 
     def build_model() -> nn.Module:
         return make_model(model, federation)

@@ -92,15 +92,9 @@ class Checkpoints:
     def write(self, server_round: int, collect: Callable[[], Mapping[str, Any]]) -> None:
         """Write the state that `collect` returns, and remove what is older than the last few.
 
-        A disk that is full does not stop the run: the former checkpoint stays, and the next one
-        may succeed. A state that cannot be kept switches checkpoints off. Both are warned of.
-
-        Parameters
-        ----------
-        server_round : int
-            The round that has ended.
-        collect : callable () -> mapping
-            Puts tables on disk and returns the rest of the state; may raise `OSError`.
+        A disk that is full does not stop the run: the former checkpoint stays, and the next one may
+        succeed. A state that cannot be kept switches checkpoints off. Both are warned of. `collect`
+        puts tables on disk first, and may raise `OSError`.
         """
         began = time.monotonic()
         head = {"format": FORMAT, "round": server_round, "config": identity(self._config)}
@@ -144,13 +138,7 @@ class Checkpoints:
 
 
 def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the checked options of the group ``checkpoint``.
-
-    Raises
-    ------
-    ConfigError
-        If one is unknown or out of range.
-    """
+    """Return the checked options of the group ``checkpoint``."""
     given = config.get("checkpoint") or {}
     for key in given:
         if key not in DEFAULTS:
@@ -192,19 +180,8 @@ def latest(folder: Path, config: Mapping[str, Any]) -> Checkpoint | None:
     """Return the newest checkpoint of a run that can be used; None if there never was one.
 
     One that is broken, or not of this configuration, is refused with a warning that says why, and
-    put aside as ``.refused``; the one before it is taken.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the run.
-    config : mapping
-        Its resolved configuration.
-
-    Raises
-    ------
-    RunError
-        If there are checkpoints, and none can be used.
+    put aside as ``.refused``; the one before it is taken. Where none can be used that is a
+    `RunError`.
     """
     refused: list[tuple[Path, str]] = []
     for number in reversed(rounds_in(folder / FOLDER)):

@@ -24,20 +24,10 @@ def client_columns(
     diagnostics: Diagnostics | None,
     evaluated: Observation | None,
 ) -> dict[str, np.ndarray]:
-    """Return the columns of a round's table of clients.
+    """Return the columns of a round's table of clients: everyone, or of a population the cohort.
 
-    Parameters
-    ----------
-    side : ClientSide
-        Whose data say who there is: all clients, or of a population the cohort.
-    adversaries : Adversaries or None
-        Who lies.
-    server_round : int
-        The round.
-    seen, evaluated : Observation or None
-        What clients said when they trained, and when they scored the model.
-    diagnostics : Diagnostics or None
-        What the strategy decided.
+    ``seen`` and ``evaluated`` are what clients said when they trained, and when they scored the
+    model; ``diagnostics`` what the strategy decided.
     """
     federation = side.federation
     who = federation.everyone

@@ -124,13 +124,7 @@ def _is_readable(word: str) -> bool:
 
 
 def plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config node as plain resolved Python values, without its Hydra entry.
-
-    Raises
-    ------
-    ConfigError
-        If a value refers to an environment variable that is not set.
-    """
+    """Return a config node as plain resolved Python values, without its Hydra entry."""
     if not isinstance(config, DictConfig):
         return dict(config)
     try:
@@ -146,20 +140,7 @@ def hydra_words(config: DictConfig) -> list[str]:
 
 
 def hydra_folder(config: DictConfig, kind: str) -> tuple[str, str]:
-    """Return a folder of Hydra's as it is written, and what the clock and others make of it.
-
-    Parameters
-    ----------
-    config : DictConfig
-        With Hydra's entry.
-    kind : {"run", "sweep"}
-        Which one.
-
-    Raises
-    ------
-    ConfigError
-        If it refers to what there is not.
-    """
+    """Return Hydra's folder of a run or sweep as it is written, and what the clock makes of it."""
     written: Any = OmegaConf.to_container(config.hydra[kind], resolve=False)
     try:
         return str(written["dir"]), str(config.hydra[kind].dir)

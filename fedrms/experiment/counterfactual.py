@@ -69,25 +69,9 @@ class Reference:
 def clean_reference(parts: Parts, shared: Path, simulate: Simulate) -> Reference | None:
     """Return the clean federation that a run is compared with, trained if nobody has yet.
 
-    Parameters
-    ----------
-    parts : Parts
-        Of the run.
-    shared : Path
-        Below it, ``.counterfactual/<key>`` is the folder of its run, complete or absent.
-        The key stands for the configuration without the strategy, and the versions.
-    simulate : callable (config, folder, narrow) -> object
-        Trains the federation and writes its tables.
-
-    Returns
-    -------
-    Reference or None
-        None, with a warning, if nobody is clean in all rounds.
-
-    Raises
-    ------
-    RunError
-        If none of the clean clients ever answered.
+    Its run is in ``.counterfactual/<key>`` below ``shared``, complete or absent; the key stands for
+    the configuration without the strategy, and the versions. None, with a warning, if nobody is
+    clean in all rounds. That none of them ever answered is a `RunError`.
     """
     if _nobody_is_clean(parts):
         rounds = parts.config["rounds"]

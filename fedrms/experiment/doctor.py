@@ -138,18 +138,7 @@ class Report:
 
 
 def examine(overrides: Sequence[str] = ()) -> Report:
-    """Plan a run: look at the machine, and time a few rounds of the configuration.
-
-    Parameters
-    ----------
-    overrides : sequence of str
-        As for :func:`fedrms.run`.
-
-    Raises
-    ------
-    ConfigError
-        Where the run would raise it.
-    """
+    """Plan a run: look at the machine, and time a few rounds of the configuration."""
     started = time.perf_counter()
     parts = build_parts(compose_config(list(overrides)))
     setup = time.perf_counter() - started

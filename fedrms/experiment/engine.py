@@ -51,13 +51,7 @@ class Engine:
 
 
 def build_engine(config: Mapping[str, Any], side: ClientSide, device: str) -> Engine:
-    """Return the engine that ``engine=vector|ray|flower`` names.
-
-    Raises
-    ------
-    ConfigError
-        For options that cannot be meant.
-    """
+    """Return the engine that ``engine=vector|ray|flower`` names."""
     options = dict(config["engine"])
     name = options.pop("name")
     known = ENGINE_OPTIONS.get(name)

@@ -47,18 +47,7 @@ NEAR: dict[str, Callable[[Any], bool]] = {
 
 
 def refuse_strays(config: Mapping[str, Any]) -> None:
-    """Refuse a key that asks for an object where none is made.
-
-    Parameters
-    ----------
-    config : mapping
-        Plain, without Hydra's own entry.
-
-    Raises
-    ------
-    ConfigError
-        Naming the key; nothing of what it names is imported.
-    """
+    """Refuse a key that asks for an object where none is made; import nothing that it names."""
     for path, key, value in _instructions(config, ()):
         if key == "_target_" and any(_at(path, place) for place in PLACES):
             continue
@@ -77,18 +66,7 @@ def _at(path: tuple[str, ...], place: tuple[str, ...]) -> bool:
 
 
 def refuse_references(kept: object) -> None:
-    """Refuse what this machine would fill in: a run keeps values, and no references.
-
-    Parameters
-    ----------
-    kept : mapping
-        The configuration in the folder, not resolved.
-
-    Raises
-    ------
-    ConfigError
-        Naming the key.
-    """
+    """Refuse what this machine would fill in: a run keeps values, and no references."""
     for key, value in _values(kept, ""):
         if isinstance(value, str) and "${" in value:
             raise ConfigError(
@@ -102,19 +80,7 @@ def refuse_foreign_addresses(kept: Mapping[str, Any], said: Collection[str]) -> 
     """Refuse to reach other machines because the folder of a run says so.
 
     A Ray cluster runs what it is given and is believed in what it answers; a tracker is sent every
-    number.
-
-    Parameters
-    ----------
-    kept : mapping
-        The configuration in the folder.
-    said : collection of str
-        The keys that the person who resumes has set.
-
-    Raises
-    ------
-    ConfigError
-        Naming the address, and how to agree to it.
+    number. What the person who resumes has ``said`` is agreed to.
     """
     for key, near in NEAR.items():
         group, _, option = key.partition(".")
@@ -131,18 +97,8 @@ def refuse_foreign_addresses(kept: Mapping[str, Any], said: Collection[str]) -> 
 def refuse_foreign_hydra(settings: Mapping[str, Any]) -> None:
     """Refuse settings of Hydra that run, or write to, what somebody likes.
 
-    These are its callbacks, launcher and sweeper, the handlers of its logs, and the environment
-    of a job.
-
-    Parameters
-    ----------
-    settings : mapping
-        The entry ``hydra`` of a composed configuration, references unresolved.
-
-    Raises
-    ------
-    ConfigError
-        Naming the key.
+    These are its callbacks, launcher and sweeper, the handlers of its logs, and the environment of
+    a job, in the entry ``hydra`` with references unresolved.
     """
     for key, value in _values(settings, "hydra"):
         fine = not key.startswith("hydra.job.env_set.") and _harmless(key, str(value))

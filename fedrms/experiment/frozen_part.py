@@ -48,13 +48,7 @@ def digest(side: ClientSide) -> dict[str, str]:
 
 
 def check(side: ClientSide, state: Mapping[str, Any]) -> None:
-    """Refuse to go on from a checkpoint with another frozen part than it was written with.
-
-    Raises
-    ------
-    RunError
-        If it is another one.
-    """
+    """Refuse to go on from a checkpoint with another frozen part than it was written with."""
     if "frozen" in state and digest(side).get("frozen") != state["frozen"]:
         raise RunError(
             "the parameters that the model keeps frozen are not those that this run began with\n"

@@ -31,13 +31,7 @@ UNREADABLE = (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseExcep
 
 
 def refuse_others(folder: Path, config: DictConfig | Mapping[str, Any]) -> None:
-    """Refuse to begin a run in a folder that holds something else.
-
-    Raises
-    ------
-    ConfigError
-        If the folder holds another run, or files of a run that are nobody's.
-    """
+    """Refuse to begin a run in a folder that holds another one, or nobody's files of a run."""
     remedy = "choose another folder"
     if (folder / SWEEP_FILE).exists():
         raise ConfigError(RUN_KEY, f"{folder} is a multirun's", remedy)
@@ -70,20 +64,7 @@ def with_clients_of(kept: DictConfig, config: Settings) -> Settings:
 
 
 def refuse_other_sweeps(folder: Path, words: Sequence[str]) -> None:
-    """Refuse to begin a multirun in a folder that holds something else.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the multirun.
-    words : sequence of str
-        Its overrides; those of the multirun that is there must be the same.
-
-    Raises
-    ------
-    ConfigError
-        If the folder holds a run or another multirun.
-    """
+    """Refuse to begin a multirun in a folder that holds a run, or one of other words."""
     key, remedy = "hydra.sweep.dir", "choose another folder"
     results = results_in(folder)
     if results:
@@ -132,13 +113,7 @@ def results_in(folder: Path) -> list[str]:
 
 
 def kept_config(folder: Path) -> DictConfig:
-    """Return the configuration that a run has kept in its folder.
-
-    Raises
-    ------
-    ConfigError
-        If there is no run, or its configuration is not as it was written.
-    """
+    """Return the configuration that a run has kept in its folder, if it is as it was written."""
     path = folder / ".hydra" / "config.yaml"
     if not path.is_file():
         jobs = _jobs_in(folder)

@@ -43,26 +43,10 @@ def leave_out(
 ) -> list[LeftOut]:
     """Run a finished simulation again without each of some clients, and with each alone.
 
-    Parameters
-    ----------
-    folder : path
-        Of the run. ``left_out.parquet`` in it gets the result, which ``fedrms-report`` shows.
-    clients : sequence of str
-        Their names, or numbers; by default those whose weight differs most from their share
-        of the examples.
-    most : int
-        How many these are.
-
-    Returns
-    -------
-    list of LeftOut
-        One a client. Final numbers are means of the last five evaluated rounds, of one seed, and
-        say no more than that seed does.
-
-    Raises
-    ------
-    ConfigError
-        If the folder holds no finished simulation, or no such client; if one is left alone.
+    Clients are named or numbered; by default they are the ``most`` whose weight differs most from
+    their share of the examples. ``left_out.parquet`` in the run's folder gets the result, which
+    ``fedrms-report`` shows. Final numbers are means of the last five evaluated rounds, of one seed,
+    and say no more than that seed does.
     """
     where = Path(folder)
     kept = plain(kept_config(where))

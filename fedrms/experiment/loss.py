@@ -18,13 +18,7 @@ LOSS = "a loss: a function of (outputs, targets), or a class derived from torch.
 
 
 def make_loss(options: Mapping[str, Any] | None) -> Any:
-    """Return the loss of ``loss._target_``; None where the task's own is meant.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such loss, or it cannot be made.
-    """
+    """Return the loss of ``loss._target_``; None where the task's own is meant."""
     told = {key: value for key, value in (options or {}).items() if key != "name"}
     target = told.pop("_target_", None)
     if target is None:

@@ -30,27 +30,10 @@ SUM_OF_ONE = 1e-3
 def try_loss(task: OwnLoss, outputs: Tensor, y: Tensor, told: bool = True) -> bool:
     """Refuse a loss that does not fit, or that clients could not use alike.
 
-    Parameters
-    ----------
-    task : OwnLoss
-        The task that has it.
-    outputs : Tensor
-        The model's, ``[examples, outputs]``, at least one example.
-    y : Tensor
-        Their targets.
-    told : bool
-        Whether these are values of the data, and not zeros in their place.
-
-    Returns
-    -------
-    bool
-        Whether it is flat at the first two, as a hinge or an ignored class may be: that they have
-        no gradient is then not the model's fault.
-
-    Raises
-    ------
-    ConfigError
-        Naming the loss and the remedy.
+    It is tried on the model's outputs ``[examples, outputs]``; ``told`` says whether the targets
+    are values of the data, and not zeros in their place. Returns whether it is flat at the first
+    two, as a hinge or an ignored class may be: that they have no gradient is then not the model's
+    fault.
     """
     outputs = outputs.detach()
     _fits(task, outputs, y)

@@ -25,20 +25,8 @@ WIDTHS = ("outputs", "num_classes")
 def make_model(options: Mapping[str, Any], federation: AnyFederation) -> nn.Module:
     """Make the model of ``model._target_`` for the examples of a federation.
 
-    ``shape`` (of an example) and ``outputs`` (classes, or 1) are passed where the class takes
-    them, ``num_classes`` where it takes that. Lazy layers get their shapes from two examples.
-
-    Parameters
-    ----------
-    options : mapping
-        ``_target_`` and the model's options.
-    federation : Federation or Population
-        What it is made for.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such model, or it cannot be made.
+    ``shape`` (of an example) and ``outputs`` (classes, or 1) are passed where the class takes them,
+    ``num_classes`` where it takes that. Lazy layers get their shapes from two examples.
     """
     target = options.get("_target_")
     maker = named_class("model._target_", target, nn.Module, MODULE)

@@ -49,12 +49,8 @@ def try_model(task: Task, module: nn.Module, federation: AnyFederation) -> None:
     """Take one training step on two examples and score them, so that a misfit shows now.
 
     Zeros stand in for test examples where there are none. What the model or the loss reads of its
-    values is kept with the module, see :mod:`fedrms.client.value_reads`.
-
-    Raises
-    ------
-    ConfigError
-        If they do not fit, or the model does what clients cannot do alike on every engine.
+    values is kept with the module, see :mod:`fedrms.client.value_reads`. A model that does what
+    clients cannot do alike on every engine is refused.
     """
     parameters = _parameters(module)
     _refuse_types(parameters)

@@ -42,17 +42,7 @@ class Told:
 def configured(told: Told, seed: int, name: str, strategy: Any) -> DictConfig:
     """Return the configuration of one run, as the command line would have composed it.
 
-    Parameters
-    ----------
-    told : Told
-        All but the strategy and the seed.
-    seed, name, strategy
-        The strategy is None where its name is that of a configuration.
-
-    Raises
-    ------
-    ConfigError
-        If a word means nothing.
+    The strategy is None where its name is that of a configuration.
     """
     known = {key: value for key, value in told.settings.items() if value is not None}
     words = [*_data_words(told.data), *_words(known)]
@@ -68,13 +58,7 @@ def configured(told: Told, seed: int, name: str, strategy: Any) -> DictConfig:
 
 
 def named(strategies: Iterable[Any]) -> dict[str, Any]:
-    """Return strategies by name: None for those that a configuration names.
-
-    Raises
-    ------
-    ConfigError
-        If two have one name.
-    """
+    """Return strategies by name, no name twice: None for those that a configuration names."""
     named: dict[str, Any] = {}
     for strategy in [strategies] if isinstance(strategies, str) else strategies:
         name = strategy if isinstance(strategy, str) else type(strategy).__name__.lower()

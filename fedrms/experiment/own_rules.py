@@ -26,15 +26,7 @@ A_RULE = (
 def with_own_rules(strategy: Mapping[str, Any]) -> dict[str, Any]:
     """Return a strategy's options with functions in the place of those that name them.
 
-    Parameters
-    ----------
-    strategy : mapping
-        ``law`` and ``combine`` may be mappings with ``_target_`` and options.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such function, it is of another kind, or it does not work.
+    ``law`` and ``combine`` may be mappings with ``_target_`` and options.
     """
     options = dict(strategy)
     if names_own(options.get("law")):

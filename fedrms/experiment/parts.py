@@ -88,20 +88,8 @@ def build_parts(
 ) -> Parts:
     """Build the parts of a run.
 
-    Parameters
-    ----------
-    config : mapping
-        Composed by Hydra, or plain.
-    side, engine : optional
-        In place of those that the configuration names: a real server knows no client's data,
-        and its clients live where they live.
-    further_orders : mapping, optional
-        See :class:`Parts`.
-
-    Raises
-    ------
-    ConfigError
-        For anything that cannot run.
+    ``side`` and ``engine`` take the place of those that the configuration names: a real server
+    knows no client's data, and its clients live where they live.
     """
     values = plain(config)
     _check_keys(values)

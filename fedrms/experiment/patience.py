@@ -11,19 +11,9 @@ Answer = TypeVar("Answer")
 
 
 def within(seconds: float | None, call: Callable[[], Answer]) -> Answer:
-    """Return what a call returns; leave it to itself where it takes too long.
+    """Return what a call returns, or raise `TimeoutError` and leave it to itself.
 
-    Parameters
-    ----------
-    seconds : float or None
-        How long to wait; None to wait as long as it takes, without a thread.
-    call : callable
-        Runs in a thread that does not keep the process alive.
-
-    Raises
-    ------
-    TimeoutError
-        If there is no answer in time.
+    It runs in a thread that does not keep the process alive; without a limit, in this one.
     """
     if seconds is None:
         return call()

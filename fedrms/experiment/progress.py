@@ -89,23 +89,9 @@ OnRound = Callable[[int, Mapping[str, float], Mapping[str, Any]], None]
 def show_progress(
     title: str, rounds: int, metric: str, *, brief: bool = False
 ) -> Iterator[OnRound]:
-    """Show rounds as they finish.
+    """Show rounds as they finish: yield what is to be called after each.
 
-    Parameters
-    ----------
-    title : str
-        What is running.
-    rounds : int
-        How many there are.
-    metric : str
-        The headline metric, shown as it stands (``"accuracy"``).
-    brief : bool
-        Of the plain lines, only the last; of the live table, only its bar stays.
-
-    Yields
-    ------
-    callable (round, row, clients) -> None
-        To be called after every round.
+    ``brief`` shows, of the plain lines, only the last; of the live table, only its bar stays.
     """
     column = f"test_{metric}"
     if not sys.stderr.isatty():

@@ -59,18 +59,8 @@ class Stopped:
 def read_stopped(overrides: Sequence[str]) -> Stopped:
     """Read the run that ``resume=FOLDER`` names.
 
-    Parameters
-    ----------
-    overrides : sequence of str
-        With ``resume=FOLDER``. Beside it stands only what cannot change the rounds that are
-        there: more ``rounds``, ``engine``, ``device``, ``tracker`` and ``checkpoint``.
-
-    Raises
-    ------
-    ConfigError
-        If there is no run in the folder, or something else is overridden.
-    RunError
-        If there are checkpoints and none can be used.
+    Beside it stands only what cannot change the rounds that are there: more ``rounds``, ``engine``,
+    ``device``, ``tracker`` and ``checkpoint``.
     """
     folder = Path(resume_folder(overrides) or "")
     kept = kept_config(folder)
@@ -98,28 +88,10 @@ def read_stopped(overrides: Sequence[str]) -> Stopped:
 
 
 def found_in(folder: Path, config: DictConfig | Mapping[str, Any]) -> Stopped | None:
-    """Return the run that a new one of this configuration finds in the folder that it takes.
+    """Return the run of this configuration, and as many rounds, that is in a folder; None without.
 
-    The same command given again goes on with what it finds.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-    config : mapping
-        Of the run that is to begin.
-
-    Returns
-    -------
-    Stopped or None
-        The run of the same configuration and as many rounds; None where there is none.
-
-    Raises
-    ------
-    ConfigError
-        If the folder holds another run, or files of a run that are nobody's.
-    RunError
-        If there are checkpoints and none can be used.
+    The same command given again goes on with what it finds. A folder with another run, or files of
+    a run that are nobody's, is refused.
     """
     refuse_others(folder, config)
     if not results_in(folder) or not isinstance(config, DictConfig):

@@ -30,22 +30,7 @@ def save_model(path: Path, arrays: ArrayRecord) -> None:
 def prepare_folder(
     folder: Path, config: DictConfig | Mapping[str, Any], resolved: Mapping[str, Any]
 ) -> None:
-    """Make the folder, and keep the configuration in it as Hydra's own runs do.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the run.
-    config : mapping
-        As it was given, with Hydra's notes where it has them.
-    resolved : mapping
-        Its plain values.
-
-    Raises
-    ------
-    ConfigError
-        If the folder cannot be written to.
-    """
+    """Make the folder, and keep the configuration in it as Hydra's own runs do."""
     with writing_to(folder):
         (folder / ".hydra").mkdir(parents=True, exist_ok=True)
         if isinstance(config, DictConfig):

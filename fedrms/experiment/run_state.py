@@ -103,15 +103,11 @@ CODE = (
 def strategy_state(strategy: Strategy) -> dict[str, Any]:
     """Return a strategy's state.
 
-    Of a strategy with ``state_dict`` and ``load_state_dict`` it is what the former returns. Of
-    any other, such as Flower's own, it is all its attributes, but for functions and classes;
-    strategies among them, as in Flower's wrappers for differential privacy, likewise.
-
-    Raises
-    ------
-    UnsavableError
-        If the strategy has a loop over rounds of its own. (An attribute that cannot be kept is
-        refused where it is written.)
+    Of a strategy with ``state_dict`` and ``load_state_dict`` it is what the former returns. Of any
+    other, such as Flower's own, it is all its attributes, but for functions and classes; strategies
+    among them, as in Flower's wrappers for differential privacy, likewise. One with a loop over
+    rounds of its own has none (`UnsavableError`); an attribute that cannot be kept is refused where
+    it is written.
     """
     if type(strategy).start not in (Strategy.start, FedRMS.start):
         raise UnsavableError(f"{type(strategy).__name__} has a loop over rounds of its own")

@@ -41,20 +41,8 @@ class BrokenStateError(ValueError):
 def write_state(path: Path, tree: Mapping[str, Any]) -> None:
     """Write a tree in one step: a process killed at any moment leaves the whole file or none.
 
-    Parameters
-    ----------
-    path : Path
-        The file; its folder must exist.
-    tree : mapping
-        Of numbers, text, None, NumPy arrays, tensors, Flower's records, and of lists, tuples,
-        sets and dictionaries of these.
-
-    Raises
-    ------
-    UnsavableError
-        If the tree holds anything else.
-    OSError
-        If the file cannot be written.
+    It is of numbers, text, None, NumPy arrays, tensors, Flower's records, and of lists, tuples,
+    sets and dictionaries of these; anything else is an `UnsavableError`.
     """
     arrays: Arrays = {}
     text = json.dumps(_encode(dict(tree), "", arrays))
@@ -66,12 +54,7 @@ def write_state(path: Path, tree: Mapping[str, Any]) -> None:
 def read_state(path: Path) -> dict[str, Any]:
     """Read a tree back, with the types and to the bit as it was given.
 
-    Raises
-    ------
-    BrokenStateError
-        If the file is not as it was written.
-    OSError
-        If it cannot be read at all.
+    A file that is not as it was written is a `BrokenStateError`.
     """
     content = path.read_bytes()
     try:

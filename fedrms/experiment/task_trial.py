@@ -15,13 +15,7 @@ from fedrms.tasks import Apply, Params, Task
 
 
 def initialised(task: Task, generator: torch.Generator) -> nn.Module:
-    """Return the module that a task makes.
-
-    Raises
-    ------
-    ConfigError
-        If it makes none.
-    """
+    """Return the module that a task makes."""
     made: Any = task.init(generator)
     if isinstance(made, nn.Module):
         return made
@@ -31,24 +25,7 @@ def initialised(task: Task, generator: torch.Generator) -> nn.Module:
 
 
 def try_task(task: Task, apply: Apply, params: Params, batch: Mapping[str, Tensor]) -> None:
-    """Refuse losses and metrics that are not one number an example, or a changed batch.
-
-    Parameters
-    ----------
-    task : Task
-        A task of one's own, or one that is not supervised.
-    apply : callable
-        The model.
-    params : mapping
-        Its parameters.
-    batch : mapping
-        Columns of a few examples.
-
-    Raises
-    ------
-    ConfigError
-        Naming the task and the member.
-    """
+    """Refuse losses and metrics that are not one number an example, or a changed batch."""
     before = {name: column._version for name, column in batch.items()}
     with _said("losses"):
         losses: Any = task.losses(apply, params, batch)

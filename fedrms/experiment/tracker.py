@@ -33,29 +33,12 @@ Log = Callable[[int, Mapping[str, float]], None]
 
 @contextmanager
 def open_tracker(config: Mapping[str, Any], folder: Path, done: int = 0) -> Iterator[Log]:
-    """Open the tracker that a configuration names, and close it in the end.
+    """Open the tracker that is configured, yield what it is told of rounds by, and close it.
 
-    Parameters
-    ----------
-    config : mapping
-        The resolved configuration, whose group ``tracker`` is read; it becomes the run's
-        parameters where the tracker keeps such.
-    folder : Path
-        The run's folder, where trackers write that are given no other place.
-    done : int
-        Rounds that the run has behind it. With any, it goes on under the name that the tracker
-        knows it by, and what the tracker was told of later rounds is told again.
-
-    Yields
-    ------
-    callable (round, row) -> None
-        To be called after every round. What is NaN, because it is not known, is not logged.
-
-    Raises
-    ------
-    ConfigError
-        If the tracker is unknown, not installed, or cannot be opened. A server that cannot be
-        reached is warned of instead: the tables hold everything anyway.
+    The configuration becomes the run's parameters where the tracker keeps such. With rounds
+    ``done`` it goes on under the name that the tracker knows it by, and what the tracker was told
+    of later rounds is told again. What is NaN, because it is not known, is not logged. A server
+    that cannot be reached is warned of: the tables hold everything anyway.
     """
     options = config.get("tracker") or {"name": "none"}
     name = options.get("name")

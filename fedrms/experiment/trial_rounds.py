@@ -114,10 +114,7 @@ class Trial:
 def time_rounds(parts: Parts) -> Trial:
     """Run the first rounds of a run and time them; its tables go to a folder that is removed.
 
-    Parameters
-    ----------
-    parts : Parts
-        Of the run; the strategy is used up.
+    The strategy is used up.
     """
     side, strategy, config = parts.side, parts.strategy, parts.config
     step, loading = _seconds_a_step(parts)

@@ -27,11 +27,6 @@ def unchanged(key: str, tried: object) -> Iterator[None]:
     """Refuse a module, or another object, that keeps something from one call to the next.
 
     Clients are trained in any order, and side by side: what one leaves behind would reach others.
-
-    Raises
-    ------
-    ConfigError
-        Naming `key` and the attribute.
     """
     buffers = {name: value.clone() for name, value in _buffers(tried)}
     kept = dict(_plain_attributes(tried))
@@ -51,14 +46,9 @@ def unchanged(key: str, tried: object) -> Iterator[None]:
 def without_other_generators(key: str, trial: Callable[[], T]) -> T:
     """Return what a trial gives; refuse what draws outside of torch each time.
 
-    A generator that all share would let clients depend on each other. Other threads of the
-    process may draw from it too, as Flower's and Ray's do, so it is moved on by chance; only what
-    is tried moves it on in every trial.
-
-    Raises
-    ------
-    ConfigError
-        Naming `key`.
+    A generator that all share would let clients depend on each other. Other threads of the process
+    may draw from it too, as Flower's and Ray's do, so it is moved on by chance; only what is tried
+    moves it on in every trial.
     """
     for _ in range(TRIALS):
         before = _other_generators()

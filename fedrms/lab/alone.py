@@ -69,14 +69,7 @@ class Alone:
     def batches(self, seeds: Sequence[int], batch_size: int, repeat: int = 1) -> Batches:
         """Return random mini-batches, with replacement: the same for every repetition of a seed.
 
-        Parameters
-        ----------
-        seeds : sequence of int
-            Of the stack's runs.
-        batch_size : int
-            Examples a step.
-        repeat : int
-            How often the seeds are in the stack, one after the other (step sizes).
+        ``repeat`` is how often the seeds are in the stack, one after the other (step sizes).
         """
         draws = [torch.Generator().manual_seed(integer(s, "lab-batches")) for s in seeds]
         count = len(self.train["y"])
@@ -99,25 +92,8 @@ class Alone:
     ) -> Descent:
         """Descend at every step size from every seed's start, on the same batches.
 
-        Parameters
-        ----------
-        options : mapping
-            Of the optimizer.
-        lrs : sequence of float
-            Step sizes.
-        seeds : sequence of int
-            Of starts and batches.
-        batch_size : int
-            Examples a step.
-        steps : int
-            Most steps.
-        further
-            As of :func:`fedrms.lab.descent.descend`.
-
-        Returns
-        -------
-        Descent
-            Runs in the order of step sizes, of each the seeds.
+        Runs are in the order of step sizes, of each the seeds; see
+        :func:`fedrms.lab.descent.descend`.
         """
         return descend(
             self.task,
@@ -133,15 +109,7 @@ class Alone:
 
 
 def alone(experiment: str, *changes: str) -> Alone:
-    """Return one client with clean data of ``experiment=lab/...``.
-
-    Parameters
-    ----------
-    experiment : str
-        Its name.
-    changes : str
-        Overrides, as on the command line.
-    """
+    """Return one client with clean data of ``experiment=lab/...``, after changes by overrides."""
     words = [f"experiment=lab/{experiment}", "clients=1", "partition=iid", *changes]
     # The experiment's options of noise would not fit another choice of the group.
     config = plain(compose_config(words)) | {"noise": {"name": "none"}}

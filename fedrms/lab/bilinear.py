@@ -53,13 +53,7 @@ PLAYED: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 
 def play(turns: int) -> list[dict[str, Any]]:
-    """Return rows of part, optimizer, setting, step size, step and value.
-
-    Parameters
-    ----------
-    turns : int
-        Steps of the game.
-    """
+    """Return rows of part, optimizer, setting, step size, step and value, of so many steps."""
     rows = _eigenvalues()
     at = np.unique(np.geomspace(1, turns, 40).astype(int))
     for name in PLAYED:
@@ -109,22 +103,7 @@ def _eigenvalues() -> list[dict[str, Any]]:
 
 
 def distances(name: str, etas: Sequence[float], turns: int) -> NDArray[np.float64]:
-    """Return the distance from the equilibrium before each step and after the last.
-
-    Parameters
-    ----------
-    name : str
-        Of :data:`PLAYED`.
-    etas : sequence of float
-        Step sizes.
-    turns : int
-        Steps.
-
-    Returns
-    -------
-    np.ndarray
-        ``[turns + 1, step sizes]``.
-    """
+    """Return ``[turns + 1, step sizes]`` the distance from the equilibrium at each turn."""
     if name == "momentum -.5":
         matrices = np.stack([dynamics(eta, -0.5, alternating=True) for eta in etas])
         states = [np.tile(np.eye(4)[0], (len(etas), 1))]

@@ -63,13 +63,7 @@ def available() -> list[str]:
 
 
 def load(name: str) -> LabExperiment:
-    """Return an experiment.
-
-    Raises
-    ------
-    ConfigError
-        If there is none of that name.
-    """
+    """Return an experiment."""
     known = available()
     if name not in known:
         raise ConfigError("lab", f"there is no {name!r}", f"choose from {', '.join(known)}")

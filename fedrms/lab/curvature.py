@@ -39,20 +39,10 @@ class Curvature:
 
 
 def curvature(loss: Loss, at: Tensor, *, probes: int, iterations: int, seed: int) -> Curvature:
-    """Estimate the curvature of a loss at a point.
+    """Estimate the curvature of a loss at a point ``[parameters]``.
 
-    Parameters
-    ----------
-    loss : callable
-        Twice differentiable by ``torch.func``.
-    at : Tensor
-        ``[parameters]``.
-    probes : int
-        Random vectors of each trace.
-    iterations : int
-        Of the power method.
-    seed : int
-        Of the random vectors.
+    The loss must be twice differentiable by ``torch.func``. Each trace is of so many random
+    ``probes``; ``iterations`` are those of the power method.
     """
     draw = torch.Generator().manual_seed(seed)
 

@@ -64,13 +64,7 @@ class Descent:
         return len(self.losses)
 
     def first(self, reached: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the steps until something is reached, ``[runs]``; infinite where it never is.
-
-        Parameters
-        ----------
-        reached : np.ndarray
-            ``[kept, runs]``, along with :attr:`params`.
-        """
+        """Return the steps until something is reached, ``[runs]``; infinite where it never is."""
         return np.where(reached.any(0), self.every * reached.argmax(0), np.inf)
 
 
@@ -108,22 +102,9 @@ def noisy(
     dimensions: int | None = None,
     same: bool = False,
 ) -> Batches:
-    """Return batches of fresh Gaussian draws.
+    """Return batches of fresh Gaussian draws, of one deviation or one a dimension.
 
-    Parameters
-    ----------
-    runs : int
-        Size of the stack.
-    deviation : float or sequence of float
-        Of the draws, in every dimension or one each.
-    seed : int
-        Of this noise alone.
-    batch_size : int
-        Draws a step.
-    dimensions : int, optional
-        Of a draw, where `deviation` is one number.
-    same : bool
-        Whether all runs of the stack see the same draws, as paired comparisons do.
+    ``same`` has all runs of the stack see the same draws, as paired comparisons do.
     """
     scale = torch.as_tensor(deviation, dtype=torch.float32)
     wide = len(scale) if scale.dim() else int(dimensions or 1)
@@ -214,18 +195,8 @@ def steps_down(
 ) -> NDArray[np.float64]:
     """Return the steps ``[steps, runs]`` that an optimizer takes, in learning rates.
 
-    Parameters
-    ----------
-    gradients : np.ndarray
-        ``[steps, runs]`` of the one parameter of each run.
-    options : mapping
-        Of the optimizer, see :func:`optimizer`.
-    lr : float
-        The learning rate.
-    exact : bool
-        Whether in double precision.
-    settings
-        As of :func:`descend`.
+    Each run has one parameter, of which these are the gradients ``[steps, runs]``; ``exact`` is
+    double precision. Options and settings are as of :func:`descend`.
     """
     draws = torch.from_numpy(gradients.astype(np.float32))[:, :, None, None]
     y = torch.zeros(gradients.shape[1], 1)

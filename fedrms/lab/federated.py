@@ -44,13 +44,7 @@ def _quietly() -> Iterator[Path]:
 
 
 def final_model(overrides: Sequence[str]) -> tuple[Result, dict[str, Tensor]]:
-    """Run one simulation and return the global model that it ends with, by parameter's name.
-
-    Parameters
-    ----------
-    overrides : sequence of str
-        See :func:`simulate`.
-    """
+    """Run one simulation and return the global model that it ends with, by parameter's name."""
     with _quietly() as folder:
         result = run(["device=cpu", *overrides], folder=folder, brief=True)
         return result, load_file(folder / "model.safetensors")
@@ -61,16 +55,8 @@ def sweep(
 ) -> pd.DataFrame:
     """Run a simulation for each setting and return one row each, of the part ``federated``.
 
-    Parameters
-    ----------
-    base : sequence of str
-        Overrides that all share.
-    settings : iterable of mapping
-        Config keys and values of each.
-    measured : str
-        A key of ``summary.json``, which becomes the column ``value``: NaN of a run that fails.
-    columns : str
-        By the column's name, the config key that it holds.
+    ``measured``, a key of ``summary.json``, becomes the column ``value``: NaN of a run that fails.
+    ``columns`` say by their names which config keys they hold.
     """
     rows = []
     for setting in settings:

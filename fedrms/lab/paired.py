@@ -74,15 +74,7 @@ def told_as_ratios(found: Mapping[str, Difference]) -> dict[str, float]:
 
 
 def told(found: Mapping[str, Difference], unit: str = "") -> dict[str, float]:
-    """Return the numbers of differences by name, for a verdict.
-
-    Parameters
-    ----------
-    found : mapping
-        Differences by name.
-    unit : str
-        Of them, as in ``", pp"``.
-    """
+    """Return the numbers of differences by name, in a unit such as ``", pp"``, for a verdict."""
     return {
         f"{what}{unit}, {name}": value
         for name, own in found.items()

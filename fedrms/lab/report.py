@@ -145,11 +145,6 @@ def publish(finding: Finding, docs: Path) -> None:
     """Write an experiment's files and page under ``docs/lab``, and its row in ``docs/lab.md``.
 
     The row is there already, and all others stay as they are.
-
-    Raises
-    ------
-    ConfigError
-        If the page has no row for it.
     """
     index, begin = docs / "lab.md", f"| [{finding.name}](lab/{finding.name}.md)"
     place = re.compile(f"^{re.escape(begin)}.*$", re.MULTILINE)

@@ -32,16 +32,10 @@ class Claim:
         numbers: Mapping[str, float],
         remark: str = "",
     ) -> Verdict:
-        """Return the verdict.
+        """Return the verdict: whether the criterion is met, or else the one for a part.
 
-        Parameters
-        ----------
-        holds, in_part : bool
-            Whether the criterion is met, or else the one for a part.
-        numbers : mapping
-            What was measured, by name.
-        remark : str
-            What a reader should know beside it, in a sentence or two.
+        ``numbers`` is what was measured, by name, and ``remark`` what a reader should know beside
+        it.
         """
         outcome: Outcome = "does not hold"
         if holds:

@@ -46,23 +46,18 @@ def read_class_losses(
 ) -> tuple[Cohort, ClassLosses | None]:
     """Return the losses by class of those who report them, or None if nobody does.
 
-    Who reports none at all stays in the cohort; :func:`silent_of` tells who. Clients whose
-    numbers cannot be true (not finite, negative counts, variances or chance losses, negative
-    means where most know a chance loss, no example at all, losses above the square of any number
-    in single precision, examples of a class that does not exist) are left out of the cohort, with
-    the reason. A class whose count a client does not name is one that it does not hold, so that no
-    client can make others look wrong by naming more classes. Where only some know a chance loss,
-    the majority decides: the others are left out, or theirs is not read. Counts that add up to
-    more than a client's number of examples are brought down to it. Unitless losses that cannot be
-    are not read, as if they were not told.
+    Who reports none at all stays in the cohort; :func:`silent_of` tells who. Clients whose numbers
+    cannot be true (not finite, negative counts, variances or chance losses, negative means where
+    most know a chance loss, no example at all, losses above the square of any number in single
+    precision, examples of a class that does not exist) are left out of the cohort, with the reason.
+    A class whose count a client does not name is one that it does not hold, so that no client can
+    make others look wrong by naming more classes. Where only some know a chance loss, the majority
+    decides: the others are left out, or theirs is not read. Counts that add up to more than a
+    client's number of examples are brought down to it. Unitless losses that cannot be are not read,
+    as if they were not told.
 
-    Parameters
-    ----------
-    cohort : Cohort
-        The round's replies.
-    asked : int, optional
-        By how many classes clients were asked for their losses. In a class that no one else
-        can hold a client would be its own reference, so that its noise would go unseen.
+    ``asked`` is by how many classes clients were asked. In a class that no one else can hold a
+    client would be its own reference, so that its noise would go unseen.
     """
     cohort = _without_made_up_classes(cohort, asked)
     table = _table(cohort, asked)

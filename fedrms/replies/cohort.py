@@ -291,10 +291,7 @@ def _name(value: object) -> str | None:
 def having(cohort: Cohort, key: str, who: str, setting: str) -> Cohort:
     """Return the cohort without the clients whose metric ``key`` is not a number of 0 or more.
 
-    Raises
-    ------
-    ConfigError
-        If nobody reports it; ``who`` needs it, and ``setting`` is the config key at fault.
+    If nobody reports it, an error says who needs it and by which setting.
     """
     if not cohort.clients:
         return cohort

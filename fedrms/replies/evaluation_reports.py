@@ -70,16 +70,7 @@ def check_reports(
     :func:`fedrms.replies.replies.implausible`); a list where most have a number, or one of another
     length; numbers that are not finite, or outside of the metric's range (see
     :func:`fedrms.replies.metric_ranges.range_in`). A metric that is finite for few clients, or that
-    fewer than half report, is left out for all.
-
-    Parameters
-    ----------
-    reports : Reports
-        Changed in place.
-    examples_limit : float, optional
-        In multiples of the cohort's median.
-    ranges : mapping
-        Least and largest value by metric; None for no limit.
+    fewer than half report, is left out for all. The reports are changed in place.
     """
     _check_examples(reports, examples_limit)
     for name in reports.names():

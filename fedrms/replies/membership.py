@@ -124,10 +124,7 @@ class Membership:
     ) -> list[int]:
         """Return the nodes of a cohort, ordered by client id.
 
-        Raises
-        ------
-        RunError
-            If too few nodes connect within the timeout.
+        A `RunError` tells that too few nodes connect within the timeout.
         """
         needed = max(available, least, 1)
         self._directory = directory_of(grid)

@@ -63,13 +63,7 @@ def ranges_of(name: str) -> tuple[Range, ...]:
 
 
 def known_ranges(nonnegative_losses: bool) -> dict[str, Range | None]:
-    """Return the ranges of metrics that mean the same whoever reports them.
-
-    Parameters
-    ----------
-    nonnegative_losses : bool
-        Whether the losses that are learned from cannot be below 0.
-    """
+    """Return the ranges of metrics that mean the same whoever reports them."""
     names = (*SPREADS, *(MEANS if nonnegative_losses else ()))
     return dict.fromkeys(names, (0.0, LARGEST))
 
@@ -77,18 +71,9 @@ def known_ranges(nonnegative_losses: bool) -> dict[str, Range | None]:
 def range_in(name: str, values: np.ndarray, told: Mapping[str, Range | None]) -> Range:
     """Return the range that a cohort's values of a metric are held to.
 
-    One that the strategy was told counts as it is. Otherwise it is the narrowest of
-    :func:`ranges_of` that at least half of the clients keep to: where most do not, the name
-    means another thing here.
-
-    Parameters
-    ----------
-    name : str
-        The metric.
-    values : np.ndarray
-        ``[clients, 2]`` the least and the largest value of each.
-    told : mapping
-        By metric; None for no limit.
+    Values are ``[clients, 2]``, the least and the largest of each. A range that the strategy was
+    told counts as it is. Otherwise it is the narrowest of :func:`ranges_of` that at least half of
+    the clients keep to: where most do not, the name means another thing here.
     """
     if name in told:
         return told[name] or ANY

@@ -21,15 +21,6 @@ def as_clients_have_it(sent: ArrayRecord, replies: Iterable[Message], key: str) 
     FedAvg averages whatever comes. So a model that clients make, where none was sent, is zeros in
     the layout that most have; whole numbers for which most clients send floating ones are floating;
     and where there are none but whole numbers, they are averaged in double precision.
-
-    Parameters
-    ----------
-    sent : ArrayRecord
-        What clients were given.
-    replies : iterable of Message
-        Answers and errors.
-    key : str
-        Of the model in a reply.
     """
     answered = (reply for reply in replies if not reply.has_error())
     models = [model for reply in answered if (model := model_of(reply, key)[0]) is not None]
@@ -67,15 +58,6 @@ def with_others_averaged(
 
     Counters are rounded to whole numbers again, and a truth value is that of more than half of the
     weight. An array that not all clients send in its shape stays as it is.
-
-    Parameters
-    ----------
-    record : ArrayRecord
-        The next model; its floating arrays are settled.
-    models : sequence of ArrayRecord
-        ``[cohort]`` what clients sent.
-    weights : np.ndarray
-        ``[cohort]``.
     """
     total = float(weights.sum())
     for name, array in record.items():

@@ -72,19 +72,7 @@ class Orders(LazyMessages):
 def scaled(
     messages: Iterable[Message], config_key: str, scales: np.ndarray, told_as: str = LR_SCALE
 ) -> Sequence[Message]:
-    """Tell each client its factor, whoever made the messages.
-
-    Parameters
-    ----------
-    messages : iterable of Message
-        ``[cohort]`` in the order of the scales.
-    config_key : str
-        Where the orders are in a message's content.
-    scales : np.ndarray
-        ``[cohort]``.
-    told_as : str
-        Of what it is a factor.
-    """
+    """Tell each client its factor, ``[cohort]`` in the order of the messages, whoever made them."""
     if isinstance(messages, Orders) and told_as == LR_SCALE:
         messages.lr_scale = scales
         return messages

@@ -55,34 +55,20 @@ def read_replies(
 ) -> Cohort:
     """Check a round's replies and stack the good ones, sorted by client id.
 
-    Sorting makes sums independent of arrival order. A reply that is an error, speaks for
-    another client, answers another round, lacks arrays, or carries wrong shapes or numbers
-    that cannot be, is a failure with a reason and is left out; nothing is raised for it.
-    Arrays and metrics beside those that are read are ignored. With ``given``, a reply may
-    have some of the arrays only (adapters, a head); see :attr:`Cohort.lacking`.
+    Sorting makes sums independent of arrival order. A reply that is an error, speaks for another
+    client, answers another round, lacks arrays, or carries wrong shapes or numbers that cannot be,
+    is a failure with a reason and is left out; nothing is raised for it. Arrays and metrics beside
+    those that are read are ignored. The ``stacked`` attribute of the replies, when present and not
+    None, is used as it is.
 
     Parameters
     ----------
-    replies : iterable of Message
-        What ``grid.send_and_receive`` returned; its ``stacked`` attribute, when present
-        and not None, is used as it is.
-    layout : Layout
-        Of the record that was sent.
-    addressees : Addressees, optional
-        Whom the messages of the round were sent to.
-    arrays : str
-        Key of the ``ArrayRecord`` that is the model, where a reply holds several.
-    weighted_by : str
-        Metric that holds the number of examples.
-    examples_limit : float, optional
-        Largest number of examples, in multiples of the cohort's (lower) median; see
-        :func:`implausible`.
     asks : mapping
         What the round's orders asked clients for: ``gradient-decay`` for their squared gradients
         (see :class:`StackedReplies`), ``class-losses`` for their losses by so many classes.
     given : ArrayRecord, optional
-        The model that clients were given, to take the place of arrays that they do not send, and
-        to judge by how large replies may be (:func:`fedrms.replies.limits.excess`).
+        The model that clients were given: a reply may then have some of the arrays only
+        (:attr:`Cohort.lacking`), and none that is too large (:func:`fedrms.replies.limits.excess`).
     nonnegative : bool
         Whether losses cannot be below 0.
     whole : frozenset of str
@@ -218,16 +204,10 @@ def _check_parameters(cohort: Cohort, squares_from: int | None) -> Cohort:
 def bad_rows(parameters: Stack, squares_from: int | None = None) -> dict[int, str]:
     """Return what is wrong by row of ``[clients, parameters]``.
 
-    A row must be finite, and so short that the squared distance between any two rows is
-    finite as well, or no robust rule could measure it. A norm that is not finite covers both,
-    in one pass without copies; only rows that fail are looked at closely.
-
-    Parameters
-    ----------
-    parameters : Tensor or RowBlocks
-        ``[clients, parameters]``.
-    squares_from : int, optional
-        The column from which on numbers are squares, 0 or more.
+    A row must be finite, and so short that the squared distance between any two rows is finite as
+    well, or no robust rule could measure it. A norm that is not finite covers both, in one pass
+    without copies; only rows that fail are looked at closely. From the column ``squares_from`` on
+    numbers are squares, 0 or more.
     """
     problems = {}
     for rows, block in blocks_of(parameters):
@@ -291,20 +271,11 @@ def implausible(
 ) -> np.ndarray:
     """Return ``[clients]`` whose numbers of examples are too far above the cohort's.
 
-    A number of examples cannot be verified, and it is the client's weight. Relative to the
-    median, because only the cohort itself says what is usual; the lower one of two, so that
-    of two clients the larger cannot vouch for itself. A client that claims ``examples_limit``
-    times the median outweighs that many usual clients together: in a smaller cohort the
-    average would be its model alone.
-
-    Parameters
-    ----------
-    examples : np.ndarray
-        ``[clients]`` what they claim.
-    counted : np.ndarray
-        ``[clients]`` boolean, whose claims are numbers above 0.
-    examples_limit : float, optional
-        The limit; None for no limit.
+    A number of examples cannot be verified, and it is the client's weight. Relative to the median,
+    because only the cohort itself says what is usual; the lower one of two, so that of two clients
+    the larger cannot vouch for itself. A client that claims ``examples_limit`` times the median
+    outweighs that many usual clients together: in a smaller cohort the average would be its model
+    alone. Claims that are ``counted`` are numbers above 0.
     """
     if examples_limit is None or not counted.any():
         return np.zeros(len(examples), dtype=bool)

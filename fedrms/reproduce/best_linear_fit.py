@@ -43,12 +43,7 @@ def gauss_markov(plan: Plan) -> list[str]:
 def weighted_fit_error(federation: AnyFederation, *, equally: bool = False) -> float:
     """Return the mean squared test error of the weighted least squares fit.
 
-    Parameters
-    ----------
-    federation : AnyFederation
-        A regression; its noise levels are standard deviations, all above 0.
-    equally : bool
-        Weigh all examples the same instead.
+    Noise levels are standard deviations, all above 0; ``equally`` weighs all examples the same.
     """
     rows = federation.rows_of(np.arange(federation.clients))
     x, y = _with_intercept(rows.x), np.asarray(rows.y, np.float64)

@@ -78,21 +78,9 @@ class Job:
 def list_jobs(plan: Plan, folder: Path, on_config: Callable[[], None] = lambda: None) -> list[Job]:
     """Compose every run of a table, seed by seed, so that a part of it can be compared early.
 
-    Runs of one scenario and seed follow each other: a worker builds their data once.
-
-    Parameters
-    ----------
-    plan : Plan
-        The table.
-    folder : Path
-        The runs are in ``<folder>/<scenario>/<strategy>/<seed>``.
-    on_config : callable
-        Called after each configuration, for they take a tenth of a second each.
-
-    Raises
-    ------
-    ConfigError
-        If an experiment or an override does not exist, or the data is not named.
+    Runs of one scenario and seed follow each other: a worker builds their data once. They are in
+    ``<folder>/<scenario>/<strategy>/<seed>``. ``on_config`` is called after each configuration, for
+    they take a tenth of a second each.
     """
     digests = {}
     for scenario in plan.scenarios:
@@ -119,13 +107,7 @@ def read_job(folder: Path) -> dict[str, Any]:
 
 
 def config_of(plan: Plan, scenario: str, strategy: str) -> dict[str, Any]:
-    """Compose a row's configuration at seed 0.
-
-    Raises
-    ------
-    ConfigError
-        If an experiment or an override does not exist, or the data is not named.
-    """
+    """Compose a row's configuration at seed 0."""
     try:
         config = compose_config(plan.overrides_of(scenario, strategy, 0))
         return plain(config)

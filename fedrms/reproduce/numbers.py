@@ -39,12 +39,7 @@ class Numbers:
 def numbers_of(plan: Plan, tidy: Tidy) -> tuple[list[Numbers], list[str]]:
     """Compare the finished runs; return each scenario's numbers, and what they rest on.
 
-    Returns
-    -------
-    numbers : list of Numbers
-        In the plan's order.
-    notes : list of str
-        Sentences of `fedrms.compare`, on the whole table.
+    That is sentences of `fedrms.compare`, on the whole table.
     """
     there = set(tidy.table["strategy"])
     oracles = [name for name in plan.oracles if name in there]

@@ -58,22 +58,11 @@ def page(
     broken: Sequence[str],
     reference: Sequence[str] = (),
 ) -> str:
-    """Write the page.
+    """Write the page of a table, its runs, what came of them, and what that rests on.
 
-    Parameters
-    ----------
-    plan, tidy, numbers, notes
-        The table, its runs, what came of them, and what that rests on.
-    command : str
-        What makes it again.
-    figure, alt : str
-        The picture's file beside the page, and what it shows in words.
-    data : sequence of str
-        The Parquet files, relative to the page.
-    broken : sequence of str
-        Runs that are missing, with the reason.
-    reference : sequence of str
-        Sentences on the best that any weights can do, one a scenario.
+    Beside the picture are its words (``alt``), the Parquet files relative to the page, runs that
+    are missing with the reason (``broken``), and sentences on the best that any weights can do, one
+    a scenario (``reference``).
     """
     parts = [
         f"# {plan.title}",

@@ -47,22 +47,9 @@ def read_published(
     scenarios: Sequence[str],
     strategies: Sequence[str],
 ) -> Published:
-    """Check the part ``published`` of a plan.
+    """Check the part ``published`` of a plan: ``source``, ``scenario`` and ``rows`` that it has.
 
-    Parameters
-    ----------
-    where : str
-        The file, for messages.
-    values : mapping
-        ``source``, ``scenario`` and ``rows``, as in :class:`Published`.
-    scenarios, strategies : sequence of str
-        Those of the plan.
-
-    Raises
-    ------
-    ConfigError
-        Without a source, for a scenario or row that the plan does not have, and for a number
-        without a spread, or None for one that was not printed.
+    A number needs a spread, or None for one that was not printed.
     """
     key = f"{where}: published"
     missing = {"source", "scenario", "rows"} - set(values)
@@ -86,19 +73,9 @@ def read_published(
 
 
 def beside(published: Published, table: pd.DataFrame) -> list[list[str]]:
-    """Return the lines of a table of two rows a method: as printed, and of these runs.
+    """Return the cells of a table of two rows a method: as printed, and of these runs, a row each.
 
-    Parameters
-    ----------
-    published : Published
-        What was printed.
-    table : DataFrame
-        One row a run, as :func:`fedrms.reproduce.tidy.gather` makes it.
-
-    Returns
-    -------
-    list of list of str
-        Cells without a header: method, whose, and a cell a column; mean ± std over seeds.
+    They are method, whose, and a cell a column; mean ± std over seeds.
     """
     here = table[table["scenario"] == published.scenario]
     lines = []

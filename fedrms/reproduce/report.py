@@ -75,20 +75,8 @@ def write_report(
 def draw_again(plan: Plan, out: Path) -> Path:
     """Draw ``<table>.png`` from the data that were published with it, and return its path.
 
-    Parameters
-    ----------
-    plan : Plan
-        The whole table; what the data lack is left out.
-    out : Path
-        The folder of the page.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there are no such data.
-    ConfigError
-        If the data hold a row or a scenario that the plan does not know, or curves are drawn and
-        the runs' own data are not named.
+    What the data lack is left out. Without any that is a `FileNotFoundError`; a row or a scenario
+    that the plan does not know is refused, and curves without the runs' own data.
     """
     tidy = read_tidy(out / "data", plan.name)
     plan = plan.narrow(

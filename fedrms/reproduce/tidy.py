@@ -41,13 +41,7 @@ class Tidy:
 
 
 def gather(name: str, jobs: Sequence[Job]) -> Tidy:
-    """Load the finished runs among the jobs of table `name`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    """
+    """Load the finished runs among the jobs of a table; none is a `FileNotFoundError`."""
     finished = {str(job.folder.resolve()): job for job in jobs if job.finished}
     if not finished:
         raise FileNotFoundError(
@@ -80,13 +74,7 @@ def write_tidy(tidy: Tidy, folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def read_tidy(folder: Path, name: str) -> Tidy:
-    """Read what `write_tidy` wrote, as far as a figure and its numbers need it.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the table's data are not there.
-    """
+    """Read what `write_tidy` wrote, as far as a figure and its numbers need it."""
     table = pd.read_parquet(folder / f"{name}.parquet")
     curves = pd.read_parquet(folder / f"{name}_rounds.parquet")
     run = ["scenario", "strategy", "seed"]

@@ -32,23 +32,12 @@ class Outcome:
 
 
 def run_jobs(jobs: Sequence[Job], workers: int) -> Generator[Outcome]:
-    """Run jobs, and tell of each as it ends.
+    """Run jobs in order in so many processes, and tell of each as it ends.
 
-    A job that breaks is told of, and the others go on. Closing the iterator, an interrupt, or
-    the death of this process by any signal ends the workers at once; what they had finished
-    stays.
-
-    Parameters
-    ----------
-    jobs : sequence of Job
-        Started in this order.
-    workers : int
-        Processes. Each imports PyTorch once, for about 3 s, and then does job after job.
-
-    Raises
-    ------
-    RunError
-        If a worker process dies.
+    A job that breaks is told of, and the others go on; a worker that dies is a `RunError`. Closing
+    the iterator, an interrupt, or the death of this process by any signal ends the workers at once;
+    what they had finished stays. Each imports PyTorch once, for about 3 s, and then does job after
+    job.
     """
     for name in ONE_THREAD:  # read by libraries when a worker loads them
         os.environ[name] = "1"

@@ -11,16 +11,9 @@ from typing import BinaryIO
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file aside in the same folder, force it to disk, and move it into place.
 
-    A process killed at any moment leaves either the former file or the new one, and at
-    most a hidden ``.<name>.part`` beside it, which the next write takes over. If writing fails,
-    as on a full disk, the former file stays and nothing is left beside it.
-
-    Parameters
-    ----------
-    path : Path
-        The file to create or replace; its folder must exist.
-    write : callable
-        Receives the open binary file, and writes the whole content.
+    A process killed at any moment leaves either the former file or the new one, and at most a
+    hidden ``.<name>.part`` beside it, which the next write takes over. If writing fails, as on a
+    full disk, the former file stays and nothing is left beside it.
     """
     aside = path.with_name(f".{path.name}.part")
     try:

@@ -57,13 +57,7 @@ class ClientRows:
         return self.number > 0 and bool(pa.types.is_string(self._identity))
 
     def resume(self, last: int) -> None:
-        """Take up the rows of the file up to and including a round.
-
-        Raises
-        ------
-        AlteredError
-            If the file is not as it was written.
-        """
+        """Take up the rows of the file up to and including a round, if it is as it was written."""
         try:
             self._file = _opened(self._path)
             schema = self._file.schema_arrow
@@ -101,10 +95,7 @@ class ClientRows:
     def add(self, table: pa.Table) -> None:
         """Add the rows of one round, as `fedrms.results.columns.client_table` returns them.
 
-        Raises
-        ------
-        ValueError
-            If ids change from numbers to text.
+        Ids must not change from numbers to text.
         """
         identity = table.field("client").type
         if self.number and identity != self._identity:
@@ -135,17 +126,9 @@ class ClientRows:
         self._count_anew()
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Return the rows so far, some at a time.
+        """Return the rows so far, of some columns or all, some at a time.
 
-        Parameters
-        ----------
-        columns : sequence of str, optional
-            Some of the columns; all by default.
-
-        Raises
-        ------
-        AlteredError
-            If the file is not what was written.
+        A file that is not what was written is an `AlteredError`.
         """
         schema, wanted = self._schema, None
         if columns is not None:
@@ -177,12 +160,8 @@ class ClientRows:
     def write(self) -> None:
         """Put all rows so far into the file, in one step.
 
-        Raises
-        ------
-        OSError
-            If it cannot be written.
-        AlteredError
-            If it is not what was written before.
+        A file that is not what was written before is an `AlteredError`; a full disk is an
+        `OSError`.
         """
         self._count()
         if not self.number:

@@ -63,18 +63,8 @@ def scenario_rows(
 ) -> ScenarioRows:
     """Compare the strategies of one scenario.
 
-    Parameters
-    ----------
-    placed : dict of str to Placed
-        The scenario's runs.
-    outcomes : dict of str to Outcome
-        By run.
-    baseline, oracles
-        Labels, or names of strategies; an oracle's name stands for all its variants.
-    higher : bool
-        Whether more is better.
-    test : str
-        A key of `TESTS`.
+    Baseline and oracles are labels, or names of strategies; an oracle's name stands for all its
+    variants.
     """
     by_label: dict[str, Seeds] = {}
     for run, place in placed.items():

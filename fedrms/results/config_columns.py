@@ -24,16 +24,8 @@ _DEEPEST_REFERENCE: Final = 10
 def read_choices(path: Path) -> dict[str, Any]:
     """Read the group choices from Hydra's notes on itself, ``.hydra/hydra.yaml``.
 
-    Returns
-    -------
-    dict
-        ``{"strategy": "fedrms", "data": "digits", ...}`` without Hydra's own groups; empty
-        if there is no such file.
-
-    Raises
-    ------
-    ValueError
-        If the file does not hold the whole list of choices.
+    ``{"strategy": "fedrms", "data": "digits", ...}`` without Hydra's own groups; empty if there is
+    no such file. A file without the whole list of choices is a `ValueError`.
     """
     if not path.exists():
         return {}
@@ -61,22 +53,11 @@ def read_command(path: Path) -> str | None:
 
 
 def read_config(path: Path, choices: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the composed config, ``.hydra/config.yaml``, as flat columns.
+    """Read the composed config, ``.hydra/config.yaml``, as group choices and flat columns.
 
-    Parameters
-    ----------
-    path : Path
-        The file; without it the config is empty.
-    choices : dict
-        What `read_choices` returned. If it is empty, a group tells its choice by the key
-        ``name``.
-
-    Returns
-    -------
-    choices : dict
-        The group choices, by the names that they have now.
-    config : dict
-        The other settings, flat, with references such as ``${seed}`` resolved.
+    Choices have the names that they have now; if `read_choices` found none, a group tells its
+    choice by the key ``name``. References such as ``${seed}`` are resolved. Without the file the
+    config is empty.
     """
     tree = (_load(read_text(path)) or {}) if path.exists() else {}
     if not isinstance(tree, dict):

@@ -150,17 +150,8 @@ AVAILABLE: Final[tuple[str, ...]] = (*_CLIENT, *_WEIGHTING, *OBJECTIVE)
 def validate(metrics: Sequence[str] | None, fraction: float = 0.1) -> tuple[str, ...]:
     """Check a choice of metrics, and return it without repetition in the table's order.
 
-    Parameters
-    ----------
-    metrics : sequence of str or None
-        Names out of `AVAILABLE`; None stands for all of them, an empty list for none.
-    fraction : float
-        The share of clients behind ``client_worst`` and ``client_best``, in (0, 1].
-
-    Raises
-    ------
-    ConfigError
-        On an unknown name, or a fraction outside (0, 1].
+    None stands for all of `AVAILABLE`. ``fraction`` is the share of clients behind ``client_worst``
+    and ``client_best``, in (0, 1].
     """
     if isinstance(metrics, str):
         raise ConfigError("fairness.metrics", f"{metrics!r} is not a list", f"write [{metrics}]")

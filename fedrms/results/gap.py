@@ -32,21 +32,12 @@ _TIE = 1e-12
 
 
 def gap_interval(closed: Floats, distance: Floats, test: str) -> Interval:
-    """Return the 95 % interval of mean(closed) / mean(distance), by the test of the table.
+    """Return the 95 % interval of mean(closed) / mean(distance) ``[seeds]``, by the table's test.
 
-    Parameters
-    ----------
-    closed, distance : array ``[seeds]``
-        What the strategy and the oracle are better than the baseline by.
-    test : str
-        ``"sign_flip"``, with which fewer than six seeds reject nothing, so Student's t takes its
-        place there; or ``"t"`` (Fieller 1954).
-
-    Returns
-    -------
-    Interval
-        Without ends (infinite) where the oracle's lead may be 0; NaN where the seeds say
-        nothing: fewer than two, a NaN among them, or no spread around the ratio.
+    They are what the strategy and the oracle are better than the baseline by. With fewer than six
+    seeds the sign-flip test rejects nothing, so Student's t takes its place there (Fieller 1954).
+    Ends are infinite where the oracle's lead may be 0; NaN where the seeds say nothing: fewer than
+    two, a NaN among them, or no spread around the ratio.
     """
     d, o = np.asarray(closed, np.float64), np.asarray(distance, np.float64)
     if test == "t" or len(d) < BOOTSTRAP_FROM:

@@ -48,37 +48,19 @@ UNKNOWN: Final = Interval(math.nan, math.nan)
 
 
 def mean_interval(values: Floats) -> Interval:
-    """Return the 95 % interval of the mean.
+    """Return the 95 % interval of the mean of paired differences ``[seeds]``, in any unit.
 
-    Parameters
-    ----------
-    values : array ``[seeds]``
-        Paired differences, in any unit.
-
-    Returns
-    -------
-    Interval
-        NaN with fewer than two values, with a NaN among them, or where all are one value
-        that is not 0: values without spread say nothing about what another seed would give.
+    NaN with fewer than two values, with a NaN among them, or where all are one value that is not 0:
+    values without spread say nothing about what another seed would give.
     """
     return ratio_interval(values, np.ones(len(values)))
 
 
 def ratio_interval(numerator: Floats, denominator: Floats, *, students: bool = False) -> Interval:
-    """Return the 95 % interval of the ratio of two means over the same seeds.
+    """Return the 95 % interval of the ratio of two means over the same seeds ``[seeds]``.
 
-    Parameters
-    ----------
-    numerator, denominator : array ``[seeds]``
-        One pair a seed, in the same order.
-    students : bool
-        By Student's t whatever the number of seeds.
-
-    Returns
-    -------
-    Interval
-        Without an end (infinite) where the data cannot tell the denominator's mean from 0;
-        NaN as in `mean_interval`.
+    An end is infinite where the data cannot tell the denominator's mean from 0; NaN as in
+    `mean_interval`. ``students`` goes by Student's t whatever the number of seeds.
     """
     d, o = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
     if len(d) < 2 or not (np.isfinite(d).all() and np.isfinite(o).all()) or o.mean() == 0:

@@ -45,17 +45,7 @@ class LeftOut:
 
 
 def write_left_out(folder: Path, metric: str, rows: Sequence[LeftOut]) -> Path:
-    """Write a row a client: its name, the metric, and the numbers of `LeftOut`.
-
-    Parameters
-    ----------
-    folder : Path
-        The run's folder, which must exist.
-    metric : str
-        The final metric's name.
-    rows : sequence of LeftOut
-        What was measured.
-    """
+    """Write a row a client: its name, the metric, and the numbers of `LeftOut`."""
     table = pa.table(
         {
             "client": client_ids(np.array([row.client for row in rows])),

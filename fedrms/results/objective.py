@@ -112,15 +112,7 @@ class Objective:
 
 
 def objective_line(metrics: Mapping[str, float], clients: int) -> str | None:
-    """Say in one line what was minimised; None if that is not known.
-
-    Parameters
-    ----------
-    metrics : mapping
-        What `Objective.metrics` returned, or a ``summary.json`` that holds it.
-    clients : int
-        How many clients there are.
-    """
+    """Say in one line what was minimised; None if that is not known."""
     clean, examples, effective = (metrics.get(name, NAN) for name in OBJECTIVE)
     if not all(math.isfinite(value) for value in (clean, examples, effective)):
         return None

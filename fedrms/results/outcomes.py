@@ -77,11 +77,8 @@ class Outcome:
 def find_metric(runs: Runs, summary: pd.DataFrame, name: str | None, higher: bool | None) -> Metric:
     """Find where the runs keep a metric, and which way is better.
 
-    Raises
-    ------
-    ConfigError
-        If no run has it, it was not named and there are several, or its direction is
-        neither known nor given.
+    It is refused where no run has it, or it was not named and there are several, or its direction
+    is neither known nor given.
     """
     tested = _scored_by(summary)
     if name is None:

@@ -72,37 +72,15 @@ class OwnFolder:
 
 
 def take_named(pattern: str, path: Path, key: str = RUN_KEY) -> OwnFolder:
-    """Take the folder that a configuration names: if the clock names it, the next free one.
-
-    Parameters
-    ----------
-    pattern : str
-        The folder as it is written, such as ``outputs/${now:%H-%M-%S}``.
-    path : Path
-        The folder.
-    key : str
-        The config key, for the error.
-    """
+    """Take the folder that a configuration names: if the clock names it, the next free one."""
     return take_free(path, key) if "${now:" in pattern else take(path, key)
 
 
 def take(path: Path, key: str = RUN_KEY, patience: float = 0.0) -> OwnFolder:
-    """Take a folder, made if it is not there.
+    """Take a folder, made if it is not there, that no other run has, and that can be written to.
 
-    Parameters
-    ----------
-    path : Path
-        The folder.
-    key : str
-        The config key that names it, for the error. ``resume`` names one that must be there.
-    patience : float
-        Seconds in which whoever has it may end: the processes of a server that was killed do.
-
-    Raises
-    ------
-    ConfigError
-        If another run, of this process or another one, has it, or it cannot be written to; for
-        ``resume``, if it holds links, by which a run would write elsewhere.
+    A ``resume`` must be there and hold no links, by which a run would write elsewhere. Whoever has
+    the folder may end within ``patience`` seconds: the processes of a server that was killed do.
     """
     if key == "resume" and not path.is_dir():
         raise ConfigError(
@@ -136,13 +114,7 @@ def _refuse_links(folder: Path) -> None:
 
 
 def take_free(path: Path, key: str = RUN_KEY) -> OwnFolder:
-    """Take a folder that is nobody's: `path`, or if that is taken or used ``path-2``, ``path-3``.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be written to.
-    """
+    """Take a folder that is nobody's: `path`, or if that is taken or used ``path-2`` and so on."""
     for number in itertools.count(1):
         own = _try(path if number == 1 else path.with_name(f"{path.name}-{number}"), key)
         if own is None:
@@ -179,13 +151,7 @@ def _try(path: Path, key: str) -> OwnFolder | None:
 
 
 def _lock(path: Path) -> int | None:
-    """Return a descriptor that holds the folder; None where the system has no such locks.
-
-    Raises
-    ------
-    BlockingIOError
-        If it is held.
-    """
+    """Return a descriptor that holds the folder; None where the system has no such locks."""
     try:
         import fcntl
     except ImportError:  # not on this system

@@ -26,15 +26,8 @@ RESERVED = ("test_", "validation_", "usual_", "other_")
 def own_metrics(own: Mapping[str, Any] | None) -> dict[str, OwnFunction]:
     """Find and try the functions of ``fairness.own``.
 
-    Parameters
-    ----------
-    own : mapping, optional
-        By the column's name: ``_target_`` and options.
-
-    Raises
-    ------
-    ConfigError
-        If a name is no column's or is taken, or a function is absent, of another kind, or fails.
+    A name that is no column's or is taken is refused, and a function that is absent, of another
+    kind, or fails.
     """
     return own_numbers(
         "fairness.own",
@@ -47,14 +40,9 @@ def own_metrics(own: Mapping[str, Any] | None) -> dict[str, OwnFunction]:
 
 
 def computed(metrics: Mapping[str, OwnFunction], values: Array) -> dict[str, float]:
-    """Return the metrics of one round; NaN where no client has a score.
+    """Return the metrics of one round's scores ``[clients]``; NaN where no client has one.
 
-    Parameters
-    ----------
-    metrics : mapping
-        From :func:`own_metrics`.
-    values : array ``[clients]``
-        Scores, in any order; NaN for those that were not evaluated, who are left out.
+    Clients that were not evaluated, NaN, are left out.
     """
     known = np.sort(np.asarray(values, np.float64))  # the clients' order changes no bit
     known = known[~np.isnan(known)]

@@ -28,24 +28,9 @@ def write_partition(
 ) -> Path:
     """Write how many training examples of each class each client holds, before any noise.
 
-    Parameters
-    ----------
-    folder : Path
-        The run's folder, which must exist.
-    counts : array, int ``[clients, classes]``
-        One column where there are no classes.
-    rare : array of bool ``[clients]``
-        Clients that alone hold certain classes.
-    class_names : sequence of str, optional
-        In the order of the columns; their numbers by default, nothing for a single one.
-    names : array ``[clients]``, optional
-        What the clients are called; their numbers by default.
-
-    Returns
-    -------
-    Path
-        The file: ``client``, ``class`` (null where there are none), ``examples``, ``rare``, one
-        row a client and class that it holds.
+    From counts ``[clients, classes]``, one column where there are no classes. The table has
+    ``client``, ``class`` (null where there are none), ``examples`` and ``rare``, a row a client and
+    class that it holds.
     """
     client, kind = np.nonzero(counts)
     single = counts.shape[1] == 1

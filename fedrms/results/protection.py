@@ -55,24 +55,13 @@ class CleanFederation:
     def protection(
         self, server_round: int, clients: Array, values: Array, clean: Array, rare: Array
     ) -> dict[str, float]:
-        """Return what the clean clients have beyond what they get among themselves.
+        """Return what the clean clients have beyond what they get among themselves in that round.
 
-        Parameters
-        ----------
-        server_round : int
-            The round; the same one of the clean federation is compared.
-        clients, values : array ``[clients]``
-            Ids, and the test metric of each on its own clean test mix.
-        clean, rare : array of bool ``[clients]``
-            Honest clients without noise in all rounds, and holders of rare data.
-
-        Returns
-        -------
-        dict of str to float
-            ``clean_protection``, over the clean clients, and ``rare_protection``, over
-            those of them with rare data: the mean of their metric here minus there (for
-            errors there minus here). 0 is full protection, below 0 is what the other
-            clients cost them. NaN if nobody is in both.
+        All arrays are ``[clients]``; the values are the test metric of each on its own clean test
+        mix. ``clean_protection`` is over the clean clients, and ``rare_protection`` over those of
+        them with rare data: the mean of their metric here minus there (for errors there minus
+        here). 0 is full protection, below 0 is what the other clients cost them. NaN if nobody is
+        in both.
         """
         known, there = self.scores.get(server_round, (np.zeros(0, np.int64), np.zeros(0)))
         _, mine, theirs = np.intersect1d(clients, known, assume_unique=True, return_indices=True)
@@ -85,14 +74,10 @@ class CleanFederation:
     def hard(self, candidates: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return which clients are hard to serve although nobody's data is noisy.
 
-        The worst quarter (at least one) of the candidates, by their mean metric over the
-        last 5 evaluated rounds of the clean federation. The other clients, and the strategy
-        that is judged, have no part in it.
-
-        Parameters
-        ----------
-        candidates : array of bool ``[clients]``
-            Among whom: the clean clients without rare data. All must have been evaluated.
+        The worst quarter (at least one) of the candidates, the clean clients without rare data, by
+        their mean metric over the last 5 evaluated rounds of the clean federation. The other
+        clients, and the strategy that is judged, have no part in it. All candidates must have been
+        evaluated.
         """
         last = sorted(self.scores)[-LAST:]
         final = np.mean([self.scores[t][1] for t in last], axis=0)

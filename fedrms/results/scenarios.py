@@ -41,25 +41,12 @@ class Placed:
 def place_runs(
     summary: pd.DataFrame, config: Sequence[str], *, by: str, own: Sequence[str]
 ) -> tuple[list[str], dict[str, Placed]]:
-    """Sort runs into scenarios, seeds and strategies.
+    """Sort runs, a row each, into scenarios, seeds and strategies.
 
-    Parameters
-    ----------
-    summary : DataFrame
-        One row per run.
-    config : sequence of str
-        The columns of `summary` that are config values.
-    by : str
-        The column whose values are compared.
-    own : sequence of str
-        Columns that belong to the strategy, with everything below them.
-
-    Returns
-    -------
-    levels : list of str
-        The settings that tell the scenarios apart: as few as will do, the first ones first.
-    placed : dict of str to Placed
-        By the run's name. Of runs that agree in everything, only the last is here.
+    ``by`` is the column whose values are compared, and ``own`` are those that belong to the
+    strategy, with everything below them. The levels are the settings that tell the scenarios apart:
+    as few as will do, the first ones first. Of runs that agree in everything, only the last is
+    placed.
     """
     values = {name: [_key(v) for v in summary[name]] for name in config if name in summary}
     varying = [

@@ -112,10 +112,7 @@ def sealed_schema(table: pa.Table) -> pa.Schema:
 def read_table(path: Path) -> pa.Table:
     """Read a Parquet file and compare it with its digest, where it has one.
 
-    Raises
-    ------
-    AlteredError
-        If it cannot be read, or is not as it was written.
+    One that cannot be read, or is not as it was written, is an `AlteredError`.
     """
     try:
         _refuse_no_file(path)
@@ -150,20 +147,7 @@ def sealed_text(text: str) -> str:
 
 
 def read_text(path: Path, *, required: bool = False) -> str:
-    """Read a text and compare it with its digest, where it has one.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    required : bool
-        Whether it must have one.
-
-    Raises
-    ------
-    AlteredError
-        If it is not as it was written.
-    """
+    """Read a text and compare it with its digest, where it has one, or must have one."""
     try:
         _refuse_no_file(path)
         text = path.read_bytes().decode()
@@ -186,13 +170,7 @@ def sealed_json(content: Mapping[str, Any]) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object and compare it with its digest, where it has one.
-
-    Raises
-    ------
-    AlteredError
-        If it is no JSON object, or not as it was written.
-    """
+    """Read a JSON object and compare it with its digest, where it has one."""
     try:
         _refuse_no_file(path)
         told = json.loads(path.read_bytes().decode())
@@ -231,13 +209,7 @@ def _refuse_no_file(path: Path) -> None:
 
 
 def refuse_aliases(path: Path, text: str) -> None:
-    """Refuse YAML that repeats its parts by name: no run writes it, and a page of it fills memory.
-
-    Raises
-    ------
-    AlteredError
-        If it does.
-    """
+    """Refuse YAML that repeats its parts by name: no run writes it, and it can fill memory."""
     if "&" not in text or "*" not in text:
         return
     import yaml  # type: ignore[import-untyped,unused-ignore]

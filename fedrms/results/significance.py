@@ -26,24 +26,14 @@ _TIE: Final = 1e-12
 
 
 def sign_flip_p(differences: Floats) -> float:
-    r"""Return the two-sided p-value of the exact sign-flip test of a mean of 0.
+    r"""Return the two-sided p-value of the exact sign-flip test of a mean of 0, of ``[seeds]``.
 
-    If neither strategy is better, a difference is as likely to have the other sign; p is
-    the share of the :math:`2^n` choices of signs whose sum is at least as far from 0 as the
-    observed one (Fisher 1935, The Design of Experiments, section 21). It assumes no
-    distribution, and can be no smaller than :math:`2^{1-n}`: .25 with three seeds.
-
-    Parameters
-    ----------
-    differences : array ``[seeds]``
-        Paired differences. With more than `EXACT_UP_TO`, random signs stand for all, the
-        observed ones among them (Phipson and Smyth 2010, Statistical Applications in Genetics and
-        Molecular Biology 9(1)).
-
-    Returns
-    -------
-    float
-        NaN without differences, or with a NaN among them.
+    If neither strategy is better, a difference is as likely to have the other sign; p is the share
+    of the :math:`2^n` choices of signs whose sum is at least as far from 0 as the observed one
+    (Fisher 1935, The Design of Experiments, section 21). It assumes no distribution, and can be no
+    smaller than :math:`2^{1-n}`: .25 with three seeds. With more than `EXACT_UP_TO`, random signs
+    stand for all, the observed ones among them (Phipson and Smyth 2010, Statistical Applications in
+    Genetics and Molecular Biology 9(1)). NaN without differences, or with a NaN among them.
     """
     d = np.sort(np.asarray(differences, np.float64))  # sorted: the seeds' order changes no bit
     if not len(d) or not np.isfinite(d).all():
@@ -53,21 +43,11 @@ def sign_flip_p(differences: Floats) -> float:
 
 
 def t_test_p(differences: Floats) -> float:
-    """Return the two-sided p-value of Student's paired t-test.
+    """Return the two-sided p-value of Student's paired t-test of differences ``[seeds]``.
 
-    It assumes normal differences, and in return has no smallest p-value: for tables with
-    few seeds. Normal or not cannot be seen from few seeds, so say that it was assumed.
-
-    Parameters
-    ----------
-    differences : array ``[seeds]``
-        Paired differences.
-
-    Returns
-    -------
-    float
-        NaN with fewer than two, with a NaN among them, or where all are one value that is
-        not 0; 1 where all are 0.
+    It assumes normal differences, and in return has no smallest p-value: for tables with few seeds.
+    Normal or not cannot be seen from few seeds, so say that it was assumed. NaN with fewer than
+    two, with a NaN among them, or where all are one value that is not 0; 1 where all are 0.
     """
     from scipy.special import stdtr  # here, as runs import this room and need no scipy
 
@@ -91,15 +71,10 @@ TESTS: Final[Mapping[str, Callable[[Floats], float]]] = {
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for their number, so that the family-wise error rate holds.
 
-    The k-th smallest of m is multiplied by m - k + 1, and none may fall below a smaller
-    one's (Holm 1979, Scandinavian Journal of Statistics 6). It holds whatever the
-    dependence, which strategies compared to one baseline have.
-
-    Parameters
-    ----------
-    p_values : sequence of float
-        One per comparison; NaN (a comparison that could not be tested) counts as one of
-        the family and stays NaN.
+    The k-th smallest of m is multiplied by m - k + 1, and none may fall below a smaller one's (Holm
+    1979, Scandinavian Journal of Statistics 6). It holds whatever the dependence, which strategies
+    compared to one baseline have. NaN, a comparison that could not be tested, counts as one of the
+    family and stays NaN.
     """
     p = np.asarray(p_values, np.float64)
     order = np.argsort(p, kind="stable")  # NaN last

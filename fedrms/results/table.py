@@ -19,19 +19,12 @@ from fedrms.results.summary import is_share
 
 
 def comparison_table(comparison: pd.DataFrame, width: int = 80) -> Table:
-    """Lay out the columns of a comparison that decide, as many as fit.
+    """Lay out the columns of a comparison that decide, as many as fit into ``width`` characters.
 
     What is left out first is what decides least: `to_markdown` has all of it. Accuracies are in
-    percent with two decimals (``88.17 ± 0.39``), differences signed in percentage points with
-    their 95 % interval (``+4.14 [+0.91, +7.37]``), errors with four digits; ``-`` is not known.
+    percent with two decimals (``88.17 ± 0.39``), differences signed in percentage points with their
+    95 % interval (``+4.14 [+0.91, +7.37]``), errors with four digits; ``-`` is not known.
     `comparison_notes` belong below.
-
-    Parameters
-    ----------
-    comparison : DataFrame
-        What :func:`fedrms.compare` returned.
-    width : int
-        Columns of the terminal.
     """
     header, rows = _comparison_cells(comparison)
     levels = comparison.index.nlevels
@@ -87,15 +80,7 @@ def comparison_cells(comparison: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(cells: pd.DataFrame, texts: int | None = None) -> str:
-    """Write cells as a markdown table.
-
-    Parameters
-    ----------
-    cells : DataFrame
-        What it shows.
-    texts : int, optional
-        How many columns are flush left, the first ones; by default all.
-    """
+    """Write cells as a markdown table; the first ``texts`` columns, or all, are flush left."""
     width = cells.shape[1]
     left = width if texts is None else texts
     lines = [list(map(str, cells.columns)), *cells.to_numpy().tolist()]

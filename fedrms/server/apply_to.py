@@ -60,19 +60,7 @@ class Scaling:
         client_of: Callable[[int], ClientId],
         config_key: str,
     ) -> Iterable[Message]:
-        """Return a round's orders with each client's scale, where clients apply it.
-
-        Parameters
-        ----------
-        messages : iterable of Message
-            ``[cohort]``.
-        nodes : sequence of int
-            ``[cohort]`` whom they go to.
-        client_of : callable
-            Who is behind a node.
-        config_key : str
-            Where the orders are in a message's content.
-        """
+        """Return a round's orders with each client's scale, where clients apply it."""
         if self.place == "update" or not isinstance(self._weighting, Foresees):
             return messages
         scales = self._weighting.scale_of([client_of(node) for node in nodes])
@@ -94,13 +82,7 @@ class Scaling:
 
 
 def refuse_beside_a_sum(options: Mapping[str, Any]) -> None:
-    """Refuse options that need single updates, beside ``apply_to="client"``.
-
-    Raises
-    ------
-    ConfigError
-        Naming the option.
-    """
+    """Refuse options that need single updates, beside ``apply_to="client"``."""
     for key, value in OF_A_SUM.items():
         if options[key] != value:
             raise ConfigError(
@@ -111,14 +93,7 @@ def refuse_beside_a_sum(options: Mapping[str, Any]) -> None:
 
 
 def refuse_unfit_grid(grid: Grid, apply_to: str) -> None:
-    """Refuse scales that nobody would apply, and a sum that no scale would reach.
-
-    Raises
-    ------
-    ConfigError
-        If ``apply_to`` is ``client`` and the grid hands out single updates, or the other way
-        round.
-    """
+    """Refuse scales that nobody would apply, and a sum that no scale would reach."""
     sums = bool(getattr(grid, "sums_alone", False))
     if sums and apply_to != "client":
         raise ConfigError(

@@ -37,18 +37,12 @@ def aggregate_evaluations(
     """Average the replies that can be, and return the reason by client of those left out.
 
     Each metric is averaged, by examples, over those who report it. Nothing is raised for what
-    clients send.
+    clients send; where no reply can be used there are no metrics.
 
     Parameters
     ----------
-    server_round : int
-        The round, for the log.
-    replies : iterable of Message
-        Answers and errors.
     addressees : Addressees, optional
         Whom the messages were sent to; without them each reply counts for itself.
-    weighted_by : str
-        The metric that holds the number of examples.
     examples_limit : float, optional
         In multiples of the cohort's median.
     ranges : mapping
@@ -58,13 +52,6 @@ def aggregate_evaluations(
         metrics are the same, so who lacks one that most report is left out.
     sent : ArrayRecord, optional
         The model that was evaluated.
-
-    Returns
-    -------
-    metrics : MetricRecord or None
-        None where no reply can be used.
-    failures : dict
-        Reason by client id.
     """
     replies = list(replies)
     own = aggregate not in (None, aggregate_metricrecords)

@@ -47,23 +47,8 @@ def given_to_clients(
 ) -> ArrayRecord:
     """Return the model that clients were given, zeros where nobody knows or none was.
 
-    A plain average does not depend on it.
-
-    Parameters
-    ----------
-    asked : Asked, optional
-        What the round asked.
-    replies : sequence of Message
-        Answers and errors.
-    key : str
-        Of the model in a reply.
-    steps_only : bool
-        Whether what follows needs the steps from it.
-
-    Raises
-    ------
-    RunError
-        If it is needed and nobody knows it.
+    A plain average does not depend on it. Where ``steps_only`` follow and nobody knows it, that is
+    a `RunError`.
     """
     given = asked.arrays if asked else ArrayRecord()
     if stacked(replies) or all(reply.has_error() for reply in replies):
@@ -78,13 +63,7 @@ def given_to_clients(
 
 
 def refuse_nonsense(server_round: int, cohort: Cohort, replies: Sequence[Message]) -> None:
-    """Raise where all replies, none of them in a stack, fail for one structural reason.
-
-    Raises
-    ------
-    RunError
-        Naming the reason.
-    """
+    """Raise where all replies, none of them in a stack, fail for one structural reason."""
     reasons = set(cohort.failures.values())
     if stacked(replies) or len(reasons) != 1:
         return

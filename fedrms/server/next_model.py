@@ -29,18 +29,7 @@ def combined(
 ) -> tuple[Tensor, np.ndarray]:
     """Return the update ``[parameters]`` and the clients' weights in it ``[cohort]``.
 
-    Parameters
-    ----------
-    weighted : Weighted
-        What each client counts.
-    aggregation : Aggregation
-        How updates become one.
-    rule : callable, optional
-        A weighting's own, in its place.
-    layout : Layout
-        Of the model.
-    received : Tensor
-        ``[parameters]`` the model that clients began with.
+    A weighting's own ``rule`` takes the place of the aggregation.
     """
     if rule is not None:
         return rule(weighted.cohort.parameters, received)
@@ -61,17 +50,9 @@ def stepped_statistics(
 ) -> Tensor:
     """Return the next model with its running statistics averaged, or as a rule combined them.
 
-    Parameters
-    ----------
-    following, received, combined : Tensor
-        ``[parameters]`` the model after the server's step, before it, and as clients' models
-        make it.
-    cohort, weights
-        The clients, and ``[cohort]`` their weights.
-    layout : Layout
-        Of the model.
-    plain : bool
-        Whether the rule is the mean.
+    Models are ``[parameters]``: ``following`` after the server's step, ``received`` before it, and
+    ``combined`` as clients' models make it; weights ``[cohort]``. ``plain`` says whether the rule
+    is the mean.
     """
     columns = statistic_columns(layout)
     if not len(columns):
@@ -91,21 +72,7 @@ def as_record(
     weights: np.ndarray,
     key: str,
 ) -> ArrayRecord:
-    """Return the next model as clients get it, with the arrays that are no floating numbers.
-
-    Parameters
-    ----------
-    following : Tensor
-        ``[parameters]``.
-    layout : Layout
-        Of the floating arrays.
-    received : ArrayRecord
-        The model of the round.
-    cohort, weights
-        The clients, and ``[cohort]`` their weights.
-    key : str
-        Of the model in a reply.
-    """
+    """Return the next model as clients get it, with the arrays that are no floating numbers."""
     arrays = layout.unflatten(following, received)
     if cohort.replies:
         sent_back = [cohort.replies[client] for client in cohort.clients]

@@ -31,13 +31,7 @@ class OldHooks:
     _found: Weighted
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Say what takes the place of a subclass's methods.
-
-        Raises
-        ------
-        TypeError
-            For ``combine``, which is not called any more.
-        """
+        """Say what takes the place of a subclass's methods; refuse ``combine``."""
         super().__init_subclass__(**options)
         for name, instead in INSTEAD.items():
             if cls.__module__ == "fedrms.server.strategy" or name not in vars(cls):

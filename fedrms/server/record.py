@@ -96,13 +96,7 @@ class Record:
         return None if self._recorder is None else self._recorder.folder
 
     def begin(self, server_round: int, rounds: int | None = None) -> None:
-        """Take the folder for a run whose next round this is, if it is not taken yet.
-
-        Raises
-        ------
-        ConfigError
-            If another strategy writes there, or nobody can.
-        """
+        """Take the folder for a run whose next round this is, if it is not taken yet."""
         if self._own is not None:
             return
         from fedrms.results.own_folder import take

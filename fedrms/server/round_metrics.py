@@ -24,15 +24,6 @@ def averaged(cohort: Cohort, weighted_by: str, scale: np.ndarray) -> MetricRecor
 
     Of a metric that some do not report, which is NaN there, over the others; of lists place by
     place, over those who report one of the length that most have. Losses by class are left out.
-
-    Parameters
-    ----------
-    cohort : Cohort
-        The round's clients.
-    weighted_by : str
-        Metric that holds the number of examples.
-    scale : np.ndarray
-        ``[cohort]``.
     """
     metrics, share = cohort.metrics, cohort.metrics[weighted_by]
     names = [k for k in metrics if k not in (weighted_by, "partition-id") and not by_class(k)]
@@ -78,18 +69,7 @@ def weighed_down(
 ) -> str:
     """Say in a line who counts less than half as much as in FedAvg, and whom the law disbelieves.
 
-    Parameters
-    ----------
-    clients : sequence of int or str
-        ``[cohort]``.
-    scale : np.ndarray
-        ``[cohort]``.
-    not_believed : sequence of int or str
-        Whose updates contradict what they claim.
-    noise, least, most : np.ndarray, optional
-        ``[cohort]`` the estimated noise and the ends of its interval, told where all are known.
-    name_of : callable
-        What a client is called.
+    The estimated noise and the ends of its interval are told where all are known.
     """
     if noise is None or least is None or most is None:
         noise = least = most = np.full(len(scale), np.nan)

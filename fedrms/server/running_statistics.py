@@ -38,13 +38,7 @@ def statistic_columns(layout: Layout, endings: tuple[str, ...] = (MEAN, VARIANCE
 
 
 def refuse_running_statistics(layout: Layout) -> None:
-    """Refuse a model with running statistics where noise hides clients' steps.
-
-    Raises
-    ------
-    ConfigError
-        If it has any.
-    """
+    """Refuse a model with running statistics where noise hides clients' steps."""
     if len(statistic_columns(layout)):
         raise ConfigError(
             "strategy.noise_multiplier",
@@ -85,12 +79,7 @@ def with_batches_counted(
 ) -> ArrayRecord:
     """Return the record with the counters of layers whose statistics have moved, for a stack.
 
-    Parameters
-    ----------
-    record, before : ArrayRecord
-        A model after training, and before.
-    steps, weights : np.ndarray
-        ``[clients]`` batches that they were trained on; the mean is rounded.
+    They move by the batches ``[clients]`` that clients were trained on; the mean is rounded.
     """
     share = np.ones(len(steps)) if weights is None else weights
     count = int(np.rint((share / share.sum()) @ steps))

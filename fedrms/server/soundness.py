@@ -61,24 +61,9 @@ def sound_training(
 ) -> tuple[list[Message], dict[ClientId, str]]:
     """Leave out the replies that cannot be averaged, and bring the others into one form.
 
-    Parameters
-    ----------
-    sent : ArrayRecord, optional
-        The model that they answer; arrays are not looked at where none was sent.
-    replies : sequence of Message
-        Answers and errors. Those that are good are changed in place: one ``ArrayRecord`` in the
-        order of what was sent, one ``MetricRecord`` with the metrics that all report.
-    addressees : Addressees
-        Whom the messages were sent to.
-    needs : Needs
-        What the strategy reads.
-
-    Returns
-    -------
-    good : list of Message
-        Sorted by client.
-    failures : dict
-        Reason by client id of the others.
+    Those that are good are sorted by client and changed in place: one ``ArrayRecord`` in the order
+    of what was ``sent``, one ``MetricRecord`` with the metrics that all report. Arrays are not
+    looked at where none was sent. The others have a reason each.
     """
     senders, failures = assign(replies, addressees)
     layout = None if sent is None else Layout.of(sent)

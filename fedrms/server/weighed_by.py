@@ -14,12 +14,7 @@ from fedrms.weighting.weighting import Weighting
 def weighed_by(kind: type[Weighting], **options: Any) -> FedRMS:
     """Return the strategy that a weighting of some kind decides.
 
-    Parameters
-    ----------
-    kind : type
-        The weighting's class.
-    **options
-        Its own options and those of :class:`FedRMS`; what both know, both get.
+    Options are its own and those of :class:`FedRMS`; what both know, both get.
     """
     own, common = inspect.signature(kind).parameters, inspect.signature(FedRMS).parameters
     weighting = kind(**{key: value for key, value in options.items() if key in own})

@@ -70,12 +70,8 @@ class AdversarialClassification(BuildsModel):
     ) -> Tensor:
         """Return the inputs where an attack leaves them, ``[examples, *shape]``.
 
-        Parameters
-        ----------
-        apply, params, batch
-            As in :meth:`losses`; the attack begins at a place that the batch's ``key`` decides.
-        attacker, steps, lr
-            See the class.
+        It begins at a place that the batch's ``key`` decides; attacker, steps and lr are the
+        class's.
         """
         x = batch["x"]
         still = {name: p.detach() for name, p in params.items()}

@@ -14,14 +14,9 @@ from torch import Tensor
 
 
 def uniforms(key: Tensor, count: int) -> Tensor:
-    """Return uniform numbers in (0, 1), float32 ``[*key, count]``.
+    """Return uniform numbers in (0, 1), float32 ``[*key, count]``, the same for the same int64 key.
 
-    Parameters
-    ----------
-    key : Tensor
-        int64, of any shape; equal keys give equal numbers.
-    count : int
-        How many numbers for each key. The first ones do not depend on it.
+    The first ones do not depend on the count.
     """
     index = torch.arange(1, count + 1, device=key.device)
     bits = _mixed(_mixed(key)[..., None] + index * _GOLDEN)

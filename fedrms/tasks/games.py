@@ -90,16 +90,8 @@ class Players(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map latent numbers and a real point to scores and a made point.
 
-        Parameters
-        ----------
-        x : Tensor
-            ``[examples, latent + dimensions]``.
-
-        Returns
-        -------
-        Tensor
-            ``[examples, 2 + dimensions]``: the scores of the made and of the real point, above
-            0 where they are taken for real, and the made point.
+        From ``[examples, latent + dimensions]`` to ``[examples, 2 + dimensions]``: the scores of
+        the made and of the real point, above 0 where they are taken for real, and the made point.
         """
         made = self.generator(x[..., : self._latent])
         scores = [self.discriminator(made), self.discriminator(x[..., self._latent :])]

@@ -46,16 +46,11 @@ class System:
         return float((self.a + self.b * output + self.c * output**2).sum())
 
     def price(self, load: float | None = None) -> float:
-        """Return the incremental cost, in $/MWh, at which the units meet a load.
+        """Return the incremental cost, in $/MWh, at which the units meet a load, if they can.
 
-        Equal incremental costs of all units within their limits: the Kuhn-Tucker conditions of
-        the least cost (Wood and Wollenberg, section 3.1). What is put out is piecewise linear in
-        the price, with corners where a unit comes to a limit.
-
-        Raises
-        ------
-        ValueError
-            If the units cannot put out so much, or so little.
+        Equal incremental costs of all units within their limits: the Kuhn-Tucker conditions of the
+        least cost (Wood and Wollenberg, section 3.1). What is put out is piecewise linear in the
+        price, with corners where a unit comes to a limit.
         """
         wanted = self.load if load is None else load
         if not self.low.sum() <= wanted <= self.high.sum():
@@ -96,13 +91,7 @@ SYSTEMS = {
 
 
 def system(name: str) -> System:
-    """Return a published system.
-
-    Raises
-    ------
-    ConfigError
-        If there is none of that name.
-    """
+    """Return a published system."""
     if name not in SYSTEMS:
         raise ConfigError("model.system", f"there is no {name!r}", f"choose from {list(SYSTEMS)}")
     return SYSTEMS[name]

@@ -61,13 +61,7 @@ class OwnLoss:
         return told | {"loss": self.of(outputs, batch["y"])}
 
     def of(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Return the loss of each example of a model's outputs, ``[examples]``.
-
-        Raises
-        ------
-        ConfigError
-            If the loss gives no number for each.
-        """
+        """Return the loss of each example of a model's outputs, ``[examples]``."""
         if self._classes is None and y.dim() < outputs.dim():
             outputs = outputs.squeeze(-1)
         losses = self.on(outputs.device)(outputs, y)

@@ -110,14 +110,9 @@ class PolicyGradient(BuildsModel):
         return logits
 
     def _episodes(self, logits: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw an episode for each key.
+        """Draw an episode for each key: rows of the tables, rewards, and which steps are present.
 
-        Returns
-        -------
-        pairs : Tensor
-            int64 ``[examples, horizon]`` rows of the tables.
-        rewards, present : Tensor
-            ``[examples, horizon]``; 0 after the end.
+        All are ``[examples, horizon]``; rewards are 0 after the end.
         """
         table, over = self.tables, self.tables.states
         outcomes = table.probability.shape[1]

@@ -201,14 +201,9 @@ LOWER_IS_BETTER = frozenset(("mse", "rmse", "mae"))
 
 
 def chosen_metrics(asked: Any, task: str, class_names: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Return the chosen metrics, the one that judges first; none for ``auto``.
+    """Return the chosen metrics that fit the data, the judging one first; none for ``auto``.
 
     ``recall`` stands for one a class, ``recall_CLASS`` for that of one.
-
-    Raises
-    ------
-    ConfigError
-        On a name that does not fit the data.
     """
     names = [asked] if isinstance(asked, str) else list(asked or ())
     names = [str(name) for name in names if name not in ("auto", None)]

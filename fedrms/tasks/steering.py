@@ -13,24 +13,13 @@ from fedrms.tasks.task import Params
 
 
 def with_gradient_of(value: Tensor, direction: Tensor) -> Tensor:
-    """Return numbers with the value of one tensor and the gradient of another.
-
-    Parameters
-    ----------
-    value, direction : Tensor
-        ``[examples]`` each: what is reported, and whose gradient is followed.
-    """
+    """Return numbers ``[examples]`` with the value of one tensor and the gradient of another."""
     return value.detach() + (direction - direction.detach())
 
 
 def held_still(params: Params, player: str) -> dict[str, Tensor]:
     """Return the parameters with a player's own ones outside of the gradient.
 
-    Parameters
-    ----------
-    params : Params
-        All players' parameters.
-    player : str
-        What the names of its parameters begin with (``"generator."``).
+    Their names begin with the player's (``"generator."``).
     """
     return {name: p.detach() if name.startswith(player) else p for name, p in params.items()}

@@ -47,20 +47,7 @@ class Tables:
 
 
 def tables(environment: str, options: Mapping[str, Any] | None = None) -> Tables:
-    """Return the tables of an environment.
-
-    Parameters
-    ----------
-    environment : str
-        Its id, such as ``FrozenLake-v1``.
-    options : mapping, optional
-        Of ``gymnasium.make``.
-
-    Raises
-    ------
-    ConfigError
-        If Gymnasium is missing, or the environment has no tables.
-    """
+    """Return the tables of one of Gymnasium's environments, such as ``FrozenLake-v1``."""
     return _tables(environment, json.dumps(dict(options or {}), sort_keys=True))
 
 
@@ -94,23 +81,9 @@ def _tables(environment: str, options: str) -> Tables:
 def expected_return(table: Tables, logits: Tensor, horizon: int, discount: float) -> Tensor:
     """Return what policies earn in expectation, differentiable in their logits.
 
-    The sum over states of their probability at each time, by forward recursion.
-
-    Parameters
-    ----------
-    table : Tables
-        The environment's.
-    logits : Tensor
-        ``[..., states, actions]`` of softmax policies.
-    horizon : int
-        Steps after which an episode is cut off.
-    discount : float
-        Of each further step.
-
-    Returns
-    -------
-    Tensor
-        ``[...]``, in the logits' precision.
+    The sum over states of their probability at each time, by forward recursion, ``[...]`` from
+    logits ``[..., states, actions]`` of softmax policies. An episode is cut off after ``horizon``
+    steps.
     """
     policy = logits.softmax(-1)
     likely, states, actions = table.probability.to(policy), table.states, table.actions

@@ -18,16 +18,9 @@ def water_level(losses: np.ndarray, examples: np.ndarray, regularisation: float)
     """Return the loss eta above which a client has no weight.
 
     The weights that minimise ``sum_i a_i L_i + lambda/2 sum_i a_i^2 / n_i`` over the simplex are
-    ``a_i = n_i max(eta - L_i, 0) / lambda``. With losses in rising order ``eta`` is
-    ``(lambda + sum_{i<=p} n_i L_i) / sum_{i<=p} n_i`` for the largest p whose own loss lies
-    below it.
-
-    Parameters
-    ----------
-    losses, examples : np.ndarray
-        ``[clients]`` L_i and n_i.
-    regularisation : float
-        lambda, in examples times loss.
+    ``a_i = n_i max(eta - L_i, 0) / lambda``. With losses in rising order ``eta`` is ``(lambda +
+    sum_{i<=p} n_i L_i) / sum_{i<=p} n_i`` for the largest p whose own loss lies below it. The
+    regularisation lambda is in examples times loss.
     """
     order = np.argsort(losses, kind="stable")
     held = np.cumsum(examples[order])

@@ -85,10 +85,7 @@ class ClientAverages:
     def place(self, clients: Clients) -> np.ndarray:
         """Return the place of each client ``[cohort]``, giving new ones the next places.
 
-        Raises
-        ------
-        ValueError
-            If a client is listed twice.
+        A client that is listed twice is a `ValueError`.
         """
         if len(set(clients)) < len(clients):
             raise ValueError("a client is listed twice in one round")

@@ -190,21 +190,10 @@ class ClientScaler:
 
 
 def exchange(ordered: np.ndarray, out: np.ndarray, into: np.ndarray) -> np.ndarray:
-    """Take the values ``out`` from a sorted array and put the values ``into`` it.
+    """Take the values ``out`` from a sorted array ``[n]``, NaN last, and put ``into`` it others.
 
-    Parameters
-    ----------
-    ordered : np.ndarray
-        ``[n]``, sorted; NaN last.
-    out : np.ndarray
-        Values to remove, in any order, each as often as it is listed; all are there.
-    into : np.ndarray
-        Values to insert, in any order.
-
-    Returns
-    -------
-    np.ndarray
-        What ``np.sort`` makes of the remaining and the new values.
+    All values to remove are there, as often as they are listed. The result is what ``np.sort``
+    makes.
     """
     out, into = np.sort(out), np.sort(into)
     # Equal values lie side by side: the second of them is found one further on.

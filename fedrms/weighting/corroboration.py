@@ -53,17 +53,10 @@ MUCH_LESS = 3.0
 def ways_of_length(
     lengths: np.ndarray, examples: np.ndarray, work: np.ndarray | None
 ) -> Sequence[np.ndarray]:
-    """Return the updates' lengths as they are, by example, and by reported work.
+    """Return the updates' lengths as they are, by example, and by reported work, ``[cohort]`` each.
 
-    Parameters
-    ----------
-    lengths : np.ndarray
-        ``[cohort]`` L2 norms of the updates.
-    examples : np.ndarray
-        ``[cohort]`` n_k, above 0.
-    work : np.ndarray, optional
-        ``[cohort]`` sum of the learning rates of a client's steps; NaN for who does not say.
-        No more than :data:`MOST_WORK` times the median is believed.
+    Work is the sum of the learning rates of a client's steps, NaN for who does not say; no more
+    than :data:`MOST_WORK` times the median is believed.
     """
     ways = [lengths, lengths / examples]
     if work is not None and not np.isnan(work).all():
@@ -75,15 +68,9 @@ def ways_of_length(
 def told_by_updates(claimed: np.ndarray, ways: Sequence[np.ndarray]) -> np.ndarray:
     """Return ``[cohort]`` the mean loss that is usual for each client's update.
 
-    (||Delta_k|| / median(q))^2, the smallest by any of the ways to measure a length. 0 where most
-    clients claim to lose nothing, or send back what they received.
-
-    Parameters
-    ----------
-    claimed : np.ndarray
-        ``[cohort]`` mean losses at the received model, 0 or more.
-    ways : sequence of np.ndarray
-        From :func:`ways_of_length`; NaN where a length is not known.
+    (||Delta_k|| / median(q))^2, the smallest by any of the ways to measure a length (NaN where one
+    is not known). 0 where most clients claim to lose nothing, or send back what they received.
+    Claims are mean losses at the received model, 0 or more.
     """
     told = np.full(len(claimed), np.inf)
     for length in ways:
@@ -104,16 +91,8 @@ def contradicted(
 ) -> np.ndarray:
     """Return ``[cohort]`` boolean: whose claim the update contradicts.
 
-    Parameters
-    ----------
-    claimed, told : np.ndarray
-        ``[cohort]`` mean loss claimed, and usual for the update (:func:`told_by_updates`).
-    others : np.ndarray
-        ``[cohort]`` what others lose on the client's classes, over what it claims; 1 or more.
-    limit : float
-        X.
-    reports_work : np.ndarray
-        ``[cohort]`` boolean.
+    ``told`` is the mean loss that is usual for the update (:func:`told_by_updates`), ``others``
+    what others lose on the client's classes over what it claims, 1 or more, and ``limit`` is X.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         longer = np.where(told > 0.0, np.sqrt(told / claimed), 0.0)
@@ -125,14 +104,7 @@ def contradicted(
 def loss_behind(told: np.ndarray, others: np.ndarray, reports_work: np.ndarray) -> np.ndarray:
     """Return ``[cohort]`` the mean loss that a client has, should its claim be contradicted.
 
-    Parameters
-    ----------
-    told : np.ndarray
-        ``[cohort]`` from :func:`told_by_updates`.
-    others : np.ndarray
-        ``[cohort]`` what others lose on the client's classes, over what it claims.
-    reports_work : np.ndarray
-        ``[cohort]`` boolean.
+    Parameters are as of :func:`contradicted`.
     """
     explained = ~reports_work & (others <= MUCH_LESS)
     return np.where(explained, told / UNREPORTED**2, told)

@@ -72,15 +72,7 @@ class DGA(Weighting):
 
 
 def update_variances(parameters: Stack, received: Tensor) -> np.ndarray:
-    """Return ``[clients]`` the variance of the numbers in each client's update.
-
-    Parameters
-    ----------
-    parameters : Tensor or RowBlocks
-        ``[clients, parameters]``.
-    received : Tensor
-        ``[parameters]``.
-    """
+    """Return ``[clients]`` the variance of the numbers in each client's update."""
     variances = np.empty(parameters.shape[0])
     for rows, block in blocks_of(parameters):
         for row, model in zip(rows.tolist(), block, strict=True):

@@ -25,14 +25,10 @@ FITS = 9
 def noisy_clients(losses: np.ndarray) -> np.ndarray:
     """Return ``[clients]`` who is noisy, by a mixture of two Gaussians on losses by class.
 
-    Each class's losses are brought to [0, 1] over clients; who holds none of a class counts as
-    the best of those who do. The noisy component is the one with the larger mean, summed over
-    classes. Of :data:`FITS` mixtures with different seeds the most frequent answer counts.
-
-    Parameters
-    ----------
-    losses : np.ndarray
-        ``[clients, classes]`` mean losses; NaN where a client holds none of a class.
+    Mean losses ``[clients, classes]`` of each class are brought to [0, 1] over clients; who holds
+    none of a class, NaN, counts as the best of those who do. The noisy component is the one with
+    the larger mean, summed over classes. Of :data:`FITS` mixtures with different seeds the most
+    frequent answer counts.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
@@ -60,15 +56,8 @@ def noisy_clients(losses: np.ndarray) -> np.ndarray:
 def distance_scale(parameters: Stack, noisy: np.ndarray) -> np.ndarray:
     """Return ``[clients]`` exp(-D), D each noisy client's relative distance to the clean ones.
 
-    d_k is the L2 distance of a noisy client's model to the nearest clean one, 0 for clean
-    clients, and D_k = d_k / max d. Everyone's scale is 1 where all are clean or all noisy.
-
-    Parameters
-    ----------
-    parameters : Tensor or RowBlocks
-        ``[clients, parameters]``.
-    noisy : np.ndarray
-        ``[clients]`` boolean.
+    d_k is the L2 distance of a noisy client's model to the nearest clean one, 0 for clean clients,
+    and D_k = d_k / max d. Everyone's scale is 1 where all are clean or all noisy.
     """
     if noisy.all() or not noisy.any():
         return np.ones(len(noisy))

@@ -127,19 +127,9 @@ SHARES = ("quantile", "clean_share", "reference", "mixture")
 
 
 def bind_law(law: str | Law, options: Mapping[str, Any] | None = None) -> Law:
-    """Look a law up by name and fix its options.
+    """Look a law of :data:`LAWS` up by name, or take a function of that form, and fix its options.
 
-    Parameters
-    ----------
-    law : str or callable
-        A name from :data:`LAWS`, or any function of the same form.
-    options : mapping, optional
-        The law's keyword parameters. Those of a function of one's own may have any value.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such law, or it has no such option.
+    Options of a function of one's own may have any value.
     """
     if isinstance(law, str):
         if law not in LAWS:
@@ -168,13 +158,7 @@ def law_name(law: str | Law) -> str:
 
 
 def check_options(law: str, options: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    """Refuse options that a law does not have or cannot work with.
-
-    Raises
-    ------
-    ConfigError
-        Naming the option's config key and what may be set.
-    """
+    """Refuse options that a law does not have or cannot work with."""
     for name, value in options.items():
         key = f"strategy.law_options.{name}"
         if name not in allowed:

@@ -40,19 +40,8 @@ class Missing:
     def check(self, cohort: Cohort, by_class: np.ndarray, *, ever: bool) -> Cohort:
         """Return the cohort without those whose evidence cannot be, or must be and is not there.
 
-        Parameters
-        ----------
-        cohort : Cohort
-            The round's replies.
-        by_class : np.ndarray
-            ``[cohort]`` who reports losses by class; what they say of moments is not read.
-        ever : bool
-            Whether anybody ever reported.
-
-        Raises
-        ------
-        ConfigError
-            If evidence is required and nobody ever reported any.
+        Who reports losses by class, ``by_class`` ``[cohort]``, is not asked for moments. If
+        evidence is required and nobody ever reported any, that is a `ConfigError`.
         """
         if by_class.all():
             return cohort

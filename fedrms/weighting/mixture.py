@@ -44,15 +44,9 @@ def reach_of(misfit: np.ndarray) -> np.ndarray:
 def borne_out(share: np.ndarray, spread: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """Return ``[clients]`` how far the variance of its losses bears a client's excess out: 0 to 1.
 
-    Parameters
-    ----------
-    share : np.ndarray
-        ``[clients]`` excess above what counts as clean, in units of the chance loss.
-    spread : np.ndarray
-        ``[clients]`` variance of losses within classes above that of clean clients, in the square
-        of the unit.
-    reach : np.ndarray
-        ``[clients]`` from :func:`reach_of`.
+    All are ``[clients]`` in units of the chance loss, or its square: the excess above what counts
+    as clean, the variance of losses within classes above that of clean clients, and what
+    :func:`reach_of` gives.
     """
     rate = np.clip(share / reach, 0.0, MOST)
     mixture = np.maximum(rate * (1.0 - rate), 1e-3) * np.square(reach)

@@ -41,17 +41,9 @@ def likelihood(
 ) -> np.ndarray:
     """Return ``[clients, grid]`` how likely each client's share is, given a true one.
 
-    Up to a factor a client, which changes neither the prior nor a posterior.
-
-    Parameters
-    ----------
-    share, error : np.ndarray
-        ``[clients]`` excess share and its sampling error if the client is clean, in units of the
-        chance loss.
-    reach : np.ndarray
-        ``[clients]`` what a wrong label costs more than a right one, in the same unit.
-    examples : np.ndarray
-        ``[clients]`` n_k.
+    Up to a factor a client, which changes neither the prior nor a posterior. All are ``[clients]``,
+    in units of the chance loss: the excess share, its sampling error if the client is clean, and
+    what a wrong label costs more than a right one (``reach``); beside n_k.
     """
     true = GRID[None]
     flips = np.maximum(true, 0.0) * np.maximum(reach[:, None] - true, 0.0)

@@ -28,17 +28,10 @@ def median(ordered: np.ndarray) -> float:
 
 
 def weighted_quantiles(values: np.ndarray, weights: np.ndarray, quantile: float) -> np.ndarray:
-    """Return a quantile over clients for each class: ``[classes]``.
+    """Return a quantile over clients for each class: ``[classes]`` of ``[clients, classes]``.
 
-    The smallest value at which the weight up to it reaches ``quantile`` of all; 0 for a class
-    without weight.
-
-    Parameters
-    ----------
-    values, weights : np.ndarray
-        ``[clients, classes]``; weights of 0 or more.
-    quantile : float
-        In (0, 1].
+    The smallest value at which the weight up to it reaches ``quantile``, in (0, 1], of all; 0 for a
+    class without weight.
     """
     order = np.argsort(np.where(weights > 0, values, np.inf), axis=0, kind="stable")
     classes = np.arange(values.shape[1])

@@ -50,17 +50,10 @@ def other_inputs(
 ) -> np.ndarray:
     """Return ``[cohort]`` how sure it is that a client's inputs differ from others': 0 to 1.
 
-    Parameters
-    ----------
-    losses : ClassLosses
-        ``[cohort, classes]`` each, with chance losses.
-    weights : np.ndarray
-        ``[cohort, classes]`` how much each counts for what is usual.
-    rows : np.ndarray
-        ``[cohort]`` n_k. With more labels than rows a row has several, each with two values or
-        each of all classes; then the smaller deviation of both counts.
-    rate : np.ndarray
-        ``[cohort]`` share of a client's labels that its losses would have wrong.
+    ``weights`` ``[cohort, classes]`` are how much each counts for what is usual, and ``rate``
+    ``[cohort]`` the share of a client's labels that its losses would have wrong. With more labels
+    than ``rows`` ``[cohort]`` a row has several, each with two values or each of all classes; then
+    the smaller deviation of both counts.
     """
     assert losses.chance is not None
     count = losses.count

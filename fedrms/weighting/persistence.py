@@ -57,17 +57,11 @@ class Persistence:
     def watch(
         self, where: np.ndarray, share: np.ndarray, spread: np.ndarray, misfit: np.ndarray
     ) -> None:
-        """Take in a round.
+        """Take in a round of clients at some places, ``[clients]``, in units of the chance loss.
 
-        Parameters
-        ----------
-        where : np.ndarray
-            ``[clients]`` their places.
-        share, spread : np.ndarray
-            ``[clients]`` excess above what counts as clean, and variance of losses within classes
-            above that of clean clients, in units of the chance loss and of its square.
-        misfit : np.ndarray
-            ``[clients]`` what clean clients would lose on the same classes.
+        ``share`` and ``spread`` are the excess above what counts as clean, and the variance of
+        losses within classes above that of clean clients (in the square of the unit); ``misfit`` is
+        what clean clients would lose on the same classes.
         """
         short = int(where.max(initial=-1)) + 1 - len(self._state)
         if short > 0:

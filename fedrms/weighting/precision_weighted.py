@@ -67,22 +67,9 @@ class PrecisionWeighted(Weighting):
 def precision_weighted_mean(rows: Stack, received: Tensor, eps: float) -> tuple[Tensor, np.ndarray]:
     """Average models by parameter with weights 1 / (v + eps), in float64.
 
-    Parameters
-    ----------
-    rows : Tensor or RowBlocks
-        ``[clients, 2 parameters]``: the model that each client returned, and behind it the
-        variance of each parameter's gradient.
-    received : Tensor
-        ``[parameters]`` the model they were given.
-    eps : float
-        Added to every variance.
-
-    Returns
-    -------
-    update : Tensor
-        ``[parameters]`` the step from ``received``.
-    shares : np.ndarray
-        ``[clients]`` mean over parameters of each client's share of the weight.
+    Rows are ``[clients, 2 parameters]``: the model that each client returned, and behind it the
+    variance of each parameter's gradient. Returns the step ``[parameters]`` from ``received``, and
+    ``[clients]`` the mean over parameters of each client's share of the weight.
     """
     clients, size = rows.shape[0], len(received)
     width = max(256, CELLS // clients)

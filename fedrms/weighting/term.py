@@ -11,15 +11,7 @@ from fedrms.weighting.weighting import INCOMING, UNSCALED, Weighted, Weighting
 
 
 def tilted(losses: np.ndarray, t: float) -> np.ndarray:
-    """Return ``exp(t losses)``, relative to its largest.
-
-    Parameters
-    ----------
-    losses : np.ndarray
-        ``[clients]`` units of loss.
-    t : float
-        The tilt, per unit of loss.
-    """
+    """Return ``exp(t losses)`` ``[clients]``, relative to its largest; t is per unit of loss."""
     exponent = t * losses
     return np.asarray(np.exp(exponent - exponent.max()))
 
