@@ -24,18 +24,10 @@ from fedrms.errors import ConfigError
 
 @dataclass(frozen=True)
 class Form:
-    """What a function must look like; the parameters after the first ones are its options.
+    """What a function must look like; the parameters after the first ones are its options."""
 
-    Parameters
-    ----------
-    parameters : tuple of str
-        The names of its first parameters, in order.
-    returns : type
-        What it says that it returns.
-    """
-
-    parameters: tuple[str, ...]
-    returns: type
+    parameters: tuple[str, ...]  # the names of its first parameters, in order
+    returns: type  # what it says that it returns
 
     def begins(self, names: Sequence[str]) -> bool:
         """Say whether parameters of these names begin as they must."""

@@ -17,27 +17,13 @@ TARGET = "_target_"
 
 @dataclass(frozen=True)
 class OwnFunction:
-    """A function with its options.
+    """A function with its options."""
 
-    Parameters
-    ----------
-    key : str
-        The config key of the mapping that names it.
-    target : str
-        Its dotted name.
-    what : str
-        What it must be, in words.
-    function : callable
-        Takes its inputs by position.
-    options : mapping
-        Passed on by name at every call.
-    """
-
-    key: str
-    target: str
-    what: str
-    function: Callable[..., Any]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    key: str  # the config key of the mapping that names it
+    target: str  # its dotted name
+    what: str  # what it must be, in words
+    function: Callable[..., Any]  # takes its inputs by position
+    options: Mapping[str, Any] = field(default_factory=dict)  # passed on by name at every call
 
     @property
     def __name__(self) -> str:

@@ -19,21 +19,11 @@ class Valid(Enum):
 
 @dataclass(frozen=True)
 class Statistic:
-    """A number that clients report.
+    """A number that clients report."""
 
-    Parameters
-    ----------
-    key : str
-        In the ``MetricRecord`` of a reply.
-    column : str, optional
-        In the table of clients; None for one that tables do not have.
-    valid : Valid
-        What it can be: clients that report anything else are left out.
-    """
-
-    key: str
-    column: str | None = None
-    valid: Valid = Valid.ANY
+    key: str  # in the ``MetricRecord`` of a reply
+    column: str | None = None  # in the table of clients; None for one that tables do not have
+    valid: Valid = Valid.ANY  # what it can be: clients that report anything else are left out
 
 
 def of_losses(name: str, *, in_tables: bool = True, valid: Valid = Valid.ANY) -> Statistic:

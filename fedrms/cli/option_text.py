@@ -14,18 +14,10 @@ _INTERNAL: Final = ("name:", "_target_: fedrms", "_target_: flwr", "_partial_:")
 
 @dataclass(frozen=True)
 class Choice:
-    """What the file of a choice says of it.
+    """What the file of a choice says of it."""
 
-    Attributes
-    ----------
-    comment : str
-        Its first comment, of one or more lines.
-    options : list of str
-        The lines below, with their comments.
-    """
-
-    comment: str
-    options: list[str]
+    comment: str  # its first comment, of one or more lines
+    options: list[str]  # the lines below, with their comments
 
 
 def read_choice(path: Path) -> Choice:

@@ -85,21 +85,11 @@ class ClientSide:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a client is.
+    """Who a client is."""
 
-    Attributes
-    ----------
-    number : int
-        The address of its local draws.
-    row : int
-        Its place in the federation that its process holds.
-    name : str, optional
-        What the server's tables call it; by default its number.
-    """
-
-    number: int
-    row: int
-    name: str | None = None
+    number: int  # the address of its local draws
+    row: int  # its place in the federation that its process holds
+    name: str | None = None  # what the server's tables call it; by default its number
 
 
 def from_partition(context: Context) -> Identity:

@@ -34,24 +34,14 @@ WORTH_THREADS = 1 << 26
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What one model scores on the global test set.
-
-    Attributes
-    ----------
-    examples : dict
-        ``loss`` and the task's own metrics, each ``[test examples]`` float64.
-    targets : array ``[test examples, ...]``
-        Labels or numbers.
-    outputs : array ``[test examples, outputs]`` or None
-        Where a chosen metric is no mean over examples.
-    judge : Judge, optional
-        The chosen metrics.
-    """
+    """What one model scores on the global test set."""
 
     examples: dict[str, np.ndarray]
-    targets: np.ndarray
+    """``loss`` and the task's own metrics, each ``[test examples]`` float64."""
+    targets: np.ndarray  # ``[test examples, ...]`` labels or numbers
     outputs: np.ndarray | None = None
-    judge: Judge | None = None
+    """``[test examples, outputs]`` where a chosen metric is no mean over examples."""
+    judge: Judge | None = None  # the chosen metrics
 
     def overall(self) -> dict[str, float]:
         """Return each metric of the whole test set."""

@@ -18,32 +18,20 @@ from fedrms.randomness import counter_bits, counter_uniform
 
 @dataclass(frozen=True)
 class Schedule:
-    """The batches of a cohort for one round.
+    """The batches of a cohort for one round."""
 
-    Attributes
-    ----------
-    rows : np.ndarray
-        ``[steps, clients, batch]`` positions within each client's own data.
-    present : np.ndarray
-        ``[steps, clients, batch]`` boolean; False marks padding of a partial batch.
-    steps : np.ndarray
-        ``[clients]`` steps each client takes; the first ``steps[k]`` are its own.
-    scored : np.ndarray
-        ``[steps, clients]`` boolean: the batches whose losses feed the prequential
-        statistic, i.e. the second half of the first epoch.
-    fallback : np.ndarray
-        ``[clients]`` boolean: fewer than four steps in the first epoch, too few to
-        score prequentially; such a client reports ``incoming``.
-    held_out : np.ndarray
-        ``[clients, rows]`` boolean: rows kept out of training (``holdout`` only).
-    """
-
-    rows: np.ndarray
+    rows: np.ndarray  # ``[steps, clients, batch]`` positions within each client's own data
     present: np.ndarray
-    steps: np.ndarray
+    """``[steps, clients, batch]`` boolean; False marks padding of a partial batch."""
+    steps: np.ndarray  # ``[clients]`` steps each client takes; the first ``steps[k]`` are its own
     scored: np.ndarray
+    """``[steps, clients]`` boolean: the batches whose losses feed the prequential statistic, i.e.
+    the second half of the first epoch."""
     fallback: np.ndarray
+    """``[clients]`` boolean: fewer than four steps in the first epoch, too few to score
+    prequentially; such a client reports ``incoming``."""
     held_out: np.ndarray
+    """``[clients, rows]`` boolean: rows kept out of training (``holdout`` only)."""
 
 
 def schedule(

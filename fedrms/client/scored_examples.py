@@ -22,22 +22,13 @@ MOST_CLASSES = 1000
 
 @dataclass(frozen=True)
 class ScoredExamples:
-    """Losses of examples, one a row.
+    """Losses of examples, one a row."""
 
-    Attributes
-    ----------
-    classes : int
-        How many there are.
-    label : Tensor
-        ``[rows]`` int64, the class of each.
-    loss, chance : Tensor
-        ``[rows]`` float64, in nats: the loss, and its mean under the other labels.
-    """
-
-    classes: int
-    label: Tensor
+    classes: int  # how many there are
+    label: Tensor  # ``[rows]`` int64, the class of each
     loss: Tensor
     chance: Tensor
+    """``[rows]`` float64, in nats: the loss, and its mean under the other labels."""
 
 
 def scored_examples(

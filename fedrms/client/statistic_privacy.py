@@ -46,18 +46,10 @@ Metric = TypeVar("Metric")
 
 @dataclass(frozen=True)
 class StatisticPrivacy:
-    """What a client insists on, whatever the server orders.
+    """What a client insists on, whatever the server orders."""
 
-    Attributes
-    ----------
-    clip : float
-        C, the largest loss that counts, in units of loss.
-    epsilon : float
-        Most that a round may cost.
-    """
-
-    clip: float
-    epsilon: float
+    clip: float  # c, the largest loss that counts, in units of loss
+    epsilon: float  # most that a round may cost
 
     def bind(self, orders: LocalSettings) -> LocalSettings:
         """Return the orders with the smaller epsilon and clip of the two.

@@ -22,27 +22,15 @@ Truth = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Adversaries:
-    """Who lies, from the first round to the last (see :func:`choose_adversaries`).
+    """Who lies, from the first round to the last (see :func:`choose_adversaries`)."""
 
-    Parameters
-    ----------
-    federation : Federation or Population
-        Whose clients they are.
-    seed : int
-        The run's seed.
-    fraction : float
-        Share of the clients in `among` that lie.
-    among : str
-        A name in :data:`AMONG`.
-    chosen : array of bool, ``[clients]``, or None
-        Who lies; None where each client is drawn at its own address when it is asked for.
-    """
-
-    federation: AnyFederation
-    seed: int
-    fraction: float
-    among: str
+    federation: AnyFederation  # whose clients they are
+    seed: int  # the run's seed
+    fraction: float  # share of the clients in `among` that lie
+    among: str  # a name in :data:`AMONG`
     chosen: Truth | None
+    """``[clients]`` who lies; None where each client is drawn at its own address when it is asked
+    for."""
 
     def lie(self, clients: Clients) -> Truth:
         """Return which of some clients are adversaries, bool ``[clients]``."""

@@ -27,24 +27,13 @@ USUAL = "usual"
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """Who looks different, and how.
+    """Who looks different, and how."""
 
-    Parameters
-    ----------
-    name : str
-        The look; ``none`` where everyone looks alike.
-    different : array of bool, ``[clients]``
-        Who has it.
-    spared : array of bool, ``[clients]``
-        Whose data noise leaves alone for it.
-    learn : callable
-        From everyone's raw features ``[rows, *shape]`` to what gives such rows the look.
-    """
-
-    name: str
-    different: NDArray[np.bool_]
-    spared: NDArray[np.bool_]
+    name: str  # the look; ``none`` where everyone looks alike
+    different: NDArray[np.bool_]  # ``[clients]`` who has it
+    spared: NDArray[np.bool_]  # ``[clients]`` whose data noise leaves alone for it
     learn: Callable[[Features], Change]
+    """From everyone's raw features ``[rows, *shape]`` to what gives such rows the look."""
 
     @property
     def looks(self) -> NDArray[Any] | None:

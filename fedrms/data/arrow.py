@@ -34,22 +34,13 @@ WRITE_IT = "write the folder with python -m fedrms.data.to_arrow, or its write_a
 
 @dataclass(frozen=True, eq=False)
 class ArrowClients:
-    """Reads clients' examples from views on a memory-mapped file.
-
-    Parameters
-    ----------
-    x, y : list of arrays
-        Views of the file's record batches, ``[rows, *shape]`` and ``[rows]``.
-    starts : array, int64 ``[batches + 1]``
-        First row of each batch.
-    offsets : array, int64 ``[clients + 1]``
-        First row of each client.
-    """
+    """Reads clients' examples from views on a memory-mapped file."""
 
     x: list[NDArray[np.float32]]
     y: list[NDArray[Any]]
-    starts: NDArray[np.int64]
-    offsets: NDArray[np.int64]
+    """Views of the file's record batches, ``[rows, *shape]`` and ``[rows]``."""
+    starts: NDArray[np.int64]  # ``[batches + 1]`` first row of each batch
+    offsets: NDArray[np.int64]  # ``[clients + 1]`` first row of each client
 
     @property
     def clients(self) -> int:

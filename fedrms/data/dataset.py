@@ -43,37 +43,20 @@ class Examples:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was made of the columns of a person's own data.
+    """What was made of the columns of a person's own data."""
 
-    Parameters
-    ----------
-    label : str
-        The column that is predicted.
-    features : tuple of str
-        The columns that are learned from.
-    count : int
-        Numbers in one example.
-    aside : mapping
-        Why, by the name of a column that is not learned from.
-    imputed : mapping
-        Rows whose missing value was filled, by column.
-    owner, truth : str or None
-        The columns that say whose each row is, and what its label should be.
-    split : str
-        How the test rows were chosen; empty where they were given.
-    warnings : tuple of str
-        What a person should look at, a sentence each.
-    """
-
-    label: str
-    features: tuple[str, ...]
-    count: int
+    label: str  # the column that is predicted
+    features: tuple[str, ...]  # the columns that are learned from
+    count: int  # numbers in one example
     aside: Mapping[str, str] = field(default_factory=dict)
+    """Why, by the name of a column that is not learned from."""
     imputed: Mapping[str, int] = field(default_factory=dict)
+    """Rows whose missing value was filled, by column."""
     owner: str | None = None
     truth: str | None = None
-    split: str = ""
-    warnings: tuple[str, ...] = ()
+    """The columns that say whose each row is, and what its label should be."""
+    split: str = ""  # how the test rows were chosen; empty where they were given
+    warnings: tuple[str, ...] = ()  # what a person should look at, a sentence each
 
 
 @dataclass(frozen=True, eq=False)

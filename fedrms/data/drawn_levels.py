@@ -31,29 +31,17 @@ from fedrms.randomness import counter_uniform
 
 @dataclass(frozen=True)
 class DrawnLevels:
-    """Levels that each client draws.
+    """Levels that each client draws."""
 
-    Parameters
-    ----------
-    seed : int
-        The run's seed.
-    fraction : float
-        Probability that a client is noisy.
-    law : {"linear", "log", "beta"}
-        A noisy client's level: uniform in [first, second], uniform in its logarithm, or
-        Beta(first, second).
-    first, second : float
-        Of the law.
-    starts : tuple of int
-        Rounds from which on all levels are drawn anew; the first is 1.
-    """
-
-    seed: int
-    fraction: float
+    seed: int  # the run's seed
+    fraction: float  # probability that a client is noisy
     law: str
+    """One of ``linear``, ``log``, ``beta``: a noisy client's level: uniform in [first, second],
+    uniform in its logarithm, or Beta(first, second)."""
     first: float
     second: float
-    starts: tuple[int, ...] = (1,)
+    """Of the law."""
+    starts: tuple[int, ...] = (1,)  # rounds from which on all levels are drawn anew; the first is 1
     addressed: bool = True
 
     def of(self, clients: Clients, round: int) -> Levels:
@@ -74,18 +62,10 @@ class DrawnLevels:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Lets each client draw its level.
+    """Lets each client draw its level."""
 
-    Parameters
-    ----------
-    seed : int
-        The run's seed.
-    source : str
-        The name of the data, for messages.
-    """
-
-    seed: int
-    source: str
+    seed: int  # the run's seed
+    source: str  # the name of the data, for messages
 
     def of(
         self, how: str, ceiling: float, num_classes: int, options: dict[str, Any]

@@ -19,21 +19,14 @@ Kind = Literal["number", "category", "list"]
 
 @dataclass(frozen=True)
 class Chosen:
-    """The columns to learn from, in the order of the table.
-
-    Attributes
-    ----------
-    kinds : mapping of str to {"number", "category", "list"}
-        The features, and how each is turned into numbers.
-    asked : bool
-        Whether a person named them; nothing that is named is left aside.
-    aside : mapping
-        Why, by the name of a column that is not learned from.
-    """
+    """The columns to learn from, in the order of the table."""
 
     kinds: Mapping[str, Kind]
-    asked: bool
+    """One of ``number``, ``category``, ``list``: the features, and how each is turned into
+    numbers."""
+    asked: bool  # whether a person named them; nothing that is named is left aside
     aside: Mapping[str, str] = field(default_factory=dict)
+    """Why, by the name of a column that is not learned from."""
 
     @property
     def names(self) -> list[str]:

@@ -25,24 +25,13 @@ FAR = 1e4
 
 @dataclass(frozen=True)
 class Encoded:
-    """A training and, if there is one, a test table as numbers.
-
-    Attributes
-    ----------
-    x : list of arrays, float64 ``[rows, *shape]``
-        One a table. A list column that is the only feature keeps its shape.
-    one_hot : mapping of str to int
-        Columns that became one column a category, and how many.
-    imputed : mapping of str to int
-        Columns whose missing training values were filled, and how many.
-    warnings : list of str
-        Categories that only the test table has.
-    """
+    """A training and, if there is one, a test table as numbers."""
 
     x: list[NDArray[np.float64]]
-    one_hot: dict[str, int]
-    imputed: dict[str, int]
-    warnings: list[str]
+    """``[rows, *shape]`` one a table. A list column that is the only feature keeps its shape."""
+    one_hot: dict[str, int]  # columns that became one column a category, and how many
+    imputed: dict[str, int]  # columns whose missing training values were filled, and how many
+    warnings: list[str]  # categories that only the test table has
 
 
 def encode(

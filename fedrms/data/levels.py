@@ -89,18 +89,10 @@ NOBODY = Nobody()
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Levels of all clients, from each of some rounds on.
+    """Levels of all clients, from each of some rounds on."""
 
-    Parameters
-    ----------
-    starts : tuple of int
-        Those rounds.
-    levels : tuple of array, float64 ``[clients]``
-        Since each.
-    """
-
-    starts: tuple[int, ...]
-    levels: tuple[Levels, ...]
+    starts: tuple[int, ...]  # those rounds
+    levels: tuple[Levels, ...]  # ``[clients]`` since each
     addressed: bool = False
 
     def of(self, clients: Clients, round: int) -> Levels:
@@ -110,24 +102,14 @@ class Schedule:
 
 @dataclass(frozen=True, eq=False)
 class Dealt:
-    """Deals levels to all clients at once.
+    """Deals levels to all clients at once."""
 
-    Parameters
-    ----------
-    seed : int
-        The run's seed.
-    rare : array of bool, ``[clients]``
-        Clients that are never chosen while ``spare_rare`` holds.
-    sizes : array of int, ``[clients]``
-        Training examples of each client, for ``order``.
-    unlike : array of bool, ``[clients]``, optional
-        Clients that are never chosen, because they look different.
-    """
-
-    seed: int
+    seed: int  # the run's seed
     rare: NDArray[np.bool_]
-    sizes: NDArray[np.int64]
+    """``[clients]`` clients that are never chosen while ``spare_rare`` holds."""
+    sizes: NDArray[np.int64]  # ``[clients]`` training examples of each client, for ``order``
     unlike: NDArray[np.bool_] | None = None
+    """``[clients]`` clients that are never chosen, because they look different."""
 
     def of(
         self, how: str, ceiling: float, num_classes: int, options: dict[str, Any]

@@ -89,30 +89,18 @@ def blur(
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of noise.
-
-    Parameters
-    ----------
-    touches : {"labels", "targets", "x", "rows", "nothing"}
-        What it spoils; rows: any of these.
-    ceiling : float
-        The highest level that makes sense (1 for a rate).
-    spoil : callable or None
-        What it does, given its options by name; None where that is another's business.
-    purpose : str
-        Of its draws, see :func:`fedrms.randomness.generator`.
-    spread : str
-        How levels go over clients, as :class:`fedrms.data.levels.Spread` names it.
-    defaults : mapping
-        Its options, with those of its spread.
-    """
+    """One kind of noise."""
 
     touches: Literal["labels", "targets", "x", "rows", "nothing"]
-    ceiling: float
+    """What it spoils; rows: any of these."""
+    ceiling: float  # the highest level that makes sense (1 for a rate)
     spoil: Callable[..., Examples] | None = None
-    purpose: str = ""
+    """What it does, given its options by name; None where that is another's business."""
+    purpose: str = ""  # of its draws, see :func:`fedrms.randomness.generator`
     spread: str = "spaced"
+    """How levels go over clients, as :class:`fedrms.data.levels.Spread` names it."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Its options, with those of its spread."""
 
 
 DEALT: dict[str, Any] = {"order": "random", "spare_rare": True, "drift": ()}
@@ -151,27 +139,13 @@ OF_YES_AND_NO = ("label", "beta")
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """A federation's noise, decided but not yet applied.
+    """A federation's noise, decided but not yet applied."""
 
-    Parameters
-    ----------
-    seed : int
-        The run's seed.
-    name : str
-        A name in `KINDS`, or that of a person's own.
-    kind : Kind
-        What it does.
-    levels : NoiseLevels
-        Who is how noisy, and from which round on.
-    options : mapping
-        Those of what it does.
-    """
-
-    seed: int = 0
-    name: str = "none"
-    kind: Kind = KINDS["none"]
-    levels: NoiseLevels = NOBODY
-    options: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0  # the run's seed
+    name: str = "none"  # a name in `KINDS`, or that of a person's own
+    kind: Kind = KINDS["none"]  # what it does
+    levels: NoiseLevels = NOBODY  # who is how noisy, and from which round on
+    options: Mapping[str, Any] = field(default_factory=dict)  # those of what it does
 
     def spoil(
         self,

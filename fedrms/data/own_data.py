@@ -22,19 +22,13 @@ CLIENT, X, LABEL, TRUE_LABEL = "client", "x", "label", "true_label"
 
 @dataclass(frozen=True)
 class OwnData:
-    """Data that are read, divided and spoiled when a run begins, as the command line does it.
-
-    Attributes
-    ----------
-    data : mapping
-        The group ``data``: ``name``, ``path`` and options. Tables from memory are written to
-        the cache folder (``$FEDRMS_CACHE``, or ``~/.cache/fedrms``), under their content.
-    groups : mapping
-        Further configuration, such as ``{"clients": 20, "partition": "dirichlet"}``.
-    """
+    """Data that are read, divided and spoiled when a run begins, as the command line does it."""
 
     data: Mapping[str, Any]
+    """The group ``data``: ``name``, ``path`` and options. Tables from memory are written to the
+    cache folder (``$FEDRMS_CACHE``, or ``~/.cache/fedrms``), under their content."""
     groups: Mapping[str, Any] = field(default_factory=dict)
+    """Further configuration, such as ``{"clients": 20, "partition": "dirichlet"}``."""
 
     def with_options(self, **options: Any) -> OwnData:
         """Return the same data with further options of the group ``data``."""

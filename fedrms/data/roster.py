@@ -43,14 +43,10 @@ class Roster(Population):
 
     Their noise is unknown (NaN), as are their sizes until they report them and their scores
     unless they report those. Nobody counts as holding classes alone.
-
-    Attributes
-    ----------
-    numbered : dict
-        Name by number, of those that were asked about.
     """
 
     numbered: dict[int, str] = field(default_factory=dict)
+    """Name by number, of those that were asked about."""
 
     @property
     def listed(self) -> None:

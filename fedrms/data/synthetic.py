@@ -32,34 +32,23 @@ EACH = 10
 
 @dataclass(frozen=True)
 class Synthetic:
-    """Makes clients' examples from their ids; see the module for the law.
+    """Makes clients' examples from their ids; see the module for the law."""
 
-    Parameters
-    ----------
-    seed : int
-        The run's seed.
-    clients : int
-        Number of clients. A client's data do not depend on it.
-    features, classes : int
-        Dimensions of x and y.
-    alpha, beta : float
-        How much concepts, and feature means, differ between clients.
-    median_examples, size_spread : float
-        A client's size is log-normal: its median, and the deviation of its logarithm.
-    min_examples, max_examples : int
-        Sizes are cut to this range.
-    """
-
-    seed: int
+    seed: int  # the run's seed
     clients: int
+    """Number of clients. A client's data do not depend on it."""
     features: int
     classes: int
+    """Dimensions of x and y."""
     alpha: float
     beta: float
+    """How much concepts, and feature means, differ between clients."""
     median_examples: float
     size_spread: float
+    """A client's size is log-normal: its median, and the deviation of its logarithm."""
     min_examples: int
     max_examples: int
+    """Sizes are cut to this range."""
 
     def sizes_of(self, clients: Clients) -> NDArray[np.int64]:
         """Return the number of examples of each client."""

@@ -14,66 +14,48 @@ TASKS = ("auto", "classification", "multilabel", "regression")
 
 @dataclass(frozen=True)
 class TableOptions:
-    """What a person says of a table: options of every source that reads one.
-
-    Parameters
-    ----------
-    label_column : str or list of str, optional
-        What to predict; by default the column named as labels usually are. Several columns, or
-        one of lists, are several labels of yes or no where all are 0 or 1, else several targets.
-    true_label_column : str or list of str, optional
-        What the label should be, where that is known: then clients' noise is the share of
-        their labels that differ (for regression the root mean square difference), and the
-        model is judged by it. Never learned from.
-    feature_columns : list of str, optional
-        Columns to learn from, or patterns such as ``f*``; by default all the others that are
-        numbers, categories or lists of one shape, but for the index of pandas, numbers of
-        rows and copies of the label. Categories become one-hot. Scaled to training mean 0 and
-        standard deviation 1.
-    drop_columns : list of str, optional
-        Columns, or patterns, that are not learned from.
-    client_column : str, optional
-        Who each row belongs to, for ``partition=natural``. A test set without it is everyone's.
-    group_column : str, optional
-        Rows that stay together where a part of them is held out: a patient, a day. Never learned
-        from.
-    categories : mapping of str to list, optional
-        All categories of text columns, by column, where they must be alike at several places;
-        other text columns are then left aside. By default those that training rows have.
-    impute : {"median"}, optional
-        Fill missing numbers with the training median; by default they are refused.
-    standardise : bool
-        Scale columns of numbers; false leaves them as they are.
-    integer_inputs : bool
-        Leave whole numbers int64, as ``torch.nn.Embedding`` takes them, and do not scale them.
-    classes : list of str, optional
-        Names of all classes in order, where a file may lack some of them; by default those that
-        occur.
-    task : {"auto", "classification", "multilabel", "regression"}
-        Auto is regression exactly for floating-point labels.
-    train_examples, test_examples : int, optional
-        Keep only the first so many rows.
-    test_fraction, split_seed : float, int
-        The share held out for testing where no test file exists, of each class and client, or of
-        groups; and the seed of that split, which is not the run's.
-    """
+    """What a person says of a table: options of every source that reads one."""
 
     label_column: str | Sequence[str] | None = None
+    """What to predict; by default the column named as labels usually are. Several columns, or one
+    of lists, are several labels of yes or no where all are 0 or 1, else several targets."""
     true_label_column: str | Sequence[str] | None = None
+    """What the label should be, where that is known: then clients' noise is the share of their
+    labels that differ (for regression the root mean square difference), and the model is judged by
+    it. Never learned from."""
     feature_columns: Sequence[str] | None = None
-    drop_columns: Sequence[str] | None = None
+    """Columns to learn from, or patterns such as ``f*``; by default all the others that are
+    numbers, categories or lists of one shape, but for the index of pandas, numbers of rows and
+    copies of the label. Categories become one-hot. Scaled to training mean 0 and standard deviation
+    1."""
+    drop_columns: Sequence[str] | None = None  # columns, or patterns, that are not learned from
     client_column: str | None = None
+    """Who each row belongs to, for ``partition=natural``. A test set without it is everyone's."""
     group_column: str | None = None
+    """Rows that stay together where a part of them is held out: a patient, a day. Never learned
+    from."""
     categories: Mapping[str, Sequence[Any]] | None = None
+    """All categories of text columns, by column, where they must be alike at several places; other
+    text columns are then left aside. By default those that training rows have."""
     impute: str | None = None
-    standardise: bool = True
+    """``median`` fills missing numbers with the training median; by default they are
+    refused."""
+    standardise: bool = True  # scale columns of numbers; false leaves them as they are
     integer_inputs: bool = False
+    """Leave whole numbers int64, as ``torch.nn.Embedding`` takes them, and do not scale them."""
     classes: Sequence[str] | None = None
+    """Names of all classes in order, where a file may lack some of them; by default those that
+    occur."""
     task: str = "auto"
+    """One of ``auto``, ``classification``, ``multilabel``, ``regression``: auto is regression
+    exactly for floating-point labels."""
     train_examples: int | None = None
     test_examples: int | None = None
+    """Keep only the first so many rows."""
     test_fraction: float = 0.2
     split_seed: int = 0
+    """The share held out for testing where no test file exists, of each class and client, or of
+    groups; and the seed of that split, which is not the run's."""
 
     def checked(self) -> TableOptions:
         """Return the options with lists as such; refuse what none of them can be."""

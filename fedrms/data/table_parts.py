@@ -22,30 +22,14 @@ from fedrms.errors import ConfigError
 
 @dataclass(frozen=True)
 class Roles:
-    """Which column plays which part.
+    """Which column plays which part."""
 
-    Attributes
-    ----------
-    names : list of str
-        What is predicted.
-    many : bool
-        Whether that are several numbers a row.
-    told : list of str
-        What these should be, where that is known.
-    others : mapping of str to str
-        What each column with a part is for, in words.
-    image : str or None
-        Encoded pictures, in place of features.
-    chosen : Chosen
-        The features.
-    """
-
-    names: list[str]
-    many: bool
-    told: list[str]
-    others: Mapping[str, str]
-    image: str | None
-    chosen: Chosen
+    names: list[str]  # what is predicted
+    many: bool  # whether that are several numbers a row
+    told: list[str]  # what these should be, where that is known
+    others: Mapping[str, str]  # what each column with a part is for, in words
+    image: str | None  # encoded pictures, in place of features
+    chosen: Chosen  # the features
 
     @property
     def label(self) -> str:
@@ -105,27 +89,13 @@ def read(parts: Sequence[Part], roles: Roles) -> list[Any]:
 
 @dataclass(frozen=True)
 class Targets:
-    """What is predicted; lists have one entry a table.
+    """What is predicted; lists have one entry a table."""
 
-    Attributes
-    ----------
-    task : {"classification", "multilabel", "regression"}
-        What it is.
-    y : list of array ``[rows]`` or ``[rows, targets]``
-        Classes as 0, 1, ..., or numbers.
-    truths : list of array or None
-        What these should be, where there is a column of it.
-    class_names : tuple of str or None
-        In the order of the classes.
-    warnings : list of str
-        What is odd.
-    """
-
-    task: Task
-    y: list[NDArray[Any]]
-    truths: list[NDArray[Any] | None]
-    class_names: tuple[str, ...] | None = None
-    warnings: list[str] = field(default_factory=list)
+    task: Task  # one of ``classification``, ``multilabel``, ``regression``: what it is
+    y: list[NDArray[Any]]  # ``[rows]`` classes as 0, 1, ..., or numbers
+    truths: list[NDArray[Any] | None]  # what these should be, where there is a column of it
+    class_names: tuple[str, ...] | None = None  # in the order of the classes
+    warnings: list[str] = field(default_factory=list)  # what is odd
 
 
 def targets_of(tables: Sequence[Any], roles: Roles, wanted: TableOptions, schema: Any) -> Targets:
@@ -150,27 +120,13 @@ def targets_of(tables: Sequence[Any], roles: Roles, wanted: TableOptions, schema
 
 @dataclass(frozen=True)
 class Features:
-    """What is learned from.
+    """What is learned from."""
 
-    Attributes
-    ----------
-    x : list of array ``[rows, *shape]``
-        One a table.
-    standardise : bool
-        Whether they are to be scaled.
-    chosen : Chosen
-        The columns, without those that were set aside.
-    encoded : Encoded
-        How columns became numbers.
-    warnings : list of str
-        What is odd.
-    """
-
-    x: list[NDArray[Any]]
-    standardise: bool
-    chosen: Chosen
-    encoded: Encoded
-    warnings: list[str] = field(default_factory=list)
+    x: list[NDArray[Any]]  # ``[rows, *shape]`` one a table
+    standardise: bool  # whether they are to be scaled
+    chosen: Chosen  # the columns, without those that were set aside
+    encoded: Encoded  # how columns became numbers
+    warnings: list[str] = field(default_factory=list)  # what is odd
 
 
 def features_of(

@@ -11,14 +11,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """The examples of clients that never train.
-
-    Parameters
-    ----------
-    test_x, test_y : arrays, float32 ``[examples, *shape]`` and ``[examples]``
-        As these clients have them in the first round, noise included: nobody knows the
-        clean ones. Named as a federation's test set, because a model is scored on them alike.
-    """
+    """The examples of clients that never train."""
 
     test_x: NDArray[np.float32]
     test_y: NDArray[Any]
+    """``[examples, *shape]`` as these clients have them in the first round, noise included: nobody
+    knows the clean ones. Named as a federation's test set, because a model is scored on them
+    alike."""

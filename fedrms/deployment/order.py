@@ -20,33 +20,17 @@ VARIABLE = "FEDRMS_ORDER"
 
 @dataclass(frozen=True)
 class Order:
-    """Where a run writes, and how its server waits.
+    """Where a run writes, and how its server waits."""
 
-    Attributes
-    ----------
-    folder : str
-        The run's folder, absolute.
-    log : str
-        The app's log, a line of JSON a record; empty where Flower shows it.
-    result : str
-        The app writes :class:`Outcome` there when it ends.
-    tracker : mapping
-        The config group; where it sends a run is not the clients' business.
-    server : mapping
-        The config group.
-    resume : list of str
-        Overrides with ``resume=FOLDER``, where a stopped run goes on; else empty.
-    bell : str
-        File of a :class:`~fedrms.deployment.bell.Bell`; empty where there is no gate.
-    """
-
-    folder: str
-    log: str
-    result: str
+    folder: str  # the run's folder, absolute
+    log: str  # the app's log, a line of JSON a record; empty where Flower shows it
+    result: str  # the app writes :class:`Outcome` there when it ends
     tracker: Mapping[str, Any] = field(default_factory=dict)
-    server: Mapping[str, Any] = field(default_factory=dict)
+    """The config group; where it sends a run is not the clients' business."""
+    server: Mapping[str, Any] = field(default_factory=dict)  # the config group
     resume: list[str] = field(default_factory=list)
-    bell: str = ""
+    """Overrides with ``resume=FOLDER``, where a stopped run goes on; else empty."""
+    bell: str = ""  # file of a :class:`~fedrms.deployment.bell.Bell`; empty where there is no gate
 
     def write(self, path: Path) -> None:
         """Write it where only this user reads it."""
@@ -62,22 +46,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the server's app fared.
+    """How the server's app fared."""
 
-    Attributes
-    ----------
-    pid : int
-        Its process.
-    status : str
-        ``running``, ``finished``, ``failed``, ``interrupted`` or, for a configuration that
-        cannot run, ``refused``.
-    error : str
-        What to tell a person.
-    """
-
-    pid: int
+    pid: int  # its process
     status: str
-    error: str = ""
+    """``running``, ``finished``, ``failed``, ``interrupted`` or, for a configuration that cannot
+    run, ``refused``."""
+    error: str = ""  # what to tell a person
 
     def write(self, path: Path) -> None:
         """Write it, whole or not at all."""

@@ -46,18 +46,11 @@ KEEPS = "fedrms-keeps"
 
 @dataclass
 class Site:
-    """What is known of one site.
-
-    Attributes
-    ----------
-    node : int or None
-        Its number at the SuperLink; None while that does not take it to be there.
-    open : set of Door
-        Its connections.
-    """
+    """What is known of one site."""
 
     node: int | None = None
-    open: set[Door] = field(default_factory=set)
+    """Its number at the SuperLink; None while that does not take it to be there."""
+    open: set[Door] = field(default_factory=set)  # its connections
     headers: Mapping[str, str] = field(default_factory=dict)
     heard: float = 0.0
     told: float = 0.0

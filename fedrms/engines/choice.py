@@ -26,27 +26,13 @@ STACKED_UP_TO = 200_000
 
 @dataclass(frozen=True)
 class Decision:
-    """How a cohort is trained, and why.
+    """How a cohort is trained, and why."""
 
-    Attributes
-    ----------
-    executor : str
-        ``stacked`` or ``loop``.
-    reason : str
-        Why, in words.
-    chunk : int
-        Clients in a stack; 1 in a loop.
-    threads : int
-        Worker threads that share the stacks, or the clients.
-    autograd : bool
-        False for stacks of linear layers, which are trained without it.
-    """
-
-    executor: str
-    reason: str
-    chunk: int
-    threads: int
-    autograd: bool
+    executor: str  # ``stacked`` or ``loop``
+    reason: str  # why, in words
+    chunk: int  # clients in a stack; 1 in a loop
+    threads: int  # worker threads that share the stacks, or the clients
+    autograd: bool  # false for stacks of linear layers, which are trained without it
 
 
 def rule(work: Work, flat: Tensor, network: DenseNetwork | None) -> tuple[str, str] | None:

@@ -44,18 +44,11 @@ BESIDE = 8
 
 @dataclass
 class Budget:
-    """How many clients' models a round holds in memory at a time.
+    """How many clients' models a round holds in memory at a time."""
 
-    Parameters
-    ----------
-    size : int, optional
-        Bytes for a round; by default half of what is free when a round first asks.
-    device : torch.device
-        Whose memory.
-    """
-
-    device: torch.device
+    device: torch.device  # whose memory
     size: int | None = None
+    """Bytes for a round; by default half of what is free when a round first asks."""
 
     def clients(self, bytes_a_model: int) -> int:
         """Return how many models fit, at least one: they may fill half, work needs the rest."""

@@ -38,30 +38,22 @@ def about_losses(key: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Misreports:
-    """Changes the replies of adversaries, and no others.
+    """Changes the replies of adversaries, and no others."""
 
-    Parameters
-    ----------
-    adversaries : Adversaries
-        Who lies.
-    loss : {"honest", "zero", "tiny", "copy_clean"}
-        What they say of their losses, in every metric that :func:`about_losses` names:
-        the truth; 0; `loss_share` of the truth (counts of examples stay true in both); or the
-        very numbers of a clean and honest client that answered in the same round, drawn for
-        each adversary and round. Where no such client answered, the truth.
-    update : {"honest", "flip", "scale", "random"}
-        What they send for an update d: d; -d; `update_factor` times d; or a Gaussian vector
-        with the norm of d, drawn for each adversary and round. ``update-norm`` is the norm
-        of what is sent. Squared gradients, where a strategy asks for them, stay true.
-    loss_share, update_factor : float
-        Factors of ``tiny`` and ``scale``.
-    """
-
-    adversaries: Adversaries
+    adversaries: Adversaries  # who lies
     loss: str = "honest"
+    """One of ``honest``, ``zero``, ``tiny``, ``copy_clean``: what they say of their losses, in
+    every metric that :func:`about_losses` names: the truth; 0; `loss_share` of the truth (counts of
+    examples stay true in both); or the very numbers of a clean and honest client that answered in
+    the same round, drawn for each adversary and round. Where no such client answered, the truth."""
     update: str = "honest"
+    """One of ``honest``, ``flip``, ``scale``, ``random``: what they send for an update d: d; -d;
+    `update_factor` times d; or a Gaussian vector with the norm of d, drawn for each adversary and
+    round. ``update-norm`` is the norm of what is sent. Squared gradients, where a strategy asks for
+    them, stay true."""
     loss_share: float = 0.01
     update_factor: float = 100.0
+    """Factors of ``tiny`` and ``scale``."""
 
     def __call__(
         self, sent: Sequence[Message], replies: Iterable[Message]

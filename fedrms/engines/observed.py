@@ -30,24 +30,12 @@ WHO = "query.whoami"
 
 @dataclass(frozen=True)
 class Observation:
-    """What the clients of one TRAIN round reported.
+    """What the clients of one TRAIN round reported."""
 
-    Attributes
-    ----------
-    clients : list
-        ``[answered]`` ids.
-    metrics : mapping
-        Each ``[answered]``; NaN where a client did not report it.
-    failures : mapping
-        Reason by client id.
-    refused : bool
-        Everyone refused what was ordered, and would refuse it again.
-    """
-
-    clients: list[ClientId]
-    metrics: Mapping[str, np.ndarray]
-    failures: Mapping[ClientId, str]
-    refused: bool = False
+    clients: list[ClientId]  # ``[answered]`` ids
+    metrics: Mapping[str, np.ndarray]  # each ``[answered]``; NaN where a client did not report it
+    failures: Mapping[ClientId, str]  # reason by client id
+    refused: bool = False  # everyone refused what was ordered, and would refuse it again
 
 
 class ObservedGrid(PassingGrid):

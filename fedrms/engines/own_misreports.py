@@ -46,15 +46,10 @@ A_LIE = (
 
 @dataclass(frozen=True, eq=False)
 class OwnMisreports(Misreports):
-    """Changes the replies of adversaries by a function, and no others.
-
-    Parameters
-    ----------
-    own : OwnFunction
-        Makes of an honest update and metrics the adversary's :class:`Lie`, one client at a time.
-    """
+    """Changes the replies of adversaries by a function, and no others."""
 
     own: OwnFunction | None = None
+    """Makes of an honest update and metrics the adversary's :class:`Lie`, one client at a time."""
 
     def lie(
         self, received: Tensor, trained: Tensor, told: Mapping[str, Any], client: int, round: int

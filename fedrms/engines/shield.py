@@ -33,24 +33,14 @@ from fedrms.server.soundness import Needs, loss_problem, single_record, sound_tr
 
 @dataclass
 class Shield:
-    """Checks the replies to a strategy; see :func:`shield_for`.
+    """Checks the replies to a strategy; see :func:`shield_for`."""
 
-    Attributes
-    ----------
-    needs : Needs
-        What the strategy reads.
-    own_checks : bool
-        The strategy looks at training replies for itself, and takes more than others can.
-    nonnegative : bool
-        Whether losses cannot be below 0.
-    members : Membership
-        Who is behind which node.
-    """
-
-    needs: Needs
+    needs: Needs  # what the strategy reads
     own_checks: bool
-    nonnegative: bool
+    """The strategy looks at training replies for itself, and takes more than others can."""
+    nonnegative: bool  # whether losses cannot be below 0
     members: Membership = field(default_factory=lambda: Membership(0, ask=True, timeout=60.0))
+    """Who is behind which node."""
 
     def know(self, sent: Sequence[Message], grid: Grid) -> None:
         """Ask those who are sent something who they are, before what they say counts."""

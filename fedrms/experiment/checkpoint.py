@@ -43,18 +43,10 @@ WITHOUT_EFFECT: Final = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is known of a run after a round.
+    """What is known of a run after a round."""
 
-    Attributes
-    ----------
-    round : int
-        The last round that it includes.
-    state : mapping
-        What was given to :meth:`Checkpoints.write`.
-    """
-
-    round: int
-    state: Mapping[str, Any]
+    round: int  # the last round that it includes
+    state: Mapping[str, Any]  # what was given to :meth:`Checkpoints.write`
 
 
 class Checkpoints:

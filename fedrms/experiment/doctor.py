@@ -23,107 +23,67 @@ from fedrms.experiment.trial_rounds import Trial, model_bytes, time_rounds
 
 @dataclass(frozen=True)
 class RunSize:
-    """A configured run in numbers; memory in bytes.
-
-    Attributes
-    ----------
-    clients, cohort, rounds : int
-        In the federation, in a round (as the strategy asked), and rounds.
-    examples, examples_min, examples_median, examples_max : number
-        All training examples, and those of a client.
-    parameters, model_bytes : int
-        Of the model.
-    steps_median, steps_max : number
-        Local steps of a client in a round, if it is no straggler.
-    stack_bytes, free_bytes : int
-        What the models of a round's cohort take, and what is free where clients train.
-    """
+    """A configured run in numbers; memory in bytes."""
 
     clients: int
     cohort: int
     rounds: int
+    """In the federation, in a round (as the strategy asked), and rounds."""
     examples: int
     examples_min: int
     examples_median: float
     examples_max: int
+    """All training examples, and those of a client."""
     parameters: int
     model_bytes: int
+    """Of the model."""
     steps_median: float
     steps_max: int
+    """Local steps of a client in a round, if it is no straggler."""
     stack_bytes: int
     free_bytes: int
+    """What the models of a round's cohort take, and what is free where clients train."""
 
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """What the engine does, and why.
+    """What the engine does, and why."""
 
-    Attributes
-    ----------
-    name : str
-        ``vector`` or another.
-    device, device_reason : str
-        Where clients train.
-    executor, reason : str or None
-        ``stacked`` or ``loop``; None where worker processes decide.
-    step : str or None
-        How a local step is run.
-    chunk, threads : int or None
-        Clients in a stack, and worker threads.
-    convolutions : bool
-        Whether the model has parameters with more than two axes.
-    """
-
-    name: str
+    name: str  # ``vector`` or another
     device: str
     device_reason: str
+    """Where clients train."""
     executor: str | None
     reason: str | None
-    step: str | None
+    """``stacked`` or ``loop``; None where worker processes decide."""
+    step: str | None  # how a local step is run
     chunk: int | None
     threads: int | None
-    convolutions: bool
+    """Clients in a stack, and worker threads."""
+    convolutions: bool  # whether the model has parameters with more than two axes
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast it is; in seconds.
-
-    Attributes
-    ----------
-    timed_rounds, timed_clients, timed_steps : int
-        Rounds after the first that were timed, and the clients and local steps in each.
-    cut : str or None
-        What was left out to keep the measurement short; times are then scaled by steps.
-    setup : float
-        Data, model and engine, as measured.
-    first_round, later_round : float
-        Of the whole cohort, without scoring.
-    clients_per_second : float
-        In a later round.
-    recording, scoring : float
-        The tables of a round, and the global model's score.
-    run : float
-        Expected for the whole run.
-    failed : int
-        Clients of the timed rounds that gave no update.
-    failure : str or None
-        Why the first of them did not.
-    """
+    """How fast it is; in seconds."""
 
     timed_rounds: int
     timed_clients: int
     timed_steps: int
+    """Rounds after the first that were timed, and the clients and local steps in each."""
     cut: str | None
-    setup: float
+    """What was left out to keep the measurement short; times are then scaled by steps."""
+    setup: float  # data, model and engine, as measured
     first_round: float
     later_round: float
-    clients_per_second: float
+    """Of the whole cohort, without scoring."""
+    clients_per_second: float  # in a later round
     recording: float
     scoring: float
-    run: float
-    failed: int
-    failure: str | None
+    """The tables of a round, and the global model's score."""
+    run: float  # expected for the whole run
+    failed: int  # clients of the timed rounds that gave no update
+    failure: str | None  # why the first of them did not
 
 
 @dataclass(frozen=True)

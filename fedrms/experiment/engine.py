@@ -36,18 +36,11 @@ ENGINE_OPTIONS = {
 
 @dataclass(frozen=True)
 class Engine:
-    """Where a run's clients live.
-
-    Attributes
-    ----------
-    serve : callable
-        Calls the server's function with a ``Grid`` and returns when it has finished.
-    check : callable, optional
-        See :class:`fedrms.engines.observed.ObservedGrid`.
-    """
+    """Where a run's clients live."""
 
     serve: Callable[[Callable[[Grid], None]], None]
-    check: Callable[[Any], None] | None = None
+    """Calls the server's function with a ``Grid`` and returns when it has finished."""
+    check: Callable[[Any], None] | None = None  # see :class:`fedrms.engines.observed.ObservedGrid`
 
 
 def build_engine(config: Mapping[str, Any], side: ClientSide, device: str) -> Engine:

@@ -31,34 +31,17 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run has to work with.
+    """What a run has to work with."""
 
-    Attributes
-    ----------
-    versions : mapping
-        Version by package; None where it is not installed.
-    processor : str
-        Its name.
-    cores : int
-        Those that this process may use.
-    torch_threads : int
-        What PyTorch, and so ``engine.threads=null``, uses of them.
-    bf16 : bool or None
-        Whether the processor calculates in bfloat16; None where it does not say.
-    memory_total, memory_free : int
-        Main memory, in bytes.
-    gpus : tuple of Gpu
-        CUDA devices.
-    """
-
-    versions: Mapping[str, str | None]
-    processor: str
-    cores: int
-    torch_threads: int
-    bf16: bool | None
+    versions: Mapping[str, str | None]  # version by package; None where it is not installed
+    processor: str  # its name
+    cores: int  # those that this process may use
+    torch_threads: int  # what PyTorch, and so ``engine.threads=null``, uses of them
+    bf16: bool | None  # whether the processor calculates in bfloat16; None where it does not say
     memory_total: int
     memory_free: int
-    gpus: tuple[Gpu, ...]
+    """Main memory, in bytes."""
+    gpus: tuple[Gpu, ...]  # CUDA devices
 
 
 def this_machine() -> Machine:

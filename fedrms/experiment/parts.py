@@ -42,36 +42,18 @@ from fedrms.tasks.task import never_negative
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of.
+    """What a run is made of."""
 
-    Attributes
-    ----------
-    config : mapping
-        The resolved configuration.
-    device : str
-        Where clients train.
-    settings : LocalSettings
-        The orders to clients.
-    side : ClientSide
-        Task, model and data, on the device where the server scores models.
-    strategy : Strategy
-        Of the server.
-    engine : Engine
-        Where clients live.
-    misreports : Misreports or None
-        What adversaries make of their replies; None where everyone is honest.
-    further_orders : mapping
-        What clients are told beside the settings; they refuse what they do not agree with.
-    """
-
-    config: Mapping[str, Any]
-    device: str
-    settings: LocalSettings
-    side: ClientSide
-    strategy: Strategy
-    engine: Engine
+    config: Mapping[str, Any]  # the resolved configuration
+    device: str  # where clients train
+    settings: LocalSettings  # the orders to clients
+    side: ClientSide  # task, model and data, on the device where the server scores models
+    strategy: Strategy  # of the server
+    engine: Engine  # where clients live
     misreports: Misreports | None
+    """What adversaries make of their replies; None where everyone is honest."""
     further_orders: Mapping[str, Any] = field(default_factory=dict)
+    """What clients are told beside the settings; they refuse what they do not agree with."""
 
     @property
     def adversaries(self) -> Adversaries | None:

@@ -36,24 +36,13 @@ FIXED = ("engine.precision",)
 
 @dataclass(frozen=True)
 class Stopped:
-    """A run to go on with.
+    """A run to go on with."""
 
-    Attributes
-    ----------
-    folder : Path
-        Its folder.
-    config : DictConfig
-        The configuration kept there, with what was overridden.
-    checkpoint : Checkpoint or None
-        What is known of its last rounds; None if it is to begin at the first one.
-    finished : bool
-        Whether all rounds, and the summary, are there.
-    """
-
-    folder: Path
-    config: DictConfig
+    folder: Path  # its folder
+    config: DictConfig  # the configuration kept there, with what was overridden
     checkpoint: Checkpoint | None
-    finished: bool
+    """What is known of its last rounds; None if it is to begin at the first one."""
+    finished: bool  # whether all rounds, and the summary, are there
 
 
 def read_stopped(overrides: Sequence[str]) -> Stopped:

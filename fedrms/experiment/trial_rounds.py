@@ -52,57 +52,29 @@ FEWEST_STEPS = 8
 
 @dataclass(frozen=True)
 class Lap:
-    """One timed round.
+    """One timed round."""
 
-    Attributes
-    ----------
-    cohort : int
-        Clients that the strategy asked for.
-    clients, steps : int
-        Those that were asked to train, and the local steps that they have.
-    seconds : float
-        From the strategy's sampling to its new model.
-    after : float
-        Seconds of scoring, where ``scored``, and recording.
-    failures : tuple of str
-        Why clients gave no update.
-    """
-
-    cohort: int
+    cohort: int  # clients that the strategy asked for
     clients: int
     steps: int
-    seconds: float
-    after: float
+    """Those that were asked to train, and the local steps that they have."""
+    seconds: float  # from the strategy's sampling to its new model
+    after: float  # seconds of scoring, where ``scored``, and recording
     scored: bool
-    failures: tuple[str, ...]
+    failures: tuple[str, ...]  # why clients gave no update
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What timing a few rounds showed.
+    """What timing a few rounds showed."""
 
-    Attributes
-    ----------
-    laps : tuple of Lap
-        The first, and those after it.
-    settings : LocalSettings
-        The orders that clients got, perhaps of fewer steps than configured.
-    decision : Decision or None
-        How the engine trained; None if that was decided in other processes.
-    untraced : str or None
-        Why a step could not be traced.
-    starting : float
-        Seconds until the engine was ready: Ray's workers build data and model of their own.
-    loading : float
-        Seconds that the process's first gradient took beyond those after it.
-    """
-
-    laps: tuple[Lap, ...]
-    settings: LocalSettings
-    decision: Decision | None
-    untraced: str | None
+    laps: tuple[Lap, ...]  # the first, and those after it
+    settings: LocalSettings  # the orders that clients got, perhaps of fewer steps than configured
+    decision: Decision | None  # how the engine trained; None if that was decided in other processes
+    untraced: str | None  # why a step could not be traced
     starting: float
-    loading: float
+    """Seconds until the engine was ready: Ray's workers build data and model of their own."""
+    loading: float  # seconds that the process's first gradient took beyond those after it
 
     @property
     def warm(self) -> tuple[Lap, ...]:

@@ -24,23 +24,16 @@ from fedrms.tasks import Apply, Task
 
 @dataclass(frozen=True)
 class Alone:
-    """The article's own setting: one client, clean data.
-
-    Attributes
-    ----------
-    task, module : Task, nn.Module
-        What is learned, and a model of its kind.
-    train, test : dict of Tensor
-        Columns ``x`` and ``y``.
-    graphs : StepCache
-        Traced steps of this task and module, for all their descents.
-    """
+    """The article's own setting: one client, clean data."""
 
     task: Task
     module: nn.Module
+    """What is learned, and a model of its kind."""
     train: Mapping[str, Tensor]
     test: Mapping[str, Tensor]
+    """Columns ``x`` and ``y``."""
     graphs: StepCache = field(default_factory=traced_steps)
+    """Traced steps of this task and module, for all their descents."""
 
     @property
     def apply(self) -> Apply:

@@ -21,21 +21,11 @@ Loss = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Curvature:
-    """Of a loss at one point.
+    """Of a loss at one point."""
 
-    Attributes
-    ----------
-    trace : float
-        Of the Hessian H.
-    top : float
-        Its eigenvalue of largest size.
-    scaled_trace : float
-        ``sum_i w_i^2 H_ii``.
-    """
-
-    trace: float
-    top: float
-    scaled_trace: float
+    trace: float  # of the Hessian H
+    top: float  # its eigenvalue of largest size
+    scaled_trace: float  # ``sum_i w_i^2 H_ii``
 
 
 def curvature(loss: Loss, at: Tensor, *, probes: int, iterations: int, seed: int) -> Curvature:

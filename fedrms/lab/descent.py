@@ -35,28 +35,16 @@ CHECK_EVERY = 256
 
 @dataclass(frozen=True)
 class Descent:
-    """The paths of a stack of runs.
-
-    Attributes
-    ----------
-    params : np.ndarray
-        ``[kept, runs, parameters]`` before the first step and after each `every` steps.
-    losses : np.ndarray
-        ``[steps, runs]`` mean loss of each step's batch, before the step.
-    lrs : np.ndarray
-        ``[runs]`` learning rates.
-    every : int
-        Steps between two rows of :attr:`params`.
-    state : dict
-        What the optimizer remembers at the end, by its own names (``square_avg``), each
-        ``[runs, parameters]``; what is one number for all parameters is left out.
-    """
+    """The paths of a stack of runs."""
 
     params: NDArray[np.float64]
-    losses: NDArray[np.float64]
-    lrs: NDArray[np.float64]
-    every: int
+    """``[kept, runs, parameters]`` before the first step and after each `every` steps."""
+    losses: NDArray[np.float64]  # ``[steps, runs]`` mean loss of each step's batch, before the step
+    lrs: NDArray[np.float64]  # ``[runs]`` learning rates
+    every: int  # steps between two rows of :attr:`params`
     state: Mapping[str, NDArray[np.float64]]
+    """What the optimizer remembers at the end, by its own names (``square_avg``), each ``[runs,
+    parameters]``; what is one number for all parameters is left out."""
 
     @property
     def steps(self) -> int:

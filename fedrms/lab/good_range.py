@@ -21,35 +21,19 @@ KEPT = 0.9
 
 @dataclass(frozen=True)
 class Range:
-    """The good thresholds of an optimizer.
+    """The good thresholds of an optimizer."""
 
-    Attributes
-    ----------
-    lr : float
-        The step size with the best threshold.
-    best, spread : float
-        Its loss, the median over seeds, and the standard deviation over them.
-    decades : float
-        Width of the good range around the best threshold; no clipping counts as the place
-        after the largest threshold.
-    unclipped : float
-        Loss without clipping at this step size.
-    bound : float
-        The largest good loss.
-    share : float
-        Good pairs of step size and threshold.
-    widths : tuple of float
-        Decades at every step size, the widest first.
-    """
-
-    lr: float
+    lr: float  # the step size with the best threshold
     best: float
     spread: float
+    """Its loss, the median over seeds, and the standard deviation over them."""
     decades: float
-    unclipped: float
-    bound: float
-    share: float
-    widths: tuple[float, ...]
+    """Width of the good range around the best threshold; no clipping counts as the place after the
+    largest threshold."""
+    unclipped: float  # loss without clipping at this step size
+    bound: float  # the largest good loss
+    share: float  # good pairs of step size and threshold
+    widths: tuple[float, ...]  # decades at every step size, the widest first
 
 
 def good_range(rows: pd.DataFrame) -> Range:

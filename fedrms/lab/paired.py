@@ -12,17 +12,12 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean of paired differences and the interval around it.
-
-    Attributes
-    ----------
-    low, mean, high : float
-        In the differences' unit.
-    """
+    """The mean of paired differences and the interval around it."""
 
     low: float
     mean: float
     high: float
+    """In the differences' unit."""
 
     @property
     def above(self) -> bool:

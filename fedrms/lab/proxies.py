@@ -34,25 +34,14 @@ VALIDATION = 400
 
 @dataclass(frozen=True)
 class Training:
-    """How an architecture is trained.
-
-    Attributes
-    ----------
-    proxy, full : int
-        Steps of the short and of the full training.
-    rates : int
-        Step sizes on each grid.
-    repetitions : int
-        Proxy trainings of each, and as many full ones.
-    seed : int
-        Of starts and batches.
-    """
+    """How an architecture is trained."""
 
     proxy: int
     full: int
-    rates: int
-    repetitions: int
-    seed: int
+    """Steps of the short and of the full training."""
+    rates: int  # step sizes on each grid
+    repetitions: int  # proxy trainings of each, and as many full ones
+    seed: int  # of starts and batches
 
 
 def space(depths: Sequence[int], widths: Sequence[int]) -> tuple[Architecture, ...]:

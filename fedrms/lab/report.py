@@ -24,30 +24,14 @@ STYLE: Final[dict[str, Any]] = PANELS | {"legend.fontsize": 7}
 
 @dataclass(frozen=True)
 class Finding:
-    """One experiment, done.
+    """One experiment, done."""
 
-    Attributes
-    ----------
-    name : str
-        Of the experiment.
-    experiment : module
-        What was run.
-    quick : bool
-        Which size.
-    table : DataFrame
-        What was measured, tidy.
-    verdicts : dict
-        By the claim's name.
-    seconds : float
-        How long it took.
-    """
-
-    name: str
-    experiment: LabExperiment
-    quick: bool
-    table: pd.DataFrame
-    verdicts: Mapping[str, Verdict]
-    seconds: float
+    name: str  # of the experiment
+    experiment: LabExperiment  # what was run
+    quick: bool  # which size
+    table: pd.DataFrame  # what was measured, tidy
+    verdicts: Mapping[str, Verdict]  # by the claim's name
+    seconds: float  # how long it took
 
     @property
     def command(self) -> str:

@@ -11,18 +11,10 @@ Outcome = Literal["holds", "holds in part", "does not hold"]
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, with the criterion that is written before anything is measured.
+    """A claim, with the criterion that is written before anything is measured."""
 
-    Attributes
-    ----------
-    text : str
-        What is claimed, in a sentence.
-    criterion : str
-        When it holds, and when in part; it does not hold otherwise.
-    """
-
-    text: str
-    criterion: str
+    text: str  # what is claimed, in a sentence
+    criterion: str  # when it holds, and when in part; it does not hold otherwise
 
     def judge(
         self,
@@ -47,21 +39,9 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came out of a claim.
+    """What came out of a claim."""
 
-    Attributes
-    ----------
-    claim : Claim
-        What was claimed.
-    outcome : str
-        ``holds``, ``holds in part`` or ``does not hold``.
-    numbers : dict
-        What was measured, by name.
-    remark : str
-        What a reader should know beside it.
-    """
-
-    claim: Claim
-    outcome: Outcome
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    remark: str = ""
+    claim: Claim  # what was claimed
+    outcome: Outcome  # ``holds``, ``holds in part`` or ``does not hold``
+    numbers: Mapping[str, float] = field(default_factory=dict)  # what was measured, by name
+    remark: str = ""  # what a reader should know beside it

@@ -15,26 +15,18 @@ from fedrms.replies.membership import Membership
 
 @dataclass(frozen=True)
 class Addressees:
-    """Whom the messages of a round were sent to.
-
-    Attributes
-    ----------
-    sent : mapping
-        By message id, the node, of the messages that went out.
-    nodes : collection of int
-        All nodes that were to be asked, whoever made the messages that went out in the end;
-        empty where nobody knows, and every sender is then taken at its node's word.
-    members : Membership
-        Who is behind which node.
-    server_round : int, optional
-        The round. A reply whose ``ConfigRecord`` names another, as one that sends its orders
-        back would, is left out; a metric of that name is a metric.
-    """
+    """Whom the messages of a round were sent to."""
 
     sent: Mapping[str, int] = field(default_factory=dict)
+    """By message id, the node, of the messages that went out."""
     nodes: Collection[int] = ()
+    """All nodes that were to be asked, whoever made the messages that went out in the end; empty
+    where nobody knows, and every sender is then taken at its node's word."""
     members: Membership = field(default_factory=lambda: Membership(0, ask=False, timeout=0.0))
+    """Who is behind which node."""
     server_round: int | None = None
+    """The round. A reply whose ``ConfigRecord`` names another, as one that sends its orders back
+    would, is left out; a metric of that name is a metric."""
 
     @classmethod
     def of(

@@ -16,29 +16,18 @@ class ClassLosses:
     """Losses of the received model on clients' data, by class: all ``[reporting, classes]``.
 
     A task without classes has one class.
-
-    Attributes
-    ----------
-    count : np.ndarray
-        Examples.
-    mean : np.ndarray
-        Mean loss; 0 where there is no example.
-    variance : np.ndarray
-        Variance of the losses, loss squared; 0 where there is no example.
-    chance : np.ndarray or None
-        Mean loss that the same examples would have under one of the other labels drawn at
-        random; None if the task knows no such thing.
-    unitless, unitless_variance : np.ndarray or None
-        Without a chance loss, mean and variance of losses in units of the model's own signal
-        (:mod:`fedrms.client.unitless_losses`), NaN for who tells none; None if nobody does.
     """
 
-    count: np.ndarray
-    mean: np.ndarray
-    variance: np.ndarray
+    count: np.ndarray  # examples
+    mean: np.ndarray  # mean loss; 0 where there is no example
+    variance: np.ndarray  # variance of the losses, loss squared; 0 where there is no example
     chance: np.ndarray | None
+    """Mean loss that the same examples would have under one of the other labels drawn at random;
+    None if the task knows no such thing."""
     unitless: np.ndarray | None = None
     unitless_variance: np.ndarray | None = None
+    """Without a chance loss, mean and variance of losses in units of the model's own signal
+    (:mod:`fedrms.client.unitless_losses`), NaN for who tells none; None if nobody does."""
 
 
 def read_class_losses(

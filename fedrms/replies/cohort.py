@@ -154,30 +154,18 @@ def _version(stack: Stack) -> int:
 
 @dataclass(frozen=True)
 class StackedReplies:
-    """What an in-process engine puts beside its list of messages, so that none is serialised.
+    """What an in-process engine puts beside its list of messages, so that none is serialised."""
 
-    Attributes
-    ----------
-    clients : sequence
-        ``[clients]`` ids of those who answered.
-    parameters : Tensor or RowBlocks
-        ``[clients, parameters]`` in the order of the sent record's floating arrays; in blocks
-        of rows where the cohort does not fit in memory. Where clients were asked for their
-        squared gradients, these follow in the same order: ``[clients, 2 parameters]``.
-    metrics : mapping
-        Each ``[clients]``.
-    failures : mapping
-        Reason by client id of those who did not.
-    norms : Norms, optional
-        Of the updates, as the engine measured them and whatever clients say of them: the server
-        then need not read the stack once more.
-    """
-
-    clients: Sequence[ClientId]
+    clients: Sequence[ClientId]  # ``[clients]`` ids of those who answered
     parameters: Stack
-    metrics: Mapping[str, np.ndarray]
-    failures: Mapping[ClientId, str]
+    """``[clients, parameters]`` in the order of the sent record's floating arrays; in blocks of
+    rows where the cohort does not fit in memory. Where clients were asked for their squared
+    gradients, these follow in the same order: ``[clients, 2 parameters]``."""
+    metrics: Mapping[str, np.ndarray]  # each ``[clients]``
+    failures: Mapping[ClientId, str]  # reason by client id of those who did not
     norms: Norms | None = None
+    """Of the updates, as the engine measured them and whatever clients say of them: the server then
+    need not read the stack once more."""
 
     @property
     def known_norms(self) -> np.ndarray | None:

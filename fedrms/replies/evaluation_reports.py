@@ -18,30 +18,17 @@ Value = int | float | list[int] | list[float]
 
 @dataclass
 class Reports:
-    """The evaluation reports of a round that can be averaged.
+    """The evaluation reports of a round that can be averaged."""
 
-    Attributes
-    ----------
-    clients : list
-        ``[reports]`` who; a client that sent two has two.
-    metrics : list of mapping
-        ``[reports]`` the metrics of each: numbers or lists of numbers.
-    weighted_by : str
-        The metric that holds the number of examples.
-    failures : list of (ClientId, str)
-        Who is left out, and why.
-    dropped : dict
-        Metrics that are left out altogether, and why.
-    places : list of int
-        ``[reports]`` where each was among those that were checked.
-    """
-
-    clients: list[ClientId]
+    clients: list[ClientId]  # ``[reports]`` who; a client that sent two has two
     metrics: list[Mapping[str, Value]]
-    weighted_by: str
-    failures: list[tuple[ClientId, str]] = field(default_factory=list)
+    """``[reports]`` the metrics of each: numbers or lists of numbers."""
+    weighted_by: str  # the metric that holds the number of examples
+    failures: list[tuple[ClientId, str]] = field(default_factory=list)  # who is left out, and why
     dropped: dict[str, str] = field(default_factory=dict)
+    """Metrics that are left out altogether, and why."""
     places: list[int] = field(default_factory=list)
+    """``[reports]`` where each was among those that were checked."""
 
     def __post_init__(self) -> None:
         self.places = self.places or list(range(len(self.clients)))

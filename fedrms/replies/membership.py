@@ -27,17 +27,10 @@ class Directory:
 
     A grid that has an attribute ``directory`` is neither listed nor asked, so that a cohort
     of a million clients costs what a cohort of a thousand does.
-
-    Attributes
-    ----------
-    clients : int
-        Number of clients; their ids are 0 to ``clients - 1``.
-    first_node : int
-        Node id of client 0; the others follow.
     """
 
-    clients: int
-    first_node: int
+    clients: int  # number of clients; their ids are 0 to ``clients - 1``
+    first_node: int  # node id of client 0; the others follow
 
     def nodes_of(self, clients: np.ndarray) -> list[int]:
         """Return the node of each client."""

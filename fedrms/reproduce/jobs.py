@@ -23,28 +23,15 @@ JOB_FILE: Final = "job.json"
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a table.
-
-    Attributes
-    ----------
-    scenario, strategy : str
-        Names in the plan.
-    seed : int
-        The run's seed.
-    overrides : tuple of str
-        What ``fedrms`` is started with.
-    folder : Path
-        Where it writes.
-    fingerprint : str
-        Of its configuration and of the code.
-    """
+    """One run of a table."""
 
     scenario: str
     strategy: str
-    seed: int
-    overrides: tuple[str, ...]
-    folder: Path
-    fingerprint: str
+    """Names in the plan."""
+    seed: int  # the run's seed
+    overrides: tuple[str, ...]  # what ``fedrms`` is started with
+    folder: Path  # where it writes
+    fingerprint: str  # of its configuration and of the code
 
     def __str__(self) -> str:
         """Name it for a person."""

@@ -15,25 +15,15 @@ from fedrms.results.compare import compare
 
 @dataclass(frozen=True)
 class Numbers:
-    """One scenario's numbers.
+    """One scenario's numbers."""
 
-    Attributes
-    ----------
-    scenario : str
-        Its name in the plan.
-    comparison : DataFrame
-        What `fedrms.compare` says, by the rows' names; claims are corrected for all
-        comparisons of the table.
-    oracle : str or None
-        The better one of the oracles; None without one.
-    further : DataFrame
-        Mean over seeds of the plan's further columns, by row, of those there are.
-    """
-
-    scenario: str
+    scenario: str  # its name in the plan
     comparison: pd.DataFrame
-    oracle: str | None
+    """What `fedrms.compare` says, by the rows' names; claims are corrected for all comparisons of
+    the table."""
+    oracle: str | None  # the better one of the oracles; None without one
     further: pd.DataFrame
+    """Mean over seeds of the plan's further columns, by row, of those there are."""
 
 
 def numbers_of(plan: Plan, tidy: Tidy) -> tuple[list[Numbers], list[str]]:

@@ -17,23 +17,14 @@ PERCENT: Final = ("final", "client_mean", "client_worst", "client_best", "client
 
 @dataclass(frozen=True)
 class Published:
-    """What a paper printed of one scenario.
+    """What a paper printed of one scenario."""
 
-    Attributes
-    ----------
-    source : str
-        The paper, its table, and how its runs differ from ours.
-    scenario : str
-        The scenario that it is compared with.
-    rows : mapping of str to mapping
-        By the paper's name of a method: ``ours``, the row of the plan that it is compared with,
-        and by the name of a column of ``<table>.parquet`` the mean and its spread, as printed; None
-        for a spread that was not.
-    """
-
-    source: str
-    scenario: str
+    source: str  # the paper, its table, and how its runs differ from ours
+    scenario: str  # the scenario that it is compared with
     rows: Mapping[str, Mapping[str, Any]]
+    """By the paper's name of a method: ``ours``, the row of the plan that it is compared with, and
+    by the name of a column of ``<table>.parquet`` the mean and its spread, as printed; None for a
+    spread that was not."""
 
     @property
     def columns(self) -> list[str]:

@@ -20,24 +20,17 @@ LAST: Final = 5
 
 @dataclass(frozen=True)
 class Tidy:
-    """The runs of a table.
-
-    Attributes
-    ----------
-    runs : Runs
-        As `load_runs` gives them, with the plan's names as the columns ``scenario`` and
-        ``row`` of the summary: all that sets two runs apart but for the seed.
-    table : DataFrame
-        One row a run: ``table``, ``scenario``, ``strategy``, ``seed``, ``metric``,
-        ``final`` (mean of the last 5 rounds), ``worst_client``, ``final_loss``,
-        ``rounds``, ``failed_client_rounds`` and every metric over clients, of the same rounds.
-    curves : DataFrame
-        One row a round: ``scenario``, ``strategy``, ``seed``, ``round``, ``value``.
-    """
+    """The runs of a table."""
 
     runs: Runs
+    """As `load_runs` gives them, with the plan's names as the columns ``scenario`` and ``row`` of
+    the summary: all that sets two runs apart but for the seed."""
     table: pd.DataFrame
+    """One row a run: ``table``, ``scenario``, ``strategy``, ``seed``, ``metric``, ``final`` (mean
+    of the last 5 rounds), ``worst_client``, ``final_loss``, ``rounds``, ``failed_client_rounds``
+    and every metric over clients, of the same rounds."""
     curves: pd.DataFrame
+    """One row a round: ``scenario``, ``strategy``, ``seed``, ``round``, ``value``."""
 
 
 def gather(name: str, jobs: Sequence[Job]) -> Tidy:

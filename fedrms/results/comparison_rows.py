@@ -25,21 +25,15 @@ Seeds = dict[Any, Outcome]
 
 @dataclass(frozen=True)
 class Reference:
-    """What a strategy is held against.
-
-    Attributes
-    ----------
-    label, seeds : str, dict
-        The baseline, and its outcomes; empty if it did not run.
-    oracle_label, oracle : str, dict
-        The better oracle, and its outcomes; empty if there is none, or it is no better
-        than the baseline.
-    """
+    """What a strategy is held against."""
 
     label: str
     seeds: Seeds
+    """The baseline, and its outcomes; empty if it did not run."""
     oracle_label: str
     oracle: Seeds
+    """The better oracle, and its outcomes; empty if there is none, or it is no better than the
+    baseline."""
     higher: bool
     test: str
 

@@ -21,27 +21,17 @@ NUMBERS: Final = ("final", "final_without", "lost", "alone", "together")
 
 @dataclass(frozen=True)
 class LeftOut:
-    """How a federation does without one of its clients, and how that one does alone.
+    """How a federation does without one of its clients, and how that one does alone."""
 
-    Attributes
-    ----------
-    client : str
-        Its name, or number.
-    final, final_without : float
-        The final metric with it and without it.
-    lost : float
-        How much worse that is without it; below 0 where it is better.
-    alone, together : float
-        The client's final score on test rows of its own, by the model it trains alone and by the
-        federation's; NaN where it has no such rows.
-    """
-
-    client: str
+    client: str  # its name, or number
     final: float
     final_without: float
-    lost: float
+    """The final metric with it and without it."""
+    lost: float  # how much worse that is without it; below 0 where it is better
     alone: float
     together: float
+    """The client's final score on test rows of its own, by the model it trains alone and by the
+    federation's; NaN where it has no such rows."""
 
 
 def write_left_out(folder: Path, metric: str, rows: Sequence[LeftOut]) -> Path:

@@ -31,27 +31,14 @@ _LOWER: Final = (
 
 @dataclass(frozen=True)
 class Metric:
-    """The compared number.
+    """The compared number."""
 
-    Attributes
-    ----------
-    name : str
-        As the caller gave it: ``"accuracy"``, ``"client_worst"``.
-    summary : str or None
-        The summary's column that holds its final value, or None: the mean of `rounds`.
-    rounds : str or None
-        The rounds' column that holds its curve.
-    higher_is_better : bool
-        Its direction.
-    test_metric : str
-        What the runs are scored by, ``"accuracy"``; empty if they have several.
-    """
-
-    name: str
+    name: str  # as the caller gave it: ``"accuracy"``, ``"client_worst"``
     summary: str | None
-    rounds: str | None
-    higher_is_better: bool
-    test_metric: str
+    """The summary's column that holds its final value, or None: the mean of `rounds`."""
+    rounds: str | None  # the rounds' column that holds its curve
+    higher_is_better: bool  # its direction
+    test_metric: str  # what the runs are scored by, ``"accuracy"``; empty if they have several
 
     @property
     def fraction(self) -> bool:

@@ -24,18 +24,11 @@ LAST: Final = 5
 
 @dataclass(frozen=True, eq=False)
 class CleanFederation:
-    """How well a federation of the clean clients alone serves each client, round by round.
-
-    Attributes
-    ----------
-    scores : mapping
-        By evaluated round, client ids (sorted) and their test metric, each ``[clients]``.
-    higher_is_better : bool
-        False for errors.
-    """
+    """How well a federation of the clean clients alone serves each client, round by round."""
 
     scores: Mapping[int, tuple[NDArray[np.int64], Floats]]
-    higher_is_better: bool
+    """By evaluated round, client ids (sorted) and their test metric, each ``[clients]``."""
+    higher_is_better: bool  # false for errors
 
     @classmethod
     def read(cls, folder: Path, metric: str, *, higher_is_better: bool) -> CleanFederation:

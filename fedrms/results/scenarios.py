@@ -18,24 +18,13 @@ _LABELS: Final = frozenset(
 
 @dataclass(frozen=True)
 class Placed:
-    """Where one run stands in a comparison.
+    """Where one run stands in a comparison."""
 
-    Attributes
-    ----------
-    scenario : tuple
-        The values of the settings that tell the scenarios apart.
-    seed : tuple
-        The values of the seeds; runs of one scenario with the same seeds are a pair.
-    choice : str
-        The strategy's name.
-    label : str
-        The name, with those of the strategy's own settings that vary under this name.
-    """
-
-    scenario: tuple[Any, ...]
+    scenario: tuple[Any, ...]  # the values of the settings that tell the scenarios apart
     seed: tuple[Any, ...]
-    choice: str
-    label: str
+    """The values of the seeds; runs of one scenario with the same seeds are a pair."""
+    choice: str  # the strategy's name
+    label: str  # the name, with those of the strategy's own settings that vary under this name
 
 
 def place_runs(

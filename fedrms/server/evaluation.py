@@ -76,21 +76,11 @@ def aggregate_evaluations(
 
 @dataclass(frozen=True)
 class SoundEvaluations:
-    """The replies to an evaluation that can be averaged.
+    """The replies to an evaluation that can be averaged."""
 
-    Attributes
-    ----------
-    replies : list of Message
-        ``[sound]`` the messages.
-    reports : Reports
-        ``[sound]`` their metrics, and which of these are left out for all.
-    failures : dict
-        Reason by client id of those left out.
-    """
-
-    replies: list[Message]
-    reports: Reports
-    failures: dict[ClientId, str]
+    replies: list[Message]  # ``[sound]`` the messages
+    reports: Reports  # ``[sound]`` their metrics, and which of these are left out for all
+    failures: dict[ClientId, str]  # reason by client id of those left out
 
 
 def sound_evaluations(

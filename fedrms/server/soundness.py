@@ -33,27 +33,14 @@ FLOATING, WHOLE = "f", "iub"
 
 @dataclass(frozen=True)
 class Needs:
-    """What a strategy reads of a reply.
+    """What a strategy reads of a reply."""
 
-    Attributes
-    ----------
-    weighted_by : str
-        Metric that holds the number of examples.
-    arrays : str
-        Key of the ``ArrayRecord`` that is the model, where a reply holds several.
-    loss : str, optional
-        Metric that the strategy makes weights of.
-    examples_limit : float, optional
-        In multiples of the cohort's median.
-    ranges : mapping
-        Least and largest value by metric, beyond those that go by its name.
-    """
-
-    weighted_by: str
-    arrays: str
-    loss: str | None
-    examples_limit: float | None
+    weighted_by: str  # metric that holds the number of examples
+    arrays: str  # key of the ``ArrayRecord`` that is the model, where a reply holds several
+    loss: str | None  # metric that the strategy makes weights of
+    examples_limit: float | None  # in multiples of the cohort's median
     ranges: Mapping[str, Range | None]
+    """Least and largest value by metric, beyond those that go by its name."""
 
 
 def sound_training(

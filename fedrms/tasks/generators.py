@@ -18,24 +18,16 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """Generating units and the load that they share.
-
-    Attributes
-    ----------
-    a, b, c : np.ndarray
-        ``[units]`` cost coefficients in $/h, $/MWh and $/MW^2h.
-    low, high : np.ndarray
-        ``[units]`` limits of the output in MW.
-    load : float
-        In MW.
-    """
+    """Generating units and the load that they share."""
 
     a: Numbers
     b: Numbers
     c: Numbers
+    """``[units]`` cost coefficients in $/h, $/MWh and $/MW^2h."""
     low: Numbers
     high: Numbers
-    load: float
+    """``[units]`` limits of the output in MW."""
+    load: float  # in MW
 
     def output(self, price: float) -> Numbers:
         """Return what each unit puts out, ``[units]`` in MW, where a MWh more is worth a price."""

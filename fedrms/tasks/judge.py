@@ -12,18 +12,11 @@ from fedrms.tasks.task import Task
 
 @dataclass(frozen=True)
 class Judge:
-    """The chosen metrics.
-
-    Attributes
-    ----------
-    names : tuple of str
-        As :func:`fedrms.tasks.set_metrics.chosen_metrics` returns them; the first judges.
-    class_names : tuple of str or None
-        In label order.
-    """
+    """The chosen metrics."""
 
     names: tuple[str, ...]
-    class_names: tuple[str, ...] | None = None
+    """As :func:`fedrms.tasks.set_metrics.chosen_metrics` returns them; the first judges."""
+    class_names: tuple[str, ...] | None = None  # in label order
 
     @property
     def of_sets(self) -> tuple[str, ...]:

@@ -30,24 +30,13 @@ AT_ONCE = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """A model's outputs on a test set, and how much each example counts for whom.
-
-    Attributes
-    ----------
-    outputs : array ``[examples, outputs]``
-        Scores of classes, logits of labels, or predicted numbers.
-    targets : array ``[examples]`` or ``[examples, outputs]``
-        Classes as int64, labels as 0 or 1, or numbers.
-    groups : array, int64 ``[examples]``
-        Examples of one group count alike.
-    shares : array, float64 ``[clients, groups]``
-        What an example of a group counts for a client.
-    """
+    """A model's outputs on a test set, and how much each example counts for whom."""
 
     outputs: Floats
-    targets: NDArray[Any]
-    groups: NDArray[np.int64]
-    shares: Floats
+    """``[examples, outputs]`` scores of classes, logits of labels, or predicted numbers."""
+    targets: NDArray[Any]  # ``[examples]`` classes as int64, labels as 0 or 1, or numbers
+    groups: NDArray[np.int64]  # ``[examples]`` examples of one group count alike
+    shares: Floats  # ``[clients, groups]`` what an example of a group counts for a client
 
     @classmethod
     def of(

@@ -22,28 +22,18 @@ from fedrms.errors import ConfigError
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """An environment's transitions; pairs of state s and action a are rows ``s * actions + a``.
-
-    Attributes
-    ----------
-    states, actions : int
-        How many there are.
-    start : Tensor
-        ``[states]`` probabilities of the first state.
-    probability : Tensor
-        ``[pairs, outcomes]``, padded with zeros.
-    state, reward, ends : Tensor
-        ``[pairs, outcomes]``: the state that follows (int64), what is earned on the way,
-        and 1 where the episode ends.
-    """
+    """An environment's transitions; pairs of state s and action a are rows ``s * actions + a``."""
 
     states: int
     actions: int
-    start: Tensor
-    probability: Tensor
+    """How many there are."""
+    start: Tensor  # ``[states]`` probabilities of the first state
+    probability: Tensor  # ``[pairs, outcomes]``, padded with zeros
     state: Tensor
     reward: Tensor
     ends: Tensor
+    """``[pairs, outcomes]``: the state that follows (int64), what is earned on the way, and 1 where
+    the episode ends."""
 
 
 def tables(environment: str, options: Mapping[str, Any] | None = None) -> Tables:

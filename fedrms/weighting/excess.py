@@ -43,21 +43,13 @@ CLEAN_VARIANCE = 0.1
 
 @dataclass(frozen=True)
 class Updates:
-    """What is known of a cohort's updates, beside the losses that clients claim.
-
-    Attributes
-    ----------
-    lengths : np.ndarray or None
-        ``[cohort]`` L2 norms; without them claims are taken as they are.
-    work : np.ndarray or None
-        ``[cohort]`` reported work, NaN for who reports none.
-    rows : np.ndarray or None
-        ``[cohort]`` n_k. Who counts more labels than rows has several a row.
-    """
+    """What is known of a cohort's updates, beside the losses that clients claim."""
 
     lengths: np.ndarray | None = None
-    work: np.ndarray | None = None
+    """``[cohort]`` L2 norms; without them claims are taken as they are."""
+    work: np.ndarray | None = None  # ``[cohort]`` reported work, NaN for who reports none
     rows: np.ndarray | None = None
+    """``[cohort]`` n_k. Who counts more labels than rows has several a row."""
 
 
 UNKNOWN = Updates()
@@ -65,50 +57,33 @@ UNKNOWN = Updates()
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one round says about each client; all ``[cohort]`` without a unit.
-
-    Attributes
-    ----------
-    share : np.ndarray
-        rho_k = (O_k - E_k) / C_k: observed minus expected loss, in units of the chance loss;
-        of the expected loss, where there is no chance loss.
-    error : np.ndarray
-        Standard error of the share of a clean client that holds such examples; without a chance
-        loss, of the client itself, from the spread of its own losses.
-    misfit : np.ndarray
-        E_k / C_k: how much of the way to chance the model leaves on clean data.
-    hardness : np.ndarray
-        E_k per example, over its mean in the cohort: above 1 for classes that the model has
-        yet to learn.
-    spread : np.ndarray
-        Variance of the client's losses within classes above that of clean clients, in the
-        square of the unit (see :mod:`fedrms.weighting.mixture`).
-    inputs : np.ndarray
-        How sure it is that the client's inputs differ from those of others, 0 to 1 (see
-        :mod:`fedrms.weighting.other_inputs`).
-    effort : np.ndarray
-        Work per example, as reported, over its median in the cohort: 1 for who reports none, and
-        at least 1 for whom its update contradicts.
-    claims_noise : np.ndarray
-        ``[cohort]`` boolean: False for those who claim to lose nothing at all, with an update
-        that does not contradict it. They enter no reference, for nobody could be compared
-        with them.
-    chance : bool
-        Whether shares are in units of a chance loss.
-    contradicted : np.ndarray
-        ``[cohort]`` boolean: whose update contradicts the losses that it claims.
-    """
+    """What one round says about each client; all ``[cohort]`` without a unit."""
 
     share: np.ndarray
+    """rho_k = (O_k - E_k) / C_k: observed minus expected loss, in units of the chance loss; of the
+    expected loss, where there is no chance loss."""
     error: np.ndarray
-    misfit: np.ndarray
+    """Standard error of the share of a clean client that holds such examples; without a chance
+    loss, of the client itself, from the spread of its own losses."""
+    misfit: np.ndarray  # E_k / C_k: how much of the way to chance the model leaves on clean data
     hardness: np.ndarray
+    """E_k per example, over its mean in the cohort: above 1 for classes that the model has yet to
+    learn."""
     spread: np.ndarray
+    """Variance of the client's losses within classes above that of clean clients, in the square of
+    the unit (see :mod:`fedrms.weighting.mixture`)."""
     inputs: np.ndarray
+    """How sure it is that the client's inputs differ from those of others, 0 to 1 (see
+    :mod:`fedrms.weighting.other_inputs`)."""
     effort: np.ndarray
+    """Work per example, as reported, over its median in the cohort: 1 for who reports none, and at
+    least 1 for whom its update contradicts."""
     claims_noise: np.ndarray
-    chance: bool
+    """``[cohort]`` boolean: False for those who claim to lose nothing at all, with an update that
+    does not contradict it. They enter no reference, for nobody could be compared with them."""
+    chance: bool  # whether shares are in units of a chance loss
     contradicted: np.ndarray
+    """``[cohort]`` boolean: whose update contradicts the losses that it claims."""
 
     @classmethod
     def of_losses_alone(

@@ -342,19 +342,12 @@ class ExcessScaler:
 
 @dataclass(frozen=True)
 class Belief:
-    """What is known of some clients' noise.
-
-    Attributes
-    ----------
-    noise, chances : np.ndarray
-        ``[clients, grid]`` what it may be, and how likely that is.
-    error : np.ndarray
-        ``[clients]`` standard error, from the examples that a client has.
-    """
+    """What is known of some clients' noise."""
 
     noise: np.ndarray
     chances: np.ndarray
-    error: np.ndarray
+    """``[clients, grid]`` what it may be, and how likely that is."""
+    error: np.ndarray  # ``[clients]`` standard error, from the examples that a client has
 
     @property
     def expected(self) -> np.ndarray:
