@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,14 +81,13 @@ def train(
 
     With `done` it goes on after that checkpoint's round.
     """
-    values, side, strategy, engine = parts.config, parts.side, parts.strategy, parts.engine
-    started = time.perf_counter()
-    first = 0 if done is None else done.round
+    values, metric = parts.config, parts.side.task.metric
     title = f"{values['strategy'].get('name', 'strategy')}, seed {values['seed']}"
+    tracked = values if narrow is None else {}
     with (
-        open_tracker(values if narrow is None else {}, where, first) as track,
-        recorder_for(where, side.task.metric, done) as recorder,
-        show_progress(title, values["rounds"], side.task.metric, brief=brief) as show,
+        open_tracker(tracked, where, 0 if done is None else done.round) as track,
+        recorder_for(where, metric, done) as recorder,
+        show_progress(title, values["rounds"], metric, brief=brief) as show,
     ):
 
         def on_round(
@@ -98,74 +96,11 @@ def train(
             track(server_round, row)
             show(server_round, row, clients)
 
-        apart = parts.settings.running_statistics == "local" and normalises(side.module)
-        rounds_log = RoundLog(
-            side,
-            strategy,
-            recorder,
-            fairness=values["fairness"],
-            rounds=values["rounds"],
-            evaluate_every=values["evaluate_every"],
-            on_round=on_round,
-            adversaries=parts.adversaries,
-            reference=None if reference is None else reference.federation,
-            apart=apart,
-        )
-        train_config = ConfigRecord({**parts.settings.to_record(), **parts.further_orders})
-        judge = judge_of(side.task)
-        asked = list(judge.names) if judge else None
-        evaluate_config = ConfigRecord({METRIC_ORDER: asked} if asked else {})
-        if apart:
-            evaluate_config[STATISTICS_ORDER] = "local"
-        state = RunState(strategy, rounds_log, train_config, evaluate_config)
-        before = 0.0 if done is None else float(done.state["wall_seconds"])
-        stayed = frozen_part.digest(side)
-        if done is not None:
-            frozen_part.check(side, done.state)
-
-        def seconds() -> float:
-            return before + time.perf_counter() - started
-
-        def collect(arrays: ArrayRecord) -> dict[str, Any]:
-            recorder.flush()  # a checkpoint has no tables of its own
-            told = {"wall_seconds": seconds(), "tables": recorder.digest()}
-            return {**told, **stayed, **state.collect(arrays)}
-
-        def finish_round(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-            metrics = rounds_log.finish_round(server_round, arrays)
-            if checkpoints is not None and checkpoints.due(server_round):
-                checkpoints.write(server_round, functools.partial(collect, arrays))
-            return metrics
-
-        def serve(grid: Grid) -> None:
-            arrays = initial_arrays(side) if done is None else state.restore(done.state)
-            driven = strategy if done is None else Continued(strategy, first)
-            driven.start(
-                ObservedGrid(
-                    grid,
-                    rounds_log.observe,
-                    engine.check,
-                    None if narrow is None else narrow(grid),
-                    misreport=parts.misreports,
-                    evaluated=rounds_log.observe_evaluation,
-                    shield=shield_for(strategy, never_negative(side.task)),
-                ),
-                arrays,
-                num_rounds=values["rounds"] - first,
-                timeout=TIMEOUT,
-                train_config=train_config,
-                evaluate_config=evaluate_config,
-                evaluate_fn=lambda t, arrays: finish_round(first + t if t else 0, arrays),
-            )
-
+        training = _Training(parts, recorder, on_round, reference, checkpoints, done)
         status, error = "interrupted", None
         try:
-            if done is not None and first == values["rounds"]:  # only the end is missing
-                rounds_log.finish_round(0, state.restore(done.state))
-            else:
-                with settled_objects():
-                    engine.serve(serve)
-            if not rounds_log.succeeded:
+            training.run(narrow)
+            if not training.log.succeeded:
                 raise RunError(
                     "no client finished any round; the reasons are in the column 'failure' "
                     f"of {where / 'clients.parquet'}"
@@ -178,21 +113,113 @@ def train(
         finally:
             with telling_of_full_disks(where):
                 recorder.flush()
-                summary = _summary(recorder, side) | {
+                summary = _summary(recorder, parts.side) | {
                     "status": status,
                     "error": error,
                     "device": parts.device,
-                    "wall_seconds": seconds(),
+                    "wall_seconds": training.seconds,
                 }
                 if reference is not None:
                     summary["counterfactual_run"] = os.path.relpath(reference.folder, where)
-                if rounds_log.arrays is not None:
-                    whole = frozen_part.whole_model(side, rounds_log.arrays)
+                if training.log.arrays is not None:
+                    whole = frozen_part.whole_model(parts.side, training.log.arrays)
                     save_model(where / "model.safetensors", whole)
                 summary["files"] = file_digests(where, VOUCHED)
                 write_summary(where, summary)  # last: who reads "finished" finds everything there
                 _say_objective(summary, brief)
     return Result(where, summary, recorder.rounds())
+
+
+class _Training:
+    """A federation on its way through its rounds, with those of a checkpoint behind it."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        recorder: Recorder,
+        on_round: Callable[[int, Mapping[str, float], Mapping[str, Any]], None],
+        reference: Reference | None,
+        checkpoints: Checkpoints | None,
+        done: Checkpoint | None,
+    ) -> None:
+        self._parts, self._recorder = parts, recorder
+        self._checkpoints, self._done = checkpoints, done
+        self._first = 0 if done is None else done.round
+        self._before = 0.0 if done is None else float(done.state["wall_seconds"])
+        self._started = time.perf_counter()
+        side, values = parts.side, parts.config
+        apart = parts.settings.running_statistics == "local" and normalises(side.module)
+        self.log = RoundLog(
+            side,
+            parts.strategy,
+            recorder,
+            fairness=values["fairness"],
+            rounds=values["rounds"],
+            evaluate_every=values["evaluate_every"],
+            on_round=on_round,
+            adversaries=parts.adversaries,
+            reference=None if reference is None else reference.federation,
+            apart=apart,
+        )
+        judge = judge_of(side.task)
+        asked = list(judge.names) if judge else []
+        self._train_orders = ConfigRecord({**parts.settings.to_record(), **parts.further_orders})
+        self._evaluate_orders = ConfigRecord({METRIC_ORDER: asked} if asked else {})
+        if apart:
+            self._evaluate_orders[STATISTICS_ORDER] = "local"
+        self._state = RunState(parts.strategy, self.log, self._train_orders, self._evaluate_orders)
+        self._frozen = frozen_part.digest(side)
+        if done is not None:
+            frozen_part.check(side, done.state)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of this run, with those before the checkpoint."""
+        return self._before + time.perf_counter() - self._started
+
+    def run(self, narrow: Narrow | None) -> None:
+        """Go through the rounds that are left."""
+        done = self._done
+        if done is not None and done.round == self._parts.config["rounds"]:  # only the end is left
+            self.log.finish_round(0, self._state.restore(done.state))
+            return
+        with settled_objects():
+            self._parts.engine.serve(lambda grid: self._serve(grid, narrow))
+
+    def _serve(self, grid: Grid, narrow: Narrow | None) -> None:
+        parts, done = self._parts, self._done
+        arrays = initial_arrays(parts.side) if done is None else self._state.restore(done.state)
+        driven = parts.strategy if done is None else Continued(parts.strategy, self._first)
+        driven.start(
+            ObservedGrid(
+                grid,
+                self.log.observe,
+                parts.engine.check,
+                None if narrow is None else narrow(grid),
+                misreport=parts.misreports,
+                evaluated=self.log.observe_evaluation,
+                shield=shield_for(parts.strategy, never_negative(parts.side.task)),
+            ),
+            arrays,
+            num_rounds=parts.config["rounds"] - self._first,
+            timeout=TIMEOUT,
+            train_config=self._train_orders,
+            evaluate_config=self._evaluate_orders,
+            evaluate_fn=self._finish_round,
+        )
+
+    def _finish_round(self, counted: int, arrays: ArrayRecord) -> MetricRecord | None:
+        """Score and record the round that Flower counts from here on, and keep a checkpoint."""
+        server_round = self._first + counted if counted else 0
+        metrics = self.log.finish_round(server_round, arrays)
+        if self._checkpoints is not None and self._checkpoints.due(server_round):
+            self._checkpoints.write(server_round, lambda: self._collect(arrays))
+        return metrics
+
+    def _collect(self, arrays: ArrayRecord) -> dict[str, Any]:
+        self._recorder.flush()  # a checkpoint has no tables of its own
+        told = {"wall_seconds": self.seconds, "tables": self._recorder.digest()}
+        return {**told, **self._frozen, **self._state.collect(arrays)}
 
 
 @contextmanager
