@@ -24,6 +24,8 @@ from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import Cohort
 from fedrms.server.diagnostics import Diagnostics
 from fedrms.statistic import BY_CLASS, EXAMPLES, REPORTED
+from fedrms.weighting.noise_estimate import NoiseEstimate
+from fedrms.weighting.weighting import Weighting
 
 if TYPE_CHECKING:
     from fedrms.results.own_folder import OwnFolder
@@ -48,6 +50,30 @@ class _Round:
     of_clients: Mapping[str, float] = field(default_factory=dict)
     of_server: Mapping[str, float] = field(default_factory=dict)
     by_client: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+def described(
+    weighting: Weighting,
+    estimate: NoiseEstimate,
+    strategy: type,
+    chosen: Mapping[str, Any],
+    apply_to: str,
+    seed: int,
+) -> dict[str, Any]:
+    """Return what tables say of a strategy, by the names that simulations use."""
+    own = weighting is estimate
+    name = (strategy if own else type(weighting)).__name__.lower()
+    combine = chosen["combine"]
+    return {
+        "strategy": {
+            "name": "fedavg" if own and estimate.law == "uniform" else name,
+            **{"law": estimate.law, "moment": estimate.moment},
+            "normalize": chosen["normalize"],
+            "combine": combine if isinstance(combine, str) else "own",
+            "apply_to": apply_to,
+        },
+        "seed": seed,
+    }
 
 
 class Record:

@@ -52,7 +52,7 @@ from fedrms.server.heard import (
 from fedrms.server.next_model import as_record, combined, stepped_statistics
 from fedrms.server.old_hooks import OldHooks
 from fedrms.server.partial_models import PartialModels
-from fedrms.server.record import Record
+from fedrms.server.record import Record, described
 from fedrms.server.round_metrics import averaged as averaged_metrics
 from fedrms.server.round_metrics import weighed_down
 from fedrms.server.running_statistics import (
@@ -265,7 +265,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self._partial = PartialModels()
         self._record: Record | None = None
         if record is not None:
-            self._record = Record(record, weighted_by_key, self._described(normalize, combine))
+            told = described(self.weighting, self.estimate, type(self), chosen, apply_to, seed)
+            self._record = Record(record, weighted_by_key, told)
 
     @property
     def scaler(self) -> ClientScaler | ExcessScaler:
@@ -341,20 +342,12 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         refuse_unfit_grid(grid, self.apply_to)
         if self._record is not None:
             self._record.begin(server_round)
-        nodes = self._members.sample(
-            grid,
-            "participation",
-            server_round,
-            fraction=self.fraction_train,
-            least=self.min_train_nodes,
-            available=self.min_available_nodes,
-        )
         if self.aggregation.noise_multiplier:
             refuse_running_statistics(Layout.of(arrays))
+        nodes = self._sampled(grid, server_round, is_train=True)
         config["server-round"] = server_round
         config.update(self._asks)
         record = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
-        self._tell_sample("configure_train", nodes)
         messages = self._construct_messages(record, nodes, MessageType.TRAIN)
         return self._scaling.told(messages, nodes, self._members.client_of, self.configrecord_key)
 
@@ -472,17 +465,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         """Choose who evaluates the new model; see Flower's ``Strategy``."""
         if self.fraction_evaluate == 0:
             return []
-        nodes = self._members.sample(
-            grid,
-            "evaluation",
-            server_round,
-            fraction=self.fraction_evaluate,
-            least=self.min_evaluate_nodes,
-            available=self.min_available_nodes,
-        )
+        nodes = self._sampled(grid, server_round, is_train=False)
         config["server-round"] = server_round
         record = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
-        self._tell_sample("configure_evaluate", nodes)
         return self._construct_messages(record, nodes, MessageType.EVALUATE)
 
     def aggregate_evaluate(
@@ -524,30 +509,25 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         told = identity_in(reply)
         return self._members.client_of(reply.metadata.src_node_id) if told is None else told
 
-    def _described(self, normalize: str, combine: str | Callable[..., Tensor]) -> dict[str, Any]:
-        """Return what tables say of this strategy, by the names that simulations use."""
-        kind = type(self if self.weighting is self.estimate else self.weighting)
-        plain = self.weighting is self.estimate and self.estimate.law == "uniform"
-        return {
-            "strategy": {
-                "name": "fedavg" if plain else kind.__name__.lower(),
-                **{"law": self.estimate.law, "moment": self.estimate.moment},
-                "normalize": normalize,
-                "combine": combine if isinstance(combine, str) else "own",
-                "apply_to": self.apply_to,
-            },
-            "seed": self._seed,
-        }
-
     def _construct_messages(
         self, record: RecordDict, node_ids: list[int], message_type: str
     ) -> Iterable[Message]:
         """Return one message a node; FedAvg's hook for subclasses."""
         return Orders(node_ids, message_type, self.arrayrecord_key, self.configrecord_key, record)
 
-    def _tell_sample(self, what: str, nodes: Sequence[int]) -> None:
-        among = self._members.available
-        log(INFO, "%s: Sampled %s nodes (out of %s)", what, len(nodes), among)
+    def _sampled(self, grid: Grid, server_round: int, *, is_train: bool) -> list[int]:
+        """Return the nodes that are asked in a round."""
+        nodes = self._members.sample(
+            grid,
+            "participation" if is_train else "evaluation",
+            server_round,
+            fraction=self.fraction_train if is_train else self.fraction_evaluate,
+            least=self.min_train_nodes if is_train else self.min_evaluate_nodes,
+            available=self.min_available_nodes,
+        )
+        hook = "configure_train" if is_train else "configure_evaluate"
+        log(INFO, "%s: Sampled %s nodes (out of %s)", hook, len(nodes), self._members.available)
+        return nodes
 
     @property
     def _steps(self) -> bool:
