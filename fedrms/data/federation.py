@@ -36,25 +36,16 @@ from fedrms.own_function import names_own
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A stretch of rounds over which every client's noise stays the same.
+    """A stretch of rounds over which every client's noise stays the same."""
 
-    Parameters
-    ----------
-    start_round : int
-        The first round (from 1) that it holds for.
-    x : array, float32 ``[total, *shape]``
-        Normalised features; client k has the rows ``offsets[k]:offsets[k + 1]``. The same
-        object in every stage where noise does not touch features.
-    y : array, int64 or float32 ``[total]``
-        Labels or targets as the clients have them, noise included.
-    true_noise : array, float64 ``[clients]``
-        Each client's noise level: a rate, or a standard deviation; NaN where it is unknown.
-    """
-
-    start_round: int
+    start_round: int  # the first round (from 1) that it holds for
     x: NDArray[np.float32]
-    y: NDArray[Any]
+    """``[total, *shape]`` normalised features; client k has the rows ``offsets[k]:offsets[k + 1]``.
+    The same object in every stage where noise does not touch features."""
+    y: NDArray[Any]  # ``[total]`` labels or targets as the clients have them, noise included
     true_noise: NDArray[np.float64]
+    """``[clients]`` each client's noise level: a rate, or a standard deviation; NaN where it is
+    unknown."""
 
 
 @dataclass(frozen=True, eq=False)

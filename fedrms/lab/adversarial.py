@@ -82,20 +82,14 @@ LOCAL_LRS = {"sgd": 0.3, "rmsprop": 0.003}
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is tried.
-
-    Attributes
-    ----------
-    seeds, simulated : tuple of int
-        Of one client, and of the simulations.
-    steps, rounds : int
-        Of one client, and of the simulations.
-    """
+    """How much is tried."""
 
     seeds: tuple[int, ...]
     simulated: tuple[int, ...]
+    """Of one client, and of the simulations."""
     steps: int
     rounds: int
+    """Of one client, and of the simulations."""
 
 
 QUICK = Plan((0, 1, 2), (0, 1), 120, 2)

@@ -74,25 +74,14 @@ START = 1000
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is tried.
+    """How much is tried."""
 
-    Attributes
-    ----------
-    means : tuple of float
-        Of gradients of deviation 1.
-    steps, runs : int
-        Steps after the start, and runs of their own noise.
-    rounds : int
-        Of the simulations.
-    seeds : tuple of int
-        Of noise, and of the simulations.
-    """
-
-    means: tuple[float, ...]
+    means: tuple[float, ...]  # of gradients of deviation 1
     steps: int
     runs: int
-    rounds: int
-    seeds: tuple[int, ...]
+    """Steps after the start, and runs of their own noise."""
+    rounds: int  # of the simulations
+    seeds: tuple[int, ...]  # of noise, and of the simulations
 
 
 QUICK = Plan((0.1, 3.0), 2000, 20, 5, (0,))

@@ -70,29 +70,17 @@ LAST = 20
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is tried.
-
-    Attributes
-    ----------
-    thresholds, federated : tuple of float
-        With one client, and with many; no clipping is tried too.
-    rates : int
-        Step sizes that are tried with many clients.
-    steps : int
-        Of one client.
-    rounds : int
-        Of the simulations.
-    seeds, simulated : tuple of int
-        Of one client, and of the simulations.
-    """
+    """How much is tried."""
 
     thresholds: tuple[float, ...]
     federated: tuple[float, ...]
-    rates: int
-    steps: int
-    rounds: int
+    """With one client, and with many; no clipping is tried too."""
+    rates: int  # step sizes that are tried with many clients
+    steps: int  # of one client
+    rounds: int  # of the simulations
     seeds: tuple[int, ...]
     simulated: tuple[int, ...]
+    """Of one client, and of the simulations."""
 
 
 QUICK = Plan((0.01, 10.0), (0.1, 100.0), 1, 80, 2, (0, 1, 2), (0,))

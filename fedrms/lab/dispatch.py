@@ -72,28 +72,15 @@ BATCH = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is tried.
+    """How much is tried."""
 
-    Attributes
-    ----------
-    steps : int
-        Of a descent.
-    rates : int
-        Step sizes on the grid.
-    repetitions : int
-        Descents at each step size.
-    choosing, seed : int
-        Of the draws on which step sizes are chosen, and of those that are reported.
-    seeds : tuple of int
-        Of the simulations.
-    """
-
-    steps: int
-    rates: int
-    repetitions: int
+    steps: int  # of a descent
+    rates: int  # step sizes on the grid
+    repetitions: int  # descents at each step size
     choosing: int
     seed: int
-    seeds: tuple[int, ...]
+    """Of the draws on which step sizes are chosen, and of those that are reported."""
+    seeds: tuple[int, ...]  # of the simulations
 
 
 QUICK = Plan(400, 9, 5, 0, 1, (0,))

@@ -85,27 +85,18 @@ EVERY = 10
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is tried.
-
-    Attributes
-    ----------
-    seeds, simulated : tuple of int
-        Of one client, and of the simulations.
-    paces : tuple of int
-        Places in the step sizes.
-    steps, rounds : int
-        Budgets to reach the loss.
-    probes, iterations : int
-        See :func:`fedrms.lab.curvature.curvature`.
-    """
+    """How much is tried."""
 
     seeds: tuple[int, ...]
     simulated: tuple[int, ...]
-    paces: tuple[int, ...]
+    """Of one client, and of the simulations."""
+    paces: tuple[int, ...]  # places in the step sizes
     steps: int
     rounds: int
+    """Budgets to reach the loss."""
     probes: int
     iterations: int
+    """See :func:`fedrms.lab.curvature.curvature`."""
 
 
 QUICK = Plan((0, 1, 2, 3), (0,), (1, 2), 700, 20, 16, 15)

@@ -69,24 +69,16 @@ FAR = 100.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is tried.
+    """How much is tried."""
 
-    Attributes
-    ----------
-    turns : int
-        Steps of the bilinear game.
-    choosing, seeds, simulated : tuple of int
-        Of the GAN of one client, to choose step sizes and to report, and of the simulations.
-    steps, rounds : int
-        Of one client, and of the simulations.
-    """
-
-    turns: int
+    turns: int  # steps of the bilinear game
     choosing: tuple[int, ...]
     seeds: tuple[int, ...]
     simulated: tuple[int, ...]
+    """Of the GAN of one client, to choose step sizes and to report, and of the simulations."""
     steps: int
     rounds: int
+    """Of one client, and of the simulations."""
 
 
 QUICK = Plan(300, (0,), (1, 2, 3), (0, 1), 100, 3)

@@ -69,24 +69,12 @@ LABELS = {"gd": "sgd", "rmsprop": "rmsprop"}
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is tried.
+    """How much is tried."""
 
-    Attributes
-    ----------
-    architectures : tuple of Architecture
-        The space.
-    training : Training
-        How each is trained.
-    federated : int
-        Every so many architectures are trained by noisy clients.
-    seeds : tuple of int
-        Of the simulations.
-    """
-
-    architectures: tuple[Architecture, ...]
-    training: Training
-    federated: int
-    seeds: tuple[int, ...]
+    architectures: tuple[Architecture, ...]  # the space
+    training: Training  # how each is trained
+    federated: int  # every so many architectures are trained by noisy clients
+    seeds: tuple[int, ...]  # of the simulations
 
 
 QUICK = Plan(space((1, 4), (4,)), Training(40, 120, 5, 2, 0), 3, (0, 1))

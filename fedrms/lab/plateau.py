@@ -64,30 +64,14 @@ FLATNESS, COMMON, SMALL = 0.01, 0.1, 0.01
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is tried.
+    """How much is tried."""
 
-    Attributes
-    ----------
-    lengths : tuple of float
-        Of the flat stretch.
-    steps : int
-        Budget of a descent.
-    rates : int
-        Learning rates of the grid.
-    betas : tuple of float
-        Whose memory is measured.
-    rounds : int
-        Of the simulations.
-    seed : int
-        Of the simulations.
-    """
-
-    lengths: tuple[float, ...]
-    steps: int
-    rates: int
-    betas: tuple[float, ...]
-    rounds: int
-    seed: int
+    lengths: tuple[float, ...]  # of the flat stretch
+    steps: int  # budget of a descent
+    rates: int  # learning rates of the grid
+    betas: tuple[float, ...]  # whose memory is measured
+    rounds: int  # of the simulations
+    seed: int  # of the simulations
 
 
 QUICK = Plan((10.0, 30.0), 2500, 7, (0.9, 0.98), 220, 0)

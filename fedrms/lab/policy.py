@@ -78,36 +78,16 @@ LOCAL: Mapping[str, float] = {"gd": 4.0, "rmsprop": 0.1}
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is tried.
+    """How much is tried."""
 
-    Attributes
-    ----------
-    steps : int
-        Of a descent.
-    rates : int
-        Step sizes on each grid.
-    choosing : int
-        Descents at each of them, on other draws than those reported.
-    descents : int
-        Descents that are reported.
-    seed : int
-        Of the draws that are reported.
-    factors : tuple of float
-        On the chosen step size, where staleness is measured; 1 among them.
-    seeds : tuple of int
-        Of the simulations.
-    rounds : int
-        Of the simulations.
-    """
-
-    steps: int
-    rates: int
-    choosing: int
-    descents: int
-    seed: int
-    factors: tuple[float, ...]
-    seeds: tuple[int, ...]
-    rounds: int
+    steps: int  # of a descent
+    rates: int  # step sizes on each grid
+    choosing: int  # descents at each of them, on other draws than those reported
+    descents: int  # descents that are reported
+    seed: int  # of the draws that are reported
+    factors: tuple[float, ...]  # on the chosen step size, where staleness is measured; 1 among them
+    seeds: tuple[int, ...]  # of the simulations
+    rounds: int  # of the simulations
 
 
 QUICK = Plan(80, 3, 2, 5, 1, (1.0,), (0, 1), 2)

@@ -58,27 +58,13 @@ BESIDE, OUT = 1e-4, 1.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is tried.
+    """How much is tried."""
 
-    Attributes
-    ----------
-    flatnesses : tuple of float
-        Of the exit.
-    steps : int
-        Budget of a descent.
-    runs : int
-        Runs with noise of their own.
-    federated : tuple of float
-        Flatnesses that are simulated with noisy clients.
-    seeds : tuple of int
-        Of noise, and of the simulations.
-    """
-
-    flatnesses: tuple[float, ...]
-    steps: int
-    runs: int
-    federated: tuple[float, ...]
-    seeds: tuple[int, ...]
+    flatnesses: tuple[float, ...]  # of the exit
+    steps: int  # budget of a descent
+    runs: int  # runs with noise of their own
+    federated: tuple[float, ...]  # flatnesses that are simulated with noisy clients
+    seeds: tuple[int, ...]  # of noise, and of the simulations
 
 
 QUICK = Plan((0.1, 0.01), 4000, 15, (0.1,), (0,))

@@ -93,24 +93,12 @@ CYCLES: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is tried.
+    """How much is tried."""
 
-    Attributes
-    ----------
-    local_steps : tuple of int
-        A client's, of a round.
-    rates : tuple of float
-        Of which each takes its best.
-    rounds : int
-        Of the simulations.
-    seeds : tuple of int
-        Of noise, and of the simulations.
-    """
-
-    local_steps: tuple[int, ...]
-    rates: tuple[float, ...]
-    rounds: int
-    seeds: tuple[int, ...]
+    local_steps: tuple[int, ...]  # a client's, of a round
+    rates: tuple[float, ...]  # of which each takes its best
+    rounds: int  # of the simulations
+    seeds: tuple[int, ...]  # of noise, and of the simulations
 
 
 QUICK = Plan((5,), (0.01, 0.1), 10, (0, 1))

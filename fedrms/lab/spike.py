@@ -82,22 +82,13 @@ RARE, LARGE = 0.02, 10.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is tried.
-
-    Attributes
-    ----------
-    betas, sizes : tuple of float
-        Of RMSProp, and of the outlier in deviations.
-    rounds : int
-        Of the simulations.
-    seeds : tuple of int
-        Of gradients, and of the simulations.
-    """
+    """How much is tried."""
 
     betas: tuple[float, ...]
     sizes: tuple[float, ...]
-    rounds: int
-    seeds: tuple[int, ...]
+    """Of RMSProp, and of the outlier in deviations."""
+    rounds: int  # of the simulations
+    seeds: tuple[int, ...]  # of gradients, and of the simulations
 
 
 QUICK = Plan((0.9, 0.99), (100.0,), 80, (0,))

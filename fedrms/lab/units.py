@@ -61,21 +61,11 @@ STEPS = 200
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is tried.
+    """How much is tried."""
 
-    Attributes
-    ----------
-    scales : tuple of float
-        Units of the loss beside 1.
-    rounds : int
-        Of the simulations.
-    seed : int
-        Of noise, and of the simulations.
-    """
-
-    scales: tuple[float, ...]
-    rounds: int
-    seed: int
+    scales: tuple[float, ...]  # units of the loss beside 1
+    rounds: int  # of the simulations
+    seed: int  # of noise, and of the simulations
 
 
 QUICK = Plan((1e-6, 1e6), 5, 0)

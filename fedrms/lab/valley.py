@@ -78,30 +78,14 @@ LUCKY = 1e-2
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is tried.
+    """How much is tried."""
 
-    Attributes
-    ----------
-    conditions : tuple of float
-        Condition numbers.
-    steps : int
-        Budget of a descent.
-    rates : int
-        Step sizes on each grid.
-    settle : int
-        Steps that the running mean settles for.
-    seeds : tuple of int
-        Of noise, and of the simulations.
-    federated : tuple of float
-        Condition numbers that are simulated with noisy clients.
-    """
-
-    conditions: tuple[float, ...]
-    steps: int
-    rates: int
-    settle: int
-    seeds: tuple[int, ...]
-    federated: tuple[float, ...]
+    conditions: tuple[float, ...]  # condition numbers
+    steps: int  # budget of a descent
+    rates: int  # step sizes on each grid
+    settle: int  # steps that the running mean settles for
+    seeds: tuple[int, ...]  # of noise, and of the simulations
+    federated: tuple[float, ...]  # condition numbers that are simulated with noisy clients
 
 
 QUICK = Plan((10.0, 100.0), 1000, 11, 500, (0,), (100.0,))

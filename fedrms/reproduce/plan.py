@@ -20,70 +20,36 @@ FIGURES: Final = ("differences", "curves")
 
 @dataclass(frozen=True)
 class Plan:
-    """A table: every strategy in every scenario, on every seed.
+    """A table: every strategy in every scenario, on every seed."""
 
-    Attributes
-    ----------
-    name : str
-        The table; its scenarios are ``conf/experiment/<name>/<scenario>.yaml``.
-    title, about : str
-        What heads its page: a line, and a paragraph.
-    scenarios : mapping of str to str
-        What a scenario is called on the page, by name.
-    strategies : mapping of str to tuple of str
-        The overrides that make a row of the table, by the row's name.
-    seeds : tuple of int
-        Of the reported table, 100 or more.
-    tuning_seeds : tuple of int
-        What anything was chosen on, below 100.
-    baseline : str
-        The row that others are compared with.
-    focus : str
-        The row that the table is about.
-    oracles : tuple of str
-        Rows that know the truth; the better one is the far end of the gap.
-    leave_out : mapping of str to tuple of str
-        Rows that say nothing in a scenario, such as an oracle where nobody is noisy.
-    columns : tuple of str
-        Further columns of ``rounds.parquet`` to show, averaged over the last 5 rounds.
-    counterfactual : str
-        ``clean``: each run is compared with a federation of the clean clients alone.
-    reference : str or None
-        ``gauss_markov``: the best linear fit is told beside the table.
-    figure : str
-        ``differences`` (to the baseline, a dot a seed) or ``curves`` (over rounds).
-    figure_strategies : tuple of str
-        The rows it shows; empty = all.
-    test : str
-        The paired test of :func:`fedrms.compare`: ``sign_flip`` or ``t``.
-    published : Published or None
-        Numbers that a paper printed, to stand beside ours.
-    quick : mapping
-        What the quick form has in place of the above, and its further ``overrides``.
-    overrides : tuple of str
-        Of all runs, after those of a strategy.
-    """
-
-    name: str
+    name: str  # the table; its scenarios are ``conf/experiment/<name>/<scenario>.yaml``
     title: str
     about: str
-    scenarios: Mapping[str, str]
+    """What heads its page: a line, and a paragraph."""
+    scenarios: Mapping[str, str]  # what a scenario is called on the page, by name
     strategies: Mapping[str, tuple[str, ...]]
-    seeds: tuple[int, ...]
-    tuning_seeds: tuple[int, ...]
+    """The overrides that make a row of the table, by the row's name."""
+    seeds: tuple[int, ...]  # of the reported table, 100 or more
+    tuning_seeds: tuple[int, ...]  # what anything was chosen on, below 100
     quick: Mapping[str, Any]
-    baseline: str = "fedavg"
-    focus: str = "fedrms"
+    """What the quick form has in place of the above, and its further ``overrides``."""
+    baseline: str = "fedavg"  # the row that others are compared with
+    focus: str = "fedrms"  # the row that the table is about
     oracles: tuple[str, ...] = ()
+    """Rows that know the truth; the better one is the far end of the gap."""
     leave_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Rows that say nothing in a scenario, such as an oracle where nobody is noisy."""
     columns: tuple[str, ...] = ()
+    """Further columns of ``rounds.parquet`` to show, averaged over the last 5 rounds."""
     counterfactual: str = "none"
-    reference: str | None = None
+    """``clean``: each run is compared with a federation of the clean clients alone."""
+    reference: str | None = None  # ``gauss_markov``: the best linear fit is told beside the table
     figure: str = "differences"
-    figure_strategies: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
-    test: str = "sign_flip"
-    published: Published | None = None
+    """``differences`` (to the baseline, a dot a seed) or ``curves`` (over rounds)."""
+    figure_strategies: tuple[str, ...] = ()  # the rows it shows; empty = all
+    overrides: tuple[str, ...] = ()  # of all runs, after those of a strategy
+    test: str = "sign_flip"  # the paired test of :func:`fedrms.compare`: ``sign_flip`` or ``t``
+    published: Published | None = None  # numbers that a paper printed, to stand beside ours
 
     def rows(self, scenario: str) -> tuple[str, ...]:
         """Return the strategies that run in a scenario."""
