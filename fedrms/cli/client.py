@@ -33,13 +33,7 @@ and model count, device, engine.threads, client.statistic_dp, and:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the ``fedrms-client`` command; exit codes as those of ``fedrms``.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The command line after the program's name; ``sys.argv`` by default.
-    """
+    """Run the ``fedrms-client`` command; exit codes as those of ``fedrms``."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "--help" in words or "-h" in words:
         print(HEAD)

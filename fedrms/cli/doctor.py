@@ -26,11 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exits with 2 where the configuration cannot run, as ``fedrms`` does; with 1 where the
     timed rounds broke.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The command line after the program's name; ``sys.argv`` by default.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "--help" in words or "-h" in words:

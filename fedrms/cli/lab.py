@@ -15,13 +15,7 @@ from fedrms.errors import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the ``fedrms-lab`` command.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The command line after the program's name; ``sys.argv`` by default.
-    """
+    """Run the ``fedrms-lab`` command."""
     options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
     with ending_well("fedrms-lab", stopped="finished experiments are kept"):
         _run(options)

@@ -11,13 +11,7 @@ from fedrms.cli.parser import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the ``fedrms-leave-out`` command.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The command line after the program's name; ``sys.argv`` by default.
-    """
+    """Run the ``fedrms-leave-out`` command."""
     given = _parser().parse_args(arguments)
     logging.getLogger("flwr").setLevel(logging.WARNING)
     told = logging.getLogger("fedrms.left_out")

@@ -38,22 +38,16 @@ def _line(kind: tuple[str, str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the app; exits with 2 where it is asked for what cannot be.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The command line after the program's name; ``sys.argv`` by default.
-    """
+    """Write the app; exits with 2 where it is asked for what cannot be."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or "--help" in words or "-h" in words:
         print(HELP + "".join(map(_line, kinds().items())) + OWN_HELP, end="")
         return
     with ending_well("fedrms-new-app", words, stopped="what was written stays"):
         folder, kind, overrides = _read(words)
+        if folder.exists():
+            raise ConfigError(str(folder), "is there already", "name a folder that is to be made")
         if kind == OWN:
-            from fedrms.cli.flower_app import write_own_app
-
             write_own_app(folder, overrides)
         else:
             write_like(folder, kind)
@@ -92,8 +86,6 @@ def write_like(folder: Path, kind: str) -> None:
         raise ConfigError(
             str(folder), f"the package {package!r} is what the app uses", "choose another name"
         )
-    if folder.exists():
-        raise ConfigError(str(folder), "is there already", "name a folder that is to be made")
     source = examples_folder() / kind
     project = (source / "pyproject.toml").read_text()
     told = tomllib.loads(project)["project"]["name"]
@@ -107,6 +99,20 @@ def write_like(folder: Path, kind: str) -> None:
             (inside / file.name).write_text(text)
     except OSError as error:
         raise ConfigError(str(folder), f"cannot be made: {error}", "choose another") from error
+
+
+def write_own_app(folder: Path, overrides: Sequence[str]) -> Path:
+    """Write fedrms' own app of a configuration that can run into a new folder, and return it."""
+    from fedrms.deployment.app_folder import write_app
+    from fedrms.deployment.options import ServerOptions
+    from fedrms.deployment.server_side import deployed_parts
+    from fedrms.experiment.config import compose_config, plain
+
+    config = plain(compose_config(["+server=superlink", *overrides]))
+    server = config.pop("server")
+    options = ServerOptions.read(server)
+    deployed_parts(config, options)
+    return write_app(folder, config, server=server, outputs=Path("outputs").absolute())
 
 
 def _read(words: Sequence[str]) -> tuple[Path, str, list[str]]:

@@ -25,11 +25,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the ``fedrms-report`` command.
 
     Exits with 2 and one message where there is no run to show.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The command line after the program's name; ``sys.argv`` by default.
     """
     given = _parser().parse_args(arguments)
     with (

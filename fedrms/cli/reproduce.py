@@ -26,11 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exits with 2 where the table cannot be run, with 1 where some of its runs broke, and with
     130, 143 or 129 where a signal stopped it; finished runs are kept, and the same command goes on.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The command line after the program's name; ``sys.argv`` by default.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)

@@ -37,11 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exits with 2, and one message that names the key and the remedy, where the
     configuration cannot run; with 1 where a run broke.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The command line after the program's name; ``sys.argv`` by default.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     # The group is in the defaults, so Hydra would refuse to add it: it means the same here.

@@ -12,11 +12,12 @@ import pytest
 from safetensors.numpy import load_file
 
 import fedrms
-from fedrms.cli import flower_app
+from fedrms.cli import new_app
 
 from .real_flower import SIMULATION, THREE_CLIENTS, RealFlower
 
 RUN = ("seed=3", "clients=3", "rounds=2", "client.epochs=1", "noise.fraction=0.5")
+LIKE = ("--like", "own")
 TRIAL = (*RUN, "server.trial=true", "server.min_clients=3")
 
 
@@ -24,7 +25,7 @@ TRIAL = (*RUN, "server.trial=true", "server.min_clients=3")
 def app(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     subprocess.run(
-        [sys.executable, "-m", "fedrms.cli.flower_app", str(folder / "app"), *TRIAL],
+        [sys.executable, "-m", "fedrms.cli.new_app", str(folder / "app"), *LIKE, *TRIAL],
         cwd=folder,
         check=True,
     )
@@ -58,7 +59,9 @@ def test_with_real_supernodes_it_gives_the_vector_engines_model(app, flower, sup
 
 
 def test_without_a_trial_clients_are_those_of_fedrms_client(tmp_path, capsys):
-    flower_app.main([str(tmp_path / "app"), "data=none", "data.shape=[4]", "data.classes=[a,b]"])
+    new_app.main(
+        [str(tmp_path / "app"), *LIKE, "data=none", "data.shape=[4]", "data.classes=[a,b]"]
+    )
     project = tomllib.loads((tmp_path / "app" / "pyproject.toml").read_text())
     components = project["tool"]["flwr"]["app"]["components"]
     assert components["clientapp"] == "fedrms.deployment.client_app:app"
@@ -67,9 +70,7 @@ def test_without_a_trial_clients_are_those_of_fedrms_client(tmp_path, capsys):
 
 def test_what_cannot_run_is_said_before_anything_is_written(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        flower_app.main(
-            [str(tmp_path / "app"), "clients=3", "server.trial=true", "server.min_clients=9"]
-        )
+        new_app.main([str(tmp_path / "app"), *LIKE, *TRIAL, "server.min_clients=9"])
     assert ended.value.code == 2
     assert "server.min_clients" in capsys.readouterr().err
     assert not (tmp_path / "app").exists()
@@ -77,5 +78,5 @@ def test_what_cannot_run_is_said_before_anything_is_written(tmp_path, capsys):
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        flower_app.main([str(tmp_path)])
+        new_app.main([str(tmp_path), *LIKE])
     assert "is there already" in capsys.readouterr().err
