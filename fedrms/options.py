@@ -6,7 +6,7 @@ import difflib
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -85,10 +85,17 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     return f"did you mean {close[0]}? " if close and close[0] != name else ""
 
 
-def whole(key: str, value: Any, least: int = 1) -> int:
+def few(names: Sequence[Any], most: int, named: Callable[[Any], str] = str) -> str:
+    """Return names with commas; those beyond the first are counted."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(named, names[:most])) + more
+
+
+def whole(key: str, value: Any, least: int = 1, remedy: str = "") -> int:
     """Return `value` as an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ConfigError(key, f"is {value!r}", f"set a whole number, {least} or more")
+        wanted = remedy or f"set a whole number, {least} or more"
+        raise ConfigError(key, f"is {value!r}", wanted)
     return int(value)
 
 

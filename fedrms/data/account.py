@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedrms.data.appearance import USUAL
 from fedrms.data.dataset import Dataset, Reading
+from fedrms.options import few
 
 if TYPE_CHECKING:
     from fedrms.data.federation import Federation
@@ -31,10 +32,10 @@ def account_of(
     clauses = [_columns(reading, dataset, len(federation.test_y))]
     if reading.aside:
         aside = [f"{name} ({why})" for name, why in reading.aside.items()]
-        clauses.append(f"left aside: {listed(aside)}")
+        clauses.append(f"left aside: {few(aside, MOST)}")
     if reading.imputed:
         filled = [f"{name} ({rows} rows)" for name, rows in reading.imputed.items()]
-        clauses.append(f"filled with the training median: {listed(filled)}")
+        clauses.append(f"filled with the training median: {few(filled, MOST)}")
     clauses.append(_clients(reading, dataset, federation, partition))
     clauses.append(_noise(reading, federation, noise))
     if federation.looks is not None:
@@ -46,14 +47,8 @@ def account_of(
         trained = np.unique(dataset.natural_ids).tolist() if dataset.natural_ids is not None else []
         only = sorted(set(dataset.test_natural_ids.tolist()) - set(trained))
         if only:
-            warnings.append(f"test rows and no training rows, so no clients: {listed(only)}")
+            warnings.append(f"test rows and no training rows, so no clients: {few(only, MOST)}")
     return "; ".join(clauses), tuple(warnings)
-
-
-def listed(names: Sequence[Any]) -> str:
-    """Return names with commas; the last of many are counted."""
-    more = len(names) - MOST
-    return ", ".join(map(str, names[:MOST])) + (f" and {more} more" if more > 0 else "")
 
 
 def _columns(reading: Reading, dataset: Dataset, tested: int) -> str:
@@ -64,9 +59,9 @@ def _columns(reading: Reading, dataset: Dataset, tested: int) -> str:
     if dataset.task == "multilabel":
         classes = f"{targets} labels, yes or no each"
     if dataset.class_names is not None:
-        classes = f"{len(dataset.class_names)} classes: {listed(dataset.class_names)}"
+        classes = f"{len(dataset.class_names)} classes: {few(dataset.class_names, MOST)}"
     return (
-        f"{len(reading.features)} {what} ({listed(reading.features)}), {numbers} a "
+        f"{len(reading.features)} {what} ({few(reading.features, MOST)}), {numbers} a "
         f"row, predict {reading.label!r} ({classes}); {len(dataset.train)} training and {tested} "
         "test rows" + (f", held out {reading.split}" if reading.split else "")
     )
@@ -85,10 +80,10 @@ def _clients(
     assert dataset.natural_ids is not None
     owners: list[Any] = np.unique(dataset.natural_ids).tolist()
     if len(owners) == count:
-        return f"{count} clients, all that {reading.owner!r} names: {listed(owners)}; {rows}"
+        return f"{count} clients, all that {reading.owner!r} names: {few(owners, MOST)}; {rows}"
     return (
         f"{count} of the {len(owners)} clients that {reading.owner!r} names (clients={count}), "
-        f"{rows}; left out: {listed(owners[count:])}"
+        f"{rows}; left out: {few(owners[count:], MOST)}"
     )
 
 
@@ -116,5 +111,5 @@ def _untested(federation: Federation) -> list[str]:
     lacking = np.flatnonzero(tested[: federation.clients] == 0)
     if not len(lacking):
         return []
-    names = listed(federation.names_of(lacking).tolist())
+    names = few(federation.names_of(lacking).tolist(), MOST)
     return [f"no test rows of their own, so judged on all: {names}"]

@@ -14,6 +14,7 @@ from fedrms.data.feature_columns import kind_of
 from fedrms.data.feature_values import LARGEST, decoded
 from fedrms.errors import ConfigError
 from fedrms.label_names import LABEL_NAMES
+from fedrms.options import few
 
 FEW_VALUES = 20
 """Fractional labels with at most so many whole values look like classes."""
@@ -222,22 +223,18 @@ def oddities(
     lacking = [name for name, n, m in zip(class_names, *counts, strict=True) if n and not m]
     if lacking:
         said.append(
-            f"the test set has no row of class {_listed(lacking)}: scores say nothing about it"
+            f"the test set has no row of class {few(lacking, 5)}: scores say nothing about it"
         )
     unseen = [name for name, n, m in zip(class_names, *counts, strict=True) if m and not n]
     if len(test) and not any(counts[0][counts[1] > 0]):
         raise ConfigError(
             "data",
-            f"no label of the test set ({_listed(unseen)}) is one of training ({_listed(lacking)})",
+            f"no label of the test set ({few(unseen, 5)}) is one of training ({few(lacking, 5)})",
             "write them alike in both",
         )
     if unseen:
-        said.append(f"class {_listed(unseen)} is tested and in no training row")
+        said.append(f"class {few(unseen, 5)} is tested and in no training row")
     return said
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _missing(name: str, count: int, rows: int) -> ConfigError:

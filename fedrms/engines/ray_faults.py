@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedrms.errors import ConfigError, FedRMSError, RunError
+from fedrms.options import few
 
 log = logging.getLogger("fedrms")
 
@@ -68,9 +69,7 @@ def _said(cause: BaseException) -> str:
 
 def names(clients: Sequence[int]) -> str:
     """Name a few of many."""
-    few = ", ".join(str(client) for client in sorted(clients)[:20])
-    more = f" and {len(clients) - 20} more" if len(clients) > 20 else ""
-    return f"client{'s' if len(clients) > 1 else ''} {few}{more}"
+    return f"client{'s' if len(clients) > 1 else ''} {few(sorted(clients), 20)}"
 
 
 def cause_of(error: BaseException) -> str:

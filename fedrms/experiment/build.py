@@ -34,6 +34,7 @@ from fedrms.experiment.own_rules import with_own_rules
 from fedrms.experiment.task_trial import initialised
 from fedrms.named_class import named_class
 from fedrms.one_thread import one_thread_an_operation
+from fedrms.options import only
 from fedrms.server import FedRMS, ServerOptimizer
 from fedrms.server.weighed_by import weighed_by
 from fedrms.tasks import Classification, Regression, Task
@@ -43,7 +44,6 @@ from fedrms.tasks.own_loss import OwnClassLoss, OwnLoss
 from fedrms.tasks.set_metrics import chosen_metrics
 from fedrms.weighting import Weighting
 
-SEE_HELP = "fedrms --help GROUP lists its options"
 UNDER_STATISTIC_DP = {"clip": "statistic_clip", "epsilon": "statistic_epsilon"}
 """Settings that are nested in the configuration."""
 TASK = "a task (a class with the members of fedrms.tasks.Task)"
@@ -183,9 +183,9 @@ def build_settings(config: Mapping[str, Any]) -> LocalSettings:
     systems = {k: v for k, v in config["heterogeneity"].items() if k != "name"}
     read = {config_key(field.name) for field in fields(LocalSettings)}
     for group, options in (("client", client), ("heterogeneity", systems)):
-        for key in options:
-            if f"{group}.{key}" not in read:
-                raise ConfigError(f"{group}.{key}", "nothing reads this key", SEE_HELP)
+        only(
+            group, options, [k.removeprefix(f"{group}.") for k in read if k.startswith(f"{group}.")]
+        )
     client |= {UNDER_STATISTIC_DP[key]: value for key, value in privacy.items()}
     statistic = config["strategy"].get("statistic")  # the strategy says its own where it is null
     statistic = statistic or ("incoming" if privacy else "prequential")
@@ -193,9 +193,8 @@ def build_settings(config: Mapping[str, Any]) -> LocalSettings:
     if optimizer.get("lr") is not None:
         client["lr"] = optimizer["lr"]
     order = optimizer_order(optimizer) if "_target_" in optimizer else ""
-    known = {"name", "lr"} if not order else set(optimizer)
-    for key in optimizer.keys() - known:
-        raise ConfigError(f"optimizer.{key}", "nothing reads this key", SEE_HELP)
+    if not order:
+        only("optimizer", optimizer, ("name", "lr"))
     settings = LocalSettings(
         seed=config["seed"], statistic=statistic, optimizer=order, **client, **systems
     )

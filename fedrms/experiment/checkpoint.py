@@ -20,6 +20,7 @@ from fedrms.experiment.state_file import (
     read_state,
     write_state,
 )
+from fedrms.options import only, whole
 
 log = logging.getLogger("fedrms")
 
@@ -132,19 +133,12 @@ class Checkpoints:
 def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the checked options of the group ``checkpoint``."""
     given = config.get("checkpoint") or {}
-    for key in given:
-        if key not in DEFAULTS:
-            raise ConfigError(
-                f"checkpoint.{key}", "nothing reads this key", f"choose {' or '.join(DEFAULTS)}"
-            )
+    only("checkpoint", given, DEFAULTS)
     options = {**DEFAULTS, **given}
-    every, keep = options["every"], options["keep"]
-    if every != "auto" and not _whole(every, 0):
-        raise ConfigError(
-            "checkpoint.every", f"is {every!r}", "set auto, a number of rounds, or 0 for none"
-        )
-    if not _whole(keep, 1):
-        raise ConfigError("checkpoint.keep", f"is {keep!r}", "set a whole number, 1 or more")
+    if options["every"] != "auto":
+        remedy = "set auto, a number of rounds, or 0 for none"
+        whole("checkpoint.every", options["every"], 0, remedy)
+    whole("checkpoint.keep", options["keep"])
     return options
 
 
@@ -272,7 +266,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return flat
-
-
-def _whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least

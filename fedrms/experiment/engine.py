@@ -21,8 +21,8 @@ from fedrms.engines.memory import parse_memory
 from fedrms.engines.simulated_grid import SimulatedGrid
 from fedrms.engines.vector import VectorGrid
 from fedrms.errors import ConfigError
-from fedrms.experiment.build import SEE_HELP, side_from_json, side_json
-from fedrms.options import number, one_of, optional_whole, positive, switch, whole
+from fedrms.experiment.build import side_from_json, side_json
+from fedrms.options import number, one_of, only, optional_whole, positive, switch, whole
 
 EXECUTOR_OPTIONS = {"executor", "chunk_clients", "threads", "precision", "memory", "compiled"}
 ENGINE_OPTIONS = {
@@ -52,8 +52,7 @@ def build_engine(config: Mapping[str, Any], side: ClientSide, device: str) -> En
         raise ConfigError(
             "engine", f"there is no engine {name!r}", f"choose {', '.join(ENGINE_OPTIONS)}"
         )
-    for key in options.keys() - known:
-        raise ConfigError(f"engine.{key}", "nothing reads this key", SEE_HELP)
+    only("engine", options, known)
     if name == "flower":
         return _flower_engine(config, device, options)
     _check_executor(options)

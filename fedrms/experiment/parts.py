@@ -19,7 +19,6 @@ from fedrms.engines.misreports import Misreports
 from fedrms.errors import ConfigError
 from fedrms.experiment.adversary import build_misreports
 from fedrms.experiment.build import (
-    SEE_HELP,
     SIDE_KEYS,
     build_settings,
     build_side,
@@ -38,6 +37,7 @@ from fedrms.results.fairness import validate as validate_fairness
 from fedrms.results.own_metrics import own_metrics
 from fedrms.server import FedRMS
 from fedrms.tasks.task import never_negative
+from fedrms.words import LIST_OPTIONS
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _check_keys(config: Mapping[str, Any]) -> None:
     """Refuse a key that nothing reads; groups check their own."""
     for key in config:
         if key not in KNOWN_KEYS:
-            hint = did_you_mean(key, KNOWN_KEYS).strip() or SEE_HELP
+            hint = did_you_mean(key, KNOWN_KEYS).strip() or LIST_OPTIONS
             raise ConfigError(key, "nothing reads this key", hint)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from fedrms.engines.observed import Observation
 from fedrms.errors import RunError
 from fedrms.experiment.adversary import clean_throughout
 from fedrms.experiment.client_table import client_columns, rows_of
+from fedrms.options import few
 from fedrms.replies.client_index import ClientId
 from fedrms.results import Recorder, by_look, client_metrics, weighting_metrics
 from fedrms.results.fairness import validate
@@ -164,7 +165,7 @@ class RoundLog:
         by_reason: dict[str, list[str]] = {}
         for client, why in refused.items():
             by_reason.setdefault(why, []).append(self._side.federation.called(client))
-        told = "\n".join(f"  {_several(sorted(who))}: {why}" for why, who in by_reason.items())
+        told = "\n".join(f"  {few(sorted(who), NAMED)}: {why}" for why, who in by_reason.items())
         raise RunError(f"every client refuses, so no client finished any round:\n{told}")
 
     def state_dict(self) -> dict[str, Any]:
@@ -292,11 +293,6 @@ def _mean(values: np.ndarray, examples: np.ndarray) -> float:
     if not known.any():
         return float("nan")
     return float(np.average(values[known], weights=examples[known]))
-
-
-def _several(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def _hard_clients(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from logging import INFO
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from fedrms.combining.aggregation import Aggregation
 from fedrms.flower_log import log
+from fedrms.options import few
 from fedrms.replies.cohort import Cohort, Layout
 from fedrms.replies.replies import model_of
 from fedrms.weighting.weighting import Weighted
@@ -30,14 +30,16 @@ class PartialModels:
         """Log which arrays are not sent, or sent and not known, once as long as it is the same."""
         if cohort.lacking:
             names = sorted(set().union(*cohort.lacking.values()))
-            who = _few([str(client) for client in cohort.lacking])
+            who = few([*cohort.lacking], NAMED)
             self._once(
-                f"arrays {_few(names)} are averaged without clients {who}, who do not send them"
+                f"arrays {few(names, NAMED)} are averaged without clients {who}, who do not send them"
             )
         models = [model_of(reply, key)[0] for reply in cohort.replies.values()]
         extra = sorted({name for model in models if model for name in model if name not in given})
         if extra:
-            self._once(f"arrays {_few(extra)} are not in the model that was sent, and are not used")
+            self._once(
+                f"arrays {few(extra, NAMED)} are not in the model that was sent, and are not used"
+            )
 
     def _once(self, text: str) -> None:
         if text not in self._told:
@@ -77,8 +79,3 @@ def _combined(
 ) -> tuple[Tensor, np.ndarray]:
     cohort, weights = weighted.cohort, weighted.shares(aggregation)
     return aggregation.update(cohort.parameters, received, weights, cohort.norms), weights
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from flwr.app import MetricRecord
 
+from fedrms.options import few
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import Cohort
 from fedrms.replies.metrics import by_class
@@ -80,9 +80,5 @@ def weighed_down(
         return f"{name_of(clients[row])} ({scale[row]:.2g}x{also})"
 
     low = np.argsort(scale, kind="stable")[: int((scale < HALF).sum())].tolist()
-    return f"weighed down: {_few(low, told)}; not believed: {_few(not_believed, name_of)}"
-
-
-def _few(whom: Sequence[Any], named: Callable[[Any], str]) -> str:
-    more = f" and {len(whom) - NAMED} more" if len(whom) > NAMED else ""
-    return (", ".join(map(named, whom[:NAMED])) or "none") + more
+    down, liars = few(low, NAMED, told), few(not_believed, NAMED, name_of)
+    return f"weighed down: {down or 'none'}; not believed: {liars or 'none'}"

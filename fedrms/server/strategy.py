@@ -447,9 +447,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             cohort.failures,
             self.server_optimizer.lr_used,
         )
-        estimate = map(weighted.columns.get, ("rms", "rms_low", "rms_high"))
+        noise, least, most = map(weighted.columns.get, ("rms", "rms_low", "rms_high"))
         who = (cohort.clients, weighted.scale, weighted.not_believed)
-        log(INFO, "	> %s", weighed_down(*who, *estimate, name_of=self._name))
+        log(INFO, "\t> %s", weighed_down(*who, noise, least, most, self._name))
         return as_record(following, layout, self._received, cohort, weights, self.arrayrecord_key)
 
     def _weighted(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:

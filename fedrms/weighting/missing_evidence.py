@@ -8,6 +8,7 @@ import numpy as np
 
 from fedrms.errors import ConfigError
 from fedrms.flower_log import log
+from fedrms.options import few
 from fedrms.replies.cohort import Cohort, no_losses
 
 NAMED = 20
@@ -64,9 +65,8 @@ class Missing:
     def _tell(self, cohort: Cohort, by_class: np.ndarray, silent: np.ndarray) -> None:
         told = by_class if self._what == "class losses" else ~silent
         missing = [str(cohort.clients[row]) for row in np.flatnonzero(~told)]
-        names = ", ".join(missing[:NAMED])
-        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-        text = f"{told.sum()} of {len(told)} clients report {self._what}; missing: {names}{more}."
+        names = few(missing, NAMED)
+        text = f"{told.sum()} of {len(told)} clients report {self._what}; missing: {names}."
         moments = int((~told & ~silent).sum())
         if moments:
             text += f" {moments} of them are weighed by moments of their losses."
