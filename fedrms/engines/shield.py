@@ -88,16 +88,16 @@ class Shield:
         stacked = replies.record
         metrics = {name: np.asarray(column) for name, column in stacked.metrics.items()}
         cohort = Cohort(list(stacked.clients), stacked.parameters, metrics)
-        bad = {cohort.clients[row]: why for row, why in bad_rows(stacked.parameters).items()}
-        cohort = cohort.keep(np.array([client not in bad for client in cohort.clients]), bad)
+        bad = bad_rows(stacked.parameters)
+        cohort = cohort.without({cohort.clients[row]: why for row, why in bad.items()})
         limits = self.needs.weighted_by, self.needs.examples_limit, self.nonnegative
         cohort = check_metrics(cohort, *limits)
         if self.needs.loss is not None:
             column = cohort.metrics.get(self.needs.loss)
             told = [None] * len(cohort.clients) if column is None else column.tolist()
             problems = [loss_problem(self.needs.loss, value) for value in told]
-            why = {c: p for c, p in zip(cohort.clients, problems, strict=True) if p}
-            cohort = cohort.keep(np.array([p is None for p in problems], bool), why)
+            why = {c: p for c, p in zip(cohort.clients, problems, strict=True) if p is not None}
+            cohort = cohort.without(why)
         if not cohort.failures:
             return replies
         failures = dict(stacked.failures) | cohort.failures

@@ -73,7 +73,7 @@ def read_class_losses(
         if not (valid[row] or silent[row])
     }
     examples = cohort.metrics.get(cohort.weighted_by, np.full(len(cohort.clients), np.inf))[valid]
-    cohort = cohort.keep(valid | silent, reasons)
+    cohort = cohort.without(reasons)
     count, held = count[valid], held[valid]
     count = count * np.minimum(1.0, examples / count.sum(axis=1))[:, None]
     mean, variance, chance = (
@@ -125,4 +125,4 @@ def _without_made_up_classes(cohort: Cohort, asked: int | None) -> Cohort:
     rows, labels = np.nonzero(count[:, asked:] > 0)
     for row, label in zip(rows, labels, strict=True):
         reasons[cohort.clients[row]] = f"it claims examples of class {label + asked} of {asked}"
-    return cohort.keep(np.array([client not in reasons for client in cohort.clients]), reasons)
+    return cohort.without(reasons)

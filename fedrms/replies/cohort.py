@@ -224,11 +224,12 @@ class Cohort:
         """Return ``[clients]`` the L2 norms of the updates from the received model."""
         return update_norms(self.parameters, received) if self.norms is None else self.norms
 
-    def keep(self, valid: np.ndarray, reasons: Mapping[ClientId, str]) -> Cohort:
-        """Return the cohort with only the rows where ``valid``; the rest become failures."""
-        if valid.all():
+    def without(self, reasons: Mapping[ClientId, str]) -> Cohort:
+        """Return the cohort without some clients, who become failures with their reasons."""
+        if not reasons:
             return self
-        rows = np.flatnonzero(valid)
+        kept = [row for row, client in enumerate(self.clients) if client not in reasons]
+        rows = np.array(kept, dtype=np.int64)
         return replace(
             self,
             clients=[self.clients[row] for row in rows],
@@ -291,15 +292,16 @@ def having(cohort: Cohort, key: str, who: str, setting: str) -> Cohort:
             f"{who} needs {key!r} and no client reports it",
             f"add {what} to the client's training",
         )
-    wrong = no_losses(cohort, key, cohort.metrics[key])
-    return cohort.keep(np.array([client not in wrong for client in cohort.clients]), wrong)
+    return cohort.without(no_losses(cohort, key, cohort.metrics[key]))
 
 
 def no_losses(cohort: Cohort, key: str, values: np.ndarray) -> dict[ClientId, str]:
     """Return why what some clients report under ``key``, ``[cohort]``, is not believed."""
-    reasons = {}
-    for row in np.flatnonzero(~((values >= 0) & (values <= LARGEST))):
-        large = LARGEST < values[row] < np.inf
-        what = "larger than any loss" if large else "not a number of 0 or more"
-        reasons[cohort.clients[row]] = f"{key!r} is {values[row]}, {what}"
-    return reasons
+    wrong = np.flatnonzero(~((values >= 0) & (values <= LARGEST)))
+    return {cohort.clients[row]: no_loss(key, values[row]) for row in wrong}
+
+
+def no_loss(key: str, value: float) -> str:
+    """Say why a number that a client reports can be no loss."""
+    large = LARGEST < value < np.inf
+    return f"{key!r} is {value}, {'larger than any loss' if large else 'not a number of 0 or more'}"

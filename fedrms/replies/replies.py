@@ -21,6 +21,7 @@ from fedrms.replies.cohort import (
     Cohort,
     Layout,
     StackedReplies,
+    no_loss,
     order_key,
 )
 from fedrms.replies.limits import excess, shown
@@ -195,10 +196,9 @@ def _record_problem(record: ArrayRecord, layout: Layout, whole: frozenset[str]) 
 
 def _check_parameters(cohort: Cohort, squares_from: int | None) -> Cohort:
     """Leave out who sent numbers that cannot be averaged; squares lie behind `squares_from`."""
-    reasons = {}
-    for row, problem in bad_rows(cohort.parameters, squares_from).items():
-        reasons[cohort.clients[row]] = problem
-    return cohort.keep(np.array([client not in reasons for client in cohort.clients]), reasons)
+    problems = bad_rows(cohort.parameters, squares_from)
+    reasons = {cohort.clients[row]: problem for row, problem in problems.items()}
+    return cohort.without(reasons)
 
 
 def bad_rows(parameters: Stack, squares_from: int | None = None) -> dict[int, str]:
@@ -248,11 +248,8 @@ def check_metrics(
                 "cohort's median"
             )
         elif negative:
-            value = np.nanmin(cohort.metrics[negative[0]][row])
-            reasons[client] = f"{negative[0]!r} is {value}, not a number of 0 or more"
-    if not reasons:
-        return cohort
-    return cohort.keep(np.array([client not in reasons for client in cohort.clients]), reasons)
+            reasons[client] = no_loss(negative[0], np.nanmin(cohort.metrics[negative[0]][row]))
+    return cohort.without(reasons)
 
 
 def _below_zero(values: np.ndarray) -> np.ndarray:

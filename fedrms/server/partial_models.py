@@ -30,10 +30,8 @@ class PartialModels:
         """Log which arrays are not sent, or sent and not known, once as long as it is the same."""
         if cohort.lacking:
             names = sorted(set().union(*cohort.lacking.values()))
-            who = few([*cohort.lacking], NAMED)
-            self._once(
-                f"arrays {few(names, NAMED)} are averaged without clients {who}, who do not send them"
-            )
+            what, who = few(names, NAMED), few([*cohort.lacking], NAMED)
+            self._once(f"arrays {what} are averaged without clients {who}, who do not send them")
         models = [model_of(reply, key)[0] for reply in cohort.replies.values()]
         extra = sorted({name for model in models if model for name in model if name not in given})
         if extra:

@@ -60,7 +60,7 @@ class Missing:
                 reasons[cohort.clients[row]] = f"it reports no {self._what}"
         else:
             self._tell(cohort, by_class, silent)
-        return cohort.keep(np.array([client not in reasons for client in cohort.clients]), reasons)
+        return cohort.without(reasons)
 
     def _tell(self, cohort: Cohort, by_class: np.ndarray, silent: np.ndarray) -> None:
         told = by_class if self._what == "class losses" else ~silent
