@@ -75,18 +75,8 @@ class _Worker:
 class Workers:
     """Run jobs in processes that are forked from this one, where the system can.
 
-    Parameters
-    ----------
-    task : callable
-        What Hydra calls with a job's configuration.
-    context : HydraContext
-        Hydra's, for its callbacks.
-    compose : callable
-        Returns the configuration of a job with these overrides.
-    most : int
-        How many processes at a time.
-    threads : int
-        Of PyTorch, in each.
+    ``task`` is what Hydra calls with a job's configuration, which ``compose`` returns of its
+    overrides, ``most`` how many processes there are at a time, and ``threads`` PyTorch's in each.
     """
 
     def __init__(

@@ -32,12 +32,7 @@ TRIAL = 4
 class LocalOptimizer:
     """Step parameters, where they lie, along the gradients of a round.
 
-    Parameters
-    ----------
-    settings : LocalSettings
-        ``optimizer`` and ``lr`` are read from it.
-    params : Tree
-        What is stepped, of one client or ``[clients, ...]`` of a stack; written over.
+    They are of one client, or ``[clients, ...]`` of a stack.
     """
 
     def __init__(self, settings: LocalSettings, params: Tree) -> None:

@@ -19,19 +19,12 @@ Clients = NDArray[np.int64]
 class CohortRows(NamedTuple):
     """The examples of some clients in one round.
 
-    Attributes
-    ----------
-    x : array, float32 ``[total, *shape]``
-        Normalised features; the client asked for i-th has the rows
-        ``offsets[i]:offsets[i + 1]``.
-    y : array, int64 or float32 ``[total]``
-        Labels or targets as the clients have them, noise included.
-    offsets : array, int64 ``[clients + 1]``
+    The client asked for i-th has the rows ``offsets[i]:offsets[i + 1]``.
     """
 
-    x: NDArray[np.float32]
-    y: NDArray[Any]
-    offsets: NDArray[np.int64]
+    x: NDArray[np.float32]  # ``[total, *shape]`` normalised features
+    y: NDArray[Any]  # ``[total]`` labels or targets as the clients have them, noise included
+    offsets: NDArray[np.int64]  # ``[clients + 1]``
 
 
 class ClientData(ABC):

@@ -82,13 +82,7 @@ class Door(HttpToolsProtocol):
 class Threshold(asyncio.Protocol):
     """What a connection meets first: until it has said something, it costs next to nothing.
 
-    Parameters
-    ----------
-    loop : asyncio.AbstractEventLoop
-    door : callable
-        Makes the :class:`Door` of a connection that has said something.
-    encryption : ssl.SSLContext, optional
-        Then that must be a whole record of TLS.
+    With encryption that must be a whole record of TLS.
     """
 
     def __init__(

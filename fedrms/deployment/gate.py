@@ -239,25 +239,8 @@ class Gatekeeper:
 class Gate:
     """The gate in a thread of this process, for the time of a ``with`` block.
 
-    Parameters
-    ----------
-    address : Address
-        Where clients connect.
-    inside : str
-        URL of the SuperLink.
-    tls : Path, optional
-        Folder with ``server.crt`` and ``server.key``.
-    authority : Path, optional
-        Certificate that the SuperLink's own is signed by.
-    signed : bool
-    keys : Path, optional
-    bell : Bell, optional
-        See :class:`Gatekeeper`.
-
-    Raises
-    ------
-    ConfigError
-        If nobody can listen at the address.
+    Its certificate is in the folder ``tls``, and ``authority`` has signed the SuperLink's own; the
+    others are as in :class:`Gatekeeper`.
     """
 
     def __init__(

@@ -66,13 +66,7 @@ class Site:
 
 
 class Presence:
-    """Sites by their keys.
-
-    Parameters
-    ----------
-    bell : Bell
-        Rung by the run's app.
-    """
+    """Sites by their keys; the run's app rings the bell."""
 
     def __init__(self, bell: Bell) -> None:
         self._bell = bell

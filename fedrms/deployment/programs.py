@@ -33,21 +33,10 @@ def find_program(name: str) -> str:
 
 
 class Program:
-    """A running program; leaving the ``with`` block stops it.
+    """A running program; leaving the ``with`` block stops it within ``grace`` seconds.
 
-    It has a session of its own, so that Ctrl-C reaches this process alone, which then stops
-    its programs in order.
-
-    Parameters
-    ----------
-    words : sequence of str
-        Program and arguments.
-    environment : mapping
-        All of its environment variables.
-    log : Path
-        Where its output is appended to.
-    grace : float
-        Seconds that it may take to end by itself.
+    It has a session of its own, so that Ctrl-C reaches this process alone, which then stops its
+    programs in order.
     """
 
     def __init__(

@@ -23,13 +23,7 @@ LONGEST = 1024
 
 
 class Signatures:
-    """Take each signature once, and none of a stranger's.
-
-    Parameters
-    ----------
-    keys : Path, optional
-        Folder of the clients' public keys; without it any signature is taken once.
-    """
+    """Take each signature once, and none of a stranger's where public keys are in a folder."""
 
     def __init__(self, keys: Path | None) -> None:
         self._known = None if keys is None else _known(keys)

@@ -32,24 +32,10 @@ PROTOBUF = "application/protobuf"
 class SuperLink:
     """``flower-superlink`` on a free port of the loopback interface.
 
-    Parameters
-    ----------
-    home : FlowerHome
-        Its home, where a certificate of its own is made if it needs one.
-    log : Path
-        Where its output goes.
-    keys : Path, optional
-        Folder of the clients' public keys. Flower authenticates clients over TLS only, so
-        the way from the gate to the SuperLink is then encrypted too.
-    order : Path
-        What the server's app is told by the environment (:mod:`fedrms.deployment.order`).
-
-    Attributes
-    ----------
-    url : str
-        Where it answers.
-    authority : Path or None
-        Certificate that its own is signed by.
+    With clients' public keys in the folder ``keys`` the way from the gate to it is encrypted too,
+    for Flower authenticates clients over TLS only; ``authority`` is then the certificate that its
+    own is signed by. ``order`` is what the server's app is told by the environment
+    (:mod:`fedrms.deployment.order`).
     """
 
     def __init__(self, home: FlowerHome, log: Path, *, keys: Path | None, order: Path) -> None:

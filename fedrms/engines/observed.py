@@ -43,10 +43,8 @@ class ObservedGrid(PassingGrid):
 
     Parameters
     ----------
-    inner : Grid
-        Where the clients are.
-    observer : callable (Observation) -> None
-        Called once a TRAIN round, before the strategy sees the replies.
+    inner, observer
+        The grid, and what is called once a TRAIN round before the strategy sees the replies.
     check : callable (sequence of Message) -> None, optional
         May raise to stop the run on replies that no strategy should average.
     narrow : callable (sequence of Message) -> sequence of Message, optional

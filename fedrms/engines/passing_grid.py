@@ -13,13 +13,7 @@ if TYPE_CHECKING:
 
 
 class PassingGrid(Grid):
-    """Pass everything on to another grid; a subclass says what it does otherwise.
-
-    Parameters
-    ----------
-    inner : Grid
-        The other grid.
-    """
+    """Pass everything on to another grid; a subclass says what it does otherwise."""
 
     def __init__(self, inner: Grid) -> None:
         self._inner = inner

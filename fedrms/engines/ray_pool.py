@@ -47,18 +47,9 @@ class Worker:
 class WorkerPool:
     """Workers of a connected Ray cluster; leave the ``with`` block to kill them.
 
-    Parameters
-    ----------
-    make_trainer : callable () -> Trainer
-        Builds a worker's trainer, in the worker.
-    workers : int
-        How many there shall be.
-    worker_cpus, worker_gpus : float
-        What each takes of the cluster.
-    retries : int
-        How often a chunk is tried again after its worker died.
-    wait_seconds : float
-        Longest wait for the cluster to make room while no worker is at work.
+    Each builds its trainer by ``make_trainer``. A chunk is tried again ``retries`` times after its
+    worker died; ``wait_seconds`` is the longest wait for the cluster to make room while no worker
+    is at work.
     """
 
     def __init__(

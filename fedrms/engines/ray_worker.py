@@ -32,10 +32,8 @@ Piece = tuple[
 class CohortWorker:
     """A Ray actor that trains chunks of cohorts.
 
-    Parameters
-    ----------
-    make_trainer : callable () -> Trainer
-        Called once, by :meth:`build`; pickled with the actor, so no data must hang on it.
+    ``make_trainer`` is called once, by :meth:`build`; it is pickled with the actor, so no data must
+    hang on it.
     """
 
     def __init__(self, make_trainer: Callable[[], Trainer]) -> None:

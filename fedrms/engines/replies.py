@@ -21,21 +21,9 @@ from fedrms.server.running_statistics import with_batches_counted
 class CohortReplies(LazyMessages):
     """The lazy answer to a TRAIN round.
 
-    Flower's own strategies iterate it and get ordinary messages, made only then. The
-    strategies of fedrms take :attr:`stacked`, and nothing is serialised.
-
-    Parameters
-    ----------
-    sent : sequence of Message
-        The messages that are answered, in order.
-    clients : sequence of int
-        The client behind each.
-    stacked : StackedReplies
-        The answers.
-    layout : Layout
-        Of the sent arrays.
-    given : WeakSet, optional
-        Takes these replies, and those that :meth:`instead` makes of them.
+    Flower's own strategies iterate it and get ordinary messages, made only then. The strategies of
+    fedrms take :attr:`stacked`, and nothing is serialised. ``given`` takes these replies, and those
+    that :meth:`instead` makes of them.
     """
 
     def __init__(

@@ -46,17 +46,7 @@ class Trainer(Protocol):
 
 
 class SimulatedGrid(Grid):
-    """Simulate clients behind Flower's ``Grid``; any Flower strategy runs on it unmodified.
-
-    Parameters
-    ----------
-    trainer : Trainer
-        Trains the clients.
-    clients : int
-        How many there are.
-    run_id : int
-        Flower's number for the run.
-    """
+    """Simulate clients behind Flower's ``Grid``; any Flower strategy runs on it unmodified."""
 
     def __init__(self, trainer: Trainer, clients: int, *, run_id: int = 1) -> None:
         self._trainer = trainer

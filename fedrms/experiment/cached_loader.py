@@ -23,14 +23,8 @@ PLAIN: Final = re.compile(r"([A-Za-z_]\w*)((?:\.\w+)*)=")
 class CachedLoader:
     """Hydra's loader, which is ten times as fast where only values differ from a former one.
 
-    Hydra applies values last, to what the choices of groups have composed; that is kept here.
-
-    Parameters
-    ----------
-    loader : ConfigLoader
-        Hydra's.
-    copies : bool
-        Return a configuration of its own each time; see :meth:`checking`.
+    Hydra applies values last, to what the choices of groups have composed; that is kept here. With
+    ``copies`` each configuration is one of its own; see :meth:`checking`.
     """
 
     def __init__(self, loader: Any, *, copies: bool = True) -> None:

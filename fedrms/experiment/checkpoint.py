@@ -51,15 +51,10 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """Write the checkpoints of a run, and remove old ones.
+    """Write the checkpoints of a run into ``checkpoint/`` in its folder, and remove old ones.
 
-    Parameters
-    ----------
-    folder : Path
-        Of the run; checkpoints are in ``checkpoint/`` there.
-    config : mapping
-        The resolved configuration of the run; kept beside the state, so that a checkpoint of
-        another run is known as such. Its group ``checkpoint`` is read: ``every`` and ``keep``.
+    The resolved configuration is kept beside the state, so that a checkpoint of another run is
+    known as such. Its group ``checkpoint`` is read: ``every`` and ``keep``.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:

@@ -10,15 +10,7 @@ from flwr.serverapp.strategy import Strategy
 
 
 class Continued(Strategy):
-    """Let Flower's loop, which counts from 1, drive a strategy that has some rounds behind it.
-
-    Parameters
-    ----------
-    strategy : Strategy
-        Any; it is told the round of the whole run.
-    done : int
-        Rounds that it has behind it.
-    """
+    """Let Flower's loop, which counts from 1, drive a strategy that has some rounds behind it."""
 
     def __init__(self, strategy: Strategy, done: int) -> None:
         self._strategy = strategy

@@ -161,14 +161,9 @@ def _nobody_is_clean(parts: Parts) -> bool:
 
 
 class PassedOn:
-    """Pick the messages to some clients.
+    """Pick the messages to those clients that are ``kept``, by their ids ``[clients]``.
 
-    Parameters
-    ----------
-    grid : Grid
-        Where the clients are; asked for their names if it does not tell.
-    kept : callable
-        From ids ``[clients]`` to which of them get their message.
+    The grid is asked for their names if it does not tell.
     """
 
     def __init__(self, grid: Grid, kept: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> None:

@@ -18,25 +18,16 @@ from fedrms.experiment.given import GIVEN_LOSS, keep
 
 @dataclass(frozen=True)
 class Told:
-    """What a person says of an experiment in Python.
-
-    Attributes
-    ----------
-    data : OwnData or str
-        What ``fedrms.Federation.from_frame`` and its like return, or the name of built-in data.
-    model, loss
-        As :func:`fedrms.simulate` takes them.
-    settings : mapping
-        Top keys, and mappings of groups with their ``name``; None where nothing is said.
-    overrides : tuple of str
-        As on the command line.
-    """
+    """What a person says of an experiment in Python."""
 
     data: OwnData | str
+    """What ``fedrms.Federation.from_frame`` and its like return, or the name of built-in data."""
     model: Any = None
     loss: Any = None
+    """As :func:`fedrms.simulate` takes them."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    overrides: tuple[str, ...] = ()
+    """Top keys, and mappings of groups with their ``name``; None where nothing is said."""
+    overrides: tuple[str, ...] = ()  # as on the command line
 
 
 def configured(told: Told, seed: int, name: str, strategy: Any) -> DictConfig:

@@ -20,17 +20,7 @@ NOISIEST = 4
 
 
 class LiveRounds:
-    """A bar, and under it the last round: metric, speed, the noisiest clients.
-
-    Parameters
-    ----------
-    title : str
-        What is running.
-    rounds : int
-        How many there are.
-    metric : str
-        The headline metric (``"accuracy"``).
-    """
+    """A bar, and under it the last round: metric, speed, the noisiest clients."""
 
     def __init__(self, title: str, rounds: int, metric: str) -> None:
         self._metric = metric

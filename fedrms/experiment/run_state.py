@@ -22,17 +22,9 @@ from fedrms.server import FedRMS
 class RunState:
     """Collect the state of a run after a round, and give it back to one that goes on.
 
-    Who is behind which node is not part of it: Flower's node ids change when a run starts anew,
-    and clients are asked again. Nor are the tables, which the recorder keeps on disk.
-
-    Parameters
-    ----------
-    strategy : Strategy
-        Of the server.
-    rounds_log : RoundLog
-        What it adds up over rounds.
-    train_config, evaluate_config : ConfigRecord
-        The orders to clients; a strategy may change them from round to round.
+    Who is behind which node is not part of it: Flower's node ids change when a run starts anew, and
+    clients are asked again. Nor are the tables, which the recorder keeps on disk. A strategy may
+    change the orders to clients from round to round.
     """
 
     def __init__(

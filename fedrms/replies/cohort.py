@@ -114,16 +114,9 @@ class Layout:
 
 
 class Norms:
-    """L2 norms of the updates in a stack, and of that stack alone.
+    """L2 norms ``[clients]`` of the updates in a stack, and of that stack alone.
 
-    Parameters
-    ----------
-    values : np.ndarray
-        ``[clients]``.
-    stack : Tensor or RowBlocks
-        What was measured; it is not kept alive.
-    longest : float
-        What no row of the stack is longer than, if that is known.
+    The stack is not kept alive. No row of it is longer than ``longest``, if that is known.
     """
 
     def __init__(self, values: np.ndarray, stack: Stack, longest: float = np.inf) -> None:

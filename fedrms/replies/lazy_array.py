@@ -16,14 +16,7 @@ _name = functools.cache(str)
 class LazyArray(Array):
     """A Flower ``Array`` over memory that is already there; serialised only on demand.
 
-    Parameters
-    ----------
-    values : array
-        What it holds.
-    whole : Tensor, optional
-        ``[parameters]`` the model that ``values`` are a part of, in its memory.
-    start : int
-        Where in it they begin.
+    Its values may be a part of a ``whole`` model ``[parameters]``, from ``start`` on.
     """
 
     def __init__(self, values: NDArray[Any], whole: Tensor | None = None, start: int = 0) -> None:

@@ -10,13 +10,7 @@ from flwr.app import Message
 
 
 class LazyMessages(Sequence[Message]):
-    """A sequence whose messages are made when they are first read, and then stay the same.
-
-    Parameters
-    ----------
-    count : int
-        How many there are.
-    """
+    """A sequence whose messages are made when they are first read, and then stay the same."""
 
     def __init__(self, count: int) -> None:
         self._count = count

@@ -16,25 +16,9 @@ LR_SCALE, WEIGHT_SCALE = "lr-scale", "weight-scale"
 class Orders(LazyMessages):
     """The messages of a round, made only where somebody asks for one.
 
-    A grid in this process reads whom they go to and what they say, and a message costs more
-    than the training of a small client. Every other grid iterates and gets ordinary messages,
-    the same ones each time.
-
-    Parameters
-    ----------
-    nodes : sequence of int
-        ``[cohort]`` whom they go to.
-    message_type : str
-        ``train`` or ``evaluate``.
-    arrays_key, config_key : str
-        Where the global model and the orders are in the content.
-    content : RecordDict
-        What they say.
-
-    Attributes
-    ----------
-    lr_scale : np.ndarray or None
-        ``[cohort]`` each client's factor on its learning rate, sent as ``lr-scale``.
+    A grid in this process reads whom they go to and what they say, and a message costs more than
+    the training of a small client. Every other grid iterates and gets ordinary messages, the same
+    ones each time. ``lr_scale`` ``[cohort]`` is each client's factor on its learning rate, or None.
     """
 
     def __init__(

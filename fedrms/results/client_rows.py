@@ -26,13 +26,6 @@ class ClientRows:
     without a name that goes with the process, or they are few. A disk that is full is an exception.
     A signal may break off any line, so what is known of the rows changes in one statement at a
     time.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    metric : str
-        Names the column ``test_<metric>``.
     """
 
     def __init__(self, path: Path, metric: str) -> None:

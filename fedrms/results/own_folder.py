@@ -27,16 +27,9 @@ BUSY: Final = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 class OwnFolder:
     """A folder, and the lock by which no second run writes into it.
 
-    The system lets go of the lock when the process ends, however it ends.
-
-    Parameters
-    ----------
-    path : Path
-        The folder, which must exist.
-    handle : int, optional
-        A descriptor that holds the lock; without one somebody else holds it for this process.
-    made : sequence of Path
-        Folders that were made for it; those that are empty in the end are removed.
+    The system lets go of the lock when the process ends, however it ends; without a handle somebody
+    else holds it for this process. Of the folders that were ``made`` for it those that are empty in
+    the end are removed.
     """
 
     def __init__(self, path: Path, handle: int | None = None, made: tuple[Path, ...] = ()) -> None:

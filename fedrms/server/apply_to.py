@@ -26,20 +26,7 @@ OF_A_SUM: Mapping[str, Any] = {
 
 
 class Scaling:
-    """Tell clients the scales that they apply themselves, and leave the others to the server.
-
-    Parameters
-    ----------
-    place : str
-        ``apply_to`` of :class:`fedrms.server.strategy.FedRMS`.
-    weighting : Weighting
-        Who counts how much.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such place, or scales would be sent before they are known.
-    """
+    """Tell clients the scales that they apply themselves, and leave the others to the server."""
 
     def __init__(self, place: str, weighting: Weighting) -> None:
         one_of("strategy.apply_to", place, PLACES)

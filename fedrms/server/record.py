@@ -79,23 +79,11 @@ def described(
 class Record:
     """Write one row a round and one a client and round, as :class:`fedrms.results.Recorder` does.
 
-    The first run is written into the folder itself, each later one into ``run-2``, ``run-3`` in
-    it, so that nothing is overwritten and ``load_runs(folder)`` reads all. A loop that goes on at a
-    later round goes on in the newest tables: rows from that round on are dropped.
-
-    Parameters
-    ----------
-    folder : path
-        Held for one strategy at a time, from the first round to the end of ``start``.
-    weighted_by : str
-        The metric that holds the number of examples.
-    config : mapping
-        What ``load_runs`` shows of the run, such as ``{"strategy": {"name": "fedrms"}}``.
-
-    Raises
-    ------
-    ConfigError
-        If pandas or pyarrow is not installed.
+    The first run is written into the folder itself, each later one into ``run-2``, ``run-3`` in it,
+    so that nothing is overwritten and ``load_runs(folder)`` reads all. A loop that goes on at a
+    later round goes on in the newest tables: rows from that round on are dropped. The folder is
+    held for one strategy at a time, from the first round to the end of ``start``. ``config`` is
+    what ``load_runs`` shows of the run, such as ``{"strategy": {"name": "fedrms"}}``.
     """
 
     def __init__(self, folder: str | Path, weighted_by: str, config: Mapping[str, Any]) -> None:

@@ -21,10 +21,7 @@ from fedrms.tasks.task import Apply, Batch, BuildsModel, Params
 class Bilinear(nn.Module):
     """The value ``a b`` of the game in which one player lowers it by a and one lifts it by b.
 
-    Parameters
-    ----------
-    start : (float, float)
-        Where a and b begin; the equilibrium is at 0.
+    The equilibrium is at 0.
     """
 
     def __init__(self, start: Sequence[float] = (1.0, 0.0)) -> None:
@@ -39,13 +36,7 @@ class Bilinear(nn.Module):
 
 
 class BilinearGame(BuildsModel):
-    """Play :class:`Bilinear`: one player descends, the other ascends.
-
-    Parameters
-    ----------
-    build_model : callable () -> nn.Module
-        Makes a :class:`Bilinear`.
-    """
+    """Play :class:`Bilinear`: one player descends, the other ascends."""
 
     metric = "value"
     higher_is_better = False

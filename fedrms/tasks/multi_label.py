@@ -9,13 +9,9 @@ from fedrms.tasks.task import Apply, Batch, BuildsModel, Params
 
 
 class MultiLabel(BuildsModel):
-    """Predict several labels: mean binary cross-entropy in nats.
+    """Predict several labels, 0 or 1 ``[examples, labels]``: mean binary cross-entropy in nats.
 
-    Parameters
-    ----------
-    build_model : callable () -> nn.Module
-        Makes a model that maps ``[examples, *shape]`` to logits ``[examples, labels]``; targets are
-        0 or 1, ``[examples, labels]``.
+    The model maps ``[examples, *shape]`` to logits ``[examples, labels]``.
     """
 
     metric = "accuracy"

@@ -94,13 +94,7 @@ def seeded_module(build: Callable[[], nn.Module], generator: torch.Generator) ->
 
 
 class BuildsModel:
-    """What tasks have in common whose model somebody builds for them.
-
-    Parameters
-    ----------
-    build_model : callable () -> nn.Module
-        Makes the model; what it maps to what is told by each task.
-    """
+    """What tasks have in common whose model somebody builds for them."""
 
     def __init__(self, build_model: Callable[[], nn.Module]) -> None:
         self._build_model = build_model

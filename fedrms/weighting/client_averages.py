@@ -18,17 +18,7 @@ MEMORIES = ("ema", "cumulative")
 class ClientAverages:
     """Moving averages of a few numbers of each client, kept in compact arrays.
 
-    Parameters
-    ----------
-    columns : int
-        Numbers a client.
-    decay, bias_correction, staleness, memory
-        See :class:`fedrms.weighting.client_scaler.ClientScaler`.
-
-    Raises
-    ------
-    ConfigError
-        For an option out of range, or options that exclude each other.
+    Options are as in :class:`fedrms.weighting.client_scaler.ClientScaler`.
     """
 
     def __init__(

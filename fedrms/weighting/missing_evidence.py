@@ -21,14 +21,8 @@ BY_MOMENT = "metrics.update(fedrms.loss_moments(losses))"
 class Missing:
     """Say whose evidence is missing, once as long as it stays the same.
 
-    Parameters
-    ----------
-    key : str
-        The metric of the moment that is read where there are no losses by class.
-    by_class : bool
-        Whether losses by class are read first.
-    require : bool
-        Leave out who reports neither.
+    Losses by class are read first (``by_class``), or else the metric ``key`` of a moment.
+    ``require`` leaves out who reports neither.
     """
 
     def __init__(self, key: str, *, by_class: bool, require: bool) -> None:
