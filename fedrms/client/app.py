@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import ERROR
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -131,16 +131,7 @@ def client_app(
         if problem:
             return refusal(problem, message)
         try:
-            settings = LocalSettings.from_record(config)
-            if settings.statistics not in ("", side.statistics):
-                raise ConfigError(
-                    "client.statistics",
-                    "the server orders statistics of losses by functions, and this client has "
-                    "others, or none",
-                    "name the same ones here if you trust them, or let the server order none",
-                )
-            if side.statistic_dp is not None:
-                settings = side.statistic_dp.bind(settings)
+            settings = _settings(side, config)
         except ConfigError as fault:
             return refusal(str(fault), message)
         server_round = int(config["server-round"])  # type: ignore[arg-type]
@@ -166,11 +157,8 @@ def client_app(
         arrays = {name: (params | rest | counted)[name].cpu() for name in received}
         content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord(metrics)})  # type: ignore[arg-type]
         if settings.gradient_decay:
-            squares = {
-                name: params.get(SQUARES + name, torch.zeros_like(value)).cpu()
-                for name, value in received.items()
-            }
-            content[GRADIENT_SQUARES] = ArrayRecord(squares)
+            squares = {n: params.get(SQUARES + n, torch.zeros_like(v)) for n, v in received.items()}
+            content[GRADIENT_SQUARES] = ArrayRecord({n: v.cpu() for n, v in squares.items()})
         return _named(Message(content, reply_to=message), me)
 
     @app.evaluate()
@@ -199,6 +187,19 @@ def client_app(
         return _named(Message(content, reply_to=message), me)
 
     return app
+
+
+def _settings(side: ClientSide, config: Mapping[str, Any]) -> LocalSettings:
+    """Return the round's orders, with what this client insists on."""
+    settings = LocalSettings.from_record(config)
+    if settings.statistics not in ("", side.statistics):
+        raise ConfigError(
+            "client.statistics",
+            "the server orders statistics of losses by functions, and this client has others, or "
+            "none",
+            "name the same ones here if you trust them, or let the server order none",
+        )
+    return settings if side.statistic_dp is None else side.statistic_dp.bind(settings)
 
 
 def _ordered(side: ClientSide, message: Message) -> Judge | None:

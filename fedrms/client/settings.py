@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from math import isinf
-from numbers import Integral, Real
+from math import inf
 from typing import Any
 
 from fedrms.errors import ConfigError
-from fedrms.options import number, one_of
+from fedrms.options import number, one_of, whole
 
 STATISTICS = ("prequential", "incoming", "holdout")
 """Where a client's losses are read for its noise statistic (see :mod:`local_update`)."""
@@ -18,10 +17,19 @@ STATISTICS = ("prequential", "incoming", "holdout")
 RUNNING = ("averaged", "local")
 """Whose running statistics of batch normalisation judge a model (see :mod:`own_normalising`)."""
 
-NUMBERS: dict[str, tuple[type, str]] = {
-    "int": (Integral, "a whole number"),
-    "float": (Real, "a number"),
+FROM_ONE = ("epochs", "batch_size", "most_work", "lr_spread", "batch_spread")
+"""Numbers of 1 or more; others are of 0 or more."""
+SHARE = (0, 1, "[]")
+RANGES: dict[str, tuple[float, float, str]] = {
+    "lr": (0, inf, "(]"),
+    "dropout": SHARE,
+    "straggler_fraction": SHARE,
+    "min_work": SHARE,
+    "hard_workers": SHARE,
+    "gradient_decay": (0, 1, "[)"),
+    "holdout_fraction": (0, 1, "()"),
 }
+"""Ends of those that have two, or leave one out."""
 ELSEWHERE = {
     "seed": "seed",
     "statistic": "strategy.statistic",
@@ -134,34 +142,12 @@ class LocalSettings:
     def __post_init__(self) -> None:
         """Refuse orders that no client can follow."""
         for item in fields(self):
-            value = getattr(self, item.name)
-            kind, said = NUMBERS.get(str(item.type), (object, ""))
-            if isinstance(value, bool) or not isinstance(value, kind):
-                raise ConfigError(config_key(item.name), f"is {value!r}", f"set {said}")
-        for key, smallest, open_end in (
-            ("seed", 0, False),
-            ("lr", 0.0, True),
-            ("epochs", 1, False),
-            ("steps", 0, False),
-            ("batch_size", 1, False),
-            ("momentum", 0.0, False),
-            ("weight_decay", 0.0, False),
-            ("clip_norm", 0.0, False),
-            ("proximal_mu", 0.0, False),
-            ("most_work", 1.0, False),
-            ("lr_spread", 1.0, False),
-            ("batch_spread", 1.0, False),
-            ("class_losses", 0, False),
-            ("gradient_decay", 0.0, False),
-            ("statistic_clip", 0.0, False),
-            ("statistic_epsilon", 0.0, False),
-        ):
-            value = getattr(self, key)
-            if not (value > smallest or (value == smallest and not open_end)):
-                bound = f"more than {smallest}" if open_end else f"{smallest} or more"
-                raise ConfigError(config_key(key), f"is {value}", f"set it to {bound}")
-        for key in ("dropout", "straggler_fraction", "min_work", "hard_workers"):
-            number(config_key(key), getattr(self, key), 0, 1)
+            key, value = config_key(item.name), getattr(self, item.name)
+            least = 1 if item.name in FROM_ONE else 0
+            if item.type == "int":
+                whole(key, value, least)
+            elif item.type == "float" and not (item.name.startswith("statistic_") and value == inf):
+                number(key, value, *RANGES.get(item.name, (least, inf, "[]")))
         one_of(config_key("statistic"), self.statistic, STATISTICS)
         one_of(config_key("running_statistics"), self.running_statistics, RUNNING)
         if self.optimizer and self.momentum:
@@ -176,7 +162,7 @@ class LocalSettings:
                 f"is {self.statistic!r}, and losses by class are those of the received model",
                 "set it to incoming",
             )
-        if bool(self.statistic_clip) != bool(self.statistic_epsilon) or isinf(self.statistic_clip):
+        if bool(self.statistic_clip) != bool(self.statistic_epsilon) or self.statistic_clip == inf:
             raise ConfigError(
                 config_key("statistic_clip"),
                 f"is {self.statistic_clip}, with epsilon {self.statistic_epsilon}",
@@ -195,8 +181,6 @@ class LocalSettings:
                 "that noise hides none (client.statistic_dp)",
                 "set it to incoming",
             )
-        number(config_key("gradient_decay"), self.gradient_decay, 0, 1, "[)")
-        number(config_key("holdout_fraction"), self.holdout_fraction, 0, 1, "()")
 
     @property
     def scores_chance(self) -> bool:
