@@ -14,7 +14,7 @@ from fedrms.data.files import Part
 from fedrms.data.side_by_side import same_rows, twins
 from fedrms.data.suspicious import FEWEST_ROWS
 from fedrms.data.table_options import TableOptions
-from fedrms.data.table_parts import Features, features_of, read, roles_of, targets_of
+from fedrms.data.table_parts import Features, Roles, features_of, read, roles_of, targets_of
 from fedrms.data.test_rows import in_both, of_classes_and_owners, of_groups
 from fedrms.data.true_noise import known_labels
 from fedrms.errors import ConfigError
@@ -66,40 +66,27 @@ def assemble(
     tables = read(parts, roles)
     targets = targets_of(tables, roles, wanted, schema)
     features = features_of(parts, tables, roles, targets, wanted)
-    owner, label = wanted.client_column, roles.label
-    warnings = [*targets.warnings]
-    warnings += [warning for warning in features.warnings if warning not in warnings]
+    owner = wanted.client_column
     rows = [
         _Rows(features.x[i], targets.y[i], _ids(table, owner), targets.truths[i])
         for i, table in enumerate(tables)
     ]
-    ids = rows[0].ids
-    if ids is not None and len(ids) >= FEWEST_ROWS and len(np.unique(ids)) == len(ids):
-        raise ConfigError(
-            "data.client_column",
-            f"each of the {len(ids)} rows has another {owner!r}: is it an id of rows?",
-            "name the column that says whose a row is",
-        )
     groups = [_ids(table, wanted.group_column, "data.group_column") for table in tables]
+    owners = _owners(rows[0].ids, owner)
     split_by = ""
     if test is None:
         out, split_by = _tested_on(rows[0], groups[0], targets.task, wanted)
         rows = [rows[0].pick(~out), rows[0].pick(out)]
-    elif groups[0] is not None and groups[1] is not None:
-        warnings += _shared(str(wanted.group_column), in_both(groups[0], groups[1]))
     trained = rows[0].pick(slice(wanted.train_examples))
     tested = rows[1].pick(slice(wanted.test_examples))
+    warnings = [*targets.warnings, *features.warnings]
+    if test is not None:
+        warnings += _shared(str(wanted.group_column), groups)
     warnings += features.encoded.warnings
     if test is not None:
         warnings += same_rows((trained.x, trained.y), (tested.x, tested.y))
-    warnings += twins(targets.class_names or (), "class")
-    if ids is not None:
-        warnings += twins([str(name) for name in np.unique(ids)], "client")
-    if trained.truth is not None and tested.truth is None:
-        warnings.append(f"the test set has no column {roles.truth!r}: it is judged by {label!r}")
-    if not roles.many:
-        warnings += labels.oddities(label, trained.y, tested.judged(), targets.class_names)
-
+    warnings += twins(targets.class_names or (), "class") + twins(owners, "client")
+    warnings += _odd(trained, tested, roles, targets.class_names)
     image, class_names = roles.image, targets.class_names
     kind: type = np.int64 if wanted.integer_inputs else np.float32
     pool = whole("data.pool", pool)
@@ -123,7 +110,7 @@ def assemble(
         pool=pool,
         truth=trained.truth,
         reading=Reading(
-            label=label,
+            label=roles.label,
             features=(f"pictures in {image}",) if image else _described(features),
             count=int(np.prod(rows[0].x.shape[1:])),
             aside=features.chosen.aside,
@@ -131,14 +118,41 @@ def assemble(
             owner=owner,
             truth=roles.truth or None,
             split=split_by,
-            warnings=tuple(warnings),
+            warnings=tuple(dict.fromkeys(warnings)),
         ),
     )
 
 
-def _shared(name: str, both: list[Any]) -> list[str]:
+def _owners(ids: NDArray[Any] | None, owner: str | None) -> list[str]:
+    """Return the clients' names; refuse a column of clients of which each row has another."""
+    names = [] if ids is None else [str(name) for name in np.unique(ids)]
+    if ids is not None and len(ids) >= FEWEST_ROWS and len(names) == len(ids):
+        raise ConfigError(
+            "data.client_column",
+            f"each of the {len(ids)} rows has another {owner!r}: is it an id of rows?",
+            "name the column that says whose a row is",
+        )
+    return names
+
+
+def _shared(name: str, groups: list[NDArray[Any] | None]) -> list[str]:
+    """Return a warning where groups have rows in both tables."""
+    train, test = groups
+    both = [] if train is None or test is None else in_both(train, test)
     told = f"{len(both)} of {name!r} have rows in the training and in the test set, such as "
     return [told + str(both[0])] if both else []
+
+
+def _odd(
+    trained: _Rows, tested: _Rows, roles: Roles, class_names: tuple[str, ...] | None
+) -> list[str]:
+    """Return what is odd about the labels."""
+    found = []
+    if trained.truth is not None and tested.truth is None:
+        found.append(f"the test set has no column {roles.truth!r}: it is judged by {roles.label!r}")
+    if not roles.many:
+        found += labels.oddities(roles.label, trained.y, tested.judged(), class_names)
+    return found
 
 
 def _tested_on(
