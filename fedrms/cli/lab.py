@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from fedrms.cli.ending import ending_well, next_command
 from fedrms.cli.option_text import in_columns
 from fedrms.cli.parser import Parser
 from fedrms.errors import ConfigError
+from fedrms.results.own_folder import by_the_clock
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace) -> None:
         _list()
         return
     chosen = [(name, load(name)) for name in options.names or available()]
-    folder = options.out or Path("outputs/lab") / time.strftime("%Y-%m-%d/%H-%M-%S")
+    folder = options.out or by_the_clock(Path("outputs/lab"))
     for name, experiment in chosen:
         finding = find(name, experiment, quick=options.quick)
         for key, verdict in finding.verdicts.items():

@@ -75,22 +75,7 @@ def arrow(
 ) -> Population:
     """Open a folder with ``train.arrow`` and ``test.arrow``; nothing but ids is read.
 
-    Parameters
-    ----------
-    seed : int
-        Not used: the data are what they are.
-    clients : int or None
-        How many of the file's clients take part: the first, in the order of the file; None
-        for all.
-    path : str
-        The folder.
-    test_examples : int, optional
-        Score on the first this many test examples.
-
-    Raises
-    ------
-    ConfigError
-        If the files are absent, or not laid out as the module says.
+    Of the file's clients the first so many take part, in its order; None for all.
     """
     if path is None:
         raise ConfigError("data.path", "data=arrow needs a folder", "set data.path=FOLDER")

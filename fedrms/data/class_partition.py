@@ -26,19 +26,10 @@ def dirichlet(
 ) -> list[Rows]:
     """Give clients unequal class mixes; the smaller `alpha`, the more unequal.
 
-    Parameters
-    ----------
-    seed, clients, dataset, n
-        As for every partition; `n` is the number of examples per client, or None.
-    alpha : float
-        Concentration, above 0.
-    balanced : bool
-        True: each client draws its class mix ~ Dir(alpha) and takes equally many examples
-        without replacement; a class that runs out leaves its share to the others
-        (Hsu et al. 2019, arXiv:1909.06335). False: each class is shared out over clients
-        ~ Dir(alpha), so sizes are unequal too (Yurochkin et al. 2019, arXiv:1905.12022).
-    min_examples : int
-        With ``balanced=False``, redraw until every client has this many (50 attempts).
+    If `balanced`, each client draws its class mix ~ Dir(alpha) and takes equally many examples
+    without replacement; a class that runs out leaves its share to the others (Hsu et al. 2019,
+    arXiv:1909.06335). Otherwise each class is shared out over clients ~ Dir(alpha), so sizes are
+    unequal too (Yurochkin et al. 2019, arXiv:1905.12022), and drawn again up to 50 times.
     """
     labels = _labels(dataset, "dirichlet")
     alpha = positive("partition.alpha", alpha)
@@ -100,21 +91,11 @@ def fedcorr(
 ) -> list[Rows]:
     """Let each client have some classes, and share each class among the clients that have it.
 
-    The non-IID split of FedCorr (Xu et al. 2022, arXiv:2204.04677): a matrix of
-    memberships ~ Bernoulli(p), in which a client without any class draws again; then of each
-    class every example goes to one of its members, with probabilities ~ Dir(alpha).
-
-    Parameters
-    ----------
-    seed, clients, dataset, n
-        As for every partition; `n` is the mean number of examples per client, or None.
-    p : float
-        Probability that a client has a class, in [0.01, 1]; with 1 there is no membership,
-        as in ``dirichlet`` with ``balanced=False``.
-    alpha : float
-        Concentration, above 0.
-    min_examples : int
-        Redraw all until every client has this many and every class a member (50 attempts).
+    The non-IID split of FedCorr (Xu et al. 2022, arXiv:2204.04677): a matrix of memberships ~
+    Bernoulli(p), in which a client without any class draws again; then of each class every example
+    goes to one of its members, with probabilities ~ Dir(alpha). With p = 1 there is no membership,
+    as in ``dirichlet`` with ``balanced=False``. All is drawn again up to 50 times, until every
+    class has a member too. `n` is the mean number of examples per client, or None.
     """
     labels = _labels(dataset, "fedcorr")
     p = number("partition.p", p, 0.01, 1)

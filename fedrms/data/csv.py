@@ -27,25 +27,10 @@ def csv(
     null_values: Sequence[str] | None = None,
     table: TableOptions = USUAL,
 ) -> Dataset:
-    """Load anyone's table from text.
+    """Load anyone's table from text: ``.csv`` or ``.tsv``, both also ``.gz``, or a folder of them.
 
-    Parameters
-    ----------
-    seed, clients : int
-        Not used: the data are what they are.
-    path : str
-        A file (``.csv``, ``.tsv``, both also ``.gz``), or a folder of them, as for parquet.
-    delimiter : str, optional
-        By default a comma; a tab in ``.tsv`` files.
-    null_values : list of str, optional
-        What stands for a missing value beside nothing, NA, NaN and null, such as ``?``.
-    table : TableOptions
-        What is said of the columns and rows.
-
-    Raises
-    ------
-    ConfigError
-        If a file is absent or is not such a table.
+    Folders are read as for parquet. A ``.tsv`` file is divided by tabs unless a person says
+    otherwise.
     """
     if path is None:
         raise ConfigError("data.path", "data=csv needs a file or a folder", "set data.path=FILE")

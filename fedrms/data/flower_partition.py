@@ -48,25 +48,14 @@ def flower(
 ) -> list[NDArray[np.int64]]:
     """Share the training set as a flwr-datasets partitioner does.
 
-    The partitioner sees a table with the columns ``label``, ``row`` and, where the source
-    knows it, ``client``; label and client also by the names that a person's data have for them.
-    Of several labels or targets ``label`` is the first. Slower than the built-in partitions
-    (seconds).
+    The partitioner sees a table with the columns ``label``, ``row`` and, where the source knows it,
+    ``client``; label and client also by the names that a person's data have for them. Of several
+    labels or targets ``label`` is the first. Slower than the built-in partitions (seconds). With
+    `n`, ``clients * n`` random examples are shared.
 
-    Parameters
-    ----------
-    seed, clients, dataset, n
-        As for every partition; with `n`, ``clients * n`` random examples are shared.
-    target : str
-        Import path of the partitioner class.
-    options : mapping, optional
-        Its keyword arguments. ``num_partitions``, ``partition_by`` (the label) and ``seed``
-        are filled in where it accepts them; for a ``NaturalIdPartitioner`` the client.
-
-    Raises
-    ------
-    ConfigError
-        If the class is not found, refuses its options, or makes another number of clients.
+    Of its options ``num_partitions``, ``partition_by`` (the label) and ``seed`` are filled in where
+    it accepts them; for a ``NaturalIdPartitioner`` the client. A class that makes another number of
+    clients is refused.
     """
     given = dict(options or ({"num_classes_per_partition": 3} if target == USUAL else {}))
     maker = named_class("partition.target", target, _is_partitioner, PARTITIONER)

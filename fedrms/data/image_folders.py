@@ -33,31 +33,10 @@ def images(
     test_fraction: float = 0.2,
     split_seed: int = 0,
 ) -> Dataset:
-    """Load folders of pictures.
+    """Load folders of pictures, ``CLASS/picture.png`` or ``CLIENT/CLASS/picture.png``.
 
-    Parameters
-    ----------
-    seed, clients : int
-        Not used: the data are what they are.
-    path : str
-        ``FOLDER/CLASS/picture.png``, or ``FOLDER/CLIENT/CLASS/picture.png``; both also under
-        ``FOLDER/train`` and ``FOLDER/test``, of which only the former need have clients.
-    size : int or (height, width), optional
-        Make every picture this large; by default they must be alike.
-    colour : {"auto", "grey", "rgb"}
-        Auto is grey where every picture is.
-    classes : list of str, optional
-        Names of all classes in order; by default the folders', sorted.
-    pool : int
-        Average-pooling factor.
-    train_examples, test_examples, test_fraction, split_seed
-        As in :class:`fedrms.data.table_options.TableOptions`.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such folder or no picture in it, a picture cannot be read, or they differ
-        in size.
+    Both may be under ``train`` and ``test``, of which only the former need have clients. Without a
+    `size` pictures must be alike; a `colour` of auto is grey where every picture is.
     """
     if path is None:
         raise ConfigError("data.path", "data=images needs a folder", f"set data.path; {LAYOUT}")

@@ -57,26 +57,10 @@ def parquet(
     pool: int = 1,
     table: TableOptions = USUAL,
 ) -> Dataset:
-    """Load anyone's pictures or table.
+    """Load anyone's pictures or table from a parquet file, a folder of them, or a hub.
 
-    Parameters
-    ----------
-    seed, clients : int
-        Not used: the data are what they are.
-    path : str, optional
-        A parquet file, or a folder of them. Files named ``train*`` are the training set
-        and ``test*`` the test set; without the former, every other file is training.
-    hub : str, optional
-        A data set on the Hugging Face hub, in place of `path` (needs ``fedrms[hub]``).
-    image_column, pool
-        As for :func:`fedrms.data.assemble.assemble`.
-    table : TableOptions
-        What is said of the columns and rows.
-
-    Raises
-    ------
-    ConfigError
-        If files or columns are absent, a value is missing, or pictures differ in size.
+    Files named ``train*`` are the training set and ``test*`` the test set; without the former,
+    every other file is training. A data set on the Hugging Face hub needs ``fedrms[hub]``.
     """
     if (path is None) == (hub is None):
         raise ConfigError(

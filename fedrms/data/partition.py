@@ -26,13 +26,7 @@ def split(
     examples_per_client: int | None,
     partition: Mapping[str, Any],
 ) -> Partition:
-    """Share the training set among clients as ``partition`` says.
-
-    Raises
-    ------
-    ConfigError
-        If the data set cannot be shared that way, or a client would be left with nothing.
-    """
+    """Share the training set among clients as ``partition`` says, so that each has something."""
     total = len(dataset.train)
     if clients > total:
         raise ConfigError(
@@ -101,20 +95,10 @@ def quantity(
 ) -> list[Rows]:
     """Give clients IID examples in unequal amounts.
 
-    Parameters
-    ----------
-    seed, clients, dataset, n
-        As for every partition; `n` is the mean number of examples per client, or None.
-    spacing : {"dirichlet", "log"}
-        ``dirichlet``: everyone gets `min_examples`; the rest, of all examples or up to the
-        total ``clients * n``, is shared in proportions ~ Dir(alpha). ``log``: sizes are
-        evenly spaced in their logarithm from `min_examples` to `max_examples`, so that they
-        follow a power law (density ~ 1 / size); who gets which is drawn, and what is left
-        over is left out.
-    alpha : float
-        Concentration of ``dirichlet``, above 0.
-    min_examples, max_examples : int
-        The smallest client and, for ``log``, the largest.
+    ``dirichlet``: everyone gets `min_examples`; the rest, of all examples or up to the total
+    ``clients * n``, is shared in proportions ~ Dir(alpha). ``log``: sizes are evenly spaced in
+    their logarithm from `min_examples` to `max_examples`, so that they follow a power law (density
+    ~ 1 / size); who gets which is drawn, and what is left over is left out.
     """
     least = whole("partition.min_examples", min_examples)
     if one_of("partition.spacing", spacing, ("dirichlet", "log")) == "log":

@@ -1,4 +1,7 @@
-"""Where examples come from: a name in `SOURCES` and the function that loads it."""
+"""Where examples come from: a name in `SOURCES` and the function that loads it.
+
+What an option of a source means stands in ``conf/data/NAME.yaml``, as everywhere.
+"""
 
 from __future__ import annotations
 
@@ -82,20 +85,9 @@ def regression(
 ) -> Dataset:
     """Draw a regression problem whose true function is known.
 
-    ``x ~ N(0, I)`` and ``y = teacher(x)`` without noise (``noise=target`` adds it). The
-    teacher is linear with weights ``~ N(0, I / features)``, or one hidden tanh layer.
-    Each client's inputs are drawn at its own address.
-
-    Parameters
-    ----------
-    seed, clients : int
-        The run's seed, and the number of clients to draw examples for.
-    examples_per_client, test_examples : int
-        Training examples of each client; noiseless test examples.
-    kind : {"linear", "tanh"}
-        The teacher.
-    features, hidden : int
-        Input dimension; width of the tanh teacher.
+    ``x ~ N(0, I)`` and ``y = teacher(x)`` without noise (``noise=target`` adds it). The teacher is
+    linear with weights ``~ N(0, I / features)``, or one hidden tanh layer. Each client's inputs are
+    drawn at its own address.
     """
     n = whole("data.examples_per_client", examples_per_client)
     d = whole("data.features", features)
@@ -134,17 +126,8 @@ def zeros(
 ) -> Dataset:
     """Return draws of zero, for objectives that need no data.
 
-    What ``noise=feature`` adds to them is all that a client knows: a client's level is the
-    standard deviation of its draws, and the test set stays at zero.
-
-    Parameters
-    ----------
-    seed, clients : int
-        The seed, which changes nothing, and the number of clients.
-    examples_per_client, test_examples : int
-        Draws of each client, and of the test set.
-    features : int
-        Dimensions of a draw.
+    What ``noise=feature`` adds to them is all that a client knows: a client's level is the standard
+    deviation of its draws, and the test set stays at zero.
     """
     d = whole("data.features", features)
     n = clients * whole("data.examples_per_client", examples_per_client)
@@ -170,17 +153,6 @@ def ring(
 
     The label is the Gaussian that a point belongs to. Each client's points are drawn at its own
     address.
-
-    Parameters
-    ----------
-    seed, clients : int
-        The run's seed, and the number of clients to draw points for.
-    examples_per_client, test_examples : int
-        Points of each client, and of the test set.
-    modes : int
-        Gaussians.
-    radius, deviation : float
-        Of the ring, and of each Gaussian in both directions.
     """
     n, count = whole("data.examples_per_client", examples_per_client), whole("data.modes", modes)
     wide, narrow = positive("data.radius", radius), positive("data.deviation", deviation)

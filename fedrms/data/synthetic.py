@@ -106,14 +106,7 @@ def population(
 ) -> Population:
     """Make a population whose clients' examples are drawn when they are asked for.
 
-    Parameters
-    ----------
-    seed, clients : int
-        The run's seed, and the number of clients.
-    features, classes, alpha, beta, median_examples, size_spread, min_examples, max_examples
-        See :class:`Synthetic`.
-    test_examples : int
-        Size of the global clean test set: examples of clients outside of the population.
+    The global clean test set has examples of clients outside of the population.
     """
     least = whole("data.min_examples", min_examples)
     most = whole("data.max_examples", max_examples)

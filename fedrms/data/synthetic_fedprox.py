@@ -41,27 +41,13 @@ def synthetic(
     """Make every client's training and test rows; see the module for the law.
 
     A client's rows are drawn at its own address and do not depend on who else exists. With
-    ``partition=natural`` each is judged on its own test rows, and the global score is over
-    all of them.
+    ``partition=natural`` each is judged on its own test rows, and the global score is over all of
+    them.
 
-    Parameters
-    ----------
-    seed, clients : int
-        The run's seed, and the number of clients.
-    alpha, beta : float
-        Deviation of u_k and of B_k, 0 or more.
-    iid : bool
-        One concept for all, and features without a mean of each client's own.
-    features, classes : int
-        Dimensions of x and y.
-    log_size_mean, log_size_std : float
-        Of the normal logarithm of a client's size beyond `min_examples`. FedProx's code has
-        4 and 2; that of q-FFL has 2 for this set, and 1 for two sets like it.
-    min_examples : int
-        Smallest client, 2 or more.
-    train_fraction, test_fraction : float
-        Shares of a client's rows to train and to test on, at least one row each; q-FFL keeps
-        the rest for validation, here it is left out.
+    `alpha` and `beta` are the deviations of u_k and of B_k. FedProx's code has 4 and 2 for the
+    normal logarithm of a client's size beyond `min_examples`; that of q-FFL has 2 for this set, and
+    1 for two sets like it. Of the shares to train and to test on each is at least a row; q-FFL
+    keeps the rest for validation, here it is left out.
     """
     alpha, beta = number("data.alpha", alpha, 0), number("data.beta", beta, 0)
     shared = switch("data.iid", iid)

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
@@ -30,7 +29,7 @@ from fedrms.experiment import run
 from fedrms.experiment.as_found import SIGNALS
 from fedrms.experiment.config import plain
 from fedrms.experiment.parts import Parts
-from fedrms.results.own_folder import OwnFolder, take, take_free
+from fedrms.results.own_folder import OwnFolder, by_the_clock, take, take_free
 
 app = ServerApp()
 
@@ -56,7 +55,7 @@ def main(grid: Grid, context: Context) -> None:
             _obey(config, ordered, own, grid)
         return
     server = DEFAULTS | {key: told.get(f"server.{key}", value) for key, value in DEFAULTS.items()}
-    with _folder_in(Path(str(told.get("outputs", "outputs")))) as own:
+    with take_free(by_the_clock(Path(str(told.get("outputs", "outputs"))).absolute())) as own:
         _obey(config, _by_itself(server, own.path), own, grid)
 
 
@@ -67,7 +66,8 @@ def run_by_itself(
 
     It writes into `folder`, or a new one under ``outputs``.
     """
-    with _folder_in(Path("outputs")) if folder is None else take(folder.absolute()) as own:
+    new = by_the_clock(Path("outputs").absolute())
+    with take_free(new) if folder is None else take(folder.absolute()) as own:
         _obey(config, _by_itself(server, own.path), own, grid)
 
 
@@ -116,11 +116,6 @@ def _run(config: Mapping[str, Any], order: Order, own: OwnFolder, grid: Grid) ->
 
     begun = order.resume or {**config, "tracker": order.tracker}
     run(begun, folder=own, build=build, program="fedrms-server")
-
-
-def _folder_in(outputs: Path) -> OwnFolder:
-    """Take a folder for a run that ``flwr run`` started."""
-    return take_free(outputs.absolute() / time.strftime("%Y-%m-%d/%H-%M-%S"))
 
 
 def _by_itself(server: Mapping[str, Any], folder: Path) -> Order:

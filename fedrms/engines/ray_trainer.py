@@ -108,20 +108,10 @@ def join(
 ) -> StackedReplies:
     """Join the parts of a cohort, whatever their order.
 
-    Parameters
-    ----------
-    parts : iterable of StackedReplies
-        Each with a tensor on the CPU. Taken one at a time: it is copied before the next is
-        asked for, and may lie in memory that can only be read.
-    clients : sequence
-        Everyone who was asked; no one twice.
-    in_memory : bool
-        Whether the models fit into memory; otherwise each part is kept on disk.
-
-    Raises
-    ------
-    ValueError
-        If someone was neither answered for nor among the failures.
+    Each has a tensor on the CPU. They are taken one at a time: a part is copied before the next is
+    asked for, and may lie in memory that can only be read. Where models do not fit into memory,
+    each part is kept on disk. Someone who was neither answered for nor among the failures is a
+    `ValueError`.
     """
     row = {client: position for position, client in enumerate(clients)}
     answered: list[int] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from fedrms.experiment.result import Result, read_result
 from fedrms.experiment.resume import found_in, go_on, read_stopped
 from fedrms.experiment.run_folder import keep_partition, prepare_folder
 from fedrms.experiment.training import simulate_aside, train
-from fedrms.results.own_folder import RUN_KEY, OwnFolder, take, take_free, take_named
+from fedrms.results.own_folder import RUN_KEY, OwnFolder, by_the_clock, take, take_free, take_named
 from fedrms.words import check_words, resume_folder
 
 log = logging.getLogger("fedrms")
@@ -162,7 +161,7 @@ def _own_folder(
         _refuse_hydras_words(config, but=(RUN_KEY,))
         written, path = hydra_folder(config, "run")
         return take_named(written, Path(path))
-    return take_free(Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S"))
+    return take_free(by_the_clock())
 
 
 def _refuse_hydras_words(config: DictConfig | Mapping[str, Any], but: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from fedrms.errors import ConfigError
 from fedrms.experiment.own_config import Told, configured, named
 from fedrms.experiment.run import run
 from fedrms.results import Runs, compare, load_runs
-from fedrms.results.own_folder import take_free
+from fedrms.results.own_folder import by_the_clock, take_free
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +147,7 @@ def simulate(
     if not chosen or not numbers:
         raise ConfigError("strategies", "there is nothing to run", "give strategies and seeds")
     with ExitStack() as held:
-        where = Path(folder) if folder else held.enter_context(take_free(_now())).path
+        where = Path(folder) if folder else held.enter_context(take_free(by_the_clock())).path
         made = []
         for seed in numbers:
             for name, strategy in chosen.items():
@@ -157,7 +156,3 @@ def simulate(
                 run(config, folder=made[-1], brief=True, shared=where)
     baseline = "fedavg" if "fedavg" in chosen else next(iter(chosen))
     return Simulation(where, load_runs(made), baseline)
-
-
-def _now() -> Path:
-    return Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S")

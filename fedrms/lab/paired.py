@@ -39,15 +39,10 @@ class Difference:
 
 
 def difference(values: ArrayLike, among: int = 1) -> Difference:
-    """Return the mean of paired differences and its 95 % interval, by Student's t.
+    """Return the mean of paired differences ``[seeds]`` and its 95 % interval, by Student's t.
 
-    Parameters
-    ----------
-    values : array
-        ``[seeds]`` differences.
-    among : int
-        Of how many intervals one alone may decide a claim: each is then at 1 - 0.05 / among
-        (Bonferroni), so that chance decides it no more than once in twenty times.
+    ``among`` says of how many intervals one alone may decide a claim: each is then at 1 - 0.05 /
+    among (Bonferroni), so that chance decides it no more than once in twenty times.
     """
     each = np.asarray(values, np.float64)
     mean = float(each.mean())

@@ -12,15 +12,8 @@ import pandas as pd
 def values(rows: pd.DataFrame, *keys: str, how: str = "median") -> dict[Any, float]:
     """Return the column ``value`` by the values of one or more other columns.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        Of one part of a table.
-    keys : str
-        Columns; with several, the keys of what is returned are tuples.
-    how : str
-        What is made of several rows of the same keys, such as seeds: ``median``, ``mean``,
-        ``min``, ``max``.
+    With several keys those of what is returned are tuples. ``how`` says what is made of several
+    rows of the same keys, such as seeds: ``median``, ``mean``, ``min``, ``max``.
     """
     grouped = rows.groupby(list(keys), sort=False)["value"].agg(how)
     return {key: float(value) for key, value in grouped.items()}

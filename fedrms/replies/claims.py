@@ -73,18 +73,11 @@ def assign(
 ) -> tuple[dict[ClientId, Message], dict[ClientId, str]]:
     """Return the reply of each client, and the reason by client of those that count for nobody.
 
-    A reply belongs to whom it names, or else to whom the answered message was sent to. A node
-    that has said who it is cannot speak for another later: where it tries, it fails alone,
-    under its own name. Where two replies claim one client, a node that was known as that
-    client keeps the name; where none was, or more than one, nobody can tell who is right, and
-    the client is left out.
-
-    Parameters
-    ----------
-    replies : iterable of Message
-        Answers and errors, in any order.
-    addressees : Addressees
-        Without any, every reply is taken for an answer to this round.
+    A reply belongs to whom it names, or else to whom the answered message was sent to. A node that
+    has said who it is cannot speak for another later: where it tries, it fails alone, under its own
+    name. Where two replies claim one client, a node that was known as that client keeps the name;
+    where none was, or more than one, nobody can tell who is right, and the client is left out.
+    Without any addressees every reply is taken for an answer to this round.
     """
     members = addressees.members
     claims: dict[ClientId, list[tuple[int, Message]]] = {}

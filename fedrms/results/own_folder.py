@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from fedrms.errors import ConfigError
 
+OUTPUTS: Final = Path("outputs")
 RUN_KEY: Final = "hydra.run.dir"
 
 WANDBS: Final = "wandb"
@@ -104,6 +105,11 @@ def _refuse_links(folder: Path) -> None:
                 f"{path} is no file but a link, a pipe or a device, and a run writes none",
                 "look where it leads, and put a file in its place, or remove it",
             )
+
+
+def by_the_clock(outputs: Path = OUTPUTS) -> Path:
+    """Return the folder that a run has where nobody names one."""
+    return outputs / time.strftime("%Y-%m-%d/%H-%M-%S")
 
 
 def take_free(path: Path, key: str = RUN_KEY) -> OwnFolder:
