@@ -99,9 +99,9 @@ def whole(key: str, value: Any, least: int = 1, remedy: str = "") -> int:
     return int(value)
 
 
-def optional_whole(key: str, value: Any, least: int = 1) -> int | None:
-    """Return None for None, else `value` as an integer of at least `least`."""
-    return None if value is None else whole(key, value, least)
+def optional_whole(key: str, value: Any) -> int | None:
+    """Return None for None, else `value` as an integer of at least 1."""
+    return None if value is None else whole(key, value)
 
 
 def number(

@@ -32,22 +32,22 @@ def read_choice(path: Path) -> Choice:
     return Choice(comment, options)
 
 
-def option_lines(lines: list[str], indent: int = 2) -> list[str]:
+def option_lines(lines: list[str]) -> list[str]:
     """Set ``key: value  # comment`` in two columns."""
     pairs = [_parted(line) for line in lines]
     widths = [len(key) for key, comment in pairs if comment and len(key) <= _MOST_KEY]
     column = max(widths, default=0) + 2
-    return [row for key, comment in pairs for row in in_columns(key, comment, column, indent)]
+    return [row for key, comment in pairs for row in in_columns(key, comment, column)]
 
 
-def in_columns(key: str, comment: str, column: int, indent: int = 2) -> list[str]:
+def in_columns(key: str, comment: str, column: int) -> list[str]:
     """Set a word and what is said of it; the second column begins at `column`."""
-    before = " " * indent
+    before = "  "
     if not comment:
         return textwrap.wrap(
             key, WIDTH, initial_indent=before, subsequent_indent=before + "    "
         ) or [before]
-    room = WIDTH - indent - column
+    room = WIDTH - len(before) - column
     said = textwrap.wrap(comment, room, break_on_hyphens=False)
     if len(key) + 2 > column:
         return [before + key, *(before + " " * column + row for row in said)]

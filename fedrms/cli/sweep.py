@@ -81,7 +81,7 @@ def run_batch(
         _multirun.begin()
         keep_multirun(config)
     cores = usable_cores()
-    side_by_side = _side_by_side(workers, config, cores)
+    side_by_side = cores if workers == "auto" else whole("hydra.launcher.workers", workers)
     log.info("%d jobs, up to %d at a time", len(jobs), min(side_by_side, len(jobs)))
     values: dict[int, float] = {}
     total, before = _all_jobs(config, len(jobs), first), len(_multirun.failures)
@@ -157,10 +157,6 @@ def _go_on(folder: Path) -> str:
     words = [word for word in sys.argv[1:] if not word.startswith("hydra.sweep.dir=")]
     named = f"hydra.sweep.dir={os.path.relpath(folder)}"
     return f"go on with: {shlex.join(['fedrms', *words, named])}"
-
-
-def _side_by_side(workers: Any, config: DictConfig, cores: int) -> int:
-    return cores if workers == "auto" else whole("hydra.launcher.workers", workers)
 
 
 def _numbered(config: DictConfig, jobs: Sequence[list[str]], first: int) -> Iterator[Job]:

@@ -73,10 +73,7 @@ def encode(
                         f"({told}): their rows belong to none"
                     )
         else:
-            blocks = [
-                _numbers(name, kind, column, "test" if i else "")
-                for i, column in enumerate(columns)
-            ]
+            blocks = [_numbers(name, kind, column) for column in columns]
             if blocks[0].shape[1:] != blocks[-1].shape[1:]:
                 raise ConfigError(
                     "data.feature_columns",
@@ -167,7 +164,7 @@ def _one_hot(column: Any, known: list[str]) -> NDArray[np.float64]:
     return hot
 
 
-def _floats(name: str, column: Any, where: str = "") -> NDArray[np.float64]:
+def _floats(name: str, column: Any) -> NDArray[np.float64]:
     import pyarrow as pa
 
     try:
@@ -203,9 +200,9 @@ def list_shape(column: Any) -> tuple[int, ...] | str:
     return tuple(shape) if shape and min(shape) > 0 else "empty lists"
 
 
-def _numbers(name: str, kind: Kind, column: Any, where: str) -> NDArray[np.float64]:
+def _numbers(name: str, kind: Kind, column: Any) -> NDArray[np.float64]:
     if kind == "number":
-        return _floats(name, column, where)
+        return _floats(name, column)
     shape = list_shape(column)
     if isinstance(shape, str):
         raise ConfigError(
@@ -220,7 +217,7 @@ def _numbers(name: str, kind: Kind, column: Any, where: str) -> NDArray[np.float
         raise ConfigError(
             "data", f"lists of column {name!r} hold {values.null_count} missing values", "fill them"
         )
-    numbers = _floats(name, values, where)
+    numbers = _floats(name, values)
     if not np.all(np.isfinite(numbers)):
         raise ConfigError(
             "data", f"lists of column {name!r} hold missing or infinite values", "fill them first"

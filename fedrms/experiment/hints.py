@@ -22,7 +22,7 @@ def hints(
     told = [
         _failures(speed),
         _memory(config, size),
-        _gpu(config, machine, engine),
+        _gpu(machine, engine),
         _bf16(config, machine, engine),
         _threads(config, machine, size, engine),
         _scoring(config, size, speed),
@@ -50,7 +50,7 @@ def _memory(config: Mapping[str, Any], size: RunSize) -> str | None:
     return f"{lead}: lower client.fraction if memory runs out"
 
 
-def _gpu(config: Mapping[str, Any], machine: Machine, engine: EngineChoice) -> str | None:
+def _gpu(machine: Machine, engine: EngineChoice) -> str | None:
     if not machine.gpus or engine.device != "cpu":
         return None
     return f"{machine.gpus[0].name} is idle; device=cuda trains on it"

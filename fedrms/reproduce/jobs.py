@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -62,18 +61,17 @@ class Job:
         write_file(self.folder / JOB_FILE, text)
 
 
-def list_jobs(plan: Plan, folder: Path, on_config: Callable[[], None] = lambda: None) -> list[Job]:
+def list_jobs(plan: Plan, folder: Path) -> list[Job]:
     """Compose every run of a table, seed by seed, so that a part of it can be compared early.
 
     Runs of one scenario and seed follow each other: a worker builds their data once. They are in
-    ``<folder>/<scenario>/<strategy>/<seed>``. ``on_config`` is called after each configuration, for
-    they take a tenth of a second each.
+    ``<folder>/<scenario>/<strategy>/<seed>``.
     """
-    digests = {}
-    for scenario in plan.scenarios:
-        for strategy in plan.rows(scenario):
-            digests[scenario, strategy] = config_of(plan, scenario, strategy)
-            on_config()
+    digests = {
+        (scenario, strategy): config_of(plan, scenario, strategy)
+        for scenario in plan.scenarios
+        for strategy in plan.rows(scenario)
+    }
     return [
         Job(
             scenario=scenario,

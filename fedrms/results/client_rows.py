@@ -165,7 +165,7 @@ class ClientRows:
             with pq.ParquetWriter(
                 file, schema, compression="zstd", write_page_checksum=True
             ) as writer:
-                for group in _in_groups(self.tables(), self._schema):
+                for group in _in_groups(self.tables()):
                     writer.write_table(group.cast(schema), row_group_size=ROWS_PER_GROUP)
 
         replace_file(self._path, write)
@@ -228,7 +228,7 @@ def _opened(path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(path, page_checksum_verification=True)
 
 
-def _in_groups(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+def _in_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """Cut rows into contiguous groups that depend on the rows alone."""
     held: list[pa.Table] = []
     room = ROWS_PER_GROUP
