@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedrms.replies.class_losses import ClassLosses
-from fedrms.weighting.excess import Evidence, measure, weighted_quantiles
+from fedrms.weighting.excess import Evidence, Updates, measure, weighted_quantiles
 
 from .by_hand import quickly
 
@@ -133,9 +133,9 @@ def test_who_alone_holds_a_class_has_no_excess_on_it_however_hard_it_is() -> Non
 
 def test_effort_is_work_an_example_over_the_usual_one_and_at_most_ten_times_it() -> None:
     losses = losses_of(COUNT, MEAN, VARIANCE, CHANCE)  # 30, 10 and 20 examples
-    told = measure(losses, EVERYONE, 0.5, work=np.array([3.0, 2.0, 50.0])).effort
+    told = measure(losses, EVERYONE, 0.5, updates=Updates(work=np.array([3.0, 2.0, 50.0]))).effort
     assert told.tolist() == [0.5, 1.0, 10.0]
-    told = measure(losses, EVERYONE, 0.5, work=np.array([3.0, 2.0, np.nan])).effort
+    told = measure(losses, EVERYONE, 0.5, updates=Updates(work=np.array([3.0, 2.0, np.nan]))).effort
     assert told == pytest.approx(np.array([0.1 / 0.15, 0.2 / 0.15, 1.0]))
     assert measure(losses, EVERYONE, 0.5).effort.tolist() == [1.0, 1.0, 1.0]
 
@@ -143,10 +143,10 @@ def test_effort_is_work_an_example_over_the_usual_one_and_at_most_ten_times_it()
 def test_work_that_an_update_contradicts_does_not_make_a_client_count_little() -> None:
     losses = losses_of(np.full((5, 1), 10), np.ones((5, 1)), np.ones((5, 1)), np.full((5, 1), 2))
     work = np.array([1.0, 1.0, 1.0, 1.0, 0.01])
-    found = measure(losses, np.ones(5), 0.5, np.ones(5), 2.0, work)
+    found = measure(losses, np.ones(5), 0.5, 2.0, Updates(np.ones(5), work))
     assert found.contradicted.tolist() == [False] * 5  # no longer than others' by any measure
     long = np.array([1.0, 1.0, 1.0, 1.0, 2.5])
-    found = measure(losses, np.ones(5), 0.5, long, 2.0, work)
+    found = measure(losses, np.ones(5), 0.5, 2.0, Updates(long, work))
     assert found.contradicted.tolist() == [False] * 4 + [True]
     assert found.effort.tolist() == [1.0] * 5
 
