@@ -63,7 +63,7 @@ def test_a_frame_a_net_and_a_loss_give_a_paired_table(tmp_path):
 def test_calls_in_one_second_or_one_folder_are_not_mixed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = sys.modules["fedrms.experiment.simulate"]  # the package names the function so
-    monkeypatch.setattr(module, "_now", lambda: Path("outputs/now"))
+    monkeypatch.setattr(module, "by_the_clock", lambda: Path("outputs/now"))
     federation = fedrms.Federation.from_arrays((X, Y), clients=4)
     asked = {"rounds": 1, "strategies": ["fedavg"]}
     first, second = (fedrms.simulate(federation, seeds=[seed], **asked) for seed in (0, 1))
