@@ -37,6 +37,7 @@ ORDERS = {
 @pytest.fixture(autouse=True)
 def light(monkeypatch):
     monkeypatch.setattr(example_products, "HEAVY", 1)
+    monkeypatch.setattr(example_products, "WORTH_IT", 0.9)
 
 
 def given(name, task=Classification, dtype=torch.float64, **settings):
