@@ -57,11 +57,11 @@ def least_error(noise: np.ndarray, chances: np.ndarray, moved: np.ndarray, bias:
     for levels in np.array_split(np.arange(len(LEVELS)), _passes(some_noise.size)):
         level = LEVELS[levels, None, None]
         counted = np.repeat(full[None], len(levels), axis=0)
-        counted[:, noisy] = (some_chances * (level / (level + some_noise))).sum(axis=2)
+        each = level + some_noise
+        counted[:, noisy] = np.divide(some_chances, each, out=each).sum(axis=2) * level[:, :, 0]
         weights = share * counted
         weights /= weights.sum(axis=1, keepdims=True)
-        for each, weight in zip(levels, weights, strict=True):
-            errors[each] = bias * scale * (weight @ expected) ** 2 + weight @ weight
+        errors[levels] = bias * scale * (weights @ expected) ** 2 + (weights * weights).sum(axis=1)
     best = int(np.flatnonzero(errors <= errors.min() * (1.0 + 1e-12))[-1])
     if best in (0, len(LEVELS) - 1):
         return float(LEVELS[best])
