@@ -206,8 +206,9 @@ def _others(losses: ClassLosses) -> tuple[np.ndarray, np.ndarray]:
     usual = count @ weighted_quantiles(losses.mean, count, 0.5)
     claimed = (count * losses.mean).sum(axis=1)
     tiny = np.finfo(np.float64).tiny
-    near = np.maximum((usual + floor) / np.maximum(claimed + floor, tiny), 1.0)
-    return near, np.maximum(usual / np.maximum(claimed, tiny), 1.0)
+    with np.errstate(over="ignore"):
+        near = np.maximum((usual + floor) / np.maximum(claimed + floor, tiny), 1.0)
+        return near, np.maximum(usual / np.maximum(claimed, tiny), 1.0)
 
 
 def _in_any_unit(
