@@ -14,6 +14,9 @@ document$.subscribe(() => {
     picture.replaceWith(whole)
     whole.append(picture)
   })
+  document.querySelectorAll("td code").forEach(code => {  // long names break at their joints
+    if (!code.children.length) code.innerHTML = code.innerHTML.replace(/(?<=\w)[._=\/](?=\w)/g, "$&<wbr>")
+  })
   const reach = () => document.querySelectorAll(".md-typeset__scrollwrap, .output, .output pre, .md-typeset pre > code").forEach(box => {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0
   })
