@@ -143,7 +143,7 @@ def as_earlier_clients(reply: Any) -> None:
     """Puts losses by class under keys of their own, one a class, as they were."""
     record = next(iter(reply.content.metric_records.values()))
     for column, statistic in BY_CLASS.items():
-        values: Any = record.pop(statistic.key)
+        values: Any = record.pop(statistic.key, ())
         record.update({old_class_key(column, label): each for label, each in enumerate(values)})
 
 

@@ -22,7 +22,7 @@ def end(folder, *options: str) -> tuple[float, object]:
 @pytest.mark.parametrize("lie", [TINY, HUNDREDFOLD], ids=["tiny losses", "hundredfold updates"])
 def test_a_claim_that_the_update_contradicts_gains_nothing(lie, tmp_path) -> None:
     accuracy, scales = end(tmp_path / "checked", *lie)
-    assert accuracy > 0.94
+    assert accuracy > 0.93
     assert scales.max()[True] < 0.8
     assert scales.min()[False] > 0.9
     believing, scales = end(tmp_path / "believed", *lie, UNCHECKED)
