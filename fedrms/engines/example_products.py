@@ -31,9 +31,9 @@ MOST_BYTES = 1 << 28
 """Largest inner products of all clients that are kept."""
 SCORES_AT_ONCE = 1 << 20
 """Most class scores of a client's steps that are kept at a time."""
-WORTH_IT = 0.7
+WORTH_IT = 0.85
 """Share of the multiplications of the other way up to which this one is taken: its products are
-smaller, and it gathers. At .8 both take the same time (measured: docs/benchmarks/defaults.md)."""
+smaller, and it gathers. At .79 it takes .92 of the time (docs/benchmarks/defaults.md)."""
 HEAVY = 1 << 16
 """Weights of a first layer from which it is taken: smaller ones do not wait for products."""
 
