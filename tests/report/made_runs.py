@@ -35,6 +35,7 @@ def write_run(
     ids: list[str] | None = None,
     failure: str = "the loss is not finite",
     revision: str = "abc123",
+    ends: tuple[float, float] | None = None,
     **config: Any,
 ) -> Path:
     """Write one run; `jump` is (client, round) of a noise that becomes four times as large."""
@@ -73,6 +74,7 @@ def write_run(
                     "scale": scale,
                     "weight": scale / scale.sum(),
                     "true_noise": noise if truth else np.nan,
+                    **({} if ends is None else {"rms_low": ends[0], "rms_high": ends[1]}),
                     f"test_{metric}": score,
                     "failed": failed,
                     "failure": np.where(failed, failure, None),

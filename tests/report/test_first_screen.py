@@ -146,6 +146,12 @@ def test_of_earlier_runs_the_noise_has_an_interval_by_its_error(runs):
     assert table["told"].iloc[0] == "0: 0.50 (0.34 to 0.66)"
 
 
+def test_a_card_says_how_sure_the_estimate_is(tmp_path):
+    write_run(tmp_path / "one", "fedrms", truth=False, ends=(0.34, 0.81))
+    facts = dict(glance(tmp_path).cards[0].facts)
+    assert facts["Estimated noise"].endswith(", 90 % sure 0.34 to 0.81")
+
+
 def test_cards_name_who_lost_weight_who_lost_and_since_when(seven_seeds):
     cards = {card.name: card for card in glance(seven_seeds).cards}
     assert cards["1"].why == "weighs much less"

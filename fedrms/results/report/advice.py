@@ -13,7 +13,7 @@ def advice(
     Parameters
     ----------
     noise, low : float
-        As estimated, and the lower end of its 95 % interval; NaN where they are not known.
+        As estimated, and the lower end of its 90 % interval; NaN where they are not known.
     lowered : bool
         Whether it weighs much less than by its data.
     changed_at : int or None

@@ -114,7 +114,7 @@ def _facts(
     facts = []
     noise, low, high = (float(weights[key]) for key in ("noise", "noise_low", "noise_high"))
     if not np.isnan(noise):
-        sure = "" if np.isnan(low) else f", 95 % sure {low:.2f} to {high:.2f}"
+        sure = "" if np.isnan(low) else f", 90 % sure {low:.2f} to {high:.2f}"
         facts.append(("Estimated noise", f"{noise:.2f}{sure}"))
     if not np.isnan(ended["true_noise"]):
         facts.append(("True noise", f"{ended['true_noise']:.2f}"))
