@@ -79,13 +79,7 @@ def stacked_steps(
             out = torch.baddbmm(bias.unsqueeze(2), mine[last], given[last].transpose(1, 2))
         out = out.transpose(0, 1)
         kept, wanted = scores[t, :, :width], target[t, :, :width]
-        if classify:
-            out = out.log_softmax(0)
-            kept.copy_(out)
-            out = out.exp_().sub_(wanted)
-        else:
-            out = out.sub_(wanted)
-            kept.copy_(out)
+        out = output_slope(out, wanted, kept, classify)
         slope = out.mul_(rate[t, :width]).permute(1, 2, 0)
         for above in range(last + 1):
             layer = last - above
@@ -201,13 +195,7 @@ def lone_steps(
             given.append(into)
             turned.append(into.t())
         slope = forward(weights[last], biases[last], given[last], turned[last], onednn[last])
-        if classify:
-            slope = slope.log_softmax(0)
-            kept.copy_(slope)
-            slope = slope.exp_().sub_(wanted)
-        else:
-            slope = slope.sub_(wanted)
-            kept.copy_(slope)
+        slope = output_slope(slope, wanted, kept, classify)
         for above in range(last + 1):
             layer = last - above
             weight = weights[layer]
@@ -220,6 +208,22 @@ def lone_steps(
             if bias is not None:
                 bias.addmv_(slope, one, alpha=rate)
             slope = below
+
+
+def output_slope(
+    out: torch.Tensor, wanted: torch.Tensor, kept: torch.Tensor, classify: bool
+) -> torch.Tensor:
+    """Return the slope of the losses at the outputs ``[outputs, ...]``.
+
+    ``kept`` takes log-probabilities, or errors.
+    """
+    if classify:
+        out = out.log_softmax(0)
+        kept.copy_(out)
+        return out.exp_().sub_(wanted)
+    out = out.sub(wanted)
+    kept.copy_(out)
+    return out
 
 
 def forward(

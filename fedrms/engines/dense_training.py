@@ -85,7 +85,7 @@ def _steps_stacked(
         rate,
         batches.active[steps],
     )
-    return _losses(classify, scores, y, 1) * present, scores
+    return losses_of(classify, scores, y, 1) * present, scores
 
 
 def train_alone(
@@ -145,7 +145,7 @@ def train_alone(
             [own[steps] for own in counts],
             scales,
         )
-        losses[steps] = _losses(network.classify, scores, y, 2) * batches.present[steps]
+        losses[steps] = losses_of(network.classify, scores, y, 2) * batches.present[steps]
         if steps.start == 0 and first_scores is not None:
             _keep_first(work, first_scores, scores[0].transpose(1, 2), losses[0])
     return losses
@@ -159,8 +159,8 @@ def _keep_first(work: Work, into: Tensor, scores: Tensor, losses: Tensor) -> Non
         torch.stack([losses, chance(-scores, losses)], 2, out=into)
 
 
-def _losses(classify: bool, scores: Tensor, y: Tensor, outputs: int) -> Tensor:
-    """Return ``[steps, clients, batch]`` of log-probabilities, or of errors; outputs lie there."""
+def losses_of(classify: bool, scores: Tensor, y: Tensor, outputs: int) -> Tensor:
+    """Return losses from log-probabilities, or from errors; outputs lie at that axis."""
     own = scores.gather(outputs, y) if classify else scores
     return -own.squeeze(outputs) if classify else own.squeeze(outputs).square()
 

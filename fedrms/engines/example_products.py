@@ -22,7 +22,8 @@ from torch import Tensor
 
 from fedrms.client.reply import needs_received_losses
 from fedrms.engines.dense_network import DenseNetwork
-from fedrms.engines.dense_steps import backward, compiled, forward
+from fedrms.engines.dense_steps import backward, compiled, forward, output_slope
+from fedrms.engines.dense_training import losses_of
 from fedrms.engines.products import takes_onednn
 from fedrms.engines.work import Work, own_parameters
 from fedrms.tasks.classification import Classification, chance
@@ -163,8 +164,7 @@ def train_by_products(
         -lr * (1 if network.classify else 2),
     )
     weights[0].addmm_(slopes.index_select(1, place), x)
-    losses = -scores.gather(1, y)[:, 0] if network.classify else scores[:, 0].square()
-    return losses * present
+    return losses_of(network.classify, scores, y, 1) * present
 
 
 def _first_epoch(counts: Sequence[int], examples: int) -> int:
@@ -264,13 +264,7 @@ def steps_by_products(
             hidden = out.relu()
             given.append(hidden)
             out = forward(weights[layer], biases[layer], hidden, hidden.t(), onednn[layer])
-        if classify:
-            out = out.log_softmax(0)
-            kept.copy_(out)
-            slope = out.exp_().sub_(wanted)
-        else:
-            slope = out.sub(wanted)
-            kept.copy_(slope)
+        slope = output_slope(out, wanted, kept, classify)
         for above in range(last):
             layer = last - above
             below = backward(weights[layer], slope, onednn[layer])
