@@ -85,7 +85,7 @@ def federated(
             folder=folder,
             overrides=[*SETTINGS, *more],
         )
-    clients = done.runs.clients
+    clients = done.clients
     last = clients[clients["round"] > clients["round"].max() - 5]
     means = last.groupby("client", observed=True)[
         ["test_accuracy", "weight", "num_examples"]

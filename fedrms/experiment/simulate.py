@@ -19,38 +19,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, eq=False)
-class Simulation:
-    """The runs of :func:`simulate`; in a notebook it shows the paired comparison.
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Simulation(Runs):
+    """The runs of :func:`simulate`: :class:`fedrms.Runs` that shows its paired comparison.
 
     Attributes
     ----------
     folder : Path
         Where every run has its folder, as the command line would have written it.
-    runs : Runs
-        All of them, as :func:`fedrms.load_runs` reads them.
     baseline : str
         The strategy that others are compared with.
     """
 
     folder: Path
-    runs: Runs
     baseline: str
 
     @property
-    def summary(self) -> pd.DataFrame:
-        """One row a run."""
-        return self.runs.summary
-
-    @property
-    def rounds(self) -> pd.DataFrame:
-        """One row a round."""
-        return self.runs.rounds
-
-    @property
-    def clients(self) -> pd.DataFrame:
-        """One row a client in a round."""
-        return self.runs.clients
+    def runs(self) -> Runs:
+        """Itself, as once it held its runs in an attribute."""
+        return self
 
     @property
     def models(self) -> dict[tuple[str, int], dict[str, Any]]:
@@ -63,7 +50,7 @@ class Simulation:
 
     def compare(self, **options: Any) -> pd.DataFrame:
         """Return the paired comparison; see :func:`fedrms.compare`."""
-        return compare(self.runs, **{"baseline": self.baseline, **options})
+        return compare(self, **{"baseline": self.baseline, **options})
 
     def report(self, **options: Any) -> Path:
         """Write the page of ``fedrms-report`` and return its path."""
@@ -155,4 +142,4 @@ def simulate(
                 made.append(where / f"{name}-{seed}")
                 run(config, folder=made[-1], brief=True, shared=where)
     baseline = "fedavg" if "fedavg" in chosen else next(iter(chosen))
-    return Simulation(where, load_runs(made), baseline)
+    return Simulation(**vars(load_runs(made)), folder=where, baseline=baseline)

@@ -58,6 +58,8 @@ def test_a_frame_a_net_and_a_loss_give_a_paired_table(tmp_path):
     assert "paired over 2 seeds" in str(runs)
     assert "<table" in runs._repr_html_()
     assert runs.rounds["round"].max() == 2
+    pd.testing.assert_frame_equal(fedrms.compare(runs), runs.compare())  # they are Runs themselves
+    assert fedrms.plots.learning_curves(runs) is not None
 
 
 def test_calls_in_one_second_or_one_folder_are_not_mixed(tmp_path, monkeypatch):
