@@ -17,6 +17,7 @@ import sys
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fedrms.errors import ConfigError
@@ -149,6 +150,9 @@ def _split(key: str, parts: Sequence[str], remedy: str) -> tuple[str, list[str]]
     """Return the module and the attributes in it that a dotted name means; imports nothing."""
     name, spec = parts[0], _spec(parts[0], None)
     if spec is None and name not in sys.modules:
+        here = f"{name}.py" if Path(f"{name}.py").is_file() else f"{name}/"
+        if Path(here).exists():
+            remedy = f"{here} is in this folder: put PYTHONPATH=. before the command"
         raise ConfigError(key, f"there is no module {name!r} (of {'.'.join(parts)})", remedy)
     depth = 1
     while depth < len(parts) - 1:

@@ -141,10 +141,13 @@ def finished_runs(folder: Path) -> Runs:
 
 
 def tell_failures() -> list[str]:
-    """Return a line for each job that failed."""
+    """Return a line for each job that failed; a reason that several have is told once."""
+    said: dict[str, int] = {}
     return [
-        f"job {failure.job} failed ({failure.words}): {failure.reason}"
+        f"job {failure.job} failed ({failure.words}): "
+        + (failure.reason if first == failure.job else f"as job {first} did")
         for failure in sorted(_multirun.failures, key=lambda each: each.job)
+        for first in [said.setdefault(failure.reason, failure.job)]
     ]
 
 
@@ -173,6 +176,7 @@ class _Told:
         self._done = self._before = _multirun.ended
         self._began = time.monotonic()
         self._bar: Any = None
+        self._reasons: dict[str, int] = {}
 
     def __enter__(self) -> _Told:
         if sys.stderr.isatty():
@@ -206,7 +210,12 @@ class _Told:
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, left=f"{left} to go")
             self._bar.refresh()
-        said = outcome.said if outcome.reason is None else f"failed: {outcome.reason}"
+        said = outcome.said
+        if outcome.reason is not None:
+            first = self._reasons.setdefault(outcome.reason, outcome.job)
+            said = (
+                f"failed: {outcome.reason}" if first == outcome.job else f"failed as #{first} did"
+            )
         level = logging.WARNING if outcome.reason is not None else logging.INFO
         if self._bar is None or outcome.reason is not None:
             log.log(

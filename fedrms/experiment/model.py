@@ -42,10 +42,14 @@ def make_model(options: Mapping[str, Any], federation: AnyFederation) -> nn.Modu
     except ConfigError:
         raise
     except Exception as error:  # somebody's class may raise anything
+        told = ", ".join(f"model.{key}={value}" for key, value in given.items())
         raise ConfigError(
             "model",
             f"{target} cannot be made for examples of shape {shape}: {said_by(error)}",
-            "choose another model, or mend its options",
+            f"choose another model, or mend its options: {told} "
+            f"('~model.{next(iter(given))}' leaves one away)"
+            if told
+            else "choose another model, or mend its class",
         ) from error
     return module
 

@@ -47,6 +47,7 @@ def test_jobs_that_fail_are_named_in_the_end_and_the_others_are_compared(start, 
     assert [line.split()[2] for line in told] == ["1", "2", "3", "5"]
     assert "no client finished any round" in told[0]
     assert "client.batch_size: is 0" in told[1]
+    assert told[2].endswith("as job 2 did")
     written = (tmp_path / "sweep/comparison.md").read_text()
     assert "job 3 failed (client.batch_size=0 client.lr=1e+30)" in written
     assert "Traceback" not in err

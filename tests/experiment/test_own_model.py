@@ -313,6 +313,35 @@ def test_what_cannot_be_imported_is_named(source, target, said, tmp_path, monkey
     assert caught.value.key == "model._target_"
 
 
+def test_a_module_in_this_folder_that_python_does_not_find_is_made_findable(tmp_path, monkeypatch):
+    (tmp_path / "mynet.py").write_text("class Net: pass")
+    (tmp_path / "mynets").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for target, here in (("mynet.Net", "mynet.py"), ("mynets.own.Net", "mynets/")):
+        config = plain(compose_config([f"model._target_={target}", "~model.hidden", *SMALL]))
+        with pytest.raises(ConfigError) as caught:
+            build_side(config, "cpu")
+        assert (
+            caught.value.remedy == f"{here} is in this folder: put PYTHONPATH=. before the command"
+        )
+
+
+class OwnHidden(nn.Module):
+    """It has an option that the preset, mlp, has as well, of another kind."""
+
+    def __init__(self, hidden=8):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.Linear(hidden, 10))
+
+
+def test_an_option_of_the_preset_that_does_not_suit_the_model_is_named():
+    config = plain(compose_config([f"model._target_={__name__}.OwnHidden", *SMALL]))
+    with pytest.raises(ConfigError) as caught:
+        build_side(config, "cpu")
+    assert "model.hidden=[" in caught.value.remedy
+    assert "'~model.hidden' leaves one away" in caught.value.remedy
+
+
 def test_an_option_that_the_model_does_not_take_says_how_to_leave_it_away():
     config = plain(compose_config([f"model._target_={__name__}.Flat", *SMALL]))
     with pytest.raises(ConfigError) as caught:
