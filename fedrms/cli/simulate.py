@@ -129,9 +129,11 @@ def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def show_outcome(summary: Mapping[str, Any], folder: Path, notes: Sequence[str] = ()) -> None:
     """Print how a run ended, notes on that, where its files are, and what to do with them."""
+    from fedrms.results.counted_less import counted_less
     from fedrms.results.table import show, summary_table
 
     show(summary_table(headline(summary)))
+    notes = [*notes, *counted_less(folder)]
     print(*notes, sep="\n", end="\n" * bool(notes))
     print(f"results: {os.path.relpath(folder)}")
     print(next_command("fedrms-report", os.path.relpath(folder)))

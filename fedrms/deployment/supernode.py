@@ -29,7 +29,12 @@ for up to a minute."""
 LOOK_EVERY = 0.5
 PROBE_EVERY, LOST_EVERY = 120.0, 5.0
 """Most seconds between two looks whether the server is there, and those while it is not."""
+AWAY = (
+    "The server at %s does not answer: its run is over, or will go on. This client waits "
+    "%g s for it (client.wait_seconds), then ends"
+)
 ENDS = "The warm client ends"
+CUT_OFF = "Connection attempt failed"
 RECEIVED = re.compile(r"Receiving: (\w+)")
 
 
@@ -100,12 +105,15 @@ def _join(home: FlowerHome, options: ClientOptions, named: Path, output: Path) -
         while node.ended is None:
             time.sleep(LOOK_EVERY)
             follower.show()
-            if time.monotonic() - probed < (LOST_EVERY if away_since else usual):
+            wait = LOST_EVERY if away_since or follower.cut_off else usual
+            if time.monotonic() - probed < wait:
                 continue
             probed = time.monotonic()
             if server_answers(options.address, options.tls):
-                away_since = None
+                away_since, follower.cut_off = None, False
             else:
+                if away_since is None:
+                    log.info(AWAY, options.address, options.wait_seconds)
                 away_since = away_since or probed
                 if probed - away_since > options.wait_seconds:
                     break
@@ -142,7 +150,7 @@ class _Progress:
         self._read = start
         self._trainings = 0
         self._refused = ""
-        self.joined = False
+        self.joined = self.cut_off = False
 
     def show(self) -> None:
         """Log what is new."""
@@ -160,6 +168,8 @@ class _Progress:
                 log.info("Training (%d since connected)", self._trainings)
             elif found and found[1] == "evaluate":
                 log.info("Scoring the model on this client's test data")
+            elif CUT_OFF in line:
+                self.cut_off = True
             elif REFUSES in line and (why := line.split(REFUSES, 1)[1]) != self._refused:
                 self._refused = why
                 log.error("%s%s", REFUSES, why)

@@ -214,6 +214,7 @@ class Record:
         """Write what is left, and ``summary.json``, and let others have the folder."""
         if self._own is None or self._recorder is None:
             return
+        from fedrms.results.counted_less import counted_less
         from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
         from fedrms.results.seal import file_digests
         from fedrms.results.summary import (
@@ -235,6 +236,8 @@ class Record:
             summary |= {"true_noise": "unknown"}
             summary["files"] = file_digests(recorder.folder, (ROUNDS_FILE, CLIENTS_FILE))
             write_summary(recorder.folder, summary)
+            for line in (*counted_less(recorder.folder), f"next: fedrms-report {self.path}"):
+                log(INFO, "%s", line)
         finally:
             self._own.release()
             self._own = None

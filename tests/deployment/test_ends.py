@@ -29,6 +29,7 @@ def ended(tmp_path_factory):
             servers[how].process.send_signal(number)
         for server in servers.values():
             server.wait()
+        client.until("does not answer: its run is over, or will go on")
         client.interrupt()
         yield sites, servers
 

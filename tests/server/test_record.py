@@ -31,9 +31,14 @@ def scored(server_round: int, arrays: ArrayRecord) -> MetricRecord:
     return MetricRecord({"accuracy": server_round / 10, "loss": 1.0 - server_round / 10})
 
 
-def test_both_tables_hold_what_the_round_did(tmp_path: Path) -> None:
+def test_both_tables_hold_what_the_round_did(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     strategy = FedRMS(record=tmp_path / "app", seed=5)
-    strategy.start(grid_of(clients()), ZERO, num_rounds=2, evaluate_fn=scored)
+    with caplog.at_level("INFO"):
+        strategy.start(grid_of(clients()), ZERO, num_rounds=2, evaluate_fn=scored)
+    told = [message.getMessage() for message in caplog.records if message.levelname == "INFO"]
+    assert f"next: fedrms-report {tmp_path / 'app'}" in told
     runs = fedrms.load_runs(tmp_path / "app")
     assert runs.summary["status"].tolist() == ["finished"]
     assert runs.summary[["strategy", "seed", "strategy.law"]].to_numpy().tolist() == [
