@@ -69,9 +69,10 @@ class ExcessScaler:
     bias : float
         How soon noisy clients are given up for a cleaner average: how much more the noise of
         labels that are all wrong biases an average, squared, than sampling does. eps is where
-        bias and variance together are least (:mod:`fedrms.weighting.least_error`): with 20 equal
-        clients of which 10 have a quarter of their labels wrong it is .05, and they count a
-        sixth; a single one of them would count two thirds.
+        bias and variance together are least, or variance beside signal, the larger of the two
+        (:mod:`fedrms.weighting.least_error`): with 20 equal clients of which 10 have a quarter of
+        their labels wrong it is .05, and they count a sixth; a single one of them would count
+        two thirds.
     slack : float
         The part of eps that grows with the misfit: a model that has yet to learn cannot tell
         small amounts of noise.
