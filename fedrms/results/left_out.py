@@ -9,11 +9,9 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from fedrms.results.atomic import replace_file
 from fedrms.results.columns import client_ids
-from fedrms.results.seal import sealed_schema
+from fedrms.results.seal import write_table
 
 LEFT_OUT_FILE: Final = "left_out.parquet"
 NUMBERS: Final = ("final", "final_without", "lost", "alone", "together")
@@ -43,6 +41,4 @@ def write_left_out(folder: Path, metric: str, rows: Sequence[LeftOut]) -> Path:
             **{key: pa.array([getattr(row, key) for row in rows], pa.float64()) for key in NUMBERS},
         }
     )
-    sealed = table.cast(sealed_schema(table))
-    replace_file(folder / LEFT_OUT_FILE, lambda file: pq.write_table(sealed, file))
-    return folder / LEFT_OUT_FILE
+    return write_table(folder / LEFT_OUT_FILE, table)

@@ -8,13 +8,11 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fedrms.results.arrow_arrays import booleans, numbers, texts
-from fedrms.results.atomic import replace_file
 from fedrms.results.columns import client_ids
-from fedrms.results.seal import sealed_schema
+from fedrms.results.seal import write_table
 
 PARTITION_FILE: Final = "partition.parquet"
 
@@ -42,7 +40,4 @@ def write_partition(
         "rare": booleans(np.asarray(rare, bool)[client]),
     }
     table = pa.Table.from_arrays(list(columns.values()), list(columns))
-    path = folder / PARTITION_FILE
-    sealed = table.cast(sealed_schema(table))
-    replace_file(path, lambda file: pq.write_table(sealed, file))
-    return path
+    return write_table(folder / PARTITION_FILE, table)

@@ -6,18 +6,15 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from fedrms.results.atomic import replace_file
 from fedrms.results.client_rows import ClientRows
 from fedrms.results.columns import client_table, round_row, round_schema, round_table
 from fedrms.results.fairness import AVAILABLE
-from fedrms.results.seal import AlteredError, read_table, sealed_schema, table_digest
+from fedrms.results.seal import AlteredError, read_table, table_digest, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,7 +149,7 @@ class Recorder:
         start = time.monotonic()
         if self._changed:
             self._clients.write()
-            _write(self.folder / ROUNDS_FILE, self._round_table())
+            write_table(self.folder / ROUNDS_FILE, self._round_table(), "zstd")
             pa.default_memory_pool().release_unused()  # it keeps twice the tables, and more
             self._changed = False
         self._last_flush = time.monotonic()
@@ -165,12 +162,7 @@ class Recorder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if error is None:
             self.close()
         else:
@@ -225,8 +217,3 @@ def _until(path: Path, last: int) -> pa.Table:
     if "round" not in table.column_names:
         raise AlteredError(f"{path} has no column 'round'")
     return table.filter(pc.less_equal(table["round"], last))
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    sealed = table.cast(sealed_schema(table))
-    replace_file(path, lambda file: pq.write_table(sealed, file, compression="zstd"))

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fedrms.results.arrow_arrays import numbers, values_of
+from fedrms.results.atomic import replace_file
 
 NAME: Final = "sha256"
 ROWS: Final = "sha256-of-rows"
@@ -107,6 +108,13 @@ def table_digest(table: pa.Table, *, exact: bool = False) -> str:
 def sealed_schema(table: pa.Table) -> pa.Schema:
     """Return the table's schema with the digest of its rows."""
     return table.schema.with_metadata({ROWS: table_digest(table, exact=True)})
+
+
+def write_table(path: Path, table: pa.Table, compression: str = "snappy") -> Path:
+    """Put a table, with the digest of its rows, in a file's place in one step."""
+    sealed = table.cast(sealed_schema(table))
+    replace_file(path, lambda file: pq.write_table(sealed, file, compression=compression))
+    return path
 
 
 def read_table(path: Path) -> pa.Table:
