@@ -8,7 +8,6 @@ import itertools
 import os
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from fedrms.errors import ConfigError
@@ -56,12 +55,7 @@ class OwnFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 
