@@ -180,7 +180,7 @@ def test_flushes_are_rare_when_writing_is_slow(tmp_path, monkeypatch):
         clock[0] += 0.5  # two files a flush: one second
         replace_file(path, write)
 
-    monkeypatch.setattr("fedrms.results.recorder.replace_file", slow)
+    monkeypatch.setattr("fedrms.results.seal.replace_file", slow)
     monkeypatch.setattr("fedrms.results.client_rows.replace_file", slow)
     recorder = Recorder(tmp_path, flush_seconds=5.0)
     for t in range(1, 41):
