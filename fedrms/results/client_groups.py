@@ -11,6 +11,7 @@ from fedrms.results.client_finals import final_clients
 GROUPS: Final = ("clean", "hard", "rare", "noisy", "liar", "unknown")
 
 _HARD_SHARE: Final = 0.25
+_KEYS: Final = ["run", "client"]
 
 
 def client_groups(
@@ -51,27 +52,19 @@ def client_groups(
         What :func:`~fedrms.results.client_finals.final_clients` returns, with ``group``.
     """
     final = final_clients(clients)
-    levels = clients.groupby(["run", "client"], observed=True, sort=False)["true_noise"].max()
-    level = final[["run", "client"]].merge(levels.reset_index(), how="left")["true_noise"]
+    levels = clients.groupby(_KEYS, observed=True, sort=False)["true_noise"].max()
+    level = final[_KEYS].merge(levels.reset_index(), how="left")["true_noise"]
     group = pd.Series("clean", index=final.index, dtype=object)
     group[level.to_numpy() > 0] = "noisy"
     group[level.isna().to_numpy()] = "unknown"
     if partition is not None and "rare" in partition:
-        marked = partition.loc[partition["rare"].astype(bool), ["run", "client"]].drop_duplicates()
-        whose = final[["run", "client"]]
-        if (
-            whose["client"].dtype != marked["client"].dtype
-        ):  # names, where the simulator has numbers
+        whose, marked = final[_KEYS], partition.loc[partition["rare"].astype(bool), _KEYS]
+        if whose["client"].dtype != marked["client"].dtype:  # names beside the simulator's numbers
             whose, marked = whose.astype({"client": str}), marked.astype({"client": str})
-        rare = whose.merge(marked, how="left", indicator=True)["_merge"] == "both"
-        group[rare.to_numpy() & (group == "clean").to_numpy()] = "rare"
+        group[_among(whose, marked) & (group == "clean")] = "rare"
     if "adversary" in clients:
-        lying = clients.loc[clients["adversary"].fillna(False).astype(bool), ["run", "client"]]
-        marked = lying.drop_duplicates()
-        lies = (
-            final[["run", "client"]].merge(marked, how="left", indicator=True)["_merge"] == "both"
-        )
-        group[lies.to_numpy()] = "liar"
+        lying = clients["adversary"].fillna(False).astype(bool)
+        group[_among(final[_KEYS], clients.loc[lying, _KEYS])] = "liar"
     final["group"] = group
     hard = _hard(final, baseline, by, higher_is_better)
     final.loc[hard & (final["group"] == "clean"), "group"] = "hard"
@@ -92,5 +85,10 @@ def _hard(final: pd.DataFrame, baseline: str, by: str, higher_is_better: bool) -
             marked.append(one.loc[worse, pair])
     if not marked:
         return pd.Series(False, index=final.index)
-    found = final[pair].merge(pd.concat(marked).drop_duplicates(), how="left", indicator=True)
-    return pd.Series((found["_merge"] == "both").to_numpy(), index=final.index)
+    return _among(final[pair], pd.concat(marked))
+
+
+def _among(rows: pd.DataFrame, marked: pd.DataFrame) -> pd.Series[bool]:
+    """Mark the rows that stand among others of the same columns."""
+    found = rows.merge(marked.drop_duplicates(), how="left", indicator=True)["_merge"] == "both"
+    return pd.Series(found.to_numpy(), index=rows.index)

@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from fedrms.results.plots.client_view import gain_table
 from fedrms.results.plots.client_weights import weight_table
 from fedrms.results.report.advice import advice
 from fedrms.results.report.settings import Setting
@@ -187,13 +186,7 @@ def _gains(
     """Return each client's gain on the baseline at the same seed, by name."""
     if not setting.baseline or focus == setting.baseline:
         return pd.Series(dtype=float)
-    pairs = gain_table(
-        groups,
-        focus,
-        baseline=setting.baseline,
-        by="label",
-        higher_is_better=setting.higher_is_better,
-    )
+    pairs = setting.gains(groups, focus)
     if "seed" in pairs and "seed" in one:
         pairs = pairs[pairs["seed"] == one["seed"].iloc[0]]
     return pairs.assign(client=pairs["client"].astype(str)).set_index("client")["gain"]

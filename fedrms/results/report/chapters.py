@@ -214,10 +214,8 @@ def _clients(material: _Material) -> Chapter:
 
 def _differ(material: _Material) -> bool:
     """Tell whether the strategy in focus changed any client's score."""
-    table = plots.gain_table(
-        material.groups, material.focus, baseline=material.setting.baseline, by="label"
-    )
-    return bool((table["gain"].abs() > 1e-12).any())
+    gains = material.setting.gains(material.groups, material.focus)["gain"]
+    return bool((gains.abs() > 1e-12).any())
 
 
 def _data(material: _Material) -> Chapter:
@@ -265,18 +263,11 @@ def _in_short(material: _Material, alarms: pd.DataFrame | None) -> list[str]:
                 f"{share.mean():.0%} of the weight in the last round."
             )
     if material.setting.baseline and focus != material.setting.baseline and len(groups):
-        table = plots.gain_table(
-            groups,
-            focus,
-            baseline=material.setting.baseline,
-            by="label",
-            higher_is_better=material.setting.higher_is_better,
-        )
-        if len(table) and table["gain"].abs().max() > 1e-12:
-            won, lost = int((table["gain"] > 1e-9).sum()), int((table["gain"] < -1e-9).sum())
+        gains = material.setting.gains(groups, focus)["gain"]
+        if len(gains) and gains.abs().max() > 1e-12:
             said.append(
-                f"Against {material.setting.baseline}, {won} of {len(table)} clients gained and "
-                f"{lost} lost, counted over all seeds."
+                f"Against {material.setting.baseline}, {int((gains > 1e-9).sum())} of {len(gains)} "
+                f"clients gained and {int((gains < -1e-9).sum())} lost, counted over all seeds."
             )
     said += [f"The {label}." for label in _bound(material.setting)]
     count = len(material.setting.labels)

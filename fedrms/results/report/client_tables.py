@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from fedrms.results.client_finals import final_clients
-from fedrms.results.plots.client_view import gain_table
 from fedrms.results.report.settings import Setting
 from fedrms.results.report.tables import ReportTable, number, percent
 from fedrms.results.run_words import run_words
@@ -24,13 +23,7 @@ def gains(groups: pd.DataFrame, setting: Setting, labels: list[str]) -> ReportTa
     for label in labels:
         if label == setting.baseline:
             continue
-        pairs = gain_table(
-            groups,
-            label,
-            baseline=setting.baseline,
-            by="label",
-            higher_is_better=setting.higher_is_better,
-        )
+        pairs = setting.gains(groups, label)
         kinds = list(pairs.groupby("group"))
         for kind, one in [("all", pairs), *(kinds if len(kinds) > 1 else [])]:
             rows.append(

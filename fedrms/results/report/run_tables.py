@@ -150,13 +150,9 @@ def configuration(setting: Setting) -> list[ReportTable]:
 
 def outcome_sentences(setting: Setting, focus: str) -> list[str]:
     """Say how the strategy in focus ended, and against the baseline."""
-    table = setting.comparison
-    if table is None:
+    row, metric = setting.row(focus), setting.metric
+    if row is None:
         return []
-    rows = {str(key): row for key, row in zip(table.index, table.to_dict("records"), strict=True)}
-    if focus not in rows:
-        return []
-    row, metric = rows[focus], setting.metric
     accuracy = is_share(metric)
     unit = "percentage points" if accuracy else f"in {metric}"
     scale = 100 if accuracy else 1

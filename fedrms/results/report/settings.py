@@ -11,6 +11,7 @@ import pandas as pd
 
 from fedrms.errors import ConfigError
 from fedrms.results.compare import BASELINE, compare
+from fedrms.results.plots.client_view import gain_table
 from fedrms.results.runs import Runs
 from fedrms.results.scenarios import place_runs
 
@@ -54,6 +55,24 @@ class Setting:
             return found
         ranked = [str(label) for label in self.comparison.index.get_level_values(-1)]
         return [*[n for n in ranked if n in found], *[n for n in found if n not in ranked]]
+
+    def row(self, label: str) -> dict[str, Any] | None:
+        """Return what the comparison says of a strategy; None if it does not know it."""
+        if self.comparison is None:
+            return None
+        records = self.comparison.to_dict("records")
+        by_label = {str(key): one for key, one in zip(self.comparison.index, records, strict=True)}
+        return {str(name): value for name, value in by_label.get(label, {}).items()} or None
+
+    def gains(self, groups: pd.DataFrame, label: str) -> pd.DataFrame:
+        """Pair each client with itself under the baseline, which must have run."""
+        return gain_table(
+            groups,
+            label,
+            baseline=self.baseline,
+            by="label",
+            higher_is_better=self.higher_is_better,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,22 +47,12 @@ def verdict_of(setting: Setting, focus: str) -> Verdict:
     focus : str
         The label of the strategy.
     """
-    row = _row(setting, focus)
+    row = setting.row(focus)
     if row is None:
         return _unfinished(setting, focus)
     if not setting.baseline or focus == setting.baseline or not row["pairs"]:
         return _alone(setting, focus, row)
     return _compared(setting, focus, row)
-
-
-def _row(setting: Setting, focus: str) -> dict[str, Any] | None:
-    if setting.comparison is None:
-        return None
-    records = setting.comparison.to_dict("records")
-    for key, row in zip(setting.comparison.index, records, strict=True):
-        if str(key) == focus:
-            return {str(name): value for name, value in row.items()}
-    return None
 
 
 def _compared(setting: Setting, focus: str, row: dict[str, Any]) -> Verdict:
@@ -108,7 +98,7 @@ def _seeds(setting: Setting, focus: str, row: dict[str, Any], ahead: bool) -> st
 
 def _in_cases(setting: Setting, focus: str) -> list[str]:
     """Say an accuracy as people count: right answers of a thousand."""
-    rows = [_row(setting, label) for label in (focus, setting.baseline)]
+    rows = [setting.row(label) for label in (focus, setting.baseline)]
     if setting.metric != "accuracy" or not all(rows):
         return []
     ours, theirs = (f"{1000 * row['mean']:.0f}" for row in rows if row)
