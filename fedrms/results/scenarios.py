@@ -71,7 +71,8 @@ def _copies(column: list[Any], source: list[Any]) -> bool:
     return all(v in ("-", w) for v, w in zip(column, source, strict=True))
 
 
-def _short(value: Any) -> str:
+def setting_text(value: Any) -> str:
+    """Write the value of a setting, of a number no more digits than it has."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -99,6 +100,6 @@ def _label(
         rows = [row for row, name in enumerate(choices) if name == choice]
         differing = _fewest(mine, {n: [values[n][r] for r in rows] for n in mine}, len(rows))
         for row in rows:
-            told = [f"{n.removeprefix(by + '.')}={_short(values[n][row])}" for n in differing]
+            told = [f"{n.removeprefix(by + '.')}={setting_text(values[n][row])}" for n in differing]
             labels[row] = ", ".join([choice, *told])
     return labels

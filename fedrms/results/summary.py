@@ -35,6 +35,11 @@ def is_share(metric: str) -> bool:
     return metric in _SHARES or metric.startswith("recall_")
 
 
+def metric_text(metric: str, value: float, form: str = ".3g") -> str:
+    """Write a value of a metric for people: shares in percent."""
+    return f"{value:.1%}" if is_share(metric) else f"{value:{form}}"
+
+
 def client_columns(metric: str) -> list[str]:
     """Return the columns of the clients' table that `summarise` reads."""
     return ["round", "client", "failed", f"test_{metric}"]

@@ -180,6 +180,14 @@ def test_what_is_lost_is_not_told_where_it_rounds_to_nothing(tmp_path):
     assert facts["If it is left out"].startswith("the federation is as good without it")
 
 
+def test_what_is_lost_of_any_share_is_told_in_points(tmp_path):
+    write_run(tmp_path / "one", "fedrms", metric="balanced_accuracy")
+    lost = [LeftOut("1", 0.7, 0.67, 0.03, 0.4, 0.5)]
+    write_left_out(tmp_path / "one", "balanced_accuracy", lost)
+    facts = dict(next(card for card in glance(tmp_path).cards if card.name == "1").facts)
+    assert facts["If it is left out"].startswith("the federation is 3.0 points worse")
+
+
 def test_noisy_sites_are_told_what_to_do_and_clean_ones_are_not(seven_seeds):
     facts = {card.name: dict(card.facts) for card in glance(seven_seeds).cards}
     assert facts["1"]["What to do"].startswith("Have a second person check a sample of its labels")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from fedrms.results.client_finals import test_metric
+from fedrms.results.client_finals import final_clients, test_metric
 from fedrms.results.fairness import share_size
 from fedrms.results.plots import of_runs as tables
 from fedrms.results.plots.curves import names_of
 from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import GROUPS, SYMBOLS, colors_of, dashes_of
 from fedrms.results.plots.picture import Bars, Level, Line, Mark, Panel, Picture, Points, Span, thin
-from fedrms.results.summary import is_share
+from fedrms.results.summary import is_share, metric_text
 
 MOST_RANKS = 200
 MOST_BARS = 240
@@ -54,8 +54,7 @@ def ranked_clients(
     for name in names:
         one = table[table[by] == name]
         ends = one["mean"].head(k).mean(), one["mean"].tail(k).mean()
-        texts = [f"{v:.1%}" if accuracy else f"{v:.3g}" for v in ends]
-        said.append(f"{name} {texts[0]} and {texts[1]}")
+        said.append(f"{name} {' and '.join(metric_text(metric, end) for end in ends)}")
         one = one[one["rank"].isin(thin(one["rank"].to_numpy(), MOST_RANKS))]
         x, y = one["rank"].to_numpy(), one["mean"].to_numpy()
         marks.append(Line(x, y, name, colors[name], dash=dashes[name]))
@@ -176,8 +175,6 @@ def gain_table(
 
 
 def _scored(clients: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    from fedrms.results.client_finals import final_clients
-
     if "score" in clients:
         return clients[clients["score"].notna()], str(clients.attrs.get("metric", "accuracy"))
     metric = test_metric(clients)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from fedrms.results.client_finals import test_metric
@@ -11,7 +12,7 @@ from fedrms.results.plots import of_runs as tables
 from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import colors_of, dashes_of
 from fedrms.results.plots.picture import Level, Line, Panel, Picture, thin
-from fedrms.results.summary import higher_is_better, is_share
+from fedrms.results.summary import higher_is_better, is_share, metric_text
 
 MOST_ROUNDS = 150
 """Rounds that a figure shows; of more, evenly spaced ones."""
@@ -54,7 +55,7 @@ def learning_curves(
     table = measured.groupby(keys)[column].agg(["mean", "std", "count"]).reset_index()
     marks = []
     for label in names:
-        one = _thinned(table[table[by] == label])
+        one = thinned(table[table[by] == label])
         mean, spread = one["mean"].to_numpy(), one["std"].fillna(0.0).to_numpy()
         several = bool((one["count"] > 1).any())
         marks.append(
@@ -70,9 +71,7 @@ def learning_curves(
         )
     last = {label: table[table[by] == label].tail(1)["mean"] for label in names}
     ends = ", ".join(
-        f"{label} {v.iloc[0]:.1%}" if accuracy else f"{label} {v.iloc[0]:.3g}"
-        for label, v in last.items()
-        if len(v)
+        f"{label} {metric_text(name, v.iloc[0])}" for label, v in last.items() if len(v)
     )
     better = "higher" if higher_is_better(name) else "lower"
     log = not higher_is_better(name) and bool((measured[column] > 0).all())
@@ -116,7 +115,7 @@ def seconds_per_round(rounds: pd.DataFrame, *, by: str = "strategy") -> Picture:
     table = rounds.groupby(keys)["seconds"].median().reset_index()
     marks = []
     for label in names:
-        one = _thinned(table[table[by] == label])
+        one = thinned(table[table[by] == label])
         x, y = one["round"].to_numpy(), one["seconds"].to_numpy()
         marks.append(Line(x, y, label, colors[label], dash=dashes[label]))
     middle = rounds.groupby(rounds[by].astype(str))["seconds"].median()
@@ -132,5 +131,6 @@ def seconds_per_round(rounds: pd.DataFrame, *, by: str = "strategy") -> Picture:
     )
 
 
-def _thinned(one: pd.DataFrame) -> pd.DataFrame:
-    return one[one["round"].isin(thin(one["round"].to_numpy(), MOST_ROUNDS))]
+def thinned(rows: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows of the rounds that a figure has room for."""
+    return rows[rows["round"].isin(thin(np.sort(rows["round"].unique()), MOST_ROUNDS))]

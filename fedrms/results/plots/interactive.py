@@ -108,68 +108,34 @@ def _traces(mark: Mark, panel: Panel, in_legend: bool, picture: Picture) -> list
     where = f"{panel.x_label} {across}<br>{panel.y_label} {value}"
     if panel.y_ticks:  # the names say where
         where = f"{panel.x_label} {across}"
-    x = _small(mark.x)
+
+    def over(title: str) -> dict[str, Any]:
+        return {"hovertemplate": f"{title}<br>{where}<extra></extra>"}
+
+    kind = "bar" if isinstance(mark, Bars) else "scatter"
+    places = {"type": kind, "x": _small(mark.x), "y": _small(mark.y)}
     if isinstance(mark, Line):
-        title = mark.hover or mark.name
-        traces = []
-        if mark.low is not None and mark.high is not None:
-            traces.append(_band(mark))
-        traces.append(
-            dict(
-                type="scatter",
-                x=x,
-                y=_small(mark.y),
-                mode="lines",
-                line={"color": mark.color, "dash": mark.dash, "width": mark.width},
-                hovertemplate=f"{title}<br>{where}<extra></extra>",
-                hoverinfo="skip" if panel.y_ticks else None,
-                **shared,
-            )
-        )
-        return traces
+        line = {"color": mark.color, "dash": mark.dash, "width": mark.width}
+        look = {"mode": "lines", "line": line} | over(mark.hover or mark.name)
+        look["hoverinfo"] = "skip" if panel.y_ticks else None
+        band = [_band(mark)] if mark.low is not None and mark.high is not None else []
+        return [*band, places | look | shared]
     if isinstance(mark, Area):
-        return [
-            dict(
-                type="scatter",
-                x=x,
-                y=_small(mark.y),
-                mode="lines",
-                stackgroup="all",
-                line={"color": mark.color, "width": 0.5},
-                fillcolor=mark.color,
-                fillpattern=_hatch(mark),
-                hovertemplate=f"{mark.name}<br>{where}<extra></extra>",
-                **shared,
-            )
-        ]
-    text = {"text": list(mark.text), "hovertemplate": f"%{{text}}<br>{where}<extra></extra>"}
-    if not mark.text:
-        text = {"hovertemplate": f"{mark.name}<br>{where}<extra></extra>"}
+        edge = {"color": mark.color, "width": 0.5}
+        look = {"mode": "lines", "stackgroup": "all", "line": edge, "fillcolor": mark.color}
+        return [places | look | {"fillpattern": _hatch(mark)} | over(mark.name) | shared]
+    text = {"text": list(mark.text)} | over("%{text}") if mark.text else over(mark.name)
     if isinstance(mark, Bars):
         bar = {"color": mark.color, "line": {"width": 0}}
         # No words on the bars: they are for hovering.
-        return [
-            dict(
-                type="bar", x=x, y=_small(mark.y), marker=bar, textposition="none", **text, **shared
-            )
-        ]
+        return [places | {"marker": bar, "textposition": "none"} | text | shared]
     marker: dict[str, Any] = {"color": mark.color, "size": 8, "symbol": mark.symbol}
     if mark.values is not None and picture.color_bar is not None:
         bar_of = picture.color_bar
         marker |= {"color": _small(mark.values), "colorscale": _SCALE}
         marker |= {"cmin": bar_of.low, "cmax": bar_of.high}
-    return [
-        dict(
-            type="scatter",
-            x=x,
-            y=_small(mark.y),
-            mode="markers",
-            marker=marker,
-            error_y=_whiskers(mark),
-            **text,
-            **shared,
-        )
-    ]
+    look = {"mode": "markers", "marker": marker, "error_y": _whiskers(mark)}
+    return [places | look | text | shared]
 
 
 def _band(mark: Line) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from fedrms.results.alarms import noise_alarms
 from fedrms.results.attribution import noise_auroc, noise_spearman
 from fedrms.results.client_finals import final_clients, test_metric
 from fedrms.results.plots import of_runs as tables
-from fedrms.results.plots.curves import MOST_ROUNDS, names_of
+from fedrms.results.plots.curves import names_of, thinned
 from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import DASHES, GROUPS, QUALITATIVE, SYMBOLS, on_scale
 from fedrms.results.plots.picture import ColorBar, Line, Mark, Panel, Picture, Points, thin
@@ -48,8 +48,7 @@ def scale_over_rounds(clients: pd.DataFrame, *, value: str = "scale") -> Picture
         The column: ``scale``, ``rms`` or ``weight``.
     """
     known_rows = clients[clients[value].notna()]
-    rows = known_rows[known_rows["run"] == known_rows["run"].iloc[0]]
-    rows = rows[rows["round"].isin(thin(np.sort(rows["round"].unique()), MOST_ROUNDS))]
+    rows = thinned(known_rows[known_rows["run"] == known_rows["run"].iloc[0]])
     noise = rows.groupby("client", observed=True)["true_noise"].max()
     known = bool(noise.notna().any())
     top = float(noise.max()) if known and noise.max() > 0 else 1.0
@@ -158,9 +157,7 @@ def scale_against_noise(clients: pd.DataFrame, *, by: str = "strategy") -> Pictu
 
 def _agreement(clients: pd.DataFrame) -> tuple[float, float]:
     """Return what the tables call so: means over the last evaluated rounds, then over runs."""
-    pairs = [_of_run(one) for _, one in clients.groupby("run", observed=True)]
-    auroc, spearman = np.array(pairs or [(math.nan, math.nan)]).T
-    return _mean(auroc), _mean(spearman)
+    return _means([_of_run(one) for _, one in clients.groupby("run", observed=True)])
 
 
 def _of_run(clients: pd.DataFrame) -> tuple[float, float]:
@@ -177,13 +174,14 @@ def _of_run(clients: pd.DataFrame) -> tuple[float, float]:
         noisy = np.where(np.isnan(noise), np.nan, noise > 0)
         rms = one["rms"].to_numpy(dtype=float)
         pairs.append((noise_auroc(rms, noisy), noise_spearman(rms, noise)))
-    auroc, spearman = np.array(pairs or [(math.nan, math.nan)]).T
-    return _mean(auroc), _mean(spearman)
+    return _means(pairs)
 
 
-def _mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else math.nan
+def _means(pairs: list[tuple[float, float]]) -> tuple[float, float]:
+    """Average AUROC and rank correlation, each where it is known."""
+    known = ([pair[at] for pair in pairs if math.isfinite(pair[at])] for at in (0, 1))
+    auroc, spearman = (float(np.mean(each)) if each else math.nan for each in known)
+    return auroc, spearman
 
 
 @of_runs(tables.ours)
@@ -199,23 +197,11 @@ def noise_over_rounds(clients: pd.DataFrame, alarms: pd.DataFrame | None = None)
     """
     alarms = noise_alarms(clients) if alarms is None else alarms
     run = clients["run"].iloc[0]
-    rows = clients[(clients["run"] == run) & clients["rms"].notna()]
-    rows = rows[rows["round"].isin(thin(np.sort(rows["round"].unique()), MOST_ROUNDS))]
+    rows = thinned(clients[(clients["run"] == run) & clients["rms"].notna()])
     mine = alarms[alarms["run"].astype(str) == str(run)]
     last = rows.groupby("client", observed=True)["rms"].last().sort_values(ascending=False)
     named = list(dict.fromkeys([*mine["client"].head(4), *last.index[:4]]))[:6]
-    by_round = _quantiles(rows, "rms")
-    marks: list[Mark] = [
-        Line(
-            by_round.index.to_numpy(),
-            by_round["middle"].to_numpy(),
-            "median client",
-            GROUPS["unknown"],
-            low=by_round["low"].to_numpy(),
-            high=by_round["high"].to_numpy(),
-            dash="dash",
-        )
-    ]
+    marks: list[Mark] = [_band(rows, "rms", "median client", GROUPS["unknown"], dash="dash")]
     for i, client in enumerate(named):
         its = rows[rows["client"] == client]
         style = (QUALITATIVE[1 + i % 7], DASHES[1 + i % 7])
@@ -258,28 +244,15 @@ def _bands(rows: pd.DataFrame, noise: pd.Series[float], value: str) -> list[Mark
         its = rows[(kinds == name).to_numpy()]
         if its.empty:
             continue
-        by_round = _quantiles(its, value)
-        marks.append(
-            Line(
-                by_round.index.to_numpy(),
-                by_round["middle"].to_numpy(),
-                f"{name} clients, median" if name != "unknown" else "all clients, median",
-                GROUPS[name],
-                low=by_round["low"].to_numpy(),
-                high=by_round["high"].to_numpy(),
-                dash="dash" if name == "noisy" else "solid",
-                width=3.0,
-            )
-        )
+        called = f"{name if name != 'unknown' else 'all'} clients, median"
+        dash = "dash" if name == "noisy" else "solid"
+        marks.append(_band(its, value, called, GROUPS[name], dash=dash, width=3.0))
     return marks
 
 
-def _quantiles(rows: pd.DataFrame, value: str) -> pd.DataFrame:
+def _band(rows: pd.DataFrame, value: str, name: str, color: str, **style: Any) -> Line:
+    """Draw the median over clients by round, with a band of 80 % of them."""
     by_round = rows.groupby("round")[value]
-    return pd.DataFrame(
-        {
-            "low": by_round.quantile(0.1),
-            "middle": by_round.quantile(0.5),
-            "high": by_round.quantile(0.9),
-        }
-    )
+    low, middle, high = (by_round.quantile(share) for share in (0.1, 0.5, 0.9))
+    x, y = middle.index.to_numpy(), middle.to_numpy()
+    return Line(x, y, name, color, low=low.to_numpy(), high=high.to_numpy(), **style)

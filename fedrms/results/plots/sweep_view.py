@@ -10,6 +10,7 @@ import pandas as pd
 from fedrms.results.plots.curves import names_of
 from fedrms.results.plots.palette import SYMBOLS, colors_of
 from fedrms.results.plots.picture import Heat, Level, Panel, Picture, Points
+from fedrms.results.scenarios import setting_text
 from fedrms.results.summary import higher_is_better, is_share
 
 _MOST_NAMED = 12
@@ -45,7 +46,7 @@ def heat_map(
         label = f"{value} %" if accuracy else value
         panels.append(
             Panel(
-                [Heat([_short(v) for v in xs], [_short(v) for v in ys], z, label, z.size <= 80)],
+                [Heat([*map(setting_text, xs)], [*map(setting_text, ys)], z, label, z.size <= 80)],
                 title=name,
                 x_label=across,
                 y_label=up,
@@ -78,8 +79,7 @@ def differences(comparison: pd.DataFrame) -> Picture:
     table = comparison.reset_index()
     levels = [str(name) for name in comparison.index.names if name != by]
     setting = [
-        " / ".join(_short(value) for value in values)
-        for values in table[levels].itertuples(index=False)
+        " / ".join(map(setting_text, values)) for values in table[levels].itertuples(index=False)
     ]
     table = table.assign(setting=setting)
     rows = table[table["difference"].notna() & (table[by].astype(str) != baseline)]
@@ -154,7 +154,3 @@ def _sorted(values: Any) -> list[Any]:
         return sorted(values)
     except TypeError:
         return sorted(values, key=str)
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

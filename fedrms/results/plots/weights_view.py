@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from fedrms.results.client_groups import GROUPS as KINDS
 from fedrms.results.client_groups import client_groups
-from fedrms.results.plots.curves import MOST_ROUNDS, names_of
+from fedrms.results.plots.curves import names_of, thinned
 from fedrms.results.plots.palette import GROUPS
-from fedrms.results.plots.picture import Area, Level, Panel, Picture, thin
+from fedrms.results.plots.picture import Area, Level, Panel, Picture
 from fedrms.results.runs import Runs
 
 _HATCHES = {"clean": "", "hard": "/", "rare": ".", "noisy": "x", "liar": "-", "unknown": ""}
@@ -34,8 +33,7 @@ def weight_shares(
         clients = clients.clients
     groups = client_groups(clients) if groups is None else groups
     rows = clients.loc[clients["weight"] > 0, ["run", "round", "client", by, "weight"]]
-    rows = rows[rows["round"].isin(thin(np.sort(rows["round"].unique()), MOST_ROUNDS))]
-    rows = rows.merge(groups[["run", "client", "group"]], on=["run", "client"])
+    rows = thinned(rows).merge(groups[["run", "client", "group"]], on=["run", "client"])
     wide = rows.pivot_table(
         "weight", ["run", by, "round"], "group", aggfunc="sum", fill_value=0, observed=True
     )

@@ -11,7 +11,7 @@ import pandas as pd
 from fedrms.results.plots.client_weights import weight_table
 from fedrms.results.report.advice import advice
 from fedrms.results.report.settings import Setting
-from fedrms.results.summary import is_share
+from fedrms.results.summary import is_share, metric_text
 
 MOST_CARDS: Final = 6
 
@@ -119,13 +119,11 @@ def _facts(
         facts.append(("True noise", f"{ended['true_noise']:.2f}"))
     facts.append(("Weight", f"{weights['before']:.1%} by its data, {weights['after']:.1%} now"))
     if not np.isnan(ended["score"]):
-        accuracy = is_share(setting.metric)
-        text = f"{ended['score']:.1%}" if accuracy else f"{ended['score']:.3g}"
+        text = metric_text(setting.metric, ended["score"])
         if name in gains:
             gain = float(gains[name])
-            much = f"{100 * abs(gain):.1f} points" if accuracy else f"{abs(gain):.3g}"
             word = "better" if gain >= 0 else "worse"
-            text += f", {much} {word} than with {setting.baseline}"
+            text += f", {_much(setting, gain)} {word} than with {setting.baseline}"
         facts.append((f"Its own test {setting.metric}", text))
     lost = measured[measured["client"].astype(str) == name] if len(measured) else measured
     if len(lost):
@@ -147,9 +145,14 @@ def _facts(
     return facts if told is None else [*facts, ("What to do", told)]
 
 
+def _much(setting: Setting, change: float) -> str:
+    """Say how large a change of the metric is."""
+    share = is_share(setting.metric)
+    return f"{100 * abs(change):.1f} points" if share else f"{abs(change):.3g}"
+
+
 def _left_out(setting: Setting, lost: float) -> str:
-    accuracy = setting.metric == "accuracy"
-    much = f"{100 * abs(lost):.1f} points" if accuracy else f"{abs(lost):.3g}"
+    much = _much(setting, lost)
     if much in ("0.0 points", "0"):
         return "the federation is as good without it (measured, at this seed)"
     word = "worse" if lost >= 0 else "better"
@@ -161,8 +164,7 @@ def _alone(setting: Setting, measured: pd.Series[float]) -> list[tuple[str, str]
     both = [float(measured.get(key, np.nan)) for key in ("alone", "together")]
     if np.isnan(both).any():
         return []
-    form = ".1%" if is_share(setting.metric) else ".3g"
-    alone, together = (f"{value:{form}}" for value in both)
+    alone, together = (metric_text(setting.metric, value) for value in both)
     told = f"alone {alone}, in the federation {together} (measured, at this seed)"
     return [(f"Its own test {setting.metric}, trained alone", told)]
 

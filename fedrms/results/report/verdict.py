@@ -10,7 +10,7 @@ import pandas as pd
 
 from fedrms.results.client_finals import test_metric
 from fedrms.results.report.settings import Setting
-from fedrms.results.summary import is_share
+from fedrms.results.summary import is_share, metric_text
 
 _KNOWN: Final = {
     "fedavg": "fedavg averages clients by their number of examples alone.",
@@ -108,9 +108,8 @@ def _in_cases(setting: Setting, focus: str) -> list[str]:
 def _alone(setting: Setting, focus: str, row: dict[str, Any]) -> Verdict:
     runs = int(row["runs"])
     seeds = "in one run" if runs == 1 else f"on average over {runs} seeds"
-    sentence = (
-        f"{focus} ends at a test {setting.metric} of {_score(setting, row['mean'])}, {seeds}."
-    )
+    score = metric_text(setting.metric, row["mean"], ".4g")
+    sentence = f"{focus} ends at a test {setting.metric} of {score}, {seeds}."
     others = [label for label in setting.labels if label != focus]
     details = [] if others else ["No other strategy ran with these settings to compare with."]
     return Verdict(sentence, "alone", details)
@@ -130,7 +129,7 @@ def _unfinished(setting: Setting, focus: str) -> Verdict:
     known = mine[mine[column].notna()].sort_values("round") if column else mine.iloc[:0]
     details = []
     if len(known):
-        score = _score(setting, float(known[column].iloc[-1]))
+        score = metric_text(setting.metric, known[column].iloc[-1], ".4g")
         details.append(f"Its test {setting.metric} is {score} so far.")
     return Verdict(sentence, "unfinished", details)
 
@@ -158,7 +157,3 @@ def _told(setting: Setting, difference: float) -> str:
 
 def _amount(setting: Setting, difference: float) -> str:
     return f"{100 * difference:+.1f}" if is_share(setting.metric) else f"{difference:+.3g}"
-
-
-def _score(setting: Setting, value: float) -> str:
-    return f"{value:.1%}" if is_share(setting.metric) else f"{value:.4g}"
