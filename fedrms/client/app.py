@@ -28,7 +28,7 @@ from fedrms.client.settings import LocalSettings
 from fedrms.client.statistic_privacy import StatisticPrivacy, secret_seed
 from fedrms.client.train import train_client
 from fedrms.data import AnyFederation
-from fedrms.data.validation import Validation
+from fedrms.data.client_data import Validation
 from fedrms.errors import REFUSES, ConfigError, RunError
 from fedrms.flower_log import log
 from fedrms.replies.cohort import GRADIENT_SQUARES

@@ -17,7 +17,7 @@ from fedrms.client.local_update import Tree, as_function, evaluating
 from fedrms.client.own_normalising import with_own_statistics
 from fedrms.client.value_reads import reads_of
 from fedrms.data import AnyFederation
-from fedrms.data.validation import Validation
+from fedrms.data.client_data import Validation
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.tasks import Apply, Task
 from fedrms.tasks.judge import Judge, judge_of

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data.client_data import Clients
+from fedrms.data.client_mix import offsets_of
 from fedrms.data.dataset import Examples
 from fedrms.data.population import Population
 from fedrms.errors import ConfigError
@@ -107,7 +108,7 @@ def arrow(
     names = about["class_names"]
     numbered = np.array_equal(clients_there, np.arange(count))
     taken = "all" if clients == count else f"the first {clients:,} of"
-    starts = np.concatenate([[0], np.cumsum([len(part) for part in y])])
+    starts = offsets_of([len(part) for part in y])
     return Population(
         ArrowClients(list(x), list(y), starts, offsets[: clients + 1]),
         task=about["task"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 
 from fedrms.data.client_mix import group_means
 from fedrms.data.dataset import Examples
-from fedrms.data.validation import Validation
 from fedrms.errors import ConfigError
 
 Clients = NDArray[np.int64]
@@ -25,6 +25,17 @@ class CohortRows(NamedTuple):
     x: NDArray[np.float32]  # ``[total, *shape]`` normalised features
     y: NDArray[Any]  # ``[total]`` labels or targets as the clients have them, noise included
     offsets: NDArray[np.int64]  # ``[clients + 1]``
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """Examples of clients that never train, so that the test set chooses no settings."""
+
+    test_x: NDArray[np.float32]
+    test_y: NDArray[Any]
+    """``[examples, *shape]`` as these clients have them in the first round, noise included: nobody
+    knows the clean ones. Named as a federation's test set, because a model is scored on them
+    alike."""
 
 
 class ClientData(ABC):

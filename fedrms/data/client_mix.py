@@ -28,6 +28,11 @@ def group_means(values: NDArray[Any], groups: NDArray[np.int64], count: int) -> 
     return np.asarray(sums / np.maximum(np.bincount(groups, minlength=count), 1))
 
 
+def offsets_of(sizes: Any) -> NDArray[np.int64]:
+    """Return where the rows of each of some clients begin, and where the last one's end."""
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
 def class_counts(
     labels: NDArray[np.int64], offsets: NDArray[np.int64], classes: int
 ) -> NDArray[np.int64]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from fedrms.randomness import generator
 
 Task = Literal["classification", "multilabel", "regression"]
 Scale = float | NDArray[np.float32]
@@ -39,6 +37,11 @@ class Examples:
     def first(self, count: int | None) -> Examples:
         """Return the first `count` examples (all of them for None)."""
         return Examples(self.x[:count], self.y[:count])
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    """Return the examples of several one after the other."""
+    return Examples(np.concatenate([p.x for p in parts]), np.concatenate([p.y for p in parts]))
 
 
 @dataclass(frozen=True)
@@ -133,18 +136,3 @@ def raw_features(x: NDArray[Any], pool: int) -> NDArray[np.float32]:
     if pixels:
         features /= np.float32(np.iinfo(x.dtype).max)
     return features
-
-
-def held_out(labels: NDArray[Any], fraction: float, seed: int, stratify: bool) -> NDArray[np.bool_]:
-    """Return which rows form the test set: a fixed share of them, of each class if `stratify`.
-
-    The split is keyed by its own `seed`, not by the run's, so every run of a
-    comparison is tested on the same examples.
-    """
-    shuffled = generator(seed, "held-out").permutation(len(labels))
-    groups = labels[shuffled] if stratify else np.zeros(len(labels), np.int64)
-    test = np.zeros(len(labels), np.bool_)
-    for group in np.unique(groups):
-        members = shuffled[groups == group]
-        test[members[: round(fraction * len(members))]] = True
-    return test

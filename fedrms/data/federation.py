@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fedrms.data.account import account_of
 from fedrms.data.appearance import Appearance, decide_looks
-from fedrms.data.client_data import ClientData, CohortRows
-from fedrms.data.client_mix import class_counts
+from fedrms.data.client_data import ClientData, CohortRows, Validation
+from fedrms.data.client_mix import class_counts, offsets_of
 from fedrms.data.dataset import Dataset, Examples, Task
 from fedrms.data.dealing import DEFAULT_CLIENTS, Partition
 from fedrms.data.flower_partition import spelled
@@ -28,7 +28,6 @@ from fedrms.data.partition import settled, split
 from fedrms.data.population import Population
 from fedrms.data.sources import SOURCES, load
 from fedrms.data.true_noise import Truth, known_labels, measured_noise, truth_of
-from fedrms.data.validation import Validation
 from fedrms.errors import ConfigError
 from fedrms.options import choose, whole
 from fedrms.own_function import names_own
@@ -169,7 +168,7 @@ class Federation(FromPython, ClientData):
     def rows_of(self, clients: NDArray[np.int64], round: int = 1) -> CohortRows:
         """Return the training examples of some clients in one round, copied together."""
         sizes = self.sizes_of(clients)
-        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        offsets = offsets_of(sizes)
         rows = np.arange(offsets[-1]) + np.repeat(self.offsets[clients] - offsets[:-1], sizes)
         stage = self.stage(round)
         return CohortRows(stage.x[rows], stage.y[rows], offsets)
@@ -306,7 +305,7 @@ def lay_out(
     (``dataset.test_natural_ids``), and on all of them where it has none.
     """
     looks = appearance or decide_looks(seed, len(shared.rows), None)
-    offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in shared.rows])])
+    offsets = offsets_of([len(rows) for rows in shared.rows])
     rows = np.concatenate(shared.rows)
     clean_x, given_y = dataset.raw(dataset.train, rows), dataset.train.y[rows]
     change = looks.learn(clean_x)
@@ -356,7 +355,7 @@ def lay_out(
         task=dataset.task,
         num_classes=dataset.num_classes,
         shape=dataset.shape,
-        offsets=offsets.astype(np.int64),
+        offsets=offsets,
         stages=tuple(stages),
         clean_y=clean_y,
         test_x=dataset.normalise(test_x),

@@ -144,12 +144,17 @@ def _on_white(picture: Any) -> Any:
     return laid.convert("L" if grey else "RGB")
 
 
+def cache_folder() -> Path:
+    """Return where what is read once is kept: ``$FEDRMS_CACHE``, or ``~/.cache/fedrms``."""
+    return Path(os.environ.get("FEDRMS_CACHE") or Path.home() / ".cache" / "fedrms")
+
+
 def cached(file: Path, column: str, decode_file: Callable[[], Pixels]) -> Pixels:
     """Return the decoded pictures of a file, from the cache folder where it holds them.
 
-    The cache is ``$FEDRMS_CACHE``, or ``~/.cache/fedrms``; an entry is keyed by the file's
-    path, size and modification time, and written whole or not at all. A broken entry is
-    replaced, and a folder that cannot be written to only costs the time of decoding again.
+    An entry is keyed by the file's path, size and modification time, and written whole or not at
+    all. A broken one is replaced, and a folder that cannot be written to only costs the time of
+    decoding again.
     """
     entry = _entry(file, column)
     if entry is None:
@@ -168,12 +173,12 @@ def cached(file: Path, column: str, decode_file: Callable[[], Pixels]) -> Pixels
 
 def _entry(file: Path, column: str) -> Path | None:
     try:
-        folder = os.environ.get("FEDRMS_CACHE") or Path.home() / ".cache" / "fedrms"
+        folder = cache_folder()
         status = file.stat()
         identity = (str(file.resolve()), status.st_size, status.st_mtime_ns, column, DECODER)
     except (OSError, RuntimeError):
         return None
-    return Path(folder) / f"{hashlib.sha256(repr(identity).encode()).hexdigest()[:32]}.npy"
+    return folder / f"{hashlib.sha256(repr(identity).encode()).hexdigest()[:32]}.npy"
 
 
 def _store(entry: Path, pixels: Pixels) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrms.data.columns import require
 from fedrms.data.dataset import Task
 from fedrms.data.feature_columns import kind_of
 from fedrms.data.feature_values import LARGEST, decoded
@@ -33,13 +34,7 @@ def find_label(schema: Any, wanted: str | None) -> str:
             f"no column is named {' or '.join(LABEL_NAMES)}; there are: {', '.join(schema.names)}",
             "set data.label_column to the column to predict",
         )
-    if wanted not in schema.names:
-        raise ConfigError(
-            "data.label_column",
-            f"there is no column {wanted!r}",
-            f"choose from {', '.join(schema.names)}",
-        )
-    kind, why = kind_of(schema.field(wanted).type)
+    kind, why = kind_of(schema.field(require(schema, wanted, "data.label_column")).type)
     if kind == "list":
         why = f"lists ({schema.field(wanted).type})"
     if kind in (None, "list"):

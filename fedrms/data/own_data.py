@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fedrms.data.hugging_face import as_table, is_hugging_face
+from fedrms.data.images import cache_folder
 from fedrms.errors import ConfigError
 
 CLIENT, X, LABEL, TRUE_LABEL = "client", "x", "label", "true_label"
@@ -238,8 +238,7 @@ def kept(tables: Mapping[str, Any]) -> Path:
     """Write tables into a folder that their content names, whole or not at all."""
     import pyarrow.parquet as pq
 
-    home = os.environ.get("FEDRMS_CACHE") or Path.home() / ".cache" / "fedrms"
-    root = Path(home) / "tables"
+    root = cache_folder() / "tables"
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=root) as aside:

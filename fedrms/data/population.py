@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data.client_data import ClientData, Clients, CohortRows
-from fedrms.data.client_mix import class_counts, mix_of
+from fedrms.data.client_mix import class_counts, mix_of, offsets_of
 from fedrms.data.dataset import Dataset, Examples, Task
 from fedrms.data.levels import since
 from fedrms.data.noise import Noise
@@ -143,7 +143,7 @@ class Population(ClientData):
     def rows_of(self, clients: Clients, round: int = 1) -> CohortRows:
         """Return the training examples of some clients in one round, made or read now."""
         clients = self._checked(clients)
-        offsets = np.concatenate([[0], np.cumsum(self.source.sizes_of(clients))]).astype(np.int64)
+        offsets = offsets_of(self.source.sizes_of(clients))
         examples = self.source.examples_of(clients)
         if self.num_classes is not None:
             counts = class_counts(examples.y, offsets, self.num_classes)
@@ -171,7 +171,7 @@ class Population(ClientData):
             counts[~missing] = self._latest["counts"][order[at[~missing]]]
         rows = np.flatnonzero(missing)
         for part in (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)):
-            offsets = np.concatenate([[0], np.cumsum(self.source.sizes_of(clients[part]))])
+            offsets = offsets_of(self.source.sizes_of(clients[part]))
             labels = self.source.examples_of(clients[part]).y
             counts[part] = class_counts(labels, offsets, self.num_classes or 0)
         return counts

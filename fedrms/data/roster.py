@@ -80,16 +80,10 @@ class Roster(Population):
         """Return False for each client: nobody is known to be clean."""
         return np.zeros(len(clients), np.bool_)
 
-    def per_client_metric(
-        self, values: NDArray[Any], clients: Clients | None = None
-    ) -> NDArray[np.float64]:
-        """Return NaN for each client: its class mix is its own business."""
-        return np.full(0 if clients is None else len(clients), np.nan)
-
     def test_mix(
         self, clients: Clients | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return NaN for each client, as :meth:`per_client_metric` does."""
+        """Return NaN for each client: its class mix is its own business."""
         count = 0 if clients is None else len(clients)
         return np.zeros(len(self.test_y), np.int64), np.full((count, 1), np.nan)
 

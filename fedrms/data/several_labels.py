@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data import labels
+from fedrms.data.columns import require
 from fedrms.data.dataset import Task
 from fedrms.data.feature_columns import kind_of
 from fedrms.data.feature_values import list_shape
@@ -29,9 +30,7 @@ def several(schema: Any, wanted: Any, key: str = KEY) -> list[str] | None:
         if not names or len(set(names)) < len(names):
             raise ConfigError(key, f"is {names}", "name different columns")
         for name in names:
-            if name not in schema.names:
-                told = ", ".join(schema.names)
-                raise ConfigError(key, f"there is no column {name!r}", f"choose from {told}")
+            require(schema, name, key)
         return names if len(names) > 1 or _is_list(schema, names[0]) else None
     usual = (name for name in LABEL_NAMES if name in schema.names)
     name = str(wanted) if wanted is not None else next(usual, "")

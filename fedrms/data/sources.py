@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data.csv import csv
-from fedrms.data.dataset import Dataset, Examples, held_out
+from fedrms.data.dataset import Dataset, Examples, joined
 from fedrms.data.image_folders import images
 from fedrms.data.own_parts import own_dataset
 from fedrms.data.parquet import cifar10, mnist, parquet
 from fedrms.data.synthetic_fedprox import synthetic
+from fedrms.data.test_rows import of_classes_and_owners
 from fedrms.errors import ConfigError
 from fedrms.options import (
     called_with,
@@ -45,7 +46,7 @@ def digits(
     pixels, labels = _read_digits()
     x = (pixels / 16).astype(np.float32).reshape(-1, 1, 8, 8)
     y = labels.astype(np.int64)
-    test = held_out(y, 0.25, whole("data.split_seed", split_seed, 0), stratify=True)
+    test = of_classes_and_owners(y, None, 0.25, whole("data.split_seed", split_seed, 0), len(y))
     limit = optional_whole("data.test_examples", test_examples)
     return Dataset(
         train=Examples(x[~test], y[~test]),
@@ -164,9 +165,8 @@ def ring(
         x = centre + narrow * draw.standard_normal((total, 2))
         return Examples(x.astype(np.float32), y.astype(np.int64))
 
-    own = [points("ring", client, n) for client in range(clients)]
     return Dataset(
-        train=Examples(np.concatenate([e.x for e in own]), np.concatenate([e.y for e in own])),
+        train=joined([points("ring", client, n) for client in range(clients)]),
         test=points("ring-test", 0, whole("data.test_examples", test_examples)),
         task="classification",
         num_classes=count,

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrms.data.dataset import Dataset, Examples
+from fedrms.data.dataset import Dataset, Examples, joined
 from fedrms.errors import ConfigError
 from fedrms.options import number, positive, switch, whole
 from fedrms.randomness import generator
@@ -79,10 +79,10 @@ def synthetic(
     parts = [rows_of(client) for client in range(clients)]
     trained = [part.first(max(1, int(train * len(part)))) for part in parts]
     tested = [_last(part, max(1, len(part) - int((1 - test) * len(part)))) for part in parts]
-    everything = _joined(trained)
+    everything = joined(trained)
     return Dataset(
         train=everything,
-        test=_joined(tested),
+        test=joined(tested),
         task="classification",
         num_classes=count,
         shape=(width,),
@@ -94,10 +94,6 @@ def synthetic(
 
 def _last(examples: Examples, count: int) -> Examples:
     return Examples(examples.x[-count:], examples.y[-count:])
-
-
-def _joined(parts: list[Examples]) -> Examples:
-    return Examples(np.concatenate([p.x for p in parts]), np.concatenate([p.y for p in parts]))
 
 
 def _owners(parts: list[Examples]) -> NDArray[np.int64]:

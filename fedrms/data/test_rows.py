@@ -21,8 +21,9 @@ def of_classes_and_owners(
 ) -> Marks:
     """Return ``[rows]`` which are tested on: of each class, and in it of each client, this share.
 
-    Rows of a class are shuffled, put in the order of the clients, and every so many is taken: the
-    share of a class is right to a row, that of a client in it too.
+    The split has a seed of its own, not the run's, so that every run of a comparison is tested on
+    the same examples. Rows of a class are shuffled, put in the order of the clients, and every so
+    many is taken: the share of a class is right to a row, that of a client in it too.
     """
     shuffled = generator(seed, "held-out").permutation(rows)
     classes = np.zeros(rows, np.int64) if labels is None else labels[shuffled]
