@@ -1,6 +1,8 @@
-"""The errors that a person is meant to read: what was wrong, where, and what to do."""
+"""What a person is meant to read of a fault: what was wrong, where, and what to do."""
 
 from __future__ import annotations
+
+from typing import Final
 
 REFUSES = "This client refuses: "
 """How the line of a client's log begins that says why it does not do what a server orders."""
@@ -47,3 +49,18 @@ class ConfigError(FedRMSError, ValueError):
 
 class RunError(FedRMSError, RuntimeError):
     """A fault while a run is under way; everything computed until then is kept."""
+
+
+LONGEST_SHOWN: Final = 300
+"""Most characters of somebody else's text that a log, a table or an error repeats."""
+
+
+def shown(text: object, longest: int = LONGEST_SHOWN) -> str:
+    """Return a text of somebody else's as a log, a table or a terminal shows it.
+
+    It is cut, and what moves a cursor, begins a line or cannot be seen is written out.
+    """
+    cut = (text if isinstance(text, str) else str(text))[: longest + 1]
+    if not cut.isprintable():
+        cut = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+    return cut if len(cut) <= longest else f"{cut[: longest - 3]}..."

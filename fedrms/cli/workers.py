@@ -26,8 +26,7 @@ from hydra.core.utils import JobReturn, JobStatus, env_override
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
-from fedrms.errors import ConfigError, FedRMSError
-from fedrms.results.foreign_text import one_line
+from fedrms.errors import ConfigError, FedRMSError, shown
 
 LOOK_EVERY: Final = 0.5
 PATIENCE: Final = 300.0
@@ -262,7 +261,7 @@ def _reason(error: BaseException) -> str:
         words = f"its message cannot be made ({type(mute).__name__})"
     if not isinstance(error, FedRMSError):
         words = f"{type(error).__name__}: {words}" if words else type(error).__name__
-    return one_line(words, LONGEST_REASON)
+    return shown(words, LONGEST_REASON)
 
 
 def _call(task: TaskFunction, context: HydraContext, config: DictConfig, folder: Path) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 from flwr.app import Message
 
 from fedrms.deployment.bell import Bell
-from fedrms.replies.limits import shown
+from fedrms.errors import shown
 
 QUICKEST, SLOWEST = 0.05, 2.0
 """Seconds between the first two looks for a part, and most between two."""

@@ -17,9 +17,9 @@ from fedrms.client.app import REFUSED
 from fedrms.engines.passing_grid import PassingGrid
 from fedrms.engines.replies import CohortReplies
 from fedrms.engines.shield import Shield
+from fedrms.errors import shown
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import identity_in
-from fedrms.replies.limits import shown
 from fedrms.replies.membership import Directory, Membership, directory_of
 from fedrms.replies.metrics import numbers_in
 from fedrms.replies.orders import Orders

@@ -18,11 +18,12 @@ from flwr.serverapp.strategy import Strategy
 from fedrms.client.app import CLIENT_RAISED
 from fedrms.engines.flower_border import number
 from fedrms.engines.replies import CohortReplies
+from fedrms.errors import shown
 from fedrms.flower_log import log
 from fedrms.replies.claims import Addressees
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import Cohort, identity_in
-from fedrms.replies.limits import EXAMPLES_LIMIT, shown
+from fedrms.replies.limits import EXAMPLES_LIMIT
 from fedrms.replies.membership import Membership, directory_of
 from fedrms.replies.metric_ranges import Range, known_ranges
 from fedrms.replies.replies import bad_rows, check_metrics

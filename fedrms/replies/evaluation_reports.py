@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fedrms.replies.client_index import ClientId
-from fedrms.replies.cohort import LARGEST
 from fedrms.replies.metric_ranges import Range, inside, range_in
-from fedrms.replies.replies import implausible
+from fedrms.replies.metrics import as_float
+from fedrms.replies.replies import wrong_counts
 
 Value = int | float | list[int] | list[float]
 
@@ -54,7 +54,7 @@ def check_reports(
     """Leave out the reports that cannot be averaged, and metrics that few clients know.
 
     Left out is who reports no number of examples above 0, or one above the limit (see
-    :func:`fedrms.replies.replies.implausible`); a list where most have a number, or one of another
+    :func:`fedrms.replies.replies.wrong_counts`); a list where most have a number, or one of another
     length; numbers that are not finite, or outside of the metric's range (see
     :func:`fedrms.replies.metric_ranges.range_in`). A metric that is finite for few clients, or that
     fewer than half report, is left out for all. The reports are changed in place.
@@ -77,18 +77,7 @@ def check_reports(
 def _check_examples(reports: Reports, examples_limit: float | None) -> None:
     weight = reports.weighted_by
     told = [_number(metrics.get(weight)) for metrics in reports.metrics]
-    examples = np.array(told, dtype=np.float64)
-    counted = (examples > 0) & (examples <= LARGEST)
-    excessive = implausible(examples, counted, examples_limit)
-    reasons = {}
-    for row, value in enumerate(told):
-        if not counted[row]:
-            reasons[row] = f"{weight!r} is missing or not a positive number"
-        elif excessive[row]:
-            reasons[row] = (
-                f"{weight!r} is {value:g}, more than {examples_limit:g} times the cohort's median"
-            )
-    reports.leave_out(reasons)
+    reports.leave_out(wrong_counts(np.array(told, np.float64), weight, examples_limit))
 
 
 def _check_kind(reports: Reports, name: str) -> None:
@@ -141,7 +130,4 @@ def _ends(value: Value) -> tuple[float, float]:
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return np.nan
-    try:
-        return float(value)
-    except OverflowError:
-        return np.inf if value > 0 else -np.inf
+    return as_float(value)

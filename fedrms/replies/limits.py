@@ -1,4 +1,4 @@
-"""How much a client may send, and how what it says is shown.
+"""How much a client may send.
 
 Nothing that an honest client sends comes near these limits.
 """
@@ -11,13 +11,11 @@ from collections.abc import Iterable
 import numpy as np
 from flwr.app import ArrayRecord, Message
 
+from fedrms.errors import LONGEST_SHOWN
 from fedrms.replies.lazy_array import LazyArray
 
 EXAMPLES_LIMIT = 1e6
 """Most examples that a client may claim by default, in multiples of the cohort's median."""
-
-LONGEST_SHOWN = 300
-"""Most characters of a client's text that a log, a table or an error repeats."""
 
 ROOM_TIMES, ROOM_BYTES = 4, 1 << 20
 """A reply may hold this many times the bytes of the model that was sent, and some bytes more:
@@ -31,19 +29,6 @@ NUMBERS_A_CLASS = 8
 
 MOST_TEXT = 1 << 16
 """Most characters that a reply's ``ConfigRecord`` may hold."""
-
-
-def shown(text: object) -> str:
-    """Return a text of somebody else's as a log, a table or a terminal shows it.
-
-    It is cut at :data:`LONGEST_SHOWN` characters, and what moves a cursor, begins a line or cannot
-    be seen is written out.
-    """
-    told = text if isinstance(text, str) else str(text)
-    cut = told[: LONGEST_SHOWN + 1]
-    if not cut.isprintable():
-        cut = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
-    return cut if len(cut) <= LONGEST_SHOWN else f"{cut[: LONGEST_SHOWN - 3]}..."
 
 
 def excess(reply: Message, sent: ArrayRecord | None, classes: int = 0) -> str | None:

@@ -51,11 +51,11 @@ def class_losses_in(reply: Message) -> dict[str, list[float]]:
 
 
 def as_float(value: int | float) -> float:
-    """Return a number as a float; inf where it is too large."""
+    """Return a number as a float; infinite where it is too large."""
     try:
         return float(value)
     except OverflowError:
-        return np.inf
+        return np.inf if value > 0 else -np.inf
 
 
 def stacked_lists(told: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, np.ndarray]:

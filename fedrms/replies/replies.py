@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +13,7 @@ from flwr.app import ArrayRecord, Message
 from torch import Tensor
 
 from fedrms.combining.row_blocks import Stack, blocks_of, take_rows
+from fedrms.errors import shown
 from fedrms.replies.claims import Addressees, assign
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import (
@@ -24,7 +25,7 @@ from fedrms.replies.cohort import (
     no_loss,
     order_key,
 )
-from fedrms.replies.limits import excess, shown
+from fedrms.replies.limits import excess
 from fedrms.replies.metric_ranges import MEANS, SPREADS
 from fedrms.replies.metrics import columns_of
 from fedrms.statistic import BY_CLASS
@@ -177,21 +178,46 @@ def _structure_problem(
 
 def _record_problem(record: ArrayRecord, layout: Layout, whole: frozenset[str]) -> str | None:
     for name, shape in zip(layout.names, layout.shapes, strict=True):
-        if name not in record:
-            return f"array {name!r} is missing"
-        if tuple(record[name].shape) != shape:
-            return f"array {name!r} has shape {tuple(record[name].shape)}, not {shape}"
-        try:
-            kinds = "fiu" if name in whole else "f"
-            if np.dtype(record[name].dtype).kind not in kinds:
-                return f"array {name!r} has dtype {record[name].dtype}, not a floating one"
-            actual = record[name].numpy()
-            honest = actual.shape == shape and actual.dtype.kind in kinds
-        except Exception as error:
-            return f"array {name!r} cannot be decoded: {error}"
-        if not honest:
-            return f"array {name!r} is not what its header says"
+        fits = _number if name in whole else _floating
+        problem = array_problem(record, name, shape, fits, "a floating one")
+        if problem:
+            return problem
     return None
+
+
+def _floating(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f"
+
+
+def _number(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "fiu"
+
+
+def array_problem(
+    record: ArrayRecord,
+    name: str,
+    shape: tuple[int, ...],
+    fits: Callable[[np.dtype[Any]], bool],
+    wanted: str,
+) -> str | None:
+    """Return what is wrong with an array of a reply: it is missing, of another shape or type.
+
+    An archive's bytes are no array, and a header may say what its bytes are not.
+    """
+    if name not in record:
+        return f"array {name!r} is missing"
+    array = record[name]
+    if tuple(array.shape) != shape:
+        return f"array {name!r} has shape {tuple(array.shape)}, not {shape}"
+    try:
+        claimed = np.dtype(array.dtype)
+        if not fits(claimed):
+            return f"array {name!r} has dtype {array.dtype}, not {wanted}"
+        actual = array.numpy()
+        honest = actual.shape == shape and actual.dtype == claimed
+    except Exception as error:
+        return f"array {name!r} cannot be decoded: {error}"
+    return None if honest else f"array {name!r} is not what its header says"
 
 
 def _check_parameters(cohort: Cohort, squares_from: int | None) -> Cohort:
@@ -230,26 +256,12 @@ def check_metrics(
         return cohort
     nothing = np.full(len(cohort.clients), np.nan)
     examples = cohort.metrics.get(weighted_by, nothing)
-    counted = (examples > 0) & (examples <= LARGEST)
-    excessive = implausible(examples, counted, examples_limit)
-    never_negative = [
-        key for key in cohort.metrics if key in SPREADS or (nonnegative and _is_mean(key))
-    ]
-    below = {key: _below_zero(cohort.metrics[key]) for key in never_negative}
-    reasons = {}
-    for row in np.flatnonzero(np.any([~counted, excessive, *below.values()], axis=0)):
-        client = cohort.clients[row]
-        negative = [key for key in never_negative if below[key][row]]
-        if not counted[row]:
-            reasons[client] = f"{weighted_by!r} is missing or not a positive number"
-        elif excessive[row]:
-            reasons[client] = (
-                f"{weighted_by!r} is {examples[row]:g}, more than {examples_limit:g} times the "
-                "cohort's median"
-            )
-        elif negative:
-            reasons[client] = no_loss(negative[0], np.nanmin(cohort.metrics[negative[0]][row]))
-    return cohort.without(reasons)
+    wrong = wrong_counts(examples, weighted_by, examples_limit)
+    for key, values in cohort.metrics.items():
+        if key in SPREADS or (nonnegative and _is_mean(key)):
+            for row in np.flatnonzero(_below_zero(values)).tolist():
+                wrong.setdefault(row, no_loss(key, np.nanmin(values[row])))
+    return cohort.without({cohort.clients[row]: wrong[row] for row in sorted(wrong)})
 
 
 def _below_zero(values: np.ndarray) -> np.ndarray:
@@ -261,6 +273,22 @@ def _below_zero(values: np.ndarray) -> np.ndarray:
 def _is_mean(key: str) -> bool:
     """Say whether a metric is a mean loss."""
     return key in MEANS or key == BY_CLASS["mean"].key
+
+
+def wrong_counts(
+    examples: np.ndarray, weighted_by: str, examples_limit: float | None
+) -> dict[int, str]:
+    """Return by row why a number of examples, ``[clients]``, cannot be; see `implausible`."""
+    counted = (examples > 0) & (examples <= LARGEST)
+    problems = {}
+    for row in np.flatnonzero(~counted).tolist():
+        problems[row] = f"{weighted_by!r} is missing or not a positive number"
+    for row in np.flatnonzero(implausible(examples, counted, examples_limit)).tolist():
+        problems[row] = (
+            f"{weighted_by!r} is {examples[row]:g}, more than {examples_limit:g} times the "
+            "cohort's median"
+        )
+    return dict(sorted(problems.items()))
 
 
 def implausible(

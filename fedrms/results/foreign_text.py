@@ -9,33 +9,26 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from fedrms.errors import shown
+
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMULA = re.compile(r"[=+\-@\t\r\n]")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-LONGEST = 300
-"""Most characters of a cell."""
 _MARKDOWN = {"\\": "\\\\", "|": "\\|", "<": "&lt;", "`": "\\`", "](": "]\\("}
-
-
-def one_line(text: str, longest: int = LONGEST) -> str:
-    """Return a text without line breaks and other characters that are not seen, cut."""
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def csv_cell(value: Any) -> Any:
     """Return a cell that no spreadsheet takes for a formula: such a text gets a ``'`` before it."""
     if not isinstance(value, str) or value == "-" or NUMBER.fullmatch(value):
         return value
-    return f"'{one_line(value)}" if FORMULA.match(value) else value
+    return f"'{shown(value)}" if FORMULA.match(value) else value
 
 
 def markdown_cell(text: str) -> str:
     """Return a text as the cell of a markdown table."""
-    told = one_line(text)
+    told = shown(text)
     for sign, written in _MARKDOWN.items():
         told = told.replace(sign, written)
     return told

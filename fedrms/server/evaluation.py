@@ -11,12 +11,13 @@ import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
+from fedrms.errors import shown
 from fedrms.flower_log import log
 from fedrms.replies.claims import Addressees, assign
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import identity_in, order_key
 from fedrms.replies.evaluation_reports import Reports, Value, check_reports
-from fedrms.replies.limits import excess, shown
+from fedrms.replies.limits import excess
 from fedrms.replies.metric_ranges import Range
 from fedrms.replies.replies import two_counts
 

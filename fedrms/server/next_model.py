@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from flwr.app import ArrayRecord
 from torch import Tensor
 
@@ -10,7 +11,6 @@ from fedrms.combining.aggregation import Aggregation
 from fedrms.replies.cohort import Cohort, Layout
 from fedrms.replies.model_arrays import with_others_averaged
 from fedrms.replies.replies import model_of
-from fedrms.server.partial_models import combined_by_part
 from fedrms.server.running_statistics import (
     averaged,
     clamped,
@@ -35,7 +35,41 @@ def combined(
         return rule(weighted.cohort.parameters, received)
     if not len(received):
         return received, weighted.shares(aggregation)
-    return combined_by_part(aggregation, weighted, layout, received)
+    return _combined_by_part(aggregation, weighted, layout, received)
+
+
+def _combined_by_part(
+    aggregation: Aggregation, weighted: Weighted, layout: Layout, received: Tensor
+) -> tuple[Tensor, np.ndarray]:
+    """Return the update ``[parameters]`` and ``[cohort]`` the weights of whole updates.
+
+    Arrays that the same clients sent are combined together; one that nobody sent stays.
+    """
+    cohort = weighted.cohort
+    if not cohort.lacking:
+        return _combined(aggregation, weighted, received)
+    ends = np.cumsum(layout.sizes).tolist()
+    places = [torch.arange(e - n, e) for e, n in zip(ends, layout.sizes, strict=True)]
+    columns = dict(zip(layout.names, places, strict=True))
+    groups: dict[bytes, list[str]] = {}
+    for name in layout.names:
+        sent = [name not in cohort.lacking.get(client, ()) for client in cohort.clients]
+        groups.setdefault(np.array(sent).tobytes(), []).append(name)
+    update = torch.zeros_like(received)
+    for senders, names in groups.items():
+        rows = np.flatnonzero(np.frombuffer(senders, dtype=bool))
+        if len(rows):
+            where = torch.cat([columns[name] for name in names])
+            part = weighted.of_rows(rows, where)
+            update[where], _ = _combined(aggregation, part, received[where])
+    return update, weighted.shares(aggregation)
+
+
+def _combined(
+    aggregation: Aggregation, weighted: Weighted, received: Tensor
+) -> tuple[Tensor, np.ndarray]:
+    cohort, weights = weighted.cohort, weighted.shares(aggregation)
+    return aggregation.update(cohort.parameters, received, weights, cohort.norms), weights
 
 
 def stepped_statistics(

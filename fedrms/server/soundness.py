@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
+from fedrms.errors import shown
 from fedrms.replies.claims import Addressees, assign
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import LARGEST, Layout, order_key
 from fedrms.replies.evaluation_reports import Reports, Value, check_reports
-from fedrms.replies.limits import excess, shown
+from fedrms.replies.limits import excess
 from fedrms.replies.metric_ranges import Range
-from fedrms.replies.replies import bad_rows, model_of, two_counts
+from fedrms.replies.replies import array_problem, bad_rows, model_of, two_counts
 from fedrms.server.evaluation import leave_out_incomplete, merged_metrics
 
 METRICS = "metrics"
@@ -81,9 +83,9 @@ def sound_training(
 
 def _model_problem(model: ArrayRecord, sent: ArrayRecord, layout: Layout) -> str | None:
     for name, array in sent.items():
-        if name not in model:
-            return f"array {name!r} is missing"
-        problem = _array_problem(name, model[name], array)
+        shape, asked = tuple(array.shape), np.dtype(array.dtype)
+        fits = partial(_alike, other=asked, shape=shape)
+        problem = array_problem(model, name, shape, fits, array.dtype)
         if problem:
             return problem
     for name in model:
@@ -91,23 +93,6 @@ def _model_problem(model: ArrayRecord, sent: ArrayRecord, layout: Layout) -> str
             return f"array {name!r} is none of those that were sent"
     # In single precision, whatever a strategy made of the model: that is what clients train in.
     return next(iter(bad_rows(layout.flatten(model).float()[None]).values()), None)
-
-
-def _array_problem(name: str, array: Array, sent: Array) -> str | None:
-    shape = tuple(sent.shape)
-    if tuple(array.shape) != shape:
-        return f"array {name!r} has shape {tuple(array.shape)}, not {shape}"
-    try:
-        claimed = np.dtype(array.dtype)
-        if not _alike(claimed, np.dtype(sent.dtype), shape):
-            return f"array {name!r} has dtype {array.dtype}, not {sent.dtype}"
-        actual = array.numpy()  # which for an archive's bytes is no array
-        honest = actual.shape == shape and actual.dtype == claimed
-    except Exception as error:
-        return f"array {name!r} cannot be decoded: {error}"
-    if not honest:
-        return f"array {name!r} is not what its header says"
-    return None
 
 
 def _alike(one: np.dtype[Any], other: np.dtype[Any], shape: tuple[int, ...]) -> bool:

@@ -8,7 +8,8 @@ import io
 import pandas as pd
 import pytest
 
-from fedrms.results.foreign_text import markdown_cell, one_line, to_csv
+from fedrms.errors import shown
+from fedrms.results.foreign_text import markdown_cell, to_csv
 
 
 @pytest.mark.parametrize(
@@ -46,5 +47,5 @@ def test_markdown_has_no_tags_links_or_further_rows() -> None:
 
 
 def test_long_texts_are_cut_and_what_is_not_seen_is_written_out() -> None:
-    assert one_line("x" * 400) == "x" * 297 + "..."
-    assert one_line("\x1b[2J\u202ename") == "\\x1b[2J\\u202ename"
+    assert shown("x" * 400) == "x" * 297 + "..."
+    assert shown("\x1b[2J\u202ename") == "\\x1b[2J\\u202ename"

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
+from fedrms.errors import shown
 from fedrms.replies.cohort import Layout
-from fedrms.replies.limits import excess, shown
+from fedrms.replies.limits import excess
 from fedrms.replies.metric_ranges import range_in
 from fedrms.replies.metrics import old_class_key
 from fedrms.replies.replies import read_replies

@@ -10,8 +10,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from fedrms.errors import shown
 from fedrms.results.atomic import write_file
-from fedrms.results.foreign_text import one_line, to_csv
+from fedrms.results.foreign_text import to_csv
 from fedrms.results.table import markdown
 
 _TEX: Final = {
@@ -99,7 +100,7 @@ def latex(cells: pd.DataFrame) -> str:
 
 
 def _latex_cell(value: Any) -> str:
-    text = "".join(_TEX.get(c, c) for c in one_line(str(value)))
+    text = "".join(_TEX.get(c, c) for c in shown(value))
     return f"{{}}{text}" if text.startswith(("[", "*")) else text  # no option of the line before
 
 
