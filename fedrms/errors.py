@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 REFUSES = "This client refuses: "
@@ -45,6 +47,19 @@ class ConfigError(FedRMSError, ValueError):
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str, str]]:
         """Survive pickling: workers hand errors back across process borders."""
         return (type(self), (self.key, self.problem, self.remedy))
+
+
+@contextmanager
+def as_config_error(
+    key: str, remedy: str, told: Callable[[Exception], str] = str
+) -> Iterator[None]:
+    """Turn whatever somebody else's code raises into one message; our own stay as they are."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # somebody's code may raise anything
+        raise ConfigError(key, told(error), remedy) from error
 
 
 class RunError(FedRMSError, RuntimeError):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-from fedrms.errors import ConfigError
+from fedrms.errors import ConfigError, as_config_error
 from fedrms.named_class import Form, named_class
 
 TARGET = "_target_"
@@ -34,20 +34,14 @@ class OwnFunction:
         """Call it."""
         return self.function(*inputs, **self.options)
 
-    @contextmanager
-    def tried(self) -> Iterator[None]:
+    def tried(self) -> AbstractContextManager[None]:
         """Turn whatever it raises, or is found wrong inside, into one error before training."""
-        try:
-            yield
-        except ConfigError:
-            raise
-        except Exception as error:  # somebody's function may raise anything
+
+        def told(error: Exception) -> str:
             said = (str(error).strip().splitlines() or [""])[0]
-            raise ConfigError(
-                self.key,
-                f"{self.target} does not work: {type(error).__name__}: {said}",
-                f"mend it; it must be {self.what}",
-            ) from error
+            return f"{self.target} does not work: {type(error).__name__}: {said}"
+
+        return as_config_error(self.key, f"mend it; it must be {self.what}", told)
 
     def wrong(self, problem: str) -> ConfigError:
         """Return the error for what it gave."""

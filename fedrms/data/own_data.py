@@ -249,7 +249,7 @@ def kept(tables: Mapping[str, Any]) -> Path:
                 seen.update(file.name.encode() + file.read_bytes())
             folder = root / seen.hexdigest()[:32]
             if not folder.is_dir():
-                _move(made, folder)
+                move_made(made, folder)
     except OSError as fault:
         raise ConfigError(
             "data", f"the tables cannot be kept in {root} ({fault})", "set FEDRMS_CACHE=FOLDER"
@@ -272,9 +272,10 @@ def _written(tables: Mapping[str, Any], folder: Path, write: Any) -> Iterable[Pa
         yield folder / f"{name}.parquet"
 
 
-def _move(made: Path, folder: Path) -> None:
+def move_made(made: Path, folder: Path) -> None:
+    """Give what was made aside its name, unless another process was first, with the same."""
     try:
         made.rename(folder)
     except OSError:
-        if not folder.is_dir():  # else another process was first, with the same tables
+        if not folder.is_dir():
             raise

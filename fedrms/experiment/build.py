@@ -26,7 +26,7 @@ from fedrms.client.settings import config_key
 from fedrms.data import AnyFederation
 from fedrms.data.adversaries import Adversaries
 from fedrms.data.files import stamps
-from fedrms.errors import ConfigError
+from fedrms.errors import ConfigError, as_config_error
 from fedrms.experiment.loss import is_usual, make_loss
 from fedrms.experiment.model import make_model
 from fedrms.experiment.model_trial import try_model
@@ -150,14 +150,8 @@ def build_task(
             "choose one of the two",
         )
     maker = named_class("task._target_", own.pop("_target_", None), _is_task, TASK)
-    try:
+    with as_config_error("task", "mend its options, or leave task=supervised"):
         made: Task = maker(build_model=build_model, **own)
-    except ConfigError:
-        raise
-    except Exception as error:  # somebody's class may raise anything
-        raise ConfigError(
-            "task", str(error), "mend its options, or leave task=supervised"
-        ) from error
     if not isinstance(made, Task):
         raise ConfigError(
             "task",
@@ -285,14 +279,10 @@ def build_server_optimizer(config: Mapping[str, Any]) -> ServerOptimizer:
     if config.get("scheduler"):
         key = "server_optimizer.scheduler"
         scheduler = _partial(key, config["scheduler"], LRScheduler, "a torch LR scheduler")
-    try:
+    with as_config_error("server_optimizer", "see torch.optim for its options"):
         trial = optimizer([torch.zeros(1, requires_grad=True)])
         if scheduler is not None:
             scheduler(trial)
-    except Exception as error:  # somebody's class may raise anything
-        raise ConfigError(
-            "server_optimizer", str(error), "see torch.optim for its options"
-        ) from error
     return ServerOptimizer(optimizer, scheduler)
 
 

@@ -25,6 +25,7 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
+from fedrms.data.own_data import move_made
 from fedrms.errors import RunError
 from fedrms.experiment.adversary import clean_throughout
 from fedrms.experiment.parts import Parts
@@ -105,19 +106,11 @@ def _train(parts: Parts, folder: Path, simulate: Simulate) -> None:
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as aside:
             made = Path(aside) / folder.name
             simulate(OmegaConf.create(values), made, lambda grid: PassedOn(grid, clean))
-            _move(made, folder)
+            move_made(made, folder)
     except RunError as error:
         raise RunError(f"counterfactual=clean, the clean clients alone: {error}") from error
     finally:
         random.setstate(drawn)
-
-
-def _move(made: Path, folder: Path) -> None:
-    try:
-        made.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was first, with the same run
-            raise
 
 
 def under_fedavg(config: Mapping[str, Any], fraction: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fedrms.errors import ConfigError
+from fedrms.errors import ConfigError, as_config_error
 from fedrms.experiment.given import GIVEN_LOSS, kept
 from fedrms.named_class import named_class, named_function
 
@@ -31,12 +31,8 @@ def make_loss(options: Mapping[str, Any] | None) -> Any:
     if function is not None:
         return _with_options(function, target, told)
     maker = named_class("loss._target_", target, nn.Module, LOSS)
-    try:
+    with as_config_error("loss", "mend its options", lambda e: f"{target} cannot be made: {e}"):
         return maker(**{key: _tensor(value) for key, value in told.items()})
-    except Exception as error:  # somebody's class may raise anything
-        raise ConfigError(
-            "loss", f"{target} cannot be made: {error}", "mend its options"
-        ) from error
 
 
 def is_usual(loss: Any, task: str) -> bool:

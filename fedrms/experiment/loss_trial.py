@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fedrms.client.layer_draws import addressed_draws
 from fedrms.client.value_reads import ValueReads
-from fedrms.errors import ConfigError
+from fedrms.errors import ConfigError, as_config_error
 from fedrms.experiment.trial_state import unchanged, without_other_generators
 from fedrms.tasks.own_loss import OwnLoss
 
@@ -84,17 +84,7 @@ def _fits(task: OwnLoss, outputs: Tensor, y: Tensor) -> None:
     for rows in (torch.arange(min(2, len(y))), fits_by_chance, torch.arange(1)):
         some, targets = outputs[rows], y[rows]
         before = some._version, targets._version
-        try:
-            losses = task.of(some, targets)
-        except ConfigError:
-            raise
-        except Exception as error:  # somebody's function may raise anything
-            raise ConfigError(
-                "loss",
-                f"does not fit outputs {list(some.shape)} and targets {list(targets.shape)}: "
-                f"{str(error).strip()}",
-                "give a function of both that returns one number for each example",
-            ) from error
+        losses = _losses(task, some, targets)
         if (some._version, targets._version) != before:
             what = "outputs" if some._version != before[0] else "targets"
             raise ConfigError(
@@ -105,6 +95,13 @@ def _fits(task: OwnLoss, outputs: Tensor, y: Tensor) -> None:
         if not losses.is_floating_point():
             kind = str(losses.dtype).removeprefix("torch.")
             raise ConfigError("loss", f"gives numbers of type {kind}", "let it return real numbers")
+
+
+def _losses(task: OwnLoss, outputs: Tensor, y: Tensor) -> Tensor:
+    told = f"does not fit outputs {list(outputs.shape)} and targets {list(y.shape)}: "
+    remedy = "give a function of both that returns one number for each example"
+    with as_config_error("loss", remedy, lambda error: f"{told}{str(error).strip()}"):
+        return task.of(outputs, y)
 
 
 def _each_alone(task: OwnLoss, outputs: Tensor, y: Tensor, losses: Tensor) -> None:

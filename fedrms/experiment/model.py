@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from fedrms.client.local_update import evaluating
 from fedrms.data import AnyFederation
-from fedrms.errors import ConfigError
+from fedrms.errors import ConfigError, as_config_error
 from fedrms.named_class import named_class
 
 MODULE = "a torch module (a class derived from torch.nn.Module)"
@@ -32,25 +32,21 @@ def make_model(options: Mapping[str, Any], federation: AnyFederation) -> nn.Modu
     maker = named_class("model._target_", target, nn.Module, MODULE)
     given = {key: value for key, value in options.items() if key not in ("name", "_target_")}
     shape = tuple(federation.shape)
-    try:
+    told = ", ".join(f"model.{key}={value}" for key, value in given.items())
+    with as_config_error(
+        "model",
+        f"choose another model, or mend its options: {told} "
+        f"('~model.{next(iter(given))}' leaves one away)"
+        if told
+        else "choose another model, or mend its class",
+        lambda error: f"{target} cannot be made for examples of shape {shape}: {said_by(error)}",
+    ):
         module = _called(maker, target, given, shape, outputs_of(federation))
         if not isinstance(module, nn.Module):
             raise TypeError(f"it gives a {type(module).__name__}, not {MODULE}")
         if any(is_lazy(value) for value in (*module.parameters(), *module.buffers())):
             with torch.no_grad(), evaluating(module):
                 module(torch.from_numpy(inputs_for(federation)))
-    except ConfigError:
-        raise
-    except Exception as error:  # somebody's class may raise anything
-        told = ", ".join(f"model.{key}={value}" for key, value in given.items())
-        raise ConfigError(
-            "model",
-            f"{target} cannot be made for examples of shape {shape}: {said_by(error)}",
-            f"choose another model, or mend its options: {told} "
-            f"('~model.{next(iter(given))}' leaves one away)"
-            if told
-            else "choose another model, or mend its class",
-        ) from error
     return module
 
 

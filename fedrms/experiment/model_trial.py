@@ -317,17 +317,14 @@ def _explained(federation: AnyFederation) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:  # somebody's module may raise anything
-        shape = tuple(federation.shape)
-        whole = federation.test_x.dtype.kind == "i"
-        remedy = CHOOSE
-        if whole:
+        kind, remedy = "examples", CHOOSE
+        if federation.test_x.dtype.kind == "i":
+            kind = "whole numbers"
             remedy = "look them up by a large enough nn.Embedding, or set data.integer_inputs=false"
         elif "indices" in str(error):
             remedy = "set data.integer_inputs=true: the inputs are floats, and an index is none"
-        kind = "whole numbers" if whole else "examples"
-        raise ConfigError(
-            "model", f"does not fit {kind} of shape {shape}: {said_by(error)}", remedy
-        ) from error
+        problem = f"does not fit {kind} of shape {tuple(federation.shape)}: {said_by(error)}"
+        raise ConfigError("model", problem, remedy) from error
 
 
 def _alike(one: tuple[Any, Tensor], other: tuple[Any, Tensor]) -> bool:

@@ -20,8 +20,7 @@ from fedrms.experiment.config import compose_config, explain, plain
 from fedrms.experiment.foreign import refuse_foreign_addresses
 from fedrms.experiment.kept import kept_config, refuse_others, results_in, with_clients_of
 from fedrms.options import did_you_mean
-from fedrms.results.atomic import write_file
-from fedrms.results.seal import AlteredError, file_digests, read_json, read_text, sealed_text
+from fedrms.results.seal import AlteredError, file_digests, read_json, read_text, write_text
 from fedrms.results.summary import SUMMARY_FILE
 from fedrms.words import check_words, resume_folder, without_resume
 
@@ -109,14 +108,14 @@ def _keep_rounds(stopped: Stopped) -> None:
     if kept.rounds == rounds:
         return
     kept.rounds = rounds
-    _write(path, kept)
+    write_text(path, OmegaConf.to_yaml(kept))
     path = stopped.folder / ".hydra" / "hydra.yaml"
     if path.exists():
         notes = OmegaConf.create(read_text(path))
         words = OmegaConf.select(notes, "hydra.overrides.task") or []
         words = [word for word in words if not word.startswith("rounds=")]
         OmegaConf.update(notes, "hydra.overrides.task", [*words, f"rounds={rounds}"])
-        _write(path, notes)
+        write_text(path, OmegaConf.to_yaml(notes))
 
 
 def _overridden(kept: DictConfig, words: Sequence[str]) -> DictConfig:
@@ -171,8 +170,3 @@ def _finished(folder: Path, rounds: int) -> bool:
     except (OSError, AlteredError):
         return False
     return intact and summary.get("status") == "finished" and summary.get("rounds") == rounds
-
-
-def _write(path: Path, config: Any) -> None:
-    text = sealed_text(OmegaConf.to_yaml(config))
-    write_file(path, text)

@@ -31,7 +31,7 @@ from fedrms.results.objective import OBJECTIVE, Objective
 from fedrms.results.own_metrics import computed, own_metrics
 from fedrms.results.protection import CleanFederation
 from fedrms.server import Diagnostics
-from fedrms.tasks.judge import judge_of
+from fedrms.tasks.judge import judged_names
 
 Told = TypeVar("Told", Observation, Diagnostics)
 
@@ -219,8 +219,7 @@ class RoundLog:
             return {}
         received = tensors(arrays, self._side.device)
         learned, _ = split(self._side.module, received)
-        clients, judge = columns["client"], judge_of(task)
-        asked = (task.metric, *(judge.names if judge else ()))
+        clients, asked = columns["client"], (task.metric, *judged_names(task))
         if self._apart:
             by_client = scores_apart(
                 task, self._side.module, learned, federation, clients, server_round
@@ -268,8 +267,7 @@ class RoundLog:
         examples = reported.metrics.get("num-examples", np.zeros(0))
         rows = rows_of(columns["client"], reported.clients)
         row: dict[str, float] = {}
-        judge = judge_of(task)
-        for name in dict.fromkeys((task.metric, "loss", *(judge.names if judge else ()))):
+        for name in dict.fromkeys((task.metric, "loss", *judged_names(task))):
             values = reported.metrics.get(name)
             if values is None:
                 continue

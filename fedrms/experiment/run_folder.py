@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from fedrms.data.federation import AnyFederation
 from fedrms.errors import ConfigError
-from fedrms.results.atomic import replace_file, write_file
+from fedrms.results.atomic import replace_file
 from fedrms.results.partition_table import write_partition
-from fedrms.results.seal import sealed_text
+from fedrms.results.seal import write_text
 
 
 def save_model(path: Path, arrays: ArrayRecord) -> None:
@@ -53,13 +53,9 @@ def _keep_config(folder: Path, config: DictConfig, resolved: Mapping[str, Any]) 
         choices = OmegaConf.to_container(config.hydra.runtime.choices)
         overrides = OmegaConf.to_container(config.hydra.overrides)
         kept = {"hydra": {"runtime": {"choices": choices}, "overrides": overrides}}
-        _write(folder / "hydra.yaml", OmegaConf.to_yaml(kept))
+        write_text(folder / "hydra.yaml", OmegaConf.to_yaml(kept))
     text = OmegaConf.to_yaml(OmegaConf.create(dict(resolved)))
-    _write(folder / "config.yaml", text)  # last: with it a run is there
-
-
-def _write(path: Path, text: str) -> None:
-    write_file(path, sealed_text(text))
+    write_text(folder / "config.yaml", text)  # last: with it a run is there
 
 
 def keep_partition(folder: Path, federation: AnyFederation) -> None:

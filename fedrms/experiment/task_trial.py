@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fedrms.errors import ConfigError
+from fedrms.errors import ConfigError, as_config_error
 from fedrms.experiment.model import said_by
 from fedrms.tasks import Apply, Params, Task
 
@@ -73,14 +73,10 @@ def _one_each(what: str, value: Any, batch: Mapping[str, Tensor]) -> None:
     )
 
 
-@contextmanager
-def _said(member: str) -> Iterator[None]:
-    try:
-        yield
-    except ConfigError:
-        raise
-    except Exception as error:  # somebody's task may raise anything
-        kind = type(error).__name__
-        said = said_by(error)
+def _said(member: str) -> AbstractContextManager[None]:
+    def told(error: Exception) -> str:
+        kind, said = type(error).__name__, said_by(error)
         said = said if said.startswith(kind) else f"{kind}: {said}"
-        raise ConfigError("task", f"its `{member}` does not work: {said}", "mend it") from error
+        return f"its `{member}` does not work: {said}"
+
+    return as_config_error("task", "mend it", told)

@@ -39,7 +39,7 @@ from fedrms.results.partition_table import PARTITION_FILE
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE, Recorder
 from fedrms.results.seal import AlteredError, file_digests
 from fedrms.results.summary import client_columns
-from fedrms.tasks.judge import judge_of
+from fedrms.tasks.judge import judged_names
 from fedrms.tasks.task import never_negative
 
 if TYPE_CHECKING:
@@ -161,8 +161,7 @@ class _Training:
             reference=None if reference is None else reference.federation,
             apart=apart,
         )
-        judge = judge_of(side.task)
-        asked = list(judge.names) if judge else []
+        asked = list(judged_names(side.task))
         self._train_orders = ConfigRecord({**parts.settings.to_record(), **parts.further_orders})
         self._evaluate_orders = ConfigRecord({METRIC_ORDER: asked} if asked else {})
         if apart:
@@ -236,13 +235,13 @@ def telling_of_full_disks(where: Path) -> Iterator[None]:
 
 def _summary(recorder: Recorder, side: ClientSide) -> dict[str, Any]:
     """Return what the tables of a run say in the end, and where its software came from."""
-    judge, rounds = judge_of(side.task), recorder.rounds()
+    rounds = recorder.rounds()
     summary = summarise(
         rounds,
         recorder.client_pieces(client_columns(side.task.metric)),
         side.task.metric,
         side.task.higher_is_better,
-        further=judge.names if judge else (),
+        further=judged_names(side.task),
     )
     summary |= provenance()
     if side.federation.listed is not None:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fedrms.results.arrow_arrays import numbers, values_of
-from fedrms.results.atomic import replace_file
+from fedrms.results.atomic import replace_file, write_file
 
 NAME: Final = "sha256"
 ROWS: Final = "sha256-of-rows"
@@ -152,6 +152,11 @@ def digest_in(schema: pa.Schema) -> str | None:
 def sealed_text(text: str) -> str:
     """Return YAML, or any text with comments, led by a line with its digest."""
     return f"# {NAME}: {_digest(text)}\n{text}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put such a text, with its digest, in a file's place in one step."""
+    write_file(path, sealed_text(text))
 
 
 def read_text(path: Path, *, required: bool = False) -> str:

@@ -210,7 +210,7 @@ class Record:
 
         return evaluate_and_note
 
-    def end(self, error: BaseException | None = None) -> None:
+    def end(self, error: BaseException | None = None, *, summarised: bool = True) -> None:
         """Write what is left, and ``summary.json``, and let others have the folder."""
         if self._own is None or self._recorder is None:
             return
@@ -228,6 +228,8 @@ class Record:
             self._write_pending()
             recorder = self._recorder
             recorder.flush()
+            if not summarised:
+                return
             metric = recorder.metric
             tables = recorder.rounds(), recorder.client_pieces(client_columns(metric))
             summary = summarise(*tables, metric, higher_is_better(metric))
@@ -244,14 +246,7 @@ class Record:
 
     def leave(self) -> None:
         """Write what is left without a summary, and let others have the folder."""
-        if self._own is None or self._recorder is None:
-            return
-        try:
-            self._write_pending()
-            self._recorder.flush()
-        finally:
-            self._own.release()
-            self._own = None
+        self.end(summarised=False)
 
     def __del__(self) -> None:
         """Leave, if nobody has."""
@@ -265,13 +260,12 @@ class Record:
         return list(itertools.takewhile(_holds_a_run, chain))
 
     def _keep_config(self, where: Path, rounds: int | None) -> None:
-        from fedrms.results.atomic import write_file
-        from fedrms.results.seal import sealed_text
+        from fedrms.results.seal import write_text
 
         (where / ".hydra").mkdir(exist_ok=True)
         tree = {"kind": "app", **self._config, **({} if rounds is None else {"rounds": rounds})}
-        text = sealed_text(json.dumps(tree, indent=2) + "\n")  # JSON is YAML
-        write_file(where / ".hydra" / "config.yaml", text)
+        text = json.dumps(tree, indent=2) + "\n"  # JSON is YAML
+        write_text(where / ".hydra" / "config.yaml", text)
 
     def _find_metric_in(self, recorder: Recorder) -> None:
         rounds = recorder.rounds()

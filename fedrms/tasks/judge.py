@@ -42,6 +42,12 @@ def judged_by(task: Task, judge: Judge) -> Task:
     return task
 
 
+def judged_names(task: Task) -> tuple[str, ...]:
+    """Return the metrics that a person chose for a task; empty where they chose none."""
+    judge = judge_of(task)
+    return judge.names if judge else ()
+
+
 def judge_of(task: Task) -> Judge | None:
     """Return who judges a task by other metrics than its own; None for nobody."""
     judge: Judge | None = getattr(task, "judge", None)
