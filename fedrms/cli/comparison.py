@@ -1,12 +1,14 @@
-"""After a Hydra multirun: load what it left and print the comparison."""
+"""Before a Hydra multirun, whether its seeds can decide; after it, the comparison of its runs."""
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -14,8 +16,9 @@ from rich.console import Console
 
 from fedrms.cli.ending import next_command, stop
 from fedrms.cli.sweep import finished_runs, tell_failures
-from fedrms.cli.too_few_seeds import too_few_seeds
 from fedrms.errors import FedRMSError, RunError
+
+_OWN: Final = ("strategy", "server_optimizer")
 
 
 class ComparisonTable(Callback):
@@ -65,3 +68,29 @@ def compare_jobs(folder: Path) -> None:
         print(f"fedrms: {line}", file=sys.stderr)
     for name, content in files.items():  # last: a full disk may be why jobs failed
         write_file(folder / name, content)
+
+
+def too_few_seeds(words: Sequence[str], baseline: str = "fedavg") -> str | None:
+    """Return a warning where no result of a multirun's seeds could be called decided, or None."""
+    from fedrms.experiment.config import parsed
+    from fedrms.results.significance import seeds_needed
+
+    swept = {
+        each.key_or_group: [str(value) for value in each.sweep_string_iterator()]
+        for each in parsed(words)
+        if each.is_sweep_override()
+    }
+    strategies = swept.get("strategy", [])
+    if baseline not in strategies or len(strategies) < 2:
+        return None
+    own = [len(v) for key, v in swept.items() if key.split(".")[0] in _OWN and key != "strategy"]
+    scenarios = [len(v) for key, v in swept.items() if key.split(".")[0] not in (*_OWN, "seed")]
+    comparisons = (len(strategies) - 1) * math.prod(own) * math.prod(scenarios)
+    seeds, needed = len(swept.get("seed", [""])), seeds_needed(comparisons)
+    if seeds >= needed:
+        return None
+    return (
+        f"{seeds} seed{'s' * (seeds > 1)} cannot decide {comparisons} "
+        f"comparison{'s' * (comparisons > 1)} with {baseline}, whatever comes out; "
+        f"'seed=range({needed})' can"
+    )

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from hydra.conf import HydraConf
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, flag_override
 
 from fedrms.errors import ConfigError, RunError
@@ -64,11 +63,9 @@ def _settle_grid(config: DictConfig) -> None:
     """
     from optuna.samplers import GridSampler
 
-    from fedrms.experiment.config import config_loader
+    from fedrms.experiment.config import parsed
 
-    loader: Any = config_loader()  # glob(...) asks it for a group's choices
-    parsed = OverridesParser.create(loader).parse_overrides(list(config.hydra.overrides.task))
-    swept = [each for each in parsed if each.is_discrete_sweep()]
+    swept = [each for each in parsed(config.hydra.overrides.task) if each.is_discrete_sweep()]
     if swept and not config.hydra.sweeper.params:
         counts = (sum(1 for _ in each.sweep_string_iterator()) for each in swept)
         config.hydra.sweeper.n_trials = math.prod(counts)

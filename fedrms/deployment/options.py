@@ -62,7 +62,7 @@ class ServerOptions:
         for key in ("wait_seconds", "round_seconds", "poll_seconds"):
             positive(f"server.{key}", group[key])
         switch("server.trial", group["trial"])
-        tls, auth = _folder("server.tls", group["tls"]), _folder("server.auth", group["auth"])
+        tls, auth = (_existing(f"server.{k}", group[k], folder=True) for k in ("tls", "auth"))
         if tls is not None:
             _files("server.tls", tls, "server.crt", "server.key")
         if auth is not None and tls is None:
@@ -117,7 +117,7 @@ class ClientOptions:
         wait = client["wait_seconds"]
         if wait is not None:
             positive("client.wait_seconds", wait)
-        tls, key = _file("client.tls", client["tls"]), _file("client.key", client["key"])
+        tls, key = (_existing(f"client.{k}", client[k], folder=False) for k in ("tls", "key"))
         if key is not None and tls is None:
             raise ConfigError("client.key", "keys need encryption", "set client.tls=ca.crt too")
         return cls(
@@ -140,21 +140,16 @@ def public_keys(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.pub"))}
 
 
-def _folder(key: str, value: object) -> Path | None:
+def _existing(key: str, value: object, *, folder: bool) -> Path | None:
+    """Return the path of a file or folder that must be there; None where none is named."""
     if value is None:
         return None
     path = Path(str(value)).expanduser().absolute()
-    if not path.is_dir():
-        raise ConfigError(key, f"there is no folder {path}", "fedrms-certs makes one")
-    return path
-
-
-def _file(key: str, value: object) -> Path | None:
-    if value is None:
-        return None
-    path = Path(str(value)).expanduser().absolute()
-    if not path.is_file():
-        raise ConfigError(key, f"there is no file {path}", "give the path of one")
+    if not (path.is_dir() if folder else path.is_file()):
+        kind, remedy = "file", "give the path of one"
+        if folder:
+            kind, remedy = "folder", "fedrms-certs makes one"
+        raise ConfigError(key, f"there is no {kind} {path}", remedy)
     return path
 
 

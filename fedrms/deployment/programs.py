@@ -93,6 +93,24 @@ class Program:
         self.stop()
 
 
+class NewLines:
+    """The complete lines that a file has gained since it was looked at."""
+
+    def __init__(self, path: Path, read: int = 0) -> None:
+        self._path, self._read = path, read
+
+    def __call__(self) -> list[bytes]:
+        """Return them; none while there is no file."""
+        if not self._path.is_file():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            new = file.read()
+        complete = new[: new.rfind(b"\n") + 1]
+        self._read += len(complete)
+        return complete.splitlines()
+
+
 def living_in(home: str) -> list[psutil.Process]:
     """Return the processes whose home is a certain one: all that one of Flower's programs began."""
     return [process for process in psutil.process_iter() if _lives_in(process, home)]

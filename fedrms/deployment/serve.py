@@ -19,7 +19,7 @@ from fedrms.deployment.flower_home import private_home
 from fedrms.deployment.gate import Gate
 from fedrms.deployment.options import ServerOptions, public_keys
 from fedrms.deployment.order import Order, Outcome
-from fedrms.deployment.programs import end_all, is_alive
+from fedrms.deployment.programs import NewLines, end_all, is_alive
 from fedrms.deployment.server_side import deployed_parts
 from fedrms.deployment.superlink import SuperLink
 from fedrms.errors import ConfigError, RunError
@@ -101,15 +101,15 @@ def _say(options: ServerOptions) -> None:
 def _watch(link: SuperLink, run_id: str, order: Order, rounds: int) -> None:
     """Show the app's log until it ends, and raise what it or the SuperLink ended with."""
     folder, result = Path(order.folder), Path(order.result)
-    told = _Follower(Path(order.log))
+    new_lines = NewLines(Path(order.log))
     started = time.monotonic()
     lost_since: float | None = None
     while True:
         outcome = Outcome.read(result)
-        told.show()
+        _show(new_lines())
         gone = link.program.ended is not None
         if outcome is not None and outcome.status != "running":
-            told.show()
+            _show(new_lines())
             if gone and outcome.status != "finished":
                 _raise_lost(gone, folder, rounds)
             return _raise(outcome, folder)
@@ -174,23 +174,9 @@ def _stop_app(result: Path) -> None:
         end_all([process])
 
 
-class _Follower:
-    """Hand on the lines that a file has gained."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read = 0
-
-    def show(self) -> None:
-        """Log the complete lines that are new."""
-        if not self._path.is_file():
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._read)
-            new = file.read()
-        complete = new[: new.rfind(b"\n") + 1]
-        self._read += len(complete)
-        for line in complete.splitlines():
-            record = json.loads(line)
-            level = max(logging.INFO, record["level"])  # a real round is slow enough to be shown
-            logging.getLogger(record["name"]).log(level, "%s", record["message"])
+def _show(lines: list[bytes]) -> None:
+    """Log what the app has logged."""
+    for line in lines:
+        record = json.loads(line)
+        level = max(logging.INFO, record["level"])  # a real round is slow enough to be shown
+        logging.getLogger(record["name"]).log(level, "%s", record["message"])

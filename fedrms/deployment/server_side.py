@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from flwr.serverapp import Grid
 
-from fedrms import randomness
 from fedrms.client import ClientSide
 from fedrms.data.federation import AnyFederation
 from fedrms.data.files import CSV
@@ -20,12 +18,10 @@ from fedrms.data.sources import load
 from fedrms.deployment.client_side import told_apart
 from fedrms.deployment.options import ServerOptions
 from fedrms.errors import ConfigError
-from fedrms.experiment.build import build_judged, build_side, server_device
+from fedrms.experiment.build import build_judged, build_side, first_model, server_device
 from fedrms.experiment.config import AUTO_CLIENTS, with_clients
 from fedrms.experiment.engine import Engine
-from fedrms.experiment.model_trial import try_model
 from fedrms.experiment.parts import Parts, build_parts, clients_of
-from fedrms.experiment.task_trial import initialised
 from fedrms.options import one_of, read, sequence, whole
 
 NO_DATA = {"task": "classification", "shape": None, "classes": None}
@@ -63,9 +59,7 @@ def served_side(config: Mapping[str, Any], device: str) -> ClientSide:
     """Build task, model and the server's own test set; clients' data stay with them."""
     federation = _nothing(config["data"]) if config["data"]["name"] == "none" else _tests(config)
     task = build_judged(config, federation)
-    generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
-    module = initialised(task, generator)
-    try_model(task, module, federation)
+    module = first_model(task, federation, config["seed"])
     return ClientSide(task, module.to(device), federation, device)
 
 

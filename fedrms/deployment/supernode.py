@@ -18,7 +18,7 @@ from fedrms.deployment.flower_home import FlowerHome, private_home
 from fedrms.deployment.options import UNKNOWN_KEY, VARIABLE, ClientOptions
 from fedrms.deployment.ports import free_port
 from fedrms.deployment.probe import server_answers
-from fedrms.deployment.programs import Program, find_program
+from fedrms.deployment.programs import NewLines, Program, find_program
 from fedrms.errors import REFUSES, RunError
 
 log = logging.getLogger("fedrms")
@@ -146,20 +146,14 @@ class _Progress:
     """Follow a SuperNode's log, and tell a person what it does."""
 
     def __init__(self, path: Path, start: int) -> None:
-        self._path = path
-        self._read = start
+        self._new_lines = NewLines(path, start)
         self._trainings = 0
         self._refused = ""
         self.joined = self.cut_off = False
 
     def show(self) -> None:
         """Log what is new."""
-        with self._path.open("rb") as file:
-            file.seek(self._read)
-            new = file.read()
-        complete = new[: new.rfind(b"\n") + 1]
-        self._read += len(complete)
-        for line in complete.decode(errors="replace").splitlines():
+        for line in (new.decode(errors="replace") for new in self._new_lines()):
             if "SuperNode ID" in line:
                 self.joined = True
                 log.info("Connected")

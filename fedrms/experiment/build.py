@@ -105,14 +105,20 @@ def _side_of(text: str, device: str, files: tuple[tuple[str, int, int], ...]) ->
     )
     federation, validation = built.hold_out(aside)
     task = build_judged(config, federation)
-    generator = torch.Generator().manual_seed(randomness.integer(config["seed"], "model"))
-    with one_thread_an_operation():  # in a forked process the parent's threads are not there
-        module = initialised(task, generator)
-        try_model(task, module, federation)
+    module = first_model(task, federation, config["seed"])
     statistics = config.get("statistics") or ""
     return ClientSide(
         task, module.to(device), federation, device, validation, statistics=statistics
     )
+
+
+def first_model(task: Task, federation: AnyFederation, seed: int) -> nn.Module:
+    """Return the model that the first round starts from, tried."""
+    generator = torch.Generator().manual_seed(randomness.integer(seed, "model"))
+    with one_thread_an_operation():  # in a forked process the parent's threads are not there
+        module = initialised(task, generator)
+        try_model(task, module, federation)
+    return module
 
 
 def build_judged(config: Mapping[str, Any], federation: AnyFederation) -> Task:

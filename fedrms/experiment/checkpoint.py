@@ -21,6 +21,7 @@ from fedrms.experiment.state_file import (
     write_state,
 )
 from fedrms.options import only, whole
+from fedrms.results.config_columns import leaves
 
 log = logging.getLogger("fedrms")
 
@@ -144,7 +145,7 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     told = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT}
     engine = config.get("engine") or {}
-    return _flat(told) | {"engine.precision": engine.get("precision", "float32")}
+    return dict(leaves(told)) | {"engine.precision": engine.get("precision", "float32")}
 
 
 def difference(here: Mapping[str, Any], there: Mapping[str, Any]) -> str | None:
@@ -253,11 +254,3 @@ def _compare_versions(written: Mapping[str, Any]) -> None:
             "never stopped",
             ", ".join(changed),
         )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat

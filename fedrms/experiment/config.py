@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar, cast
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -65,6 +66,12 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
 def config_loader() -> CachedLoader:
     """Return what composes the tree."""
     return CachedLoader(ConfigLoaderImpl(create_config_search_path(str(conf_folder()))))
+
+
+def parsed(words: Sequence[str]) -> list[Override]:
+    """Return what overrides say; ``glob(...)`` asks the tree for a group's choices."""
+    loader: Any = config_loader()
+    return list(OverridesParser.create(loader).parse_overrides(list(words)))
 
 
 @contextmanager

@@ -158,7 +158,7 @@ def _tensorboard(
 
     purge = done + 1 if done else None
     with SummaryWriter(str(folder / "tensorboard"), purge_step=purge) as writer:
-        lines = [f"    {key}: {value}" for key, value in flatten(dict(config)).items()]
+        lines = [f"    {key}: {value}" for key, value in flatten(config).items()]
         writer.add_text("config", "\n".join(lines))
 
         def send(server_round: int, row: Mapping[str, float]) -> None:
@@ -189,7 +189,7 @@ def _mlflow(
     if run is None:
         run = client.create_run(experiment, run_name=_title(config)).info.run_id
         _note(folder, "mlflow", run)
-        for key, value in flatten(dict(config)).items():
+        for key, value in flatten(config).items():
             client.log_param(run, key, str(value)[:500])
     else:
         client.update_run(run, "RUNNING")
@@ -215,7 +215,7 @@ def _wandb(
         mode=options["mode"],
         dir=str(folder),
         name=_title(config),
-        config=flatten(dict(config)),
+        config=flatten(config),
         settings=wandb.Settings(silent=True),
         reinit="create_new",
         id=_known_as(folder, "wandb") if done else None,

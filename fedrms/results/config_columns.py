@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,18 +76,22 @@ def read_config(path: Path, choices: dict[str, Any]) -> tuple[dict[str, Any], di
     return choices, {name: value for name, value in config.items() if name not in choices}
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Join nested keys by dots; lists become JSON, keys such as ``_target_`` are dropped."""
-    flat: dict[str, Any] = {}
+    return {
+        name: _value(value)
+        for name, value in leaves(tree)
+        if not any(part.startswith("_") and part.endswith("_") for part in name.split("."))
+    }
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings, each with its keys joined by dots."""
     for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if str(key).startswith("_") and str(key).endswith("_"):
-            continue
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{name}.")
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
         else:
-            flat[name] = _value(value)
-    return flat
+            yield f"{prefix}{key}", value
 
 
 def _value(value: Any) -> Any:

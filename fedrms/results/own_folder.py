@@ -143,7 +143,20 @@ def _try(path: Path, key: str) -> OwnFolder | None:
         raise ConfigError(key, f"cannot be written to: {error}", "choose another") from error
 
 
-def _lock(path: Path) -> int | None:
+def under_way(folder: Path) -> bool:
+    """Say whether some process is running a run in a folder; False where that cannot be told."""
+    try:
+        handle = _lock(folder, shared=True)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    if handle is not None:
+        os.close(handle)
+    return False
+
+
+def _lock(path: Path, *, shared: bool = False) -> int | None:
     """Return a descriptor that holds the folder; None where the system has no such locks."""
     try:
         import fcntl
@@ -151,7 +164,7 @@ def _lock(path: Path) -> int | None:
         return None
     handle = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in BUSY:
             os.close(handle)

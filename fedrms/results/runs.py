@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 
 from fedrms.results.config_columns import read_choices, read_command, read_config
 from fedrms.results.left_out import LEFT_OUT_FILE
+from fedrms.results.own_folder import under_way
 from fedrms.results.partition_table import PARTITION_FILE
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE
 from fedrms.results.seal import read_json, read_table
 from fedrms.results.shown import runs_html, runs_line
 from fedrms.results.summary import SUMMARY_FILE, higher_is_better, summarise
-from fedrms.results.under_way import under_way
 
 if TYPE_CHECKING:
     import pandas as pd

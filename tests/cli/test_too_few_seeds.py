@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedrms.cli.too_few_seeds import too_few_seeds
+from fedrms.cli.comparison import too_few_seeds
 
 
 @pytest.mark.parametrize(

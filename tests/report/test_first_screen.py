@@ -12,7 +12,7 @@ from fedrms.results.client_groups import client_groups
 from fedrms.results.fairness import AVAILABLE
 from fedrms.results.left_out import LeftOut, write_left_out
 from fedrms.results.plots.client_weights import MOST_CLIENTS, weight_table
-from fedrms.results.report.advice import advice
+from fedrms.results.report.cards import advice
 from fedrms.results.report.chapters import chapters_of
 from fedrms.results.report.metric_words import metric_words
 from fedrms.results.report.run_tables import _spread, comparison, fairness
