@@ -45,12 +45,18 @@ def require(schema: Any, name: str, key: str) -> str:
 
 
 def refuse_twins(schema: Any, origin: str) -> None:
-    """Refuse a table that has two columns of one name."""
-    twins = [name for name, count in Counter(schema.names).items() if count > 1]
+    """Refuse a table that has two columns of one name, or names that are no text."""
+    try:
+        names = schema.names
+    except UnicodeDecodeError as fault:
+        raise ConfigError(
+            "data.path", f"names of columns of {origin} are no UTF-8 text", AS_UTF8
+        ) from fault
+    twins = [name for name, count in Counter(names).items() if count > 1]
     if twins:
         raise ConfigError(
             "data.path",
-            f"column {twins[0]!r} occurs {schema.names.count(twins[0])} times in {origin}",
+            f"column {twins[0]!r} occurs {names.count(twins[0])} times in {origin}",
             "give each column a name of its own",
         )
 

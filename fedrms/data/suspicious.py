@@ -23,7 +23,7 @@ ROW_NUMBER = re.compile(
     r"(index|level_\d+|row|row_?(id|nr|no|num|number)|id|.*_id|.*I[dD])", re.ASCII
 )
 ID = re.compile(r"(id|uuid|guid|.*[_ ](id|uuid|key|nr)|.*[a-z]I[dD])")
-NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
+NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eEdD][+-]?\d+)?")
 OF_A_TRUTH = {"true", "truth", "clean", "gold", "real", "right", "original", "correct", "noisy"}
 """What a column is called that holds another version of the label: true_label, label_clean."""
 
@@ -69,6 +69,11 @@ def set_aside(
                 f"column {name!r} is text because of {strange!r} among its numbers: make that "
                 "missing (data=csv: data.null_values), or a number"
             )
+        elif kind == "category" and _all_numbers(column):
+            warnings.append(
+                f"column {name!r} is text, and all of it reads as numbers: make it one "
+                "(pandas.to_numeric, or read_csv with decimal=',')"
+            )
         if name in kinds and not chosen.asked and kind != "list" and ID.fullmatch(name):
             warnings.append(
                 f"column {name!r} is learned from, and its name is that of an id; "
@@ -97,6 +102,13 @@ def _no_feature(name: str, kind: Kind, column: Any) -> str | None:
             if consecutive or ROW_NUMBER.fullmatch(name):
                 return "another number in each row"
     return None
+
+
+def _all_numbers(column: Any) -> bool:
+    """Say whether a column of text holds numbers alone, more of them than codes of a few kinds."""
+    values = categories_of(column)[:1000]
+    numbers = (NUMBER.fullmatch(value.strip().rstrip("%")) for value in values)
+    return len(values) > FEWEST_ROWS and all(numbers)
 
 
 def _among_numbers(column: Any) -> str | None:

@@ -23,6 +23,9 @@ ALONE = 4
 WIDTHS = (1.0, 10.0, 100.0)
 """Deviations of the outputs that are drawn where the first ones have no gradient."""
 
+FAR = (1e3, 1e4)
+"""How far outputs are moved to see whether a loss falls without end."""
+
 SUM_OF_ONE = 1e-3
 """What a sum of probabilities, or its logarithm, may differ by rounding."""
 
@@ -63,7 +66,9 @@ def try_loss(task: OwnLoss, outputs: Tensor, y: Tensor, told: bool = True) -> bo
         _each_alone(task, outputs, y, first)
     if told and bool(outputs.isfinite().all()):
         _finite(outputs, y, first)
-    _bounded(task, outputs, y, first)
+    if not (_are_logs(outputs) or are_probabilities(outputs)):
+        _bounded(task, outputs, y, first)
+        _falls(task, outputs, y)
     return _flat(task, outputs, y) if told else False
 
 
@@ -77,6 +82,11 @@ def are_probabilities(outputs: Tensor) -> bool:
     if outputs.dim() < 2 or outputs.shape[1] < 2:
         return False
     return bool((outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < SUM_OF_ONE).all())
+
+
+def _are_logs(outputs: Tensor) -> bool:
+    """Say whether outputs ``[examples, classes]`` are logarithms of probabilities."""
+    return outputs.dim() > 1 and bool((outputs.logsumexp(1).abs() < SUM_OF_ONE).all())
 
 
 def _fits(task: OwnLoss, outputs: Tensor, y: Tensor) -> None:
@@ -132,8 +142,7 @@ def _finite(outputs: Tensor, y: Tensor, losses: Tensor) -> None:
 
 def _bounded(task: OwnLoss, outputs: Tensor, y: Tensor, losses: Tensor) -> None:
     """Refuse what is linear in scores, as ``nll_loss`` is: it falls without end as they grow."""
-    logs = outputs.dim() > 1 and bool((outputs.logsumexp(1).abs() < SUM_OF_ONE).all())
-    if logs or are_probabilities(outputs) or not losses.any():
+    if not losses.any():
         return
     for times in (-1.0, 3.0):
         try:
@@ -149,6 +158,23 @@ def _bounded(task: OwnLoss, outputs: Tensor, y: Tensor, losses: Tensor) -> None:
         "model's outputs are scores",
         "take CrossEntropyLoss, or let the model end in nn.LogSoftmax(1)",
     )
+
+
+def _falls(task: OwnLoss, outputs: Tensor, y: Tensor) -> None:
+    """Refuse what falls ever on down its own slope, as the negative of a loss does."""
+    slope = _gradient(task, outputs, y)[1][1]
+    steps = slope / slope.norm(dim=tuple(range(1, slope.dim())), keepdim=True).clamp(min=1e-12)
+    try:
+        near, far = (task.of(outputs - times * steps, y) for times in FAR)
+    except Exception:  # somebody's function may refuse such outputs
+        return
+    if bool(((far < 5 * near) & (near < -1)).any()):
+        raise ConfigError(
+            "loss",
+            f"falls without end: it is {float(far.min()):.4g} for outputs far from all targets, so "
+            "training would never be done",
+            "look at its sign: a loss is the smaller the better a prediction is",
+        )
 
 
 def _flat(task: OwnLoss, outputs: Tensor, y: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,17 @@ def test_a_mark_for_missing_values_is_told_and_named(tmp_path: Path) -> None:
     assert "n" in filled.reading.features
 
 
+@pytest.mark.parametrize("form", ["{:.3f}", "{:.3f} ", "{:.1f}%", "{:.3E}", "{:,.0f}"])
+def test_text_of_numbers_alone_is_told(tmp_path: Path, form: str) -> None:
+    numbers = [
+        form.format(1e3 * row + 0.5).replace(".", ",").replace("E", "D") for row in range(60)
+    ]
+    FRAME.assign(n=numbers).to_csv(tmp_path / "t.csv", index=False, quoting=csv.QUOTE_ALL)
+    dataset = read(tmp_path / "t.csv")
+    assert dataset.reading is not None
+    assert any("'n' is text, and all of it reads" in said for said in dataset.reading.warnings)
+
+
 def test_a_type_that_shows_late_in_a_file_is_seen(tmp_path: Path) -> None:
     whole = pd.DataFrame({"a": np.arange(200_000) % 7, "label": np.arange(200_000) % 2})
     late = whole.astype({"a": float})
@@ -115,3 +127,11 @@ def test_text_in_another_encoding_is_refused_wherever_it_stands(
     (tmp_path / "t.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=f"column '{column}' of t.csv is no UTF-8 text"):
         read(tmp_path / "t.csv", client_column="site")
+
+
+def test_names_of_columns_in_another_encoding_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(
+        FRAME.to_csv(index=False).replace("site", "k\u00f6").encode("latin-1")
+    )
+    with pytest.raises(ConfigError, match=r"names of columns of t\.csv are no UTF-8 text"):
+        read(tmp_path / "t.csv")

@@ -17,6 +17,7 @@ from fedrms.tasks.own_loss import OwnClassLoss, OwnLoss
 
 SIZES = {"a": 7, "b": 10, "c": 4}
 WEIGHT = torch.tensor([1.0, 2.0, 4.0])
+RANKS = torch.tensor([0.1, 0.5, 0.9])
 
 
 def examples(several):
@@ -79,7 +80,7 @@ FIRST_CLASSES = torch.tensor([0.0, 0.0, 1.0])
         (bootstrapped, bootstrapped, False),
         (functools.partial(functional.mse_loss, reduction="sum"), "sum", True),
         (nn.HuberLoss(delta=0.3), None, True),
-        (lambda o, y: torch.maximum(WEIGHT * (y - o), (WEIGHT - 1) * (y - o)), None, True),
+        (lambda o, y: torch.maximum(RANKS * (y - o), (RANKS - 1) * (y - o)), None, True),
         (lambda o, y: ((o - y).abs() - 3.0).clamp(min=0) ** 2, None, True),
     ],
 )
@@ -177,6 +178,8 @@ def scaled_targets(outputs, y):
         (lambda o, y: functional.nll_loss(o, y, reduction="none"), "falls without end"),
         (functional.nll_loss, "falls without end"),
         (nn.NLLLoss(), "NLLLoss takes logarithms"),
+        (lambda o, y: -entropy(o, y), "falls without end: it is -"),
+        (lambda o, y: 5 - (o**2).sum(1) - y, "falls without end: it is -"),
         (lambda o, y: entropy(o * TEMPERATURE, y), "learns a tensor of its own"),
         (nn.MSELoss(), "does not fit outputs"),
     ],
