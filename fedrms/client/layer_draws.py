@@ -101,10 +101,10 @@ class AddressedDraws(PlainDispatch):
         self.drawn += 1
         key = self._key + _wrapped(self.drawn * _ODD)
         if not key.dim():
-            return make(key, math.prod(shape)).view(*shape)
+            return make(key, math.prod(shape)).view(tuple(shape))
         if not shape or shape[0] != len(key):
             self.refuse_stacks("an operation")
-        return make(key, math.prod(shape[1:])).view(*shape)
+        return make(key, math.prod(shape[1:])).view(tuple(shape))
 
 
 def _named_arguments(func: Any, args: Sequence[Any], kwargs: Named) -> Named:

@@ -19,9 +19,10 @@ FEWEST_ROWS = 10
 MOST_CATEGORIES = 50
 """Texts with more different values are left aside: names, notes, ids."""
 
-ROW_NUMBER = re.compile(
-    r"(index|level_\d+|row|row_?(id|nr|no|num|number)|id|.*_id|.*I[dD])", re.ASCII
-)
+INDEX = re.compile(r"(?i:index|idx|level_\d+|row|row_?(id|nr|no|num|number))", re.ASCII)
+ROW_NUMBER = re.compile(rf"{INDEX.pattern}|(?i:nr|no|id|.*_id)|.*I[dD]", re.ASCII)
+GAPS = 4
+"""Numbers of rows are dense: of so many times as many some rows at most were taken out."""
 ID = re.compile(r"(id|uuid|guid|.*[_ ](id|uuid|key|nr)|.*[a-z]I[dD])")
 NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eEdD][+-]?\d+)?")
 OF_A_TRUTH = {"true", "truth", "clean", "gold", "real", "right", "original", "correct", "noisy"}
@@ -95,12 +96,26 @@ def _no_feature(name: str, kind: Kind, column: Any) -> str | None:
         if count > MOST_CATEGORIES or count == len(column) > 1:
             return f"text with {count} different values"
         return "the same in all rows" if count == 1 and column.null_count == 0 else None
-    if pa.types.is_integer(column.type) and len(column) >= FEWEST_ROWS and not column.null_count:
-        values = np.unique(column.to_numpy())
-        if len(values) == len(column):
-            consecutive = int(values[-1]) - int(values[0]) == len(values) - 1
-            if consecutive or ROW_NUMBER.fullmatch(name):
-                return "another number in each row"
+    whole = pa.types.is_integer(column.type)
+    named = ROW_NUMBER.fullmatch(name) and pa.types.is_floating(column.type)
+    if (whole or named) and len(column) >= FEWEST_ROWS and not column.null_count:
+        return _counts_rows(name, column.to_numpy())
+    return None
+
+
+def _counts_rows(name: str, numbers: NDArray[Any]) -> str | None:
+    """Say how numbers are those of rows: other ones in each, rising with gaps, or begun anew."""
+    values, steps = np.unique(numbers), np.diff(np.asarray(numbers, np.float64))
+    width = float(values[-1]) - float(values[0])
+    if not width < np.inf or not np.array_equal(values, np.rint(values)):
+        return None
+    if len(values) == len(numbers):
+        if width == len(values) - 1 or ROW_NUMBER.fullmatch(name):
+            return "another number in each row"
+        if width < GAPS * len(values) and ((steps > 0).all() or (steps < 0).all()):
+            return "numbers of rows in order, with gaps"
+    elif INDEX.fullmatch(name) and (steps <= 0).mean() < 1 / FEWEST_ROWS:
+        return "numbers of rows, begun anew"
     return None
 
 

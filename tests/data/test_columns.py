@@ -140,6 +140,31 @@ def test_what_gives_the_label_away_is_learned_from_only_where_it_is_named(read: 
     assert "'copy' is learned from, and is 'label' in other words" in warnings(named)
 
 
+GAPS = np.arange(N) + np.arange(N) // 3
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "why"),
+    [
+        ("Row", GAPS * 1000, "another number in each row"),
+        ("idx", GAPS.astype(float), "another number in each row"),
+        ("case", GAPS, "numbers of rows in order, with gaps"),
+        ("case", GAPS[::-1].astype("uint8"), "numbers of rows in order, with gaps"),
+        ("index", np.arange(N) % (N // 2), "numbers of rows, begun anew"),
+        ("day", np.arange(N) % (N // 2), None),
+        ("price", DRAW.permutation(GAPS), None),
+        ("stamp", 1_600_000_000 + 60 * np.arange(N), None),
+        ("dose", np.arange(float(N)), None),
+    ],
+)
+def test_numbers_of_rows_are_left_aside_after_rows_were_taken_out_or_tables_joined(
+    read: Read, name: str, column: Any, why: str | None
+) -> None:
+    dataset = read({"a": X, name: column, "label": LABEL})
+    assert aside(dataset).get(name) == why
+    assert features(dataset) == (("a",) if why else ("a", name))
+
+
 def test_ids_are_warned_of(read: Read) -> None:
     dataset = read({"a": X, "patient_id": np.arange(N) // 3 * 17, "label": LABEL})
     assert features(dataset) == ("a", "patient_id")

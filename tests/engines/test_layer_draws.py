@@ -57,6 +57,7 @@ MODELS = {
     "uniform in place": lambda: Between(lambda y: y * torch.empty(y.shape).uniform_(0.5, 1.5)),
     "stochastic depth": lambda: Between(stochastic_depth),
     "gumbel": lambda: Between(lambda y: functional.gumbel_softmax(y)),
+    "one number a batch": lambda: Between(lambda y: y * (0.5 + torch.rand(()))),
     "permuted": lambda: Between(lambda y: y[:, torch.randperm(6)]),
     "attention": Attention,
 }
