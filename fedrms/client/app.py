@@ -32,6 +32,7 @@ from fedrms.data.client_data import Validation
 from fedrms.errors import REFUSES, ConfigError, RunError
 from fedrms.flower_log import log
 from fedrms.replies.cohort import GRADIENT_SQUARES
+from fedrms.replies.records import array_records, config_records
 from fedrms.tasks import Task
 from fedrms.tasks.judge import Judge
 from fedrms.tasks.set_metrics import chosen_metrics
@@ -126,8 +127,8 @@ def client_app(
     @app.train()
     def train(message: Message, context: Context) -> Message:
         side, me = load(), who(context)
-        config = _only(message.content.config_records)
-        problem = disagreement(side, config, _only(message.content.array_records))
+        config = _only(config_records(message.content))
+        problem = disagreement(side, config, _only(array_records(message.content)))
         if problem:
             return refusal(problem, message)
         try:
@@ -138,7 +139,7 @@ def client_app(
         if drops_out(settings, server_round, np.array([me.number]))[0]:
             reason = f"client {me.name or me.number} dropped out of round {server_round}"
             return Message(Error(CLIENT_RAISED, reason), reply_to=message)
-        received = tensors(_only(message.content.array_records), side.device)
+        received = tensors(_only(array_records(message.content)), side.device)
         learned, rest = split(side.module, received)
         try:
             params, metrics = train_client(
@@ -164,10 +165,10 @@ def client_app(
     @app.evaluate()
     def score(message: Message, context: Context) -> Message:
         side, me = load(), who(context)
-        problem = disagreement(side, {}, _only(message.content.array_records))
+        problem = disagreement(side, {}, _only(array_records(message.content)))
         if problem:
             return refusal(problem, message)
-        received = tensors(_only(message.content.array_records), side.device)
+        received = tensors(_only(array_records(message.content)), side.device)
         learned, _ = split(side.module, received)
         try:
             judge = _ordered(side, message)
@@ -213,7 +214,7 @@ def _ordered(side: ClientSide, message: Message) -> Judge | None:
 
 def _told(message: Message) -> dict[str, object]:
     """Return the orders of a message, if there are some."""
-    return {k: v for record in message.content.config_records.values() for k, v in record.items()}
+    return {k: v for record in config_records(message.content).values() for k, v in record.items()}
 
 
 def refusal(why: str, message: Message) -> Message:

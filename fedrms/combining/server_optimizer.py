@@ -54,16 +54,18 @@ class ServerOptimizer:
         self._optimizer: Optimizer
         self._scheduler: LRScheduler | None
 
-    def step(self, current: Tensor, update: Tensor) -> Tensor:
+    def step(self, current: Tensor, update: Tensor, *, over: bool = False) -> Tensor:
         """Return the next global model.
 
         Parameters
         ----------
         current, update : Tensor
             ``[parameters]`` the model and the combined client update.
+        over : bool
+            Whether the model may be written over the update, which nobody needs any more.
         """
         if self.plain:
-            return current + update
+            return update.add_(current) if over and len(update) else current + update
         if self._flat is None:
             self._start(current)
         assert self._flat is not None

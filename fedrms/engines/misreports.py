@@ -21,6 +21,7 @@ from fedrms.engines.replies import CohortReplies
 from fedrms.randomness import generator
 from fedrms.replies.cohort import Layout, StackedReplies, identity_in
 from fedrms.replies.orders import Orders
+from fedrms.replies.records import array_records, config_records, metric_records
 from fedrms.statistic import BY_CLASS, LOSSES
 
 LOSS_CLAIMS = ("honest", "zero", "tiny", "copy_clean")
@@ -146,7 +147,7 @@ class Misreports:
         if not lying:
             return replies
         server_round = round_of(sent)
-        records = [next(iter(reply.content.metric_records.values())) for reply in answered]
+        records = [next(iter(metric_records(reply.content).values())) for reply in answered]
         told = [key for key in records[0] if about_losses(key) or key == "update-norm"]
         columns = {key: np.array([record[key] for record in records]) for key in told}
         claimed = self.claims(columns, clients, server_round)
@@ -160,7 +161,7 @@ class Misreports:
             reply = answered[at]
             position = positions[reply.metadata.reply_to_message_id]
             layout, start = received.layout(position), received.by(position)
-            (name, trained), *_ = reply.content.array_records.items()
+            (name, trained), *_ = array_records(reply.content).items()
             model = self.model(start, layout.flatten(trained), int(clients[at]), server_round)
             reply.content[name] = layout.unflatten(model, trained)
         return replies
@@ -187,7 +188,7 @@ class Received:
     def _record(self, position: int) -> ArrayRecord:
         if isinstance(self._sent, Orders):
             return self._sent.arrays
-        return next(iter(self._sent[position].content.array_records.values()))
+        return next(iter(array_records(self._sent[position].content).values()))
 
 
 def round_of(sent: Sequence[Message]) -> int:
@@ -195,5 +196,5 @@ def round_of(sent: Sequence[Message]) -> int:
     if isinstance(sent, Orders):
         config = sent.config
     else:
-        config = next(iter(sent[0].content.config_records.values()))
+        config = next(iter(config_records(sent[0].content).values()))
     return int(config["server-round"])  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from fedrms.named_class import Form
 from fedrms.own_function import OwnFunction
 from fedrms.randomness import generator
 from fedrms.replies.cohort import StackedReplies, identity_in
+from fedrms.replies.records import array_records, metric_records
 from fedrms.statistic import BY_CLASS, EXAMPLES, MOMENTS, TRAIN_LOSS, UPDATE_NORM
 
 
@@ -109,11 +110,11 @@ class OwnMisreports(Misreports):
             client = int(identity_in(reply))  # type: ignore[arg-type]
             if not self.adversaries.lie(np.array([client]))[0]:
                 continue
-            record = next(iter(reply.content.metric_records.values()))
+            record = next(iter(metric_records(reply.content).values()))
             told = {key: _own(np.asarray(value)) for key, value in record.items()}
             position = positions[reply.metadata.reply_to_message_id]
             layout, start = received.layout(position), received.by(position)
-            (name, trained), *_ = reply.content.array_records.items()
+            (name, trained), *_ = array_records(reply.content).items()
             flat = layout.flatten(trained)
             model, said = self.lie(start, flat, told, client, round_of(sent))
             for key, value in said.items():

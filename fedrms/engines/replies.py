@@ -15,6 +15,7 @@ from fedrms.errors import RunError
 from fedrms.replies.cohort import GRADIENT_SQUARES, Layout, StackedReplies
 from fedrms.replies.lazy_array import LazyArray
 from fedrms.replies.lazy_messages import LazyMessages
+from fedrms.replies.records import array_records
 from fedrms.server.running_statistics import with_batches_counted
 
 
@@ -99,7 +100,7 @@ class CohortReplies(LazyMessages):
     def _content(self, sent: Message, row: int) -> RecordDict:
         numbers = self.record.parameters[row].cpu()
         halves = torch.split(numbers, sum(self._layout.sizes))
-        template = next(iter(sent.content.array_records.values()))
+        template = next(iter(array_records(sent.content).values()))
         metrics = MetricRecord(
             {name: column[row].tolist() for name, column in self.record.metrics.items()}
         )

@@ -26,6 +26,7 @@ from fedrms.replies.cohort import Cohort, identity_in
 from fedrms.replies.limits import EXAMPLES_LIMIT
 from fedrms.replies.membership import Membership, directory_of
 from fedrms.replies.metric_ranges import Range, known_ranges
+from fedrms.replies.records import array_records, config_records
 from fedrms.replies.replies import bad_rows, check_metrics
 from fedrms.server import FedRMS
 from fedrms.server.evaluation import merged_metrics, sound_evaluations
@@ -175,7 +176,7 @@ def _asked(sent: Sequence[Message]) -> tuple[ArrayRecord | None, int | None]:
     if not sent:
         return None, None
     content = sent[0].content
-    arrays = next(iter(content.array_records.values()), None)
-    named = [config.get("server-round") for config in content.config_records.values()]
+    arrays = next(iter(array_records(content).values()), None)
+    named = [config.get("server-round") for config in config_records(content).values()]
     rounds = [int(value) for value in named if isinstance(value, int)]
     return arrays or None, rounds[0] if rounds else None

@@ -18,6 +18,7 @@ from fedrms.engines.replies import CohortReplies
 from fedrms.replies.cohort import Layout, StackedReplies
 from fedrms.replies.membership import Directory
 from fedrms.replies.orders import Orders
+from fedrms.replies.records import array_records, config_records
 
 if TYPE_CHECKING:
     from flwr.supercore.run import Run  # not where it is in older versions of Flower
@@ -209,4 +210,4 @@ def _groups(messages: Sequence[Message]) -> list[Group]:
 
 def _records(message: Message) -> tuple[ArrayRecord, ConfigRecord]:
     content = message.content
-    return next(iter(content.array_records.values())), next(iter(content.config_records.values()))
+    return next(iter(array_records(content).values())), next(iter(config_records(content).values()))

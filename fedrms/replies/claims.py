@@ -11,6 +11,7 @@ from flwr.app import Message
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import identity_in
 from fedrms.replies.membership import Membership
+from fedrms.replies.records import config_records
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Addressees:
 
     def other_round(self, reply: Message) -> str | None:
         """Return the reason if a reply says that it answers another round, or None."""
-        for record in reply.content.config_records.values():
+        for record in config_records(reply.content).values():
             named = record.get("server-round", self.server_round)
             if self.server_round is not None and named != self.server_round:
                 return f"it answers round {named!r}, and this is round {self.server_round}"

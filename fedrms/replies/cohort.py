@@ -19,6 +19,7 @@ from fedrms.combining.row_blocks import Stack, join_stacks, take_rows
 from fedrms.errors import ConfigError
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.lazy_array import LazyArray
+from fedrms.replies.records import config_records, metric_records
 
 GRADIENT_SQUARES = "gradient-squares"
 """The ``ArrayRecord`` of a reply that holds the mean squared gradient of every parameter."""
@@ -255,10 +256,10 @@ def identity_in(message: Message) -> ClientId | None:
     ``partition-id`` among the metrics (a number, in simulation). What cannot be either, such
     as a name of a million letters or a number below 0, names nobody.
     """
-    for config in message.content.config_records.values():
+    for config in config_records(message.content).values():
         if "client-id" in config:
             return _name(config["client-id"])
-    for metrics in message.content.metric_records.values():
+    for metrics in metric_records(message.content).values():
         number = metrics.get("partition-id")
         if isinstance(number, int | float) and 0 <= number < 1 << 63 and int(number) == number:
             return int(number)

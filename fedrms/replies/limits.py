@@ -13,6 +13,7 @@ from flwr.app import ArrayRecord, Message
 
 from fedrms.errors import LONGEST_SHOWN
 from fedrms.replies.lazy_array import LazyArray
+from fedrms.replies.records import array_records, config_records, metric_records
 
 EXAMPLES_LIMIT = 1e6
 """Most examples that a client may claim by default, in multiples of the cohort's median."""
@@ -46,12 +47,12 @@ def excess(reply: Message, sent: ArrayRecord | None, classes: int = 0) -> str | 
     content = reply.content
     if sent:
         room = ROOM_TIMES * _bytes([sent]) + ROOM_BYTES
-        size = _bytes(content.array_records.values())
+        size = _bytes(array_records(content).values())
         if size > room:
             return (
                 f"its arrays take {size} bytes; the model that it was sent leaves room for {room}"
             )
-    records = content.metric_records.values()
+    records = metric_records(content).values()
     values = [value for record in records for value in record.values()]
     numbers = sum(len(value) if isinstance(value, list) else 1 for value in values)
     most = max(MOST_NUMBERS, NUMBERS_A_CLASS * classes)
@@ -62,7 +63,7 @@ def excess(reply: Message, sent: ArrayRecord | None, classes: int = 0) -> str | 
         return f"the name of a metric has {longest} characters, more than {LONGEST_SHOWN}"
     letters = sum(
         len(name) + _length(value)
-        for record in content.config_records.values()
+        for record in config_records(content).values()
         for name, value in record.items()
     )
     if letters > MOST_TEXT:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from flwr.app import Message
 
+from fedrms.replies.records import metric_records
 from fedrms.statistic import BY_CLASS
 
 MOST_CLASSES = 10_000
@@ -36,7 +37,7 @@ def class_losses_in(reply: Message) -> dict[str, list[float]]:
     """
     found: dict[str, list[float]] = {}
     earlier: dict[str, dict[int, float]] = {}
-    for record in reply.content.metric_records.values():
+    for record in metric_records(reply.content).values():
         for key, value in record.items():
             old = OLD.fullmatch(key)
             if key in KEYS and isinstance(value, list):
@@ -75,7 +76,7 @@ def numbers_in(reply: Message) -> dict[str, float]:
     Losses by class are none, under whichever keys. Of a metric in several records the first counts.
     """
     found: dict[str, float] = {}
-    for record in reply.content.metric_records.values():
+    for record in metric_records(reply.content).values():
         for key, value in record.items():
             if isinstance(value, int | float) and key not in found and not by_class(key):
                 found[key] = as_float(value)

@@ -8,6 +8,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fedrms.replies.lazy_messages import LazyMessages
+from fedrms.replies.records import array_records, config_records
 
 LR_SCALE, WEIGHT_SCALE = "lr-scale", "weight-scale"
 """How an order names its client's factor on the learning rate, and on its weight in a sum."""
@@ -33,8 +34,8 @@ class Orders(LazyMessages):
         super().__init__(len(nodes))
         self.nodes = nodes
         self.message_type = message_type
-        self.arrays: ArrayRecord = content.array_records[arrays_key]
-        self.config: ConfigRecord = content.config_records[config_key]
+        self.arrays: ArrayRecord = array_records(content)[arrays_key]
+        self.config: ConfigRecord = config_records(content)[config_key]
         self.lr_scale = lr_scale
         self._config_key = config_key
         self._shared = content
@@ -62,7 +63,7 @@ def scaled(
         return messages
     told = list(messages)
     for message, scale in zip(told, scales, strict=True):
-        orders = message.content.config_records.get(config_key, ConfigRecord())
+        orders = config_records(message.content).get(config_key, ConfigRecord())
         own = ConfigRecord({**orders, told_as: float(scale)})
         message.content = RecordDict({**message.content, config_key: own})
     return told

@@ -28,6 +28,7 @@ from fedrms.replies.cohort import (
 from fedrms.replies.limits import excess
 from fedrms.replies.metric_ranges import MEANS, SPREADS
 from fedrms.replies.metrics import columns_of
+from fedrms.replies.records import array_records, metric_records
 from fedrms.statistic import BY_CLASS
 
 NOT_FINITE = "the parameters are not finite"
@@ -118,7 +119,7 @@ def _stack_messages(
             if missing and len(missing) < len(layout.names):
                 lacking[client] = missing
                 model = ArrayRecord({n: model.get(n, given[n]) for n in layout.names})
-        records = [model, reply.content.array_records.get(GRADIENT_SQUARES)][: 1 + squares]
+        records = [model, array_records(reply.content).get(GRADIENT_SQUARES)][: 1 + squares]
         problem = (
             problem or _structure_problem(records, layout, whole) or two_counts(reply, weighted_by)
         )
@@ -139,7 +140,7 @@ def _stack_messages(
 
 def two_counts(reply: Message, weighted_by: str) -> str | None:
     """Say that records of a reply disagree on its number of examples, or return None."""
-    records = reply.content.metric_records
+    records = metric_records(reply.content)
     told = {key: record[weighted_by] for key, record in records.items() if weighted_by in record}
     first, *others = told.values() or [None]
     if all(value == first for value in others):
@@ -152,7 +153,7 @@ def model_of(reply: Message, key: str) -> tuple[ArrayRecord | None, str | None]:
 
     The one under ``key``, or the only one: Flower's ``FedAvg`` asks for no name either.
     """
-    records = {k: r for k, r in reply.content.array_records.items() if k != GRADIENT_SQUARES}
+    records = {k: r for k, r in array_records(reply.content).items() if k != GRADIENT_SQUARES}
     if key in records or len(records) == 1:
         return records.get(key, next(iter(records.values()))), None
     if not records:

@@ -19,6 +19,7 @@ from fedrms.replies.cohort import identity_in, order_key
 from fedrms.replies.evaluation_reports import Reports, Value, check_reports
 from fedrms.replies.limits import excess
 from fedrms.replies.metric_ranges import Range
+from fedrms.replies.records import metric_records
 from fedrms.replies.replies import two_counts
 
 Aggregate = Callable[[list[RecordDict], str], MetricRecord]
@@ -188,7 +189,7 @@ def _answers(
 
 
 def _structure_problem(reply: Message, weighted_by: str) -> str | None:
-    records = reply.content.metric_records
+    records = metric_records(reply.content)
     if not records:
         return "the reply holds no MetricRecord"
     return two_counts(reply, weighted_by)
@@ -197,7 +198,7 @@ def _structure_problem(reply: Message, weighted_by: str) -> str | None:
 def merged_metrics(content: RecordDict) -> dict[str, Value]:
     """Return the metrics of all of a reply's records; of one in several the first counts."""
     merged: dict[str, Value] = {}
-    for record in content.metric_records.values():
+    for record in metric_records(content).values():
         merged = {**record, **merged}
     return merged
 
@@ -216,7 +217,7 @@ def _without(content: RecordDict, dropped: Mapping[str, str], weighted_by: str) 
     """Return a content without dropped metrics; the record with the weight comes first."""
     records = {
         key: MetricRecord({k: v for k, v in record.items() if k not in dropped})
-        for key, record in content.metric_records.items()
+        for key, record in metric_records(content).items()
     }
     records = dict(sorted(records.items(), key=lambda item: weighted_by not in item[1]))
     return RecordDict({**records, **{k: v for k, v in content.items() if k not in records}})

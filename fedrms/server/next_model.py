@@ -76,7 +76,7 @@ def stepped_statistics(
     following: Tensor,
     cohort: Cohort,
     received: Tensor,
-    combined: Tensor,
+    update: Tensor,
     weights: np.ndarray,
     layout: Layout,
     *,
@@ -85,14 +85,15 @@ def stepped_statistics(
     """Return the next model with its running statistics averaged, or as a rule combined them.
 
     Models are ``[parameters]``: ``following`` after the server's step, ``received`` before it, and
-    ``combined`` as clients' models make it; weights ``[cohort]``. ``plain`` says whether the rule
-    is the mean.
+    ``update`` the combined one of clients, untouched where there are statistics; weights
+    ``[cohort]``. ``plain`` says whether the rule is the mean.
     """
     columns = statistic_columns(layout)
     if not len(columns):
         return following
     plain = plain and not cohort.lacking
-    told = averaged(cohort, received, weights, columns) if plain else combined[columns]
+    moved = received[columns] + update[columns]
+    told = averaged(cohort, received, weights, columns) if plain else moved
     following = following.clone()
     following[columns] = told
     return clamped(following, layout)

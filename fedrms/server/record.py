@@ -22,6 +22,7 @@ from fedrms.errors import ConfigError
 from fedrms.flower_log import log
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import Cohort
+from fedrms.replies.records import metric_records
 from fedrms.server.diagnostics import Diagnostics
 from fedrms.statistic import BY_CLASS, EXAMPLES, REPORTED
 from fedrms.weighting.noise_estimate import NoiseEstimate
@@ -185,7 +186,7 @@ class Record:
             name_of(who(reply)): _tidy(
                 {
                     key: value
-                    for record in reply.content.metric_records.values()
+                    for record in metric_records(reply.content).values()
                     for key, value in _scalars(record, but=self._weighted_by).items()
                 }
             )

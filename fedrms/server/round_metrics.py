@@ -12,6 +12,7 @@ from fedrms.options import few
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import Cohort
 from fedrms.replies.metrics import by_class
+from fedrms.replies.records import metric_records
 
 NAMED = 10
 """Most clients named in a line."""
@@ -44,7 +45,7 @@ def _averaged_lists(cohort: Cohort) -> dict[str, list[float]]:
     told: dict[str, list[tuple[list[int] | list[float], float]]] = {}
     for client, weight in zip(cohort.clients, cohort.examples, strict=True):
         reply = cohort.replies.get(client)
-        for record in reply.content.metric_records.values() if reply else ():
+        for record in metric_records(reply.content).values() if reply else ():
             for name, value in record.items():
                 if isinstance(value, list) and not by_class(name):
                     told.setdefault(name, []).append((value, float(weight)))

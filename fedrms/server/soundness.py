@@ -23,6 +23,7 @@ from fedrms.replies.cohort import LARGEST, Layout, order_key
 from fedrms.replies.evaluation_reports import Reports, Value, check_reports
 from fedrms.replies.limits import excess
 from fedrms.replies.metric_ranges import Range
+from fedrms.replies.records import array_records, metric_records
 from fedrms.replies.replies import array_problem, bad_rows, model_of, two_counts
 from fedrms.server.evaluation import leave_out_incomplete, merged_metrics
 
@@ -129,7 +130,7 @@ def _simplify(
     content = reply.content
     single_record(reply, metrics)
     if model is not None and sent is not None:
-        for name in list(content.array_records):
+        for name in list(array_records(content)):
             del content[name]
         ordered = ArrayRecord()
         for name, array in sent.items():
@@ -143,7 +144,7 @@ def single_record(reply: Message, metrics: Mapping[str, Value]) -> None:
     It is called as honest clients' are, whatever a reply calls its own: strategies want replies
     whose records have the same names, and a model's could be among them.
     """
-    for name in list(reply.content.metric_records):
+    for name in list(metric_records(reply.content)):
         del reply.content[name]
     reply.content[METRICS] = MetricRecord(dict(metrics))
 

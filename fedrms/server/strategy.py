@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fedrms.combining.aggregation import Aggregation
 from fedrms.combining.columns import LEAST
-from fedrms.combining.combine import Rule
+from fedrms.combining.combine import COMBINE, Rule
 from fedrms.combining.server_optimizer import ServerOptimizer
 from fedrms.flower_log import log
 from fedrms.one_thread import one_thread_an_operation
@@ -431,11 +431,13 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         left = self._scaling.left(weighted)
         update, weights = combined(left, parts, self.weighting.rule, layout, current)
         update = parts.private(update, weights, self._seed, server_round)
+        fresh = self.weighting.rule is None and parts.combine in COMBINE
+        over = fresh and not len(statistic_columns(layout))
         following = stepped_statistics(
-            self.server_optimizer.step(current, update),
+            self.server_optimizer.step(current, update, over=over),
             cohort,
             current,
-            current + update,
+            update,
             weights,
             layout,
             plain=parts.combine == "mean",

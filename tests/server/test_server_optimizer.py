@@ -36,6 +36,21 @@ def test_the_default_is_plain_sgd_with_learning_rate_one_to_the_bit() -> None:
     assert torch.equal(run(plain, torch.ones(5), updates(4)), run(sgd, torch.ones(5), updates(4)))
 
 
+def test_the_default_may_write_the_model_over_the_update() -> None:
+    (update,) = updates(1)
+    expected = ServerOptimizer().step(torch.ones(5), update)
+    following = ServerOptimizer().step(torch.ones(5), update, over=True)
+    assert following is update
+    assert torch.equal(following, expected)
+
+
+@EVERY_OPTIMIZER
+def test_another_optimizer_leaves_the_update_as_it_is(make) -> None:
+    update, before = updates(1)[0], updates(1)[0]
+    ServerOptimizer(make).step(torch.ones(5), update, over=True)
+    assert torch.equal(update, before)
+
+
 def test_the_default_has_a_state_that_restores() -> None:
     restored = ServerOptimizer()
     restored.load_state_dict(ServerOptimizer().state_dict())

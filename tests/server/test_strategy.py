@@ -264,6 +264,15 @@ def test_robust_rules_and_their_options_are_used() -> None:
         assert numbers(arrays)["w"] == pytest.approx([5.0])
 
 
+def test_the_step_of_a_rule_of_ones_own_is_not_written_over() -> None:
+    kept = torch.tensor([0.5])
+    strategy = FedRMS(combine=lambda parameters, received, weights: kept)
+    clients = [noisy(0, 1.0, 3.0), noisy(1, 1.0, 4.0)]
+    arrays, _ = train_round(strategy, grid_of(clients), record(w=[2.0]))
+    assert numbers(arrays)["w"].tolist() == [2.5]
+    assert kept.tolist() == [0.5]
+
+
 def test_a_scaled_client_counts_less_in_the_median_too() -> None:
     # Weights 1, 1/4, 1/4 in proportion: the first holds more than half.
     clients = [noisy(0, 1.0, 1.0), noisy(1, 4.0, 5.0), noisy(2, 4.0, 9.0)]
