@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedrms.client.dense_layers import without_calls
 from fedrms.client.draw_keys import draws, test_keys
 from fedrms.client.local_update import Tree, as_function, evaluating
 from fedrms.client.own_normalising import with_own_statistics
@@ -93,7 +94,8 @@ def scores_of(
     keeps = judge is not None and bool(judge.of_sets)
     small = len(federation.test_y) * sum(value.numel() for value in params.values()) < WORTH_THREADS
     with evaluating(module), one_thread_an_operation() if small else nullcontext():
-        parts = list(_scores(task, as_function(module), params, federation, batch_size, keeps))
+        apply = without_calls(as_function(module))
+        parts = list(_scores(task, apply, params, federation, batch_size, keeps))
     joined = {
         name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]
     }

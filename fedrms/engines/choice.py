@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fedrms.client.products import takes_onednn
 from fedrms.engines.dense_network import DenseNetwork
-from fedrms.engines.products import takes_onednn
 from fedrms.engines.work import Work
 
 EXECUTORS = ("auto", "stacked", "loop", "measure")

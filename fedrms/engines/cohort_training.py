@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fedrms.client.dense_layers import without_calls
 from fedrms.client.draw_keys import at_step
 from fedrms.client.local_update import LocalUpdate, Tree
+from fedrms.client.products import faster_linear
 from fedrms.client.reply import Scored, needs_received_losses, reply_metrics
 from fedrms.client.schedule import Schedule, own_lr, schedule
 from fedrms.combining.clip import update_norms
 from fedrms.engines.example_products import ExampleProducts
 from fedrms.engines.executor import Executor
-from fedrms.engines.products import faster_linear
 from fedrms.engines.work import Work, own_parameters
 
 SCORED_AT_ONCE = 1 << 15
@@ -209,6 +210,7 @@ def _other_losses(
     wide = torch.promote_types(stack.dtype, torch.float32)
     scores = stack.new_zeros(len(picked), numbers, dtype=wide)
 
+    judge = replace(update, apply=without_calls(update.apply))
     example = sum(column[:1].numel() for column in data.columns.values())
     at_once = max(1, min(SCORED_AT_ONCE, SCORED_NUMBERS // max(1, example)))
 
@@ -223,7 +225,7 @@ def _other_losses(
             batch = {name: column[where] for name, column in data.columns.items()}
             batch = at_step(batch, work.server_round, 0)
             with torch.no_grad(), faster_linear(params.values()):
-                scores[some] = update.score(params, batch).to(wide)
+                scores[some] = judge.score(params, batch).to(wide)
 
     in_order = bool((np.diff(rows) == 1).all())
     if held_out.any() or update.local_statistics:

@@ -161,7 +161,7 @@ def lone_steps(
     weights, biases : list of Tensor
         A layer each: ``[outputs, inputs]`` and ``[outputs]``.
     onednn : list of bool
-        Which layers' products go to oneDNN, see :mod:`fedrms.engines.products`.
+        Which layers' products go to oneDNN, see :mod:`fedrms.client.products`.
     classify, examples
         As of :func:`stacked_steps`.
     rows : Tensor

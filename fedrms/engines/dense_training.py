@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from fedrms.client.local_update import Tree
+from fedrms.client.products import takes_onednn
 from fedrms.engines.dense_network import DenseNetwork
 from fedrms.engines.dense_steps import compiled, lone_clients, stacked_steps
-from fedrms.engines.products import takes_onednn
 from fedrms.engines.work import Batches, Work, own_parameters, repeated_parameters
 from fedrms.tasks.classification import Classification, chance
 

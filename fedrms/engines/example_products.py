@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedrms.client.products import takes_onednn
 from fedrms.client.reply import needs_received_losses
 from fedrms.engines.dense_network import DenseNetwork
 from fedrms.engines.dense_steps import backward, compiled, forward, output_slope
 from fedrms.engines.dense_training import losses_of
-from fedrms.engines.products import takes_onednn
 from fedrms.engines.work import Work, own_parameters
 from fedrms.tasks.classification import Classification, chance
 

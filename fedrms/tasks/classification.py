@@ -42,7 +42,7 @@ class Classification(BuildsModel):
         scores = apply(params, batch["x"])
         return {
             "loss": _cross_entropy(scores, batch["y"]),
-            "accuracy": (scores.argmax(-1) == batch["y"]).to(scores.dtype),
+            "accuracy": (scores.max(-1).indices == batch["y"]).to(scores.dtype),
         }
 
 

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from fedrms.client import LocalSettings
-from fedrms.engines import products
+from fedrms.client import LocalSettings, products
 from fedrms.engines.dense_steps import backward, forward
 from fedrms.engines.executor import Executor
 from fedrms.tasks.models import MLP
