@@ -24,7 +24,7 @@ class Diagnostics:
         loss squared, loss squared and loss under the others), ``scale`` and ``weight`` (the
         share of the combined update), each ``[cohort]``. Under ``excess`` also ``rms_error``, the
         standard error of ``rms``, and ``rms_low`` and ``rms_high``, between which it is nine
-        times of ten.
+        times of ten; in regression ``other_units``, 1 where these explain a client's excess.
     failures : mapping
         Reason by client id of those left out.
     lr : float

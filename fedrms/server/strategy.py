@@ -29,6 +29,7 @@ from fedrms.combining.server_optimizer import ServerOptimizer
 from fedrms.flower_log import log
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.options import number, one_of
+from fedrms.other_units import OTHER_UNITS, UnitWatch
 from fedrms.replies.asked import Asked, NotesWhatIsAsked
 from fedrms.replies.claims import Addressees
 from fedrms.replies.client_index import ClientId
@@ -262,6 +263,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self.diagnostics: Diagnostics | None = None
         self._trained = False
         self._name: Callable[[ClientId], str] = str
+        self._unit_watch = UnitWatch()
         self._partial = PartialModels()
         self._record: Record | None = None
         if record is not None:
@@ -452,6 +454,9 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         noise, least, most = map(weighted.columns.get, ("rms", "rms_low", "rms_high"))
         who = (cohort.clients, weighted.scale, weighted.not_believed)
         log(INFO, "\t> %s", weighed_down(*who, noise, least, most, self._name))
+        units = weighted.columns.get(OTHER_UNITS)
+        if text := self._unit_watch.found(cohort.clients, units, self._name):
+            log(WARNING, "Round %d: %s", server_round, text)
         return as_record(following, layout, self._received, cohort, weights, self.arrayrecord_key)
 
     def _weighted(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:

@@ -37,6 +37,10 @@ CLAIM_FLOOR = 0.05
 MARGIN = 2.0
 """Standard errors that are forgiven where there is no chance loss."""
 
+FORGIVEN = 1.0
+"""Excess, in clean clients' losses, that other units must explain to be told of: as much as a
+clean client loses. Two standard errors of both losses besides."""
+
 CLEAN_VARIANCE = 0.1
 """Which quantile over clients is the variance of a class's losses at a clean one."""
 
@@ -84,6 +88,9 @@ class Evidence:
     chance: bool  # whether shares are in units of a chance loss
     contradicted: np.ndarray
     """``[cohort]`` boolean: whose update contradicts the losses that it claims."""
+    other_units: np.ndarray | None = None
+    """``[cohort]`` boolean: whose excess is forgiven as one of other units; None where losses
+    without a unit are not reported."""
 
     @classmethod
     def of_losses_alone(
@@ -162,9 +169,11 @@ def measure(
         above = (within * (variance - clean)).sum(axis=1) / np.maximum(within.sum(axis=1), 1.0)
         each_unit = np.maximum(np.square(unit / examples), np.finfo(np.float64).tiny)
         spread = np.clip(above / each_unit, -LARGEST, LARGEST)
-    inputs = np.zeros(len(count))
+    inputs, other_units = np.zeros(len(count)), None
     if losses.unitless is not None:
+        plain, plain_error = share, error
         share, error = _in_any_unit(losses, weights, quantile, share, error, forgiven)
+        other_units = plain - share > np.maximum(MARGIN * (plain_error + error), FORGIVEN)
     if losses.chance is not None:
         inputs = other_inputs(losses, weights, rows, rate_of(share, spread))
     share = np.where(lying, np.maximum(share, 0.0), share)
@@ -182,6 +191,7 @@ def measure(
         claims_noise=claims_noise,
         chance=losses.chance is not None,
         contradicted=lying,
+        other_units=other_units,
     )
 
 

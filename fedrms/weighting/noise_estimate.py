@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from fedrms.errors import ConfigError
+from fedrms.other_units import OTHER_UNITS
 from fedrms.replies.class_losses import read_class_losses, silent_of
 from fedrms.replies.client_index import ClientId
 from fedrms.replies.cohort import Cohort
@@ -108,7 +109,7 @@ class NoiseEstimate(Weighting):
         """Return the scales of those who say what the law needs.
 
         The columns are ``statistic``, ``ema``, ``rms`` and, under ``excess``, ``rms_error``,
-        ``rms_low`` and ``rms_high``.
+        ``rms_low`` and ``rms_high``; in regression also ``other_units``.
 
         Raises
         ------
@@ -135,6 +136,7 @@ class NoiseEstimate(Weighting):
             ends = {name: unknown.copy() for name in ("error", "low", "high")}
             scales = replace(scales, **ends)
         told, not_believed = np.zeros(0, np.int64), []
+        units: dict[str, np.ndarray] = {}
         if isinstance(self.scaler, ExcessScaler) and losses is not None and len(losses.count):
             if cohort is not everyone:
                 by_class = ~silent_of(cohort, self._num_classes)
@@ -149,6 +151,9 @@ class NoiseEstimate(Weighting):
             evidence = self.scaler.measure(clients, losses, updates)
             not_believed = [clients[row] for row in np.flatnonzero(evidence.contradicted)]
             statistic[told] = evidence.share
+            if evidence.other_units is not None:
+                units = {OTHER_UNITS: unknown.copy()}
+                units[OTHER_UNITS][told] = evidence.other_units
             _enter(scales, told, self.scaler.update(server_round, clients, evidence, examples))
         silent = np.ones(count, bool)
         silent[told] = False
@@ -158,7 +163,8 @@ class NoiseEstimate(Weighting):
         if isinstance(self._moments, ClientScaler) and len(others):
             clients = [cohort.clients[row] for row in others]
             _enter(scales, others, self._moments.update(server_round, clients, statistic[others]))
-        return _weighted(cohort, statistic, scales, not_believed)
+        weighted = _weighted(cohort, statistic, scales, not_believed)
+        return replace(weighted, columns={**weighted.columns, **units})
 
     def scale_of(self, clients: Sequence[ClientId]) -> np.ndarray:
         """Return the scales that the current estimates give the next round; 1 for the unseen."""

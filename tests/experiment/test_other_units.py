@@ -1,9 +1,13 @@
 """Clean clients in regression whose targets or inputs are in other units."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import fedrms
+from fedrms.other_units import UnitWatch
+from fedrms.results.report import write_report
 
 UNITS = {
     "tripled": lambda x, y: (x, 3 * y),
@@ -63,3 +67,30 @@ def test_they_keep_their_weight_and_the_noisy_one_does_not(unit) -> None:
 def test_they_do_not_where_units_are_noise_or_nothing_is_told(option) -> None:
     share = shares(UNITS["tripled"], option)
     assert share[:2].max() < 0.4
+
+
+@pytest.mark.parametrize(
+    ("unit", "options", "named"),
+    [
+        ("shifted", [], "clients site 0, site 1: their targets or inputs"),
+        ("shifted", ["+strategy.law_options.mixture=0"], ""),  # nothing is forgiven
+        (None, [], ""),  # a noisy client, and the same units everywhere
+    ],
+)
+def test_the_log_says_once_and_the_page_once_who_is_forgiven(unit, options, named, caplog) -> None:
+    pytest.importorskip("plotly", reason="needs the extra report")
+    with caplog.at_level("WARNING", logger="flwr"):
+        shares(UNITS[unit] if unit else lambda x, y: (x, y), *options)
+    said = [text for text in caplog.messages if "other units" in text]
+    page = write_report([Path()], static=False)
+    notes = [text for text in page.problems if "other units" in text]
+    assert len(said) == len(notes) == bool(named)
+    assert all(named in text and "mixture=0" in text for text in [*said, *notes])
+
+
+def test_a_client_is_told_of_once_after_three_rounds_on_end() -> None:
+    watch = UnitWatch()
+    rounds = [[1, 1], [1, 0], [1, 1], [1, 1], [np.nan, 1], [1, 1]]
+    said = [watch.found(["a", "b"], np.array(each, float)) for each in rounds]
+    assert [text[: text.find(":")] for text in said] == ["", "", "client a", "", "client b", ""]
+    assert watch.found(["c"], None) == ""

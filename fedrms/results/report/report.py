@@ -26,6 +26,7 @@ from fedrms.results.report.page import Placed, PlacedChapter, PlacedSetting, ren
 from fedrms.results.report.parameters import parameters_of
 from fedrms.results.report.settings import Sorted, sort_runs
 from fedrms.results.report.tables import ReportTable, write_table
+from fedrms.results.report.unit_notes import unit_notes
 from fedrms.results.runs import Runs, load_runs
 
 MOST_SETTINGS: Final = 6
@@ -100,7 +101,7 @@ def write_report(
         runs = load_runs(roots)
     problems = [str(w.message) for w in caught if w.category is UserWarning]
     found = sort_runs(runs, baseline)
-    problems = list(dict.fromkeys([*problems, *found.problems]))
+    problems = list(dict.fromkeys([*problems, *found.problems, *unit_notes(runs)]))
     where = Path(folder) if folder is not None else _common(roots)
     detailed = [] if compare_only else found.settings[:MOST_SETTINGS]
     left = len(found.settings) - len(detailed)
