@@ -74,6 +74,7 @@ class CohortTrainer:
         self._federation = federation
         self._device = device
         self._executor = executor
+        self._memory = memory
         self._budget = Budget(torch.device(device), memory)
         self._told = False
         self._laid_out: dict[int, ClientRows] = {}
@@ -210,7 +211,7 @@ class CohortTrainer:
             return None
         if before is not None and before.x.data_ptr() == x.data_ptr() and before.x.shape == x.shape:
             return before
-        return ExampleProducts(x, offsets)
+        return ExampleProducts(x, offsets, self._memory)
 
     def _columns(
         self, x: np.ndarray, y: np.ndarray, seed: int, clients: np.ndarray, offsets: np.ndarray

@@ -48,14 +48,17 @@ class ExampleProducts:
         ``[total, ...]`` everyone's examples, on a CPU.
     offsets : np.ndarray
         ``[clients + 1]`` the client at place k has the rows ``offsets[k]:offsets[k + 1]``.
+    memory : int, optional
+        Bytes that a round was given; a quarter of them is the most that is kept.
     """
 
-    def __init__(self, x: Tensor, offsets: np.ndarray) -> None:
+    def __init__(self, x: Tensor, offsets: np.ndarray, memory: int | None = None) -> None:
         self.x = x
         self._offsets = offsets
         self._known: dict[int, Tensor] = {}
         squares = np.square(np.diff(offsets), dtype=np.float64)
-        self.fits = float(squares.sum()) * x.element_size() <= MOST_BYTES
+        most = MOST_BYTES if memory is None else min(MOST_BYTES, memory // 4)
+        self.fits = float(squares.sum()) * x.element_size() <= most
 
     def sizes(self, starts: np.ndarray) -> np.ndarray:
         """Return how many examples the clients have whose first rows are given."""

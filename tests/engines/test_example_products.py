@@ -110,5 +110,12 @@ def test_more_inner_products_than_memory_is_for_are_not_kept(monkeypatch):
     assert not pays(*_network_and(given("mlp", epochs=2)))
 
 
+def test_they_take_no_more_than_a_quarter_of_a_rounds_memory():
+    x, offsets = torch.zeros(20, 3), np.array([0, 10, 20])
+    assert ExampleProducts(x, offsets).fits
+    assert ExampleProducts(x, offsets, memory=4 * 800).fits  # 2 clients, 100 products, 4 bytes
+    assert not ExampleProducts(x, offsets, memory=4 * 799).fits
+
+
 def _network_and(ours):
     return Executor("loop")._network(ours), ours
