@@ -8,8 +8,8 @@ import itertools
 import json
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from logging import INFO
 from pathlib import Path
@@ -196,8 +196,18 @@ class Record:
         if not self._server_scores:
             self._write_pending()
 
-    def watching(self, evaluate: Evaluate | None) -> Evaluate | None:
-        """Return a server's ``evaluate_fn`` whose scores are written down as well."""
+    @contextmanager
+    def kept(self, rounds: int, evaluate: Evaluate | None) -> Iterator[Evaluate | None]:
+        """Keep the tables of a run, and hand out an ``evaluate_fn`` whose scores are in them."""
+        self.begin(1, rounds)
+        try:
+            yield self._watching(evaluate)
+        except BaseException as error:
+            self.end(error)
+            raise
+        self.end()
+
+    def _watching(self, evaluate: Evaluate | None) -> Evaluate | None:
         self._server_scores = evaluate is not None
         if evaluate is None:
             return None

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fedrms.combining.aggregation import Aggregation
 from fedrms.combining.columns import LEAST
-from fedrms.combining.combine import COMBINE, Rule
+from fedrms.combining.combine import Rule
 from fedrms.combining.server_optimizer import ServerOptimizer
 from fedrms.flower_log import log
 from fedrms.one_thread import one_thread_an_operation
@@ -50,7 +50,7 @@ from fedrms.server.heard import (
     refuse_nonsense,
     stacked,
 )
-from fedrms.server.next_model import as_record, combined, stepped_statistics
+from fedrms.server.next_model import Chain, as_record
 from fedrms.server.old_hooks import OldHooks
 from fedrms.server.partial_models import PartialModels
 from fedrms.server.record import Record, described
@@ -281,8 +281,15 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         return self.estimate.statistic
 
     @property
-    def _asks(self) -> Mapping[str, Any]:
-        return {**self.weighting.asks, **self.estimate.asks}
+    def _chain(self) -> Chain:
+        return Chain(
+            self.estimate,
+            self.weighting,
+            self._scaling,
+            self.aggregation,
+            self.server_optimizer,
+            self._seed,
+        )
 
     def summary(self) -> None:
         """Log the strategy's settings, and FedAvg's below them."""
@@ -309,26 +316,17 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
         """Train for some rounds, and keep the tables that ``record`` asks for; see Flower's."""
-        record = self._record
-        if record is not None:
-            record.begin(1, num_rounds)
-            evaluate_fn = record.watching(evaluate_fn)
-        try:
-            result = super().start(
+        kept = self._record and self._record.kept(num_rounds, evaluate_fn)
+        with kept or nullcontext(evaluate_fn) as evaluate:
+            return super().start(
                 grid,
                 initial_arrays,
                 num_rounds,
                 timeout,
                 train_config,
                 evaluate_config,
-                evaluate_fn,
+                evaluate,
             )
-        except BaseException as error:
-            if record is not None:
-                record.end(error)
-            raise
-        self.end_record()
-        return result
 
     def end_record(self) -> None:
         """End the tables that ``record`` asks for with their summary, as ``start`` does."""
@@ -348,7 +346,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             refuse_running_statistics(Layout.of(arrays))
         nodes = self._sampled(grid, server_round, is_train=True)
         config["server-round"] = server_round
-        config.update(self._asks)
+        config.update(self._chain.asks)
         record = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
         messages = self._construct_messages(record, nodes, MessageType.TRAIN)
         return self._scaling.told(messages, nodes, self._members.client_of, self.configrecord_key)
@@ -360,7 +358,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         asked = self.asked("configure_train", server_round)
         replies = heard(self, replies, is_train=True)
         self._received = given_to_clients(
-            asked, replies, self.arrayrecord_key, steps_only=self._steps
+            asked, replies, self.arrayrecord_key, steps_only=self._chain.needs_steps
         )
         layout = Layout.of(self._received)
         cells = (len(asked.messages) if asked else len(replies)) * sum(layout.sizes)
@@ -384,7 +382,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         cohort.lengths_tell = known and self.apply_to == "update"
         weighted = Weighted(cohort, np.ones(0))
         if cohort.clients:
-            weighted = self._weighted(server_round, cohort, current)
+            weighted = self._chain.weighed(server_round, cohort, current)
             weighted = self._hooked(server_round, weighted, current)
             cohort = weighted.cohort
         for client, reason in cohort.failures.items():
@@ -411,7 +409,7 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
             arrays=self.arrayrecord_key,
             weighted_by=self.weighted_by_key,
             examples_limit=self.examples_limit,
-            asks=self._asks,
+            asks=self._chain.asks,
             given=self._received,
             nonnegative=self.nonnegative_losses,
             whole=whole_numbers(asked.arrays) if asked else frozenset(),
@@ -429,21 +427,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         self, server_round: int, weighted: Weighted, layout: Layout, current: Tensor
     ) -> ArrayRecord:
         """Return the model after the server's step, and say what was done with each client."""
-        cohort, parts = weighted.cohort, self.aggregation
-        left = self._scaling.left(weighted)
-        update, weights = combined(left, parts, self.weighting.rule, layout, current)
-        update = parts.private(update, weights, self._seed, server_round)
-        fresh = self.weighting.rule is None and parts.combine in COMBINE
-        over = fresh and not len(statistic_columns(layout))
-        following = stepped_statistics(
-            self.server_optimizer.step(current, update, over=over),
-            cohort,
-            current,
-            update,
-            weights,
-            layout,
-            plain=parts.combine == "mean",
-        )
+        cohort = weighted.cohort
+        following, weights = self._chain.stepped(server_round, weighted, layout, current)
         self.diagnostics = Diagnostics(
             server_round,
             cohort.clients,
@@ -458,13 +443,6 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         if text := self._unit_watch.found(cohort.clients, units, self._name):
             log(WARNING, "Round %d: %s", server_round, text)
         return as_record(following, layout, self._received, cohort, weights, self.arrayrecord_key)
-
-    def _weighted(self, server_round: int, cohort: Cohort, received: Tensor) -> Weighted:
-        """Return what each client counts, with the noise estimate beside it."""
-        told = self.estimate(server_round, cohort, received)
-        if self.weighting is self.estimate or not told.cohort.clients:
-            return told
-        return self.weighting(server_round, told.cohort, received).beside(told)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -501,16 +479,11 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that lives across rounds, for a checkpoint."""
-        weighting = {} if self.weighting is self.estimate else self.weighting.state_dict()
-        stepping = {"server_optimizer": self.server_optimizer.state_dict()}
-        return self.estimate.state_dict() | weighting | stepping
+        return self._chain.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state from :meth:`state_dict` back."""
-        self.estimate.load_state_dict(state)
-        if self.weighting is not self.estimate:
-            self.weighting.load_state_dict(state)
-        self.server_optimizer.load_state_dict(state["server_optimizer"])
+        self._chain.load_state_dict(state)
 
     def _sender(self, reply: Message) -> ClientId:
         told = identity_in(reply)
@@ -535,12 +508,6 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         hook = "configure_train" if is_train else "configure_evaluate"
         log(INFO, "%s: Sampled %s nodes (out of %s)", hook, len(nodes), self._members.available)
         return nodes
-
-    @property
-    def _steps(self) -> bool:
-        """Whether the round needs the steps from the model that clients were given."""
-        parts, plain = self.aggregation, self.server_optimizer.plain
-        return bool(parts.normalize != "sum" or not plain or parts.clip_norm or parts.clip_median)
 
     def _metrics(self, weighted: Weighted, replies: Sequence[Message]) -> MetricRecord:
         cohort = weighted.cohort
