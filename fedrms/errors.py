@@ -62,6 +62,16 @@ def as_config_error(
         raise ConfigError(key, told(error), remedy) from error
 
 
+@contextmanager
+def brought_by(extra: str, key: str, missing: str | None = None) -> Iterator[None]:
+    """Say which extra of fedrms installs what cannot be imported."""
+    try:
+        yield
+    except ImportError as error:
+        told = f"{missing or error.name} is not installed"
+        raise ConfigError(key, told, f"pip install 'fedrms[{extra}]'") from error
+
+
 class RunError(FedRMSError, RuntimeError):
     """A fault while a run is under way; everything computed until then is kept."""
 

@@ -38,6 +38,12 @@ def integer(seed: int, purpose: str, client: int = 0, round: int = 0) -> int:
     return int(seed_sequence(seed, purpose, client, round).generate_state(1, np.uint64)[0] >> 1)
 
 
+def rows_within(sizes: np.ndarray) -> np.ndarray:
+    """Return each row's place in its client, for clients of some sizes one after the other."""
+    stops = np.cumsum(sizes)
+    return np.asarray(np.arange(sizes.sum()) - np.repeat(stops - sizes, sizes))
+
+
 def counter_bits(
     seed: int,
     purpose: str | Sequence[str],

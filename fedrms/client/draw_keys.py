@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrms.randomness import counter_bits
+from fedrms.randomness import counter_bits, rows_within
 from fedrms.tasks import Task
 
 TEST_SEED = 0
@@ -29,8 +29,8 @@ def draws(task: Task) -> bool:
 def row_keys(seed: int, clients: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Return the keys of clients' examples, int64 ``[total]``."""
     sizes = np.diff(offsets)
-    row = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
-    return counter_bits(seed, "loss-draw", np.repeat(clients, sizes), 0, row).view(np.int64)
+    who, row = np.repeat(clients, sizes), rows_within(sizes)
+    return counter_bits(seed, "loss-draw", who, 0, row).view(np.int64)
 
 
 def test_keys(start: int, stop: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from fedrms.client.local_update import Tree
 from fedrms.client.settings import LocalSettings
-from fedrms.errors import ConfigError
+from fedrms.errors import ConfigError, as_config_error
 from fedrms.named_class import named_class
 
 ALLOWED = ("torch.optim.", "fedrms.client.")
@@ -89,15 +89,9 @@ def try_optimizer(settings: LocalSettings) -> None:
     draw = torch.Generator().manual_seed(0)
     rows = torch.randn(TRIAL, 3, generator=draw)
     slopes = torch.randn(TRIAL, TRIAL, 3, generator=draw)
-    try:
+    with as_config_error("optimizer", "see the options of the class that it names"):
         together = _tried(settings, rows.clone(), slopes)
         alone = [_tried(settings, rows[k].clone(), slopes[:, k]) for k in range(TRIAL)]
-    except ConfigError:
-        raise
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            "optimizer", str(error), "see the options of the class that it names"
-        ) from error
     if not torch.allclose(together, torch.stack(alone)):
         raise ConfigError(
             "optimizer",

@@ -13,7 +13,7 @@ import numpy as np
 from fedrms.client.settings import LocalSettings
 from fedrms.client.similar_sizes import similar_sizes
 from fedrms.data.levels import WORK
-from fedrms.randomness import counter_bits, counter_uniform
+from fedrms.randomness import counter_bits, counter_uniform, rows_within
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _shuffled_rows(
 ) -> np.ndarray:
     """Return ``[epochs, clients, longest]``: own training rows in random order, then anything."""
     client = np.repeat(np.arange(len(sizes)), sizes)
-    row = np.arange(len(client)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    row = rows_within(sizes)
     place = client * held_out.shape[1] + row
     if held_out.any():
         kept = ~held_out.ravel().take(place)

@@ -45,8 +45,6 @@ def scored_examples(
     rows, target = _by_softmax(logits, target)
     there = target != ignore_index
     rows, target = rows[there], target[there]
-    if not len(target):
-        raise ValueError("class_losses needs at least one example whose label is not ignored")
     classes = rows.shape[1]
     _check_labels(target, classes)
     sums_to_one = bool((rows >= 0).all() and ((rows.sum(1) - 1).abs() < _tolerance(scores)).all())
@@ -72,8 +70,6 @@ def _by_sigmoid(
     logits, target = logits.reshape(-1), target.reshape(-1)
     there = target != ignore_index
     logits, target, output = logits[there], target[there], output[there]
-    if not len(target):
-        raise ValueError("class_losses needs at least one example whose label is not ignored")
     _check_labels(target, 2)
     if one_hot:
         warnings.warn(
@@ -106,6 +102,8 @@ def _by_softmax(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check_labels(target: Tensor, classes: int) -> None:
+    if not len(target):
+        raise ValueError("class_losses needs at least one example whose label is not ignored")
     wrong = target[(target < 0) | (target >= classes)]
     if len(wrong):
         raise ValueError(

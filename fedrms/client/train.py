@@ -54,10 +54,14 @@ def train_client(
 
     scores = np.zeros((1, int(sizes[0]), update.scores(data["y"])))
     other_present = np.zeros((1, int(sizes[0])), bool)
-    if needs_received_losses(settings, plan)[0]:
+
+    def score(params: Tree) -> None:
+        judged = update.judging(params, data["x"])
         fixed = at_step(data, server_round, 0)
-        judged = update.judging(received, data["x"])
         scores[0] = update.score(judged, fixed).detach().cpu().numpy()
+
+    if needs_received_losses(settings, plan)[0]:
+        score(received)
         other_present[:] = True
 
     state: State = {}
@@ -79,9 +83,7 @@ def train_client(
     squares = {name: v / gathered for name, v in trained.items() if name not in received}
 
     if settings.statistic == "holdout" and plan.held_out.any():
-        fixed = at_step(data, server_round, 0)
-        judged = update.judging(params, data["x"])
-        scores[0] = update.score(judged, fixed).detach().cpu().numpy()
+        score(params)
         other_present[:] = plan.held_out
     squared = sum(
         (params[n].double() - received[n].double()).square().sum()

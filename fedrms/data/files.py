@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.data import columns, images
-from fedrms.errors import ConfigError
+from fedrms.errors import ConfigError, brought_by
 
 
 @dataclass(frozen=True)
@@ -153,12 +153,8 @@ def named_parts(
 
 def from_hub(name: str) -> tuple[Part, Part | None]:
     """Return the train and test splits of a hub data set; None where there is no test split."""
-    try:
+    with brought_by("hub", "data.hub", "the Hugging Face reader"):
         import datasets
-    except ImportError as fault:
-        raise ConfigError(
-            "data.hub", "the Hugging Face reader is not installed", "pip install 'fedrms[hub]'"
-        ) from fault
     try:
         splits = datasets.load_dataset(name)
     except Exception as fault:  # the reader raises many kinds: offline, unknown, gated, malformed

@@ -25,7 +25,7 @@ from fedrms.data.own_parts import OWN, own_noise
 from fedrms.errors import ConfigError
 from fedrms.options import choose, one_of, positive, read
 from fedrms.own_function import names_own
-from fedrms.randomness import counter_uniform, generator
+from fedrms.randomness import counter_uniform, generator, rows_within
 
 
 def flip(
@@ -194,7 +194,7 @@ class Noise:
         A generator a client would take four times as long as these.
         """
         sizes = np.diff(offsets)
-        row = np.arange(len(y)) - np.repeat(offsets[:-1], sizes)
+        row = rows_within(sizes)
         mine = np.flatnonzero(np.repeat(levels > 0, sizes))
         who, level = np.repeat(clients, sizes)[mine], np.repeat(levels, sizes)[mine]
         flipped = counter_uniform(self.seed, "label-noise", who, 0, row[mine]) < level

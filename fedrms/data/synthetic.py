@@ -21,7 +21,7 @@ from fedrms.data.dataset import Examples
 from fedrms.data.population import Population
 from fedrms.errors import ConfigError
 from fedrms.options import number, positive, whole
-from fedrms.randomness import counter_normal
+from fedrms.randomness import counter_normal, rows_within
 
 OUTSIDE = 1 << 40
 """First id of the clients that the test set is made of: nobody trains on them."""
@@ -63,8 +63,7 @@ class Synthetic:
     def make(self, clients: Clients, sizes: NDArray[np.int64]) -> Examples:
         """Return the first `sizes` examples of clients."""
         stops = np.cumsum(sizes)
-        owner = np.repeat(np.arange(len(clients)), sizes)
-        row = np.arange(len(owner)) - np.repeat(stops - sizes, sizes)
+        owner, row = np.repeat(np.arange(len(clients)), sizes), rows_within(sizes)
         x = counter_normal(
             self.seed, "population-features", clients[owner], row, count=self.features
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from fedrms.errors import ConfigError
+from fedrms.errors import ConfigError, brought_by
 from fedrms.experiment.patience import within
 from fedrms.results.config_columns import flatten
 from fedrms.results.seal import AlteredError, read_json, sealed_json
@@ -260,12 +260,8 @@ def _telling_how_it_ended(close: Callable[[bool], object]) -> Iterator[None]:
 
 
 def _library(module: str, extra: str) -> Any:
-    try:
+    with brought_by(extra, "tracker", module):
         return importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            "tracker", f"{module} is not installed", f"pip install 'fedrms[{extra}]'"
-        ) from error
 
 
 def _known(row: Mapping[str, float]) -> dict[str, float]:

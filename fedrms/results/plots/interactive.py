@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from fedrms.errors import ConfigError
+from fedrms.errors import brought_by
 from fedrms.results.plots.palette import SCALE
 from fedrms.results.plots.picture import (
     Area,
@@ -39,12 +39,8 @@ _SCALE: Final = [[i / (len(SCALE) - 1), color] for i, color in enumerate(SCALE)]
 
 def draw(picture: Picture) -> Any:
     """Return a ``plotly.graph_objects.Figure``; see :meth:`Picture.plotly`."""
-    try:
+    with brought_by("report", "report", "Plotly"):
         import plotly.graph_objects as go
-    except ImportError as error:
-        raise ConfigError(
-            "report", "Plotly is not installed", "pip install 'fedrms[report]'"
-        ) from error
     return go.Figure(described(picture))
 
 

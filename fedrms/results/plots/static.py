@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fedrms.errors import ConfigError
+from fedrms.errors import brought_by
 from fedrms.results.plots.palette import SCALE
 from fedrms.results.plots.paper import PAPER
 from fedrms.results.plots.picture import (
@@ -57,12 +57,8 @@ _STYLE: Final[Any] = PAPER | {
 
 def require_matplotlib() -> None:
     """Raise ConfigError if the library that draws is not installed."""
-    try:
+    with brought_by("report", "report", "matplotlib"):
         import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            "report", "matplotlib is not installed", "pip install 'fedrms[report]'"
-        ) from error
 
 
 def draw(picture: Picture) -> Figure:

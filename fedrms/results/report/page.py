@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedrms.errors import ConfigError
+from fedrms.errors import brought_by
 from fedrms.results.plots.interactive import described
 from fedrms.results.plots.picture import Picture
 from fedrms.results.report.cards import Card
@@ -85,14 +85,10 @@ def render(
     ConfigError
         If the extra ``report`` is not installed.
     """
-    try:
+    with brought_by("report", "report"):
         from jinja2 import Environment
         from markupsafe import Markup
         from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise ConfigError(
-            "report", f"{error.name} is not installed", "pip install 'fedrms[report]'"
-        ) from error
     all_parts = [*overview, *(p for s in settings for c in s.chapters for p in c.parts)]
     figures = {p.id: _figure(p.part) for p in all_parts if isinstance(p.part, Picture)}
     here = files("fedrms.results.report")
