@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fedrms.errors import ConfigError
 from fedrms.results.runs import Runs
+from fedrms.results.shown import test_finals
 from fedrms.results.summary import _final_rounds, higher_is_better, is_share
 
 if TYPE_CHECKING:
@@ -155,8 +156,7 @@ def _scored_by(summary: pd.DataFrame) -> list[str]:
 
 
 def _test_metrics(summary: pd.DataFrame) -> list[str]:
-    finals = [c for c in summary if str(c).startswith("final_") and c != "final_loss"]
-    return [str(c).removeprefix("final_") for c in finals]
+    return [column.removeprefix("final_") for column in test_finals(summary)]
 
 
 def _choose(summary: pd.DataFrame) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,15 +26,19 @@ def runs_line(summary: pd.DataFrame) -> str:
     return f"{runs}: {', '.join(parts)}; {finished} finished" if parts else runs
 
 
+def test_finals(summary: Iterable[Any]) -> list[str]:
+    """Return the columns of a summary that hold a final test metric, but the loss."""
+    return [c for c in map(str, summary) if c.startswith("final_") and c != "final_loss"]
+
+
 def ends(summary: pd.DataFrame) -> pd.DataFrame:
     """Return, by strategy, how many runs there are and how they ended: mean and deviation."""
     import pandas as pd  # most runs begin without it
 
-    finals = [c for c in map(str, summary) if c.startswith("final_") and c != "final_loss"]
     by = "strategy" if "strategy" in summary else "run"
     grouped = summary.groupby(by, sort=False)
     told: dict[str, pd.Series[Any]] = {"runs": grouped.size()}
-    for name in finals:
+    for name in test_finals(summary):
         told[f"{name} mean"], told[f"{name} std"] = grouped[name].mean(), grouped[name].std()
     return pd.DataFrame(told)
 

@@ -34,3 +34,10 @@ def test_estimates_are_compared_with_the_median_client():
     assert np.allclose(table.numbers["trend"], 1.0)
     assert "estimated noise" in table.cells
     assert "Times the median" in table.note
+
+
+def test_a_table_that_is_cut_says_how_many_rows_are_left():
+    table = estimates(rows(np.linspace(0.1, 0.4, 203)))
+    assert len(table.cells) == 200
+    assert len(table.numbers) == 203
+    assert table.note.endswith(" 3 more are in the CSV.")

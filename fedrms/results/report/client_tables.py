@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from fedrms.results.client_finals import final_clients
 from fedrms.results.report.settings import Setting
-from fedrms.results.report.tables import ReportTable, number, percent
+from fedrms.results.report.tables import ReportTable, first_rows, number, percent
 from fedrms.results.run_words import run_words
 from fedrms.results.summary import is_share
-
-_MOST_ROWS: Final = 200
 
 
 def gains(groups: pd.DataFrame, setting: Setting, labels: list[str]) -> ReportTable:
@@ -66,20 +63,19 @@ def every_client(groups: pd.DataFrame, metric: str, focus: str) -> ReportTable |
         columns.remove("group")
     numbers = mine[mine["run"] == run].sort_values("score", kind="stable")[columns]
     numbers = numbers.rename(columns={"score": f"final_{metric}"})
-    shown = numbers.head(_MOST_ROWS)
+    shown, note = first_rows(numbers, f"{run_words(mine)}.")
     cells = shown.astype(object).map(lambda v: number(v, ".3g"))
     if "weight" in shown:
         cells["weight"] = [percent(v) for v in shown["weight"]]
     if is_share(metric) and f"final_{metric}" in shown:
         cells[f"final_{metric}"] = [percent(v) for v in shown[f"final_{metric}"]]
-    cut = len(numbers) - len(shown)
     return ReportTable(
         name="clients",
         title=f"Every client of {focus}",
         numbers=numbers,
         cells=cells.rename(columns=_header),
         line="fedrms.plots.final_clients(runs.clients)",
-        note=f"{run_words(mine)}." + (f" {cut} more are in the CSV." if cut else ""),
+        note=note,
         searchable=True,
     )
 
@@ -92,7 +88,12 @@ def _header(column: str) -> str:
 
 def alarms(found: pd.DataFrame) -> ReportTable:
     """Lay out the alarms of :func:`fedrms.results.alarms.noise_alarms`."""
-    cells = found.head(_MOST_ROWS).astype(object).map(lambda v: number(v, ".3g"))
+    shown, note = first_rows(
+        found,
+        "From the server's estimates alone: twice as noisy as in all rounds before, for three "
+        "rounds, and not because everyone became so.",
+    )
+    cells = shown.astype(object).map(lambda v: number(v, ".3g"))
     if found.empty:
         cells = pd.DataFrame({"alarms": ["none: no client became twice as noisy"]})
     return ReportTable(
@@ -101,8 +102,7 @@ def alarms(found: pd.DataFrame) -> ReportTable:
         numbers=found,
         cells=cells,
         line="fedrms.plots.noise_alarms(runs.clients)",
-        note="From the server's estimates alone: twice as noisy as in all rounds before, for three "
-        "rounds, and not because everyone became so.",
+        note=note,
         searchable=not found.empty,
     )
 
@@ -130,19 +130,22 @@ def estimates(clients: pd.DataFrame) -> ReportTable:
     )
     numbers = numbers.dropna(axis="columns", how="all")
     numbers = numbers.sort_values("rms", ascending=False).reset_index()
-    cells = numbers.head(_MOST_ROWS).astype(object).map(number)
-    return ReportTable(
-        name="estimates",
-        title="Estimated noise of each client",
-        numbers=numbers,
-        cells=cells.rename(columns=_header),
-        line='runs.clients.groupby(["run", "client"], observed=True)[["rms", "scale"]].last()',
-        note=f"{run_words(final)}."
+    shown, note = first_rows(
+        numbers,
+        f"{run_words(final)}."
         + (" Times the median: over the median client's." * ("times_the_median" in numbers))
         + (
             " Trend: its noise over the median's, in the second half of the rounds over the first."
             * ("trend" in numbers)
         ),
+    )
+    return ReportTable(
+        name="estimates",
+        title="Estimated noise of each client",
+        numbers=numbers,
+        cells=shown.astype(object).map(number).rename(columns=_header),
+        line='runs.clients.groupby(["run", "client"], observed=True)[["rms", "scale"]].last()',
+        note=note,
         searchable=True,
     )
 
@@ -161,8 +164,7 @@ def failures(clients: pd.DataFrame) -> ReportTable | None:
         .rename(columns={"label": "strategy", "count": "times", "min": "first", "max": "last"})
         .sort_values("times", ascending=False, kind="stable")
     )
-    shown = numbers.head(_MOST_ROWS)
-    cut = len(numbers) - len(shown)
+    shown, note = first_rows(numbers, "First and last are rounds.")
     return ReportTable(
         name="failures",
         title="Clients whose updates could not be used, and why",
@@ -170,7 +172,7 @@ def failures(clients: pd.DataFrame) -> ReportTable | None:
         cells=shown.astype(object).map(number),
         line='runs.clients.query("failed").groupby(["strategy", "client", "failure"], '
         'observed=True)["round"].agg(["count", "min", "max"])',
-        note="First and last are rounds." + (f" {cut} more are in the CSV." if cut else ""),
+        note=note,
         strategy="strategy",
         searchable=True,
     )

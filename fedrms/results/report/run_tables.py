@@ -10,7 +10,7 @@ import pandas as pd
 
 from fedrms.results.report.metric_words import metric_words
 from fedrms.results.report.settings import Setting
-from fedrms.results.report.tables import ReportTable, number, percent
+from fedrms.results.report.tables import ReportTable, first_rows, number, percent
 from fedrms.results.summary import is_share
 from fedrms.results.table import comparison_cells
 
@@ -131,17 +131,20 @@ def configuration(setting: Setting) -> list[ReportTable]:
         wanted = ("run", "command", "git_revision", "summary.device")
         columns = [c for c in wanted if c in runs.summary]
         numbers = runs.summary[columns]
-        shown = numbers.head(_MOST_COMMANDS).map(number)
-        cut = len(numbers) - len(shown)
+        shown, note = first_rows(
+            numbers,
+            "Run it in the folder that relative paths in it start from, at this revision of the "
+            "source.",
+            _MOST_COMMANDS,
+        )
         tables.append(
             ReportTable(
                 "commands",
                 "The command of each run",
                 numbers,
-                shown,
+                shown.map(number),
                 'runs.summary[["run", "command"]]',
-                note="Run it in the folder that relative paths in it start from, at this revision "
-                "of the source." + (f" {cut} more are in the CSV." if cut else ""),
+                note=note,
                 searchable=True,
             )
         )

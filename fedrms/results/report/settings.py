@@ -14,6 +14,7 @@ from fedrms.results.compare import BASELINE, compare
 from fedrms.results.plots.client_view import gain_table
 from fedrms.results.runs import Runs
 from fedrms.results.scenarios import place_runs
+from fedrms.results.shown import test_finals
 
 _OWN: Final = ("strategy", "server_optimizer")
 _LEVEL_WORDS: Final = 60
@@ -159,9 +160,8 @@ def _metrics(summary: pd.DataFrame) -> pd.Series[str]:
     """Return each run's test metric; empty where it has none."""
     if "metric" in summary:
         return summary["metric"].fillna("").astype(str)
-    finals = [str(c) for c in summary if str(c).startswith("final_") and c != "final_loss"]
     metrics = pd.Series("", index=summary.index)
-    for name in finals:
+    for name in test_finals(summary):
         metrics[summary[name].notna()] = name.removeprefix("final_")
     return metrics
 

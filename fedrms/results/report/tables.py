@@ -15,6 +15,7 @@ from fedrms.results.atomic import write_file
 from fedrms.results.foreign_text import to_csv
 from fedrms.results.table import markdown
 
+_MOST_ROWS: Final = 200
 _TEX: Final = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -64,6 +65,14 @@ class ReportTable:
     note: str = ""
     strategy: str = ""
     searchable: bool = False
+
+
+def first_rows(
+    numbers: pd.DataFrame, note: str, most: int = _MOST_ROWS
+) -> tuple[pd.DataFrame, str]:
+    """Return the rows that a page has room for, and the note with how many more there are."""
+    cut = len(numbers) - most
+    return numbers.head(most), note + (f" {cut} more are in the CSV." if cut > 0 else "")
 
 
 def write_table(table: ReportTable, folder: Path) -> list[Path]:
