@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fedrms.errors import ConfigError
 from fedrms.results.runs import Runs
 from fedrms.results.shown import test_finals
-from fedrms.results.summary import _final_rounds, higher_is_better, is_share
+from fedrms.results.summary import _final_rounds, higher_is_better, is_share, tells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,7 +149,7 @@ def _known_mean(rounds: pd.DataFrame, column: str) -> float:
 
 def _scored_by(summary: pd.DataFrame) -> list[str]:
     """Return what the runs are judged by: of several metrics that a run tells, the first."""
-    if "metric" in summary and summary["metric"].notna().any():
+    if tells(summary, "metric"):
         judged = summary["metric"].dropna().astype(str).unique().tolist()
         return [name for name in judged if f"final_{name}" in summary]
     return _test_metrics(summary)

@@ -35,6 +35,11 @@ def is_share(metric: str) -> bool:
     return metric in _SHARES or metric.startswith("recall_")
 
 
+def tells(table: pd.DataFrame, column: str) -> bool:
+    """Say whether a table has a column in which something is known."""
+    return column in table and bool(table[column].notna().any())
+
+
 def metric_text(metric: str, value: float, form: str = ".3g") -> str:
     """Write a value of a metric for people: shares in percent."""
     return f"{value:.1%}" if is_share(metric) else f"{value:{form}}"
@@ -164,7 +169,7 @@ def _client_totals(
 
 
 def _worst_client(final: pd.DataFrame, worst: Mapping[int, float], last: int) -> float:
-    if "client_min" in final and final["client_min"].notna().any():
+    if tells(final, "client_min"):
         return _mean(final, "client_min", known_only=True)
     latest = [worst[at] for at in sorted(worst)][-last:]
     return float(np.mean(latest)) if latest else math.nan

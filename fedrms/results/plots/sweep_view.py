@@ -11,7 +11,7 @@ from fedrms.results.plots.curves import names_of
 from fedrms.results.plots.palette import SYMBOLS, colors_of
 from fedrms.results.plots.picture import Heat, Level, Panel, Picture, Points
 from fedrms.results.scenarios import setting_text
-from fedrms.results.summary import higher_is_better, is_share
+from fedrms.results.summary import higher_is_better, is_share, tells
 
 _MOST_NAMED = 12
 """Settings with their name under the axis; more are numbered."""
@@ -83,7 +83,7 @@ def differences(comparison: pd.DataFrame) -> Picture:
     ]
     table = table.assign(setting=setting)
     rows = table[table["difference"].notna() & (table[by].astype(str) != baseline)]
-    interval = "difference_low" in rows and bool(rows["difference_low"].notna().any())
+    interval = tells(rows, "difference_low")
     if not interval:
         rows = rows.assign(
             difference_low=rows["difference"] - rows["difference_std"],

@@ -19,6 +19,7 @@ from fedrms.results.report.cards import Card, cards_of
 from fedrms.results.report.settings import Setting, select
 from fedrms.results.report.tables import ReportTable
 from fedrms.results.report.verdict import Verdict, verdict_of
+from fedrms.results.summary import tells
 
 MOST_LABELS = 8
 """Strategies in one figure: the baseline and the best; all are in the tables."""
@@ -51,7 +52,8 @@ class _Material:
 def chapters_of(setting: Setting) -> list[Chapter]:
     """Return the chapters of one setting; those without anything to show are left out."""
     material = _material(setting)
-    alarms = noise_alarms(_of_label(material, material.focus)) if _has(material, "rms") else None
+    estimated = tells(material.clients, "rms")
+    alarms = noise_alarms(_of_label(material, material.focus)) if estimated else None
     chapters = [
         _at_a_glance(material, alarms),
         Chapter("In short", text=_in_short(material, alarms)),
@@ -71,7 +73,7 @@ def _at_a_glance(material: _Material, alarms: pd.DataFrame | None) -> Chapter:
     """Return the first screen: what came out, every client's weight, the clients that matter."""
     setting, focus = material.setting, material.focus
     mine = material.groups[material.groups["label"] == focus]
-    weighed = "weight" in mine and bool(mine["weight"].notna().any())
+    weighed = tells(mine, "weight")
     return Chapter(
         "At a glance",
         [plots.client_weights(mine[mine["weight"].notna()])] if weighed else [],
@@ -101,7 +103,7 @@ def _material(setting: Setting) -> _Material:
     ours = [label for label in shown if label.startswith("fedrms")]
     others = [label for label in shown if label not in (setting.baseline, "oracle")]
     focus = (ours or others or shown)[0]
-    truth = "true_noise" in clients and bool(clients["true_noise"].notna().any())
+    truth = tells(clients, "true_noise")
     return _Material(setting, shown, rounds, clients, groups, focus, truth)
 
 
@@ -117,10 +119,6 @@ def _in_order(table: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
     return kept.iloc[np.lexsort(keys)]
 
 
-def _has(material: _Material, column: str) -> bool:
-    return column in material.clients and bool(material.clients[column].notna().any())
-
-
 def _of_label(material: _Material, label: str) -> pd.DataFrame:
     return material.clients[material.clients["label"] == label]
 
@@ -131,7 +129,7 @@ def _result(material: _Material) -> Chapter:
     if setting.comparison is not None:
         parts.append(run_tables.comparison(setting.comparison))
     column = f"test_{setting.metric}"
-    if column in material.rounds and material.rounds[column].notna().any():
+    if tells(material.rounds, column):
         levels = _bound(setting)
         parts.append(
             plots.learning_curves(material.rounds, metric=column, by="label", levels=levels)
@@ -156,7 +154,7 @@ def _noise(material: _Material, alarms: pd.DataFrame | None) -> Chapter:
     focus = _of_label(material, material.focus)
     if _varies(focus, "scale"):
         parts.append(plots.scale_over_rounds(focus))
-    elif "rms" in focus and focus["rms"].notna().any():
+    elif tells(focus, "rms"):
         parts.append(plots.scale_over_rounds(focus, value="rms"))
     if material.truth and _varies(focus, "scale"):
         against = plots.scale_against_noise(material.clients, by="label")
@@ -178,7 +176,7 @@ def _varies(clients: pd.DataFrame, column: str) -> bool:
 
 
 def _weights(material: _Material) -> Chapter:
-    if not material.truth or not _has(material, "weight"):
+    if not material.truth or not tells(material.clients, "weight"):
         return Chapter("What the server did")
     if len(set(material.groups["group"])) == 1:  # all are noisy: by how much is what differs
         focus = _of_label(material, material.focus)
@@ -229,8 +227,7 @@ def _data(material: _Material) -> Chapter:
 
 
 def _cost(material: _Material) -> Chapter:
-    known = material.rounds["seconds"].notna().any() if "seconds" in material.rounds else False
-    if not known:
+    if not tells(material.rounds, "seconds"):
         return Chapter("Time")
     return Chapter("Time", [plots.seconds_per_round(material.rounds, by="label")])
 
@@ -251,7 +248,7 @@ def _in_short(material: _Material, alarms: pd.DataFrame | None) -> list[str]:
     """Say the main results in sentences, with their spread and number of seeds."""
     said = run_tables.outcome_sentences(material.setting, material.focus)
     groups, focus = material.groups, material.focus
-    if material.truth and _has(material, "weight"):
+    if material.truth and tells(material.clients, "weight"):
         mine = groups[groups["label"] == focus]
         noisy = mine["group"] == "noisy"
         weights = mine.groupby("run", observed=True)["weight"].sum()

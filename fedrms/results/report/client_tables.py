@@ -11,7 +11,7 @@ from fedrms.results.client_finals import final_clients
 from fedrms.results.report.settings import Setting
 from fedrms.results.report.tables import ReportTable, first_rows, number, percent
 from fedrms.results.run_words import run_words
-from fedrms.results.summary import is_share
+from fedrms.results.summary import is_share, tells
 
 
 def gains(groups: pd.DataFrame, setting: Setting, labels: list[str]) -> ReportTable:
@@ -58,7 +58,7 @@ def every_client(groups: pd.DataFrame, metric: str, focus: str) -> ReportTable |
         return None
     run = mine["run"].iloc[0]
     columns = ["client", "group", "score", "num_examples", "true_noise", "rms", "scale", "weight"]
-    columns = [c for c in (*columns, "rounds", "failures") if c in mine and mine[c].notna().any()]
+    columns = [c for c in (*columns, "rounds", "failures") if tells(mine, c)]
     if set(mine["group"].astype(str)) == {"unknown"}:
         columns.remove("group")
     numbers = mine[mine["run"] == run].sort_values("score", kind="stable")[columns]

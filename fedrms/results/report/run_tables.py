@@ -11,7 +11,7 @@ import pandas as pd
 from fedrms.results.report.metric_words import metric_words
 from fedrms.results.report.settings import Setting
 from fedrms.results.report.tables import ReportTable, first_rows, number, percent
-from fedrms.results.summary import is_share
+from fedrms.results.summary import is_share, tells
 from fedrms.results.table import comparison_cells
 
 _LAST: Final = 5
@@ -127,7 +127,7 @@ def configuration(setting: Setting) -> list[ReportTable]:
         both = pd.DataFrame({"key": list(same), "value": list(same.values())})
         line = "runs.summary[list(runs.config)].iloc[0]"
         tables.append(ReportTable("config", "The full configuration", both, both, line))
-    if "command" in runs.summary and runs.summary["command"].notna().any():
+    if tells(runs.summary, "command"):
         wanted = ("run", "command", "git_revision", "summary.device")
         columns = [c for c in wanted if c in runs.summary]
         numbers = runs.summary[columns]
