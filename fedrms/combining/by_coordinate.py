@@ -61,8 +61,9 @@ def median(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
         columns = np.arange(block.shape[1])
         found = _midpoint(block[first, columns], block[second, columns])
         left = np.flatnonzero(~known)  # but for parameters that nobody trains
-        left = left[(block[:, left] != block[0, left]).any(axis=0)]
-        found[torch.from_numpy(left)] = torch.nan
+        if len(left):
+            left = left[(block[:, left] != block[0, left]).any(axis=0)]
+            found[torch.from_numpy(left)] = torch.nan
         return found
 
     if bool((share == share[0]).all()):
@@ -199,7 +200,7 @@ def _sort_rows(values: np.ndarray, scratch: Scratch) -> None:
 
 
 class _Brief:
-    """A block with every coordinate sorted by keys of 32 bits: the leading bits, then the client.
+    """A block with keys of 32 bits, the leading bits and then the client, to be sorted.
 
     The keys are those of the differences from a middling client, which are as small as clients
     are apart. Subtracting never turns an order round; where it or the bits left out make two
@@ -223,32 +224,85 @@ class _Brief:
         keys ^= falling  # negative numbers fall as their bits rise
         keys &= ~self._mask
         keys |= np.arange(clients, dtype=np.int32)[:, None]
-        self._keys = scratch.array("keys32", (columns, clients), np.int32)
-        self._keys[...] = keys[:, :columns].T
-        _sort_rows(self._keys, scratch)
+        self._keys, self._columns = keys, columns
 
     def middle(self, share: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return ``[columns]`` the two clients about the middle of the weight, and who is known."""
-        keys = self._keys
-        columns, clients = keys.shape
+        clients, columns = len(self._keys), self._columns
         spread = LIKELY * clients / 2 * float(np.sqrt(np.square(share - 1 / clients).sum()))
         start = max(0, int(clients / 2 - spread) - 2)
         stop = min(clients, int(clients / 2 + spread) + 3)
-        who = self._scratch.array("who", (columns, stop), np.int32)
-        np.bitwise_and(keys[:, :stop], self._mask, out=who)
-        held = torch.from_numpy(self._scratch.array("held", (columns, stop), np.float64))
-        torch.index_select(
-            torch.from_numpy(share), 0, torch.from_numpy(who).view(-1), out=held.view(-1)
-        )
-        before = held[:, :start].sum(1).numpy()
-        first, second, known = _halves(held[:, start:].contiguous().numpy(), before)
-        places = np.arange(columns) * clients + start  # among all keys, one after the other
+        keys, first_rank, sure = self._ranks(start, stop)
+        ranks = slice(start - first_rank, stop - first_rank)
+        if first_rank:
+            before = self._below(keys[:, ranks.start], share)
+        else:
+            before = self._held(keys[:, : ranks.start], share).sum(1).numpy()
+        first, second, known = _halves(self._held(keys[:, ranks], share).numpy(), before)
+        known &= sure
+        places = np.arange(columns) * keys.shape[1] + ranks.start  # among all keys, in a row
         one, two = places + first, places + second
         flat = keys.reshape(-1)
         known &= self._stands_alone(flat, one)
         apart = np.flatnonzero(first != second)
         known[apart] &= self._stands_alone(flat, two[apart])
         return flat[one] & self._mask, flat[two] & self._mask, known
+
+    def _ranks(self, start: int, stop: int) -> tuple[np.ndarray, int, np.ndarray]:
+        """Return ``[columns, ranks]`` the keys from some rank on, that rank, and where it is so.
+
+        Of more clients than one network sorts, parts are sorted, and then what lies about the
+        middles of all parts: those of alike parts are alike.
+        """
+        clients, columns = len(self._keys), self._columns
+        count = -(-clients // NETWORK)
+        wanted = (max(start - 1, 0), min(stop + 1, clients))  # with a neighbour on each side
+        chosen, first_rank = [], 0
+        low, high = np.full((2, columns), [[np.iinfo(np.int32).min], [np.iinfo(np.int32).max]])
+        for part in range(count):
+            own = self._keys[part::count, :columns]
+            rows = self._scratch.array(f"part {part}", (columns, len(own)), np.int32)
+            rows[...] = own.T
+            rows.sort(axis=1)
+            if count == 1:
+                return rows, 0, np.ones(columns, bool)
+            slack = int(LIKELY / 2 * np.sqrt(len(own))) + 1
+            first = max(0, wanted[0] // count - slack)
+            last = min(len(own), -(-wanted[1] // count) + slack)
+            chosen.append(rows[:, first:last])
+            first_rank += first
+            if first:
+                np.maximum(low, rows[:, first - 1], out=low)
+            if last < len(own):
+                np.minimum(high, rows[:, last], out=high)
+        wide = sum(some.shape[1] for some in chosen)
+        keys = self._scratch.array("keys32", (columns, wide), np.int32)
+        np.concatenate(chosen, axis=1, out=keys)
+        keys.sort(axis=1)
+        ends = keys[:, wanted[0] - first_rank], keys[:, wanted[1] - first_rank - 1]
+        return keys, first_rank, (ends[0] > low) & (ends[1] < high)
+
+    def _held(self, keys: np.ndarray, share: np.ndarray) -> Tensor:
+        """Return the weights of those whose keys are given, in float64."""
+        who = self._scratch.array("who", keys.shape, np.int32)
+        np.bitwise_and(keys, self._mask, out=who)
+        held = torch.from_numpy(self._scratch.array("held", keys.shape, np.float64))
+        weights = torch.from_numpy(share)
+        torch.index_select(weights, 0, torch.from_numpy(who).view(-1), out=held.view(-1))
+        return held
+
+    def _below(self, limit: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """Return ``[columns]`` the weight of those with lesser keys, in float64.
+
+        Weights are cut into a part of 20 bits, of which sums in float32 are exact, and the rest.
+        """
+        wide = self._scratch.array("limit", (self._keys.shape[1],), np.int32)
+        wide[: self._columns] = limit
+        less = self._scratch.array("falling", self._keys.shape, np.int32).view(np.float32)
+        np.less(self._keys, wide, out=less)
+        coarse = np.rint(share * 2.0**20) / 2.0**20
+        sums = np.stack([coarse, share - coarse]).astype(np.float32) @ less
+        return np.asarray(sums[:, : self._columns].sum(axis=0, dtype=np.float64))
 
     def _stands_alone(self, keys: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Return whether the leading bits at some places are those of no neighbour.

@@ -106,6 +106,18 @@ def test_the_weighted_median_of_single_precision_is_that_of_repeated_values(
     np.testing.assert_array_equal(found.numpy(), expected.astype(np.float32))
 
 
+@pytest.mark.parametrize("every", [2, 3])
+def test_the_weighted_median_of_clients_that_differ_by_their_place_is_found(every: int) -> None:
+    random = np.random.default_rng(0)
+    models = random.normal(size=(1200, 20)).astype("f4")
+    models[::every] -= 10.0  # parts of a cohort that are sorted alone have other middles
+    counts = random.integers(1, 9, 1200)
+    weights = torch.from_numpy(counts / counts.sum())
+    found = median(torch.from_numpy(models), torch.zeros(20), weights)
+    expected = np.median(np.repeat(models.astype(np.float64), counts, axis=0), axis=0)
+    np.testing.assert_array_equal(found.numpy(), expected.astype(np.float32))
+
+
 def test_a_weighted_median_far_from_the_middle_rank_is_found() -> None:
     models = torch.arange(1000.0).repeat(3, 1).t().contiguous()
     weights = torch.where(torch.arange(1000) < 20, 1.0, 1e-4).double()
