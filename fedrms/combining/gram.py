@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,13 +15,14 @@ from torch import Tensor
 
 from fedrms.combining.columns import LEAST, Scratch
 from fedrms.combining.row_blocks import Stack, slabs_of
+from fedrms.one_thread import one_thread_an_operation
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 Result = TypeVar("Result")
 
-WIDTH = 1 << 10
+WIDTH = 1 << 12
 """Columns multiplied at a time, and so the most products that are summed in one go."""
 CELLS = 1 << 17
 """Most numbers handled at a time where only some rows are wanted."""
@@ -102,10 +104,7 @@ def _over_updates(
         return work(memory)
 
     threads = torch.get_num_threads() if math.prod(parameters.shape) >= LEAST else 1
-    with (
-        _blas().limit(limits=1),
-        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-    ):
+    with _blas().limit(limits=1), _mapping(threads) as mapped:
         for columns, slab in slabs_of(parameters):
             blocks = list(
                 zip(
@@ -115,7 +114,18 @@ def _over_updates(
                 )
             )
             for at in range(0, len(blocks), threads):
-                yield from pool.map(lambda block: of(*block), blocks[at : at + threads])
+                yield from mapped(lambda block: of(*block), blocks[at : at + threads])
+
+
+@contextmanager
+def _mapping(threads: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Give a ``map`` over some threads; one alone would wait for another at every block."""
+    if threads == 1:
+        with one_thread_an_operation():
+            yield map
+        return
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield pool.map
 
 
 @cache
