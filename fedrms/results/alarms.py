@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from fedrms.results.in_order import in_order
+
 COLUMNS: Final = ("run", "client", "round", "factor", "before", "after")
 
 SMALL_SHARE: Final = 0.05
@@ -51,6 +53,7 @@ def noise_alarms(clients: pd.DataFrame, *, factor: float = 2.0, window: int = 3)
         ``client``, ``round``, ``factor``, and the median noise ``before`` and ``after``: in
         units of loss, or under the law ``excess`` with :data:`SMALL_SHARE` added to each share.
     """
+    clients = in_order(clients)
     noise = _noise(clients).where(~_warming_up(clients))
     rows = clients.loc[noise > 0, ["run", "round", "client"]].assign(noise=noise[noise > 0])
     middle = rows.groupby(["run", "round"], observed=True)["noise"].transform("median")

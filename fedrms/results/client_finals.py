@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 import pandas as pd
+import pyarrow as pa
+
+from fedrms.errors import ConfigError
+from fedrms.results.columns import client_schema
+from fedrms.results.in_order import in_order
 
 _LAST_KNOWN: Final = (
     *("num_examples", "loss_mean", "rms", "rms_error", "rms_low", "rms_high"),
@@ -46,11 +51,19 @@ def final_clients(
         ``num_examples``, ``loss_mean``, ``rms`` with its ``rms_error``, ``rms_low`` and
         ``rms_high``, ``scale``, ``weight`` and ``true_noise``: the last one known; ``rounds``: in
         how many the client took part; ``failures``: in how many its update could not be used.
+
+    Raises
+    ------
+    ConfigError
+        If there is no column ``run``, ``round`` or ``client``.
     """
+    clients = in_order(clients)
+    for name in (*_KEYS, "round"):
+        if name not in clients:
+            raise ConfigError("clients", f"there is no column {name!r}", "give runs.clients")
     column = test_metric(clients) if metric is None else metric
-    columns = list(clients.columns)
-    leading = [str(c) for c in columns[: columns.index("round")] if c != "run"]
     known = [name for name in _LAST_KNOWN if name in clients]
+    leading = _labels(clients)
     rows = clients.sort_values("round", kind="stable") if len(clients) else clients
     grouped = rows.groupby(_KEYS, observed=True, sort=False)
     final = grouped[[*leading, *known]].last()
@@ -65,3 +78,18 @@ def final_clients(
     else:
         final["score"] = float("nan")
     return final.reset_index()
+
+
+def _labels(clients: pd.DataFrame) -> list[str]:
+    """Return the columns that say which run it is: those that lead, or were moved from there."""
+    measured = {*client_schema("", pa.int64(), ()).names, *_KEYS}
+    names = [str(name) for name in clients]
+    moved = {str(name) for name in clients.select_dtypes("category")} | {"strategy", "seed"}
+    before = names[: names.index("round")]
+    return [
+        name
+        for name in names
+        if name not in measured
+        and not name.startswith("test_")
+        and (name in before or name in moved)
+    ]

@@ -7,6 +7,7 @@ from typing import Final
 import pandas as pd
 
 from fedrms.results.client_finals import final_clients
+from fedrms.results.in_order import in_order
 
 GROUPS: Final = ("clean", "hard", "rare", "noisy", "liar", "unknown")
 
@@ -51,6 +52,7 @@ def client_groups(
     DataFrame
         What :func:`~fedrms.results.client_finals.final_clients` returns, with ``group``.
     """
+    clients = in_order(clients)
     final = final_clients(clients)
     levels = clients.groupby(_KEYS, observed=True, sort=False)["true_noise"].max()
     level = final[_KEYS].merge(levels.reset_index(), how="left")["true_noise"]

@@ -152,9 +152,10 @@ def _comparison_cells(
         f"best\n{share}": lambda row: _amount(row["client_best"], clients),
         "client\nvar.": lambda row: _number(row["client_variance_e4"], ".4g"),
         "noise\nAUROC": lambda row: _number(row["noise_auroc"], ".3f"),
-        "seconds": lambda row: _number(row["seconds"], ".1f"),
     }
-    for name in ["gap %"] if wide else [name for name in columns if name in _WIDE]:
+    if metric != "seconds":  # else they are the mean
+        columns["seconds"] = lambda row: _number(row["seconds"], ".1f")
+    for name in ["gap %"] if wide else [n for n in columns if n in _WIDE and n != metric]:
         del columns[name]
     records = [{str(n): v for n, v in row.items()} for row in comparison.to_dict("records")]
     cells = {name: [cell(row) for row in records] for name, cell in columns.items()}

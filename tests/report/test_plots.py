@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import fedrms
+from fedrms.errors import ConfigError
 from fedrms.results import plots
 from fedrms.results.plots.interactive import described
 from fedrms.results.plots.picture import Area, Bars, Heat, Line, thin
@@ -145,6 +146,52 @@ def test_a_jump_of_noise_is_marked_where_it_is(tmp_path):
     picture = plots.noise_over_rounds(runs.clients, plots.noise_alarms(runs.clients))
     (mark,) = [m for m in picture.panels[0].marks if m.name.startswith("alarm")]
     assert (mark.name, mark.x.tolist()) == ("alarm: client 4", [5])
+
+
+ALIKE = {
+    "shuffled": lambda rows: rows.sample(frac=1.0, random_state=1),
+    "turned round": lambda rows: rows[::-1],
+    "indexed by client": lambda rows: rows.set_index("client"),
+    "indexed by a column that stays": lambda rows: rows.set_index("round", drop=False),
+    "columns turned round": lambda rows: rows[rows.columns[::-1]],
+    "a csv": lambda rows: pd.read_csv(io.StringIO(rows.to_csv(index=False))),
+}
+
+
+@pytest.mark.parametrize("how", ALIKE)
+def test_figures_show_the_same_whatever_was_done_to_the_rows(runs, how):
+    clients = ALIKE[how](runs.clients)
+    ours = ALIKE[how](runs.clients.query("strategy == 'fedrms'"))
+    for draw, given, usual in (
+        (plots.scale_over_rounds, ours, runs.clients.query("strategy == 'fedrms'")),
+        (plots.noise_over_rounds, ours, runs.clients.query("strategy == 'fedrms'")),
+        (plots.ranked_clients, clients, runs.clients),
+        (plots.scale_against_noise, clients, runs.clients),
+        (plots.weight_shares, clients, runs.clients),
+        (plots.true_noise, clients, runs.clients),
+    ):
+        assert draw(given).alt == draw(usual).alt
+    kinds = plots.client_groups(clients).groupby("group")["score"].mean()
+    usual = plots.client_groups(runs.clients).groupby("group")["score"].mean()
+    pd.testing.assert_series_equal(kinds, usual)
+
+
+@pytest.mark.parametrize(
+    ("draw", "changed"),
+    [
+        (plots.true_noise, {"true_noise": np.nan}),
+        (plots.noise_over_rounds, {"rms": np.nan, "statistic": np.nan}),
+        (plots.scale_over_rounds, {"scale": np.nan}),
+        (plots.weight_shares, {"weight": np.nan}),
+    ],
+)
+def test_what_has_no_row_to_draw_is_refused(runs, draw, changed):
+    with pytest.raises(ConfigError, match="there is no row with a "):
+        draw(runs.clients.assign(**changed))
+    with pytest.raises(ConfigError, match="there is no column ''"):
+        plots.learning_curves(runs.rounds[["run", "strategy", "round"]])
+    with pytest.raises(ConfigError, match="there is no row with anything"):
+        plots.learning_curves(runs.rounds[:0])
 
 
 def test_a_thousand_clients_over_five_hundred_rounds_are_aggregated():

@@ -51,6 +51,12 @@ def test_accuracies_are_percentages_and_differences_signed_points():
         assert cell in text
 
 
+def test_seconds_that_are_compared_are_shown():
+    frame = comparison("seconds")
+    assert "0.8817 ± 0.0039" in to_text(comparison_table(frame))
+    assert "0.8817 ± 0.0039" in comparison_cells(frame).to_numpy()
+
+
 def test_errors_are_plain_numbers():
     text = to_text(comparison_table(comparison("mse")))
     assert "0.8817 ± 0.0039" in text

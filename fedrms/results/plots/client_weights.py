@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fedrms.errors import ConfigError
+from fedrms.results.in_order import with_rows
 from fedrms.results.plots import of_runs as tables
 from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import GROUPS, SYMBOLS
@@ -123,7 +124,8 @@ def weight_table(groups: pd.DataFrame) -> pd.DataFrame:
     law gives none. In runs of before there were ends of their own, they are as far from the noise
     as its standard error says. ``told`` is the client's name with its noise.
     """
-    rows = groups[(groups["run"] == groups["run"].iloc[0]) & groups["weight"].notna()]
+    first = groups["run"] == groups["run"].iloc[0]
+    rows = with_rows(groups[first & groups["weight"].notna()], "a known weight")
     unknown = pd.Series(np.nan, rows.index)
     noise, error, low, high = (
         rows.get(name, unknown) for name in ("rms", "rms_error", "rms_low", "rms_high")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from fedrms.errors import ConfigError
 from fedrms.results.client_finals import test_metric
 from fedrms.results.plots import of_runs as tables
 from fedrms.results.plots.of_runs import of_runs
@@ -46,6 +47,9 @@ def learning_curves(
         Horizontal lines to measure against: a bound, a target.
     """
     column = metric or test_metric(rounds)
+    if column not in rounds:
+        known = ", ".join(str(name) for name in rounds)
+        raise ConfigError("metric", f"there is no column {column!r}", f"choose from {known}")
     name = column.removeprefix("test_")
     accuracy = is_share(name)
     names = names_of(rounds, by)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from fedrms.results.in_order import with_rows
 from fedrms.results.plots import of_runs as tables
 from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import GROUPS
@@ -94,7 +95,8 @@ def true_noise(clients: pd.DataFrame) -> Picture:
         ``runs.clients``; of several runs the first is drawn.
     """
     run = clients["run"].iloc[0]
-    one = clients[(clients["run"] == run) & clients["true_noise"].notna()]
+    known = clients[(clients["run"] == run) & clients["true_noise"].notna()]
+    one = with_rows(known, "a known true_noise")
     spread = one.groupby("client", observed=True)["true_noise"].agg(["first", "last", "max"])
     spread = spread.sort_values(["max", "last"], kind="stable")
     spread["position"] = np.arange(1, len(spread) + 1)

@@ -11,6 +11,7 @@ import pandas as pd
 from fedrms.results.alarms import noise_alarms
 from fedrms.results.attribution import noise_auroc, noise_spearman
 from fedrms.results.client_finals import final_clients, test_metric
+from fedrms.results.in_order import with_rows
 from fedrms.results.plots import of_runs as tables
 from fedrms.results.plots.curves import names_of, thinned
 from fedrms.results.plots.of_runs import of_runs
@@ -47,7 +48,7 @@ def scale_over_rounds(clients: pd.DataFrame, *, value: str = "scale") -> Picture
     value : str
         The column: ``scale``, ``rms`` or ``weight``.
     """
-    known_rows = clients[clients[value].notna()]
+    known_rows = with_rows(clients[clients[value].notna()], f"a known {value}")
     rows = thinned(known_rows[known_rows["run"] == known_rows["run"].iloc[0]])
     noise = rows.groupby("client", observed=True)["true_noise"].max()
     known = bool(noise.notna().any())
@@ -197,7 +198,8 @@ def noise_over_rounds(clients: pd.DataFrame, alarms: pd.DataFrame | None = None)
     """
     alarms = noise_alarms(clients) if alarms is None else alarms
     run = clients["run"].iloc[0]
-    rows = thinned(clients[(clients["run"] == run) & clients["rms"].notna()])
+    mine = clients[(clients["run"] == run) & clients["rms"].notna()]
+    rows = thinned(with_rows(mine, "a known rms"))
     mine = alarms[alarms["run"].astype(str) == str(run)]
     last = rows.groupby("client", observed=True)["rms"].last().sort_values(ascending=False)
     named = list(dict.fromkeys([*mine["client"].head(4), *last.index[:4]]))[:6]

@@ -9,6 +9,7 @@ from typing import Concatenate, ParamSpec
 import pandas as pd
 
 from fedrms.results.client_groups import client_groups
+from fedrms.results.in_order import in_order, with_rows
 from fedrms.results.plots.picture import Picture
 from fedrms.results.runs import Runs
 
@@ -19,12 +20,13 @@ Drawn = Callable[Concatenate[pd.DataFrame | Runs, P], Picture]
 def of_runs(
     table: Callable[[Runs], pd.DataFrame],
 ) -> Callable[[Callable[Concatenate[pd.DataFrame, P], Picture]], Drawn[P]]:
-    """Have a figure's first argument be its table or ``Runs``, of which `table` takes it."""
+    """Have a figure's first argument be its table, in any order, or ``Runs`` that have it."""
 
     def decorated(draw: Callable[Concatenate[pd.DataFrame, P], Picture]) -> Drawn[P]:
         @wraps(draw)
         def either(data: pd.DataFrame | Runs, /, *args: P.args, **kwargs: P.kwargs) -> Picture:
-            return draw(table(data) if isinstance(data, Runs) else data, *args, **kwargs)
+            rows = table(data) if isinstance(data, Runs) else data
+            return draw(with_rows(in_order(rows), "anything"), *args, **kwargs)
 
         return either
 

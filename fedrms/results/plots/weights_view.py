@@ -6,6 +6,7 @@ import pandas as pd
 
 from fedrms.results.client_groups import GROUPS as KINDS
 from fedrms.results.client_groups import client_groups
+from fedrms.results.in_order import in_order, with_rows
 from fedrms.results.plots.curves import names_of, thinned
 from fedrms.results.plots.palette import GROUPS
 from fedrms.results.plots.picture import Area, Level, Panel, Picture
@@ -31,9 +32,11 @@ def weight_shares(
     if isinstance(clients, Runs):
         groups = client_groups(clients.clients, clients.partition) if groups is None else groups
         clients = clients.clients
+    clients = in_order(clients)
     groups = client_groups(clients) if groups is None else groups
     rows = clients.loc[clients["weight"] > 0, ["run", "round", "client", by, "weight"]]
-    rows = thinned(rows).merge(groups[["run", "client", "group"]], on=["run", "client"])
+    rows = thinned(with_rows(rows, "a weight"))
+    rows = rows.merge(groups[["run", "client", "group"]], on=["run", "client"])
     wide = rows.pivot_table(
         "weight", ["run", by, "round"], "group", aggfunc="sum", fill_value=0, observed=True
     )
