@@ -93,6 +93,9 @@ def _name_of(column: Any) -> Any:
 def from_arrays(train: Any, test: Any, options: Mapping[str, Any]) -> OwnData:
     """Keep arrays in the cache folder: (x, y), (x, y, true y), or one of them a client."""
     owned = isinstance(train, Mapping)
+    for name in (CLIENT, LABEL, TRUE_LABEL):
+        if name in options:
+            raise ConfigError(name, "arrays have no columns", "give {'client': (x, y, true y)}")
     tables = {"train": _of_arrays(train)}
     if test is not None:
         tables["test"] = _of_arrays(test)
@@ -134,12 +137,20 @@ def as_array(values: Any) -> Any:
             values = dense.float().numpy()
     elif hasattr(values, "toarray"):  # a sparse matrix of scipy's
         values = values.toarray()
-    made = np.asarray(values)
+    masked = np.ma.isMaskedArray(values) and np.ma.is_masked(values)
+    try:
+        made = np.asarray(values.astype(float).filled(np.nan) if masked else values)
+    except ValueError as fault:
+        raise ConfigError(
+            "data", f"no array can be made ({fault})", "give (x, y), or {'client': (x, y)}"
+        ) from fault
     if made.dtype.kind == "c":
         raise ConfigError(
             "data", "arrays hold complex numbers", "give real and imaginary parts side by side"
         )
-    return made
+    if made.dtype.kind == "f" and made.dtype.itemsize > 8:  # of more bits than Arrow has
+        made = made.astype(np.float64)
+    return made.astype(made.dtype.newbyteorder("="), copy=False)
 
 
 def _of_arrays(given: Any) -> Any:
@@ -156,7 +167,7 @@ def _of_arrays(given: Any) -> Any:
                 "data", f"{whose}not a pair (x, y)", "give arrays of inputs and labels"
             )
         x, *labels = (as_array(part) for part in arrays)
-        if x.ndim == 0 or not len(x):
+        if x.ndim == 0 or not x.size:
             raise ConfigError("data", f"{whose}there is no row", "give some, or leave it out")
         if x.ndim < 2:
             x = x.reshape(len(x), -1)
@@ -185,14 +196,26 @@ def owners(client: Any, rows: int) -> Any:
     """Return a column that says whose rows these are."""
     import pyarrow as pa
 
-    return pa.array([client if isinstance(client, int) else str(client)] * rows)
+    name = client if isinstance(client, int) else str(client)
+    try:
+        return pa.array([name] * rows)
+    except (UnicodeEncodeError, OverflowError) as fault:
+        raise ConfigError(
+            "data", f"client {client!r} has a name that cannot be written", "give it another"
+        ) from fault
 
 
 def as_column(values: Any) -> Any:
     """Return an array as a column, of lists where a row has several numbers."""
     import pyarrow as pa
 
-    column: Any = pa.array(np.ascontiguousarray(values).reshape(-1))
+    flat = np.ascontiguousarray(values).reshape(-1)
+    try:
+        column: Any = pa.array(flat)
+    except (pa.ArrowException, ValueError, TypeError) as fault:
+        raise ConfigError(
+            "data", f"an array of {flat.dtype} cannot be kept ({fault})", "give numbers or text"
+        ) from fault
     for side in reversed(values.shape[1:]):
         column = pa.FixedSizeListArray.from_arrays(column, side)
     return column

@@ -23,7 +23,8 @@ def of_classes_and_owners(
 
     The split has a seed of its own, not the run's, so that every run of a comparison is tested on
     the same examples. Rows of a class are shuffled, put in the order of the clients, and every so
-    many is taken: the share of a class is right to a row, that of a client in it too.
+    many is taken: the share of a class is right to a row, that of a client in it too. Nobody is
+    tested on all that it has: a client keeps a row to train on.
     """
     shuffled = generator(seed, "held-out").permutation(rows)
     classes = np.zeros(rows, np.int64) if labels is None else labels[shuffled]
@@ -39,6 +40,10 @@ def of_classes_and_owners(
         steps = np.floor(np.arange(len(members) + 1) * (count / len(members)) + carried)
         test[members[np.diff(steps) > 0]] = True
         carried = (carried + 0.5) % 1.0  # else the last clients would have those of every class
+    if owners is not None:
+        whose = np.unique(owners, return_inverse=True)[1]
+        alone = np.flatnonzero(np.bincount(whose[~test], minlength=whose.max() + 1)[whose] == 0)
+        test[alone[np.unique(whose[alone], return_index=True)[1]]] = False
     return test
 
 

@@ -33,6 +33,15 @@ def test_small_clients_have_test_rows_of_their_own():
     assert (np.bincount(owners[test], minlength=10) >= 1).all()
 
 
+def test_nobody_is_tested_on_all_that_it_has():
+    owners = np.repeat(np.arange(90), [1, 2, 40] * 30)
+    labels = np.arange(len(owners)) % 3
+    for seed in range(5):
+        test = of_classes_and_owners(labels, owners, 0.3, seed, len(owners))
+        assert (np.bincount(owners[~test], minlength=90) >= 1).all()
+        assert test.mean() == pytest.approx(0.3, abs=0.02)
+
+
 def test_whole_groups_are_held_out_and_every_client_trains_and_is_tested():
     owners = np.repeat([0, 1, 2], [100, 40, 6])
     groups = np.concatenate([np.repeat(np.arange(20), 5), 20 + np.repeat(np.arange(8), 5)])

@@ -78,6 +78,15 @@ REFUSED = {
         "Sparse pandas data",
     ),
     "complex column": (lambda: of_frame(a=X[:, 0] + 1j), "cannot be read as a table"),
+    "masked array": (lambda: From.from_arrays((np.ma.masked_greater(X, 2), Y)), "missing"),
+    "pairs in a list": (lambda: From.from_arrays([(X, Y), (X[:9], Y[:9])]), "no array can be made"),
+    "no inputs": (lambda: From.from_arrays((X[:, :0], Y)), "there is no row"),
+    "years": (
+        lambda: From.from_arrays((X, np.where(Y, np.datetime64("2020"), np.datetime64("2021")))),
+        "an array of datetime64[Y] cannot be kept",
+    ),
+    "half a character": (lambda: From.from_arrays({"\ud800": (X, Y)}), "cannot be written"),
+    "truth by name": (lambda: From.from_arrays((X, Y), true_label=Y), "arrays have no columns"),
     "complex array": (lambda: From.from_arrays((X + 1j, Y)), "complex numbers"),
     "two types in a column": (lambda: of_frame(a=[1, "x"] * 60), "give each column one type"),
     "missing integers": (
@@ -158,6 +167,8 @@ def test_what_cannot_be_learned_from_is_refused_in_a_sentence(name):
 
 
 WHOLE = {
+    "other bytes": lambda: From.from_arrays((X.astype(">f8"), Y.astype(">i4"))),
+    "long doubles": lambda: From.from_arrays((X.astype(np.longdouble), Y)),
     "sparse tensor": lambda: From.from_arrays((torch.from_numpy(X).to_sparse(), Y)),
     "sparse matrix": lambda: From.from_arrays((scipy.sparse.csr_matrix(X), Y)),
     "lists": lambda: From.from_arrays((X.tolist(), Y.tolist())),
