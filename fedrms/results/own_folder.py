@@ -122,6 +122,12 @@ def _try(path: Path, key: str) -> OwnFolder | None:
     """Take a folder, ``~`` read as a shell would; None if it is taken."""
     with contextlib.suppress(RuntimeError):  # nobody's home: a name like others
         path = path.expanduser()
+    try:
+        os.fspath(path.absolute()).encode()
+    except UnicodeEncodeError as fault:  # Arrow and safetensors find no such file
+        raise ConfigError(
+            key, f"{path.absolute()} is no UTF-8 text", "rename that folder, or choose another"
+        ) from fault
     for part in (path, *path.parents):
         if part.name in PARTS and (part.parent / ".hydra" / "config.yaml").exists():
             raise ConfigError(

@@ -148,6 +148,17 @@ def test_no_run_begins_among_the_files_of_another(part, there):
     assert content(there) == before
 
 
+def test_a_name_that_is_no_text_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    latin = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(ConfigError, match="no UTF-8 text"):
+        fedrms.run(SMALL, folder=latin)
+    assert not latin.exists()
+    latin.mkdir()
+    monkeypatch.chdir(latin)
+    with pytest.raises(ConfigError, match="no UTF-8 text"):
+        take(Path("run"))
+
+
 def test_a_folder_at_home_is_found_as_a_shell_would(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
