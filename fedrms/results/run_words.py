@@ -19,6 +19,16 @@ def run_words(rows: pd.DataFrame) -> str:
     return f"{strategy}, seed {first['seed']}" if "seed" in rows else strategy
 
 
+def kind_words(kind: str) -> str:
+    """Return what a kind of client is called beside its name: hard and rare ones are clean too."""
+    return {"hard": "clean, hard data", "rare": "clean, rare classes"}.get(kind, kind)
+
+
+def client_words(name: str) -> str:
+    """Return a client's name; one that is a number is said to be a client's."""
+    return f"client {name}" if name.isdigit() else name
+
+
 def short_name(name: object, most: int = 24) -> str:
     """Return a name that a figure has room for: of a long one its beginning and its end."""
     text = " ".join(str(name).split())

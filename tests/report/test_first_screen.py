@@ -4,6 +4,7 @@ import math
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import fedrms
@@ -12,11 +13,13 @@ from fedrms.results.client_groups import client_groups
 from fedrms.results.fairness import AVAILABLE
 from fedrms.results.left_out import LeftOut, write_left_out
 from fedrms.results.plots.client_weights import MOST_CLIENTS, weight_table
-from fedrms.results.report.cards import advice
+from fedrms.results.report.advice import advice
 from fedrms.results.report.chapters import chapters_of
+from fedrms.results.report.client_tables import found_and_missed, gained_and_lost
 from fedrms.results.report.metric_words import metric_words
 from fedrms.results.report.run_tables import _spread, comparison, fairness
 from fedrms.results.report.settings import sort_runs
+from fedrms.results.report.verdict import _drawn
 from fedrms.results.run_words import run_words, short_name
 from tests.report.made_runs import SCALE, write_comparison, write_run
 
@@ -46,7 +49,9 @@ def test_a_decided_comparison_says_by_how_much_and_on_how_many_seeds(seven_seeds
     told = " ".join(verdict.details)
     # seeds add 0 to .06 to the mean of BASE, .583
     assert "Of 1,000 test cases fedrms gets 688 right, fedavg 613." in told
-    assert "Decided: chance alone does as much less than once in 20 times." in told
+    # both signs of seven equal differences, of 2 ** 7
+    assert "Decided: chance alone does as much about once in 64 times" in told
+    assert "fedavg, the usual way" in told
 
 
 def test_two_seeds_are_not_yet_decided_and_four_more_can_decide(comparison_folder):
@@ -59,12 +64,27 @@ def test_two_seeds_are_not_yet_decided_and_four_more_can_decide(comparison_folde
     assert verdict.state == "open"
 
 
+def test_it_says_which_rounds_a_score_is_of(comparison_folder):
+    assert "Scores are means of rounds 4 to 8." in glance(comparison_folder).verdict.details
+
+
+def test_it_says_what_a_seed_draws():
+    own = pd.DataFrame({"partition": ["auto"], "noise": ["none"], "data.split_seed": [0]})
+    assert _drawn(own) == (
+        "A seed is one repetition, which draws anew the first model and the order of training; the "
+        "test rows stay."
+    )
+    dealt = pd.DataFrame({"partition": ["dirichlet"], "noise": ["label"]})
+    assert "who holds which rows, whose data are noisy, the first model" in _drawn(dealt)
+    assert "test rows" not in _drawn(dealt)
+
+
 def test_a_run_alone_is_called_no_comparison(tmp_path):
     write_run(tmp_path / "one", "fedrms")
     (setting,) = sort_runs(fedrms.load_runs(tmp_path)).settings
     table = comparison(setting.comparison)
     assert table.title == "Final accuracy"
-    assert table.note == ""
+    assert table.note.startswith("noise AUROC: how often")
     assert not any(name.startswith(("difference", "better")) for name in table.cells)
 
 
@@ -135,7 +155,7 @@ def test_the_noise_has_the_ends_that_the_law_gives(runs):
     groups = client_groups(runs.clients[runs.clients["strategy"] == "fedrms"])
     ends = {"rms_error": 0.1, "rms_low": 0.34, "rms_high": 0.81}
     table = weight_table(groups.assign(rms=0.5, **ends))
-    assert table["told"].iloc[0] == "0: 0.50 (0.34 to 0.81)"
+    assert table["told"].iloc[0] == "client 0: 0.50 (0.34 to 0.81)"
 
 
 def test_of_earlier_runs_the_noise_has_an_interval_by_its_error(runs):
@@ -143,13 +163,13 @@ def test_of_earlier_runs_the_noise_has_an_interval_by_its_error(runs):
     table = weight_table(groups.assign(rms=0.5, rms_error=0.1))
     np.testing.assert_allclose(table["noise_low"], 0.5 - 1.645 * 0.1)
     np.testing.assert_allclose(table["noise_high"], 0.5 + 1.645 * 0.1)
-    assert table["told"].iloc[0] == "0: 0.50 (0.34 to 0.66)"
+    assert table["told"].iloc[0] == "client 0: 0.50 (0.34 to 0.66)"
 
 
 def test_a_card_says_how_sure_the_estimate_is(tmp_path):
     write_run(tmp_path / "one", "fedrms", truth=False, ends=(0.34, 0.81))
     facts = dict(glance(tmp_path).cards[0].facts)
-    assert facts["Estimated noise"].endswith(", 90 % sure 0.34 to 0.81")
+    assert facts["Estimated noise"].endswith(", 90 % interval 0.34 to 0.81")
 
 
 def test_cards_name_who_lost_weight_who_lost_and_since_when(seven_seeds):
@@ -160,7 +180,7 @@ def test_cards_name_who_lost_weight_who_lost_and_since_when(seven_seeds):
     assert facts["Below half of that weight"] == "since round 1"
     assert facts["True noise"] == "0.80"
     assert facts["Its own test accuracy"] == "50.0%, 10.0 points better than with fedavg"
-    assert cards["5"].why == "lost most"
+    assert cards["5"].why == "largest drop in accuracy"
     assert "5.0 points worse than with fedavg" in dict(cards["5"].facts)["Its own test accuracy"]
 
 
@@ -188,10 +208,30 @@ def test_what_is_lost_of_any_share_is_told_in_points(tmp_path):
     assert facts["If it is left out"].startswith("the federation is 3.0 points worse")
 
 
-def test_noisy_sites_are_told_what_to_do_and_clean_ones_are_not(seven_seeds):
-    facts = {card.name: dict(card.facts) for card in glance(seven_seeds).cards}
-    assert facts["1"]["What to do"].startswith("Have a second person check a sample of its labels")
-    assert "What to do" not in facts["5"]
+def test_noisy_sites_are_named_together_with_what_to_do_and_clean_ones_are_not(seven_seeds):
+    assert glance(seven_seeds).to_do == [
+        "Clients 1, 0: Have a second person check a sample of the labels, class by class."
+    ]
+
+
+def test_it_counts_the_noisy_clients_that_were_found_and_the_clean_ones_that_were_not(runs):
+    ended = client_groups(runs.clients[runs.clients["strategy"] == "fedrms"])
+    # weights of .2, .1 and four of 1 where each has a sixth of the data, on two seeds
+    assert found_and_missed(ended, "fedrms") == [
+        "With fedrms, 4 of 4 noisy clients lost more than half of their weight, 0 did not; "
+        "of 8 clean ones 0 lost as much, counted over 2 seeds."
+    ]
+    spared = ended.assign(weight=ended["weight"].where(ended["client"].astype(str) != "0", 0.25))
+    assert "2 of 4 noisy clients" in found_and_missed(spared, "fedrms")[0]
+
+
+def test_it_says_how_many_gained_how_many_lost_and_how_much_at_most(comparison_folder):
+    (setting,) = sort_runs(fedrms.load_runs(comparison_folder)).settings
+    pairs = plots.gain_table(client_groups(setting.runs.clients), "fedrms")
+    assert gained_and_lost(pairs, setting) == (
+        "Against fedavg, 10 of 12 clients (6 clients, 2 seeds) gained and 2 lost, at most 5.0 "
+        "points of accuracy; 0 of those are noisy."
+    )
 
 
 @pytest.mark.parametrize(
@@ -199,9 +239,9 @@ def test_noisy_sites_are_told_what_to_do_and_clean_ones_are_not(seven_seeds):
     [
         ({"low": 0.2}, "Have a second person check"),
         ({"low": math.nan}, "Have a second person check"),
-        ({"low": 0.2, "labels": False}, "Check the unit of its targets"),
+        ({"low": 0.2, "labels": False}, "Check the unit of the targets"),
         ({"low": 0.0}, "Wait"),
-        ({"low": 0.2, "changed_at": 7}, "Ask the site what changed about round 7"),
+        ({"low": 0.2, "changed_at": 7}, "Ask what changed about round 7"),
         ({"low": 0.2, "lowered": False}, None),
         ({"noise": math.nan, "low": math.nan}, None),
     ],
@@ -226,19 +266,22 @@ def test_of_many_clients_those_that_changed_most_are_drawn(runs):
     )
     picture = plots.client_weights(many)
     assert len(picture.panels[0].y_ticks) == MOST_CLIENTS
-    assert "0" in [told.split(":")[0] for _, told in picture.panels[0].y_ticks]
+    assert "client 0" in [told.split(":")[0] for _, told in picture.panels[0].y_ticks]
     assert "70 more are in the CSV" in picture.note
 
 
 @pytest.mark.parametrize(
-    ("metric", "one"),
-    [("accuracy", "labels at random"), ("mse", "as much again as a clean client loses")],
+    ("metric", "unit"),
+    [
+        ("accuracy", "about the share of its labels that are wrong"),
+        ("mse", "0 is clean, 1 is as much again as a clean client loses"),
+    ],
 )
-def test_it_says_what_a_noise_of_one_is(runs, metric, one):
+def test_it_says_what_the_noise_is(runs, metric, unit):
     groups = client_groups(runs.clients[runs.clients["strategy"] == "fedrms"])
     groups = groups.assign(rms=0.5, rms_error=0.1)
     groups.attrs["metric"] = metric
-    assert plots.client_weights(groups).note.endswith(f"0 is clean, 1 is {one}.")
+    assert plots.client_weights(groups).note.endswith(f"interval: {unit}.")
 
 
 def test_a_run_is_called_by_strategy_and_seed(runs):

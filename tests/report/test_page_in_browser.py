@@ -185,11 +185,47 @@ def test_a_sheet_is_printed_at_its_full_size(browser, report):
     one = Opened(browser, report)
     pdf = one.page.pdf(format="A4")
     one.page.close()
-    streams = [pdf[at.end() :] for at in re.finditer(rb"stream\r?\n", pdf)]
-    text = next(t for t in map(_inflated, streams) if b"\nq\n" in t and b" cm\n" in t)
+    text = next(t for t in map(_inflated, _streams(pdf)) if b"\nq\n" in t and b" cm\n" in t)
     dots = [float(scale) for scale in re.findall(rb"([\d.]+) 0 0 \1 ", text)]
     # 300 dots an inch over 96 pixels an inch: 3.125 where nothing was shrunk
     assert dots[0] == pytest.approx(3.125, rel=0.02)
+
+
+def test_who_prints_before_all_is_drawn_gets_every_figure_and_the_screen_is_as_before(
+    browser, report
+):
+    page = browser.new_page(viewport=DESKTOP)
+    page.goto(report.as_uri(), wait_until="commit")
+    page.wait_for_selector("footer", state="attached")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    widths = page.evaluate(
+        """[...document.querySelectorAll("#setting-1 .plot")]
+             .map((plot) => plot.querySelector("svg.main-svg")?.clientWidth)"""
+    )
+    assert len(widths) >= 10
+    assert set(widths) == {680}
+    page.wait_for_selector("html[data-drawn]", timeout=60_000)
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.wait_for_function("document.querySelector('.plot svg.main-svg').clientWidth > 680")
+    legend, rows = page.evaluate(
+        """["legend", "cartesianlayer"].map((name) => document
+             .querySelector(`[id$=client-weights] .${name}`).getBoundingClientRect())
+             .map((box) => [box.top, box.bottom])"""
+    )
+    assert legend[1] <= rows[0] + 1  # above the plot, not on it
+    page.close()
+
+
+def test_no_sheet_is_empty(browser, report):
+    one = Opened(browser, report)
+    pdf = one.page.pdf(format="A4")
+    one.page.close()
+    written = sum(b"BT\n" in text for text in map(_inflated, _streams(pdf)))
+    assert written == len(re.findall(rb"/Type /Page\b", pdf)) > 3
+
+
+def _streams(pdf):
+    return [pdf[at.end() :] for at in re.finditer(rb"stream\r?\n", pdf)]
 
 
 def _inflated(stream):
@@ -275,7 +311,7 @@ def test_the_first_screen_opens_with_the_verdict_and_names_every_client(desktop)
     assert first.bounding_box()["y"] < DESKTOP["height"]
     assert "Not yet decided: fedrms is better on 2 of 2 seeds" in first.text_content()
     names = desktop.page.locator("[id$=setting-1-client-weights] .ytick text").all_text_contents()
-    assert [name.split(":")[0] for name in sorted(names)] == list("012345")
+    assert [name.split(":")[0] for name in sorted(names)] == [f"client {i}" for i in range(6)]
     assert desktop.page.locator("#setting-1 .cards li").count() >= 3
 
 

@@ -46,7 +46,7 @@ def test_the_page_says_the_results_in_sentences(report):
         "Noisy clients hold 33% of the data and, with fedrms, 7% of the weight in the last round."
         in words
     )
-    assert "Against fedavg, 10 of 12 clients gained and 2 lost" in words
+    assert "Against fedavg, 10 of 12 clients (6 clients, 2 seeds) gained and 2 lost" in words
 
 
 def test_figures_and_tables_are_files_beside_the_page(report):
@@ -251,9 +251,29 @@ def test_a_page_of_many_runs_is_named_after_their_folder(tmp_path):
     folders = [tmp_path / "ours" / str(seed) for seed in range(4)]
     for seed, folder in enumerate(folders):
         write_run(folder, "fedrms", seed=seed)
-    assert "<title>fedrms: ours</title>" in write_report(folders, static=False).page.read_text()
+    assert "Folder: ours." in write_report(folders, static=False).page.read_text()
     few = write_report(folders[:2], tmp_path, static=False).page.read_text()
-    assert "<title>fedrms: 0, 1</title>" in few
+    assert "Folder: 0, 1." in few
+
+
+def test_it_opens_with_what_ran_on_which_data_with_whom(comparison_folder, report):
+    text = report.page.read_text()
+    assert "<title>fedrms against fedavg, digits</title>" in text
+    assert (
+        "A simulation on digits: 6 clients, 2 of them with noisy data. "
+        "4 runs, 2 strategies, 2 seeds."
+    ) in text
+
+
+@pytest.mark.parametrize(
+    ("trial", "kind"), [(True, "A trial of server and clients"), (False, "A federation of sites")]
+)
+def test_a_served_run_is_no_simulation(tmp_path, trial, kind):
+    write_run(tmp_path, "fedrms", truth=trial, server__trial=trial)
+    told = write_report([tmp_path], static=False).page.read_text()
+    assert f"{kind} on digits: 6 clients" in told
+    assert ("2 of them with noisy data" in told) == trial
+    assert ("the labels that test rows came with" in told) != trial
 
 
 def test_compare_has_no_chapters_on_each_setting(tmp_path):

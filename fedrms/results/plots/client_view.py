@@ -53,8 +53,8 @@ def ranked_clients(
     marks, said = [], []
     for name in names:
         one = table[table[by] == name]
-        ends = one["mean"].head(k).mean(), one["mean"].tail(k).mean()
-        said.append(f"{name} {' and '.join(metric_text(metric, end) for end in ends)}")
+        ends = one["mean"].iloc[[0, -1]]
+        said.append(f"{name} {' to '.join(metric_text(metric, end) for end in ends)}")
         one = one[one["rank"].isin(thin(one["rank"].to_numpy(), MOST_RANKS))]
         x, y = one["rank"].to_numpy(), one["mean"].to_numpy()
         marks.append(Line(x, y, name, colors[name], dash=dashes[name]))
@@ -66,7 +66,7 @@ def ranked_clients(
     return Picture(
         name="ranked-clients",
         title="Clients from worst to best",
-        alt=f"Final {metric} of clients, ranked. Mean of the worst and the best {percent}: "
+        alt=f"Final {metric} of clients, ranked, from the worst to the best: "
         + "; ".join(said)
         + ".",
         panels=[

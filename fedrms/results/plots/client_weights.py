@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -13,7 +14,7 @@ from fedrms.results.plots import of_runs as tables
 from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import GROUPS, SYMBOLS
 from fedrms.results.plots.picture import Line, Mark, Panel, Picture, Points
-from fedrms.results.run_words import run_words, short_name
+from fedrms.results.run_words import client_words, run_words, short_name
 from fedrms.results.summary import higher_is_better
 
 MOST_CLIENTS: Final = 30
@@ -62,7 +63,7 @@ def client_weights(groups: pd.DataFrame, *, strategy: str | None = None) -> Pict
             name="before: by number of examples",
             color="#767676",
             symbol="circle-open",
-            text=[f"client {c}" for c in shown["client"]],
+            text=list(shown["client"].map(client_words)),
         ),
     ]
     kinds = [kind for kind in GROUPS if (shown["group"] == kind).any()]
@@ -75,7 +76,7 @@ def client_weights(groups: pd.DataFrame, *, strategy: str | None = None) -> Pict
                 name="after" if kind == "unknown" else f"after: {kind}",
                 color=GROUPS[kind],
                 symbol=SYMBOLS[place],
-                text=[f"client {row}" for row in shown.loc[its, "told"]],
+                text=list(shown.loc[its, "told"]),
             )
         )
     cut = len(table) - len(shown)
@@ -95,16 +96,21 @@ def client_weights(groups: pd.DataFrame, *, strategy: str | None = None) -> Pict
                 x_label="weight",
                 y_label="client: noise" if shown["noise"].notna().any() else "client",
                 x_percent=True,
-                y_ticks=list(enumerate(_told_of(shown, shown["client"].map(short_name)))),
+                y_ticks=list(enumerate(_told_of(shown, short_name))),
             )
         ],
         table=table,
         line='runs.clients.groupby(["run", "client"], observed=True)'
         '[["num_examples", "weight", "rms", "rms_low", "rms_high"]].last()',
-        note=f"{run_words(groups)}. {named}".strip()
+        note=f"One run: {run_words(groups)}{_of_runs(groups)}. {named}".strip()
         + (f" The {len(shown)} that changed most; {cut} more are in the CSV." if cut else ""),
         height=max(260, 130 + 22 * len(shown)),  # room for what the axes are called
     )
+
+
+def _of_runs(groups: pd.DataFrame) -> str:
+    count = groups["run"].nunique()
+    return f", of {count} with this strategy" if count > 1 else ""
 
 
 def _named(shown: pd.DataFrame, metric: str) -> str:
@@ -112,9 +118,13 @@ def _named(shown: pd.DataFrame, metric: str) -> str:
         return ""
     if shown["noise_low"].isna().all():
         return "Beside each name its estimated noise."
-    regression = not higher_is_better(metric)  # there is no loss of a random target
-    one = "as much again as a clean client loses" if regression else "labels at random"
-    return f"Beside each name its estimated noise with a 90 % interval: 0 is clean, 1 is {one}."
+    regression = not higher_is_better(metric)  # no target is right or wrong
+    unit = (
+        "0 is clean, 1 is as much again as a clean client loses"
+        if regression
+        else "about the share of its labels that are wrong"
+    )
+    return f"Beside each name its estimated noise with a 90 % interval: {unit}."
 
 
 def weight_table(groups: pd.DataFrame) -> pd.DataFrame:
@@ -142,11 +152,12 @@ def weight_table(groups: pd.DataFrame) -> pd.DataFrame:
             "noise_high": high.fillna(noise + SURE * error),
         }
     ).reset_index(drop=True)
-    table["told"] = _told_of(table, table["client"])
+    table["told"] = _told_of(table, str)
     return table
 
 
-def _told_of(table: pd.DataFrame, names: pd.Series[str]) -> list[str]:
+def _told_of(table: pd.DataFrame, shorten: Callable[[str], str]) -> list[str]:
+    names = [client_words(shorten(name)) for name in table["client"]]
     noise = [table[name] for name in ("noise", "noise_low", "noise_high")]
     return [_told(*row) for row in zip(names, *noise, strict=True)]
 

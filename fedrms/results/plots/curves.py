@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,12 @@ from fedrms.results.summary import higher_is_better, is_share, metric_text
 
 MOST_ROUNDS = 150
 """Rounds that a figure shows; of more, evenly spaced ones."""
+
+LAST_ROUNDS = 5
+"""Evaluated rounds that a final number is the mean of, as in ``summary.json``."""
+
+_EARLY: Final = 5
+"""The first of so many parts of the rounds need not be in sight."""
 
 
 def names_of(table: pd.DataFrame, by: str) -> list[str]:
@@ -73,16 +80,17 @@ def learning_curves(
                 dash=dashes[label],
             )
         )
-    last = {label: table[table[by] == label].tail(1)["mean"] for label in names}
+    last = {label: table[table[by] == label].tail(LAST_ROUNDS)["mean"] for label in names}
     ends = ", ".join(
-        f"{label} {metric_text(name, v.iloc[0])}" for label, v in last.items() if len(v)
+        f"{label} {metric_text(name, v.mean())}" for label, v in last.items() if len(v)
     )
+    low = _low(marks) if accuracy else None
     better = "higher" if higher_is_better(name) else "lower"
     log = not higher_is_better(name) and bool((measured[column] > 0).all())
     return Picture(
         name="learning-curves",
         title="Learning curves",
-        alt=f"Test {name} by round, {better} is better. At the end: {ends}.",
+        alt=f"Test {name} by round, {better} is better. Mean of the last five rounds: {ends}.",
         panels=[
             Panel(
                 marks,
@@ -90,6 +98,7 @@ def learning_curves(
                 y_label=f"test {name}",
                 y_percent=accuracy,
                 y_log=log,
+                y_low=low,
                 levels=[Level(value, label) for label, value in (levels or {}).items()],
             )
         ],
@@ -97,8 +106,8 @@ def learning_curves(
         line=f'runs.rounds.groupby(["{by}", "round"], observed=True)["{column}"]'
         '.agg(["mean", "std", "count"])',
         note="Mean over runs; bands are one standard deviation to either side."
-        if (table["count"] > 1).any()
-        else "",
+        * bool((table["count"] > 1).any())
+        + (f" The axis starts at {low:.0%}; the first rounds lie below." if low else ""),
     )
 
 
@@ -128,11 +137,25 @@ def seconds_per_round(rounds: pd.DataFrame, *, by: str = "strategy") -> Picture:
         name="seconds-per-round",
         title="Time of a round",
         alt=f"Seconds by round. Medians: {said}.",
-        panels=[Panel(marks, x_label="round", y_label="seconds", y_log=True)],
+        panels=[Panel(marks, x_label="round", y_label="seconds, logarithmic", y_log=True)],
         table=table,
         line=f'runs.rounds.groupby(["{by}", "round"], observed=True)["seconds"].median()',
-        note="Median over runs. The first round holds what is prepared once.",
+        note="Median over runs.",
     )
+
+
+def _low(marks: list[Line]) -> float | None:
+    """Return where the axis of shares begins, so that the ends can be told apart.
+
+    None for the usual axis: where it would cut nothing off, or there are few rounds.
+    """
+    settled = [mark.y[len(mark.y) // _EARLY :] for mark in marks]
+    every = np.concatenate([mark.y for mark in marks])
+    if not np.isfinite(every).any() or min(map(len, settled)) <= _EARLY:
+        return None
+    low, high = np.nanmin(np.concatenate(settled)), np.nanmax(every)
+    start = np.floor(50 * (low - (high - low) / _EARLY)) / 50  # at a whole even per cent
+    return float(start) if np.nanmin(every) < start > 0 else None
 
 
 def thinned(rows: pd.DataFrame) -> pd.DataFrame:

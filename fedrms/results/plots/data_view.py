@@ -10,9 +10,13 @@ from fedrms.results.plots import of_runs as tables
 from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import GROUPS
 from fedrms.results.plots.picture import Bars, Heat, Line, Mark, Panel, Picture, thin
-from fedrms.results.run_words import run_words
+from fedrms.results.run_words import client_words, run_words, short_name
 
 MOST_COLUMNS = 80
+
+MOST_NAMES = 20
+MOST_LETTERS = 14
+"""Clients that an axis names, and letters of a name there."""
 
 
 @of_runs(tables.partition)
@@ -107,10 +111,10 @@ def true_noise(clients: pd.DataFrame) -> Picture:
             its["last"].to_numpy(),
             name,
             GROUPS[name],
-            [f"client {c}" for c in its.index],
+            [client_words(str(c)) for c in its.index],
         )
-        for name in ("clean", "noisy")
-        if len(its := shown[(shown["last"] > 0) == (name == "noisy")])
+        for name, its in (("noisy", shown[shown["last"] > 0]),)  # a clean one has no bar to draw
+        if len(its)
     ]
     drifted = int((spread["first"] != spread["last"]).sum())
     if drifted:
@@ -123,9 +127,23 @@ def true_noise(clients: pd.DataFrame) -> Picture:
         alt=f"True noise of each client, sorted: {noisy} of {len(spread)} clients are noisy, up to "
         f"{spread['max'].max():.3g}."
         + (f" The noise of {drifted} clients changes." if drifted else ""),
-        panels=[Panel(marks, x_label="clients, from clean to noisy", y_label="true noise")],
+        panels=[
+            Panel(
+                marks,
+                x_label="client, from clean to noisy",
+                y_label="true noise",
+                x_ticks=_ticks(shown),
+            )
+        ],
         table=spread.reset_index(),
         line='runs.clients.groupby(["run", "client"], observed=True)["true_noise"].last()',
-        note=f"{run_words(one)}. A rate of label noise, or a standard deviation, as the noise "
-        "says.",
+        note=f"{run_words(one)}. What the simulation set: of labels the share that it replaced, of "
+        "inputs and targets the standard deviation of what it added.",
     )
+
+
+def _ticks(shown: pd.DataFrame) -> list[tuple[float, str]]:
+    """Name the clients, as many as there is room for."""
+    some = shown.iloc[thin(np.arange(len(shown)), MOST_NAMES)]
+    names = [short_name(client, MOST_LETTERS) for client in some.index]
+    return [(float(at), name) for at, name in zip(some["position"], names, strict=True)]

@@ -53,7 +53,7 @@ def described(picture: Picture) -> dict[str, Any]:
     several = len(picture.panels) > 1
     # Where each row has a name the figure may be higher than a screen: the legend comes first.
     rows = any(panel.y_ticks for panel in picture.panels)
-    legend_at = (1 + 8 / picture.height, "bottom") if rows else (-92 / picture.height, "top")
+    legend_at = (1.0, "container") if rows else (-92 / picture.height, "paper")
     layout: dict[str, Any] = {
         "height": picture.height,
         "margin": {"l": 60, "r": 16, "t": 36 if several or rows else 16, "b": 56},
@@ -61,7 +61,8 @@ def described(picture: Picture) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "hovermode": "closest",
-        "legend": {"orientation": "h", "y": legend_at[0], "x": 0, "yanchor": legend_at[1]},
+        "legend": {"orientation": "h", "y": legend_at[0], "x": 0, "yanchor": "top"}
+        | {"yref": legend_at[1]},
         "font": {"family": "system-ui, sans-serif", "size": 13},
         "annotations": [],
         "shapes": [],
@@ -236,9 +237,11 @@ def _axes(layout: dict[str, Any], panel: Panel, place: int, count: int) -> None:
     if panel.y_log:
         y["type"] = "log"
     if panel.x_percent:
-        x |= {"tickformat": ".2~%", "tickangle": 0, "nticks": 4}  # beside long names, on a phone
+        x |= {"tickformat": ".2~%", "tickangle": 0, "nticks": 5}  # beside long names, on a phone
     if panel.y_percent:
         y["tickformat"] = ".2~%"
+    if panel.y_low is not None:
+        y["autorangeoptions"] = {"minallowed": panel.y_low}
     if panel.x_ticks:
         at, text = zip(*panel.x_ticks, strict=True)
         x |= {"tickvals": at, "ticktext": text, "automargin": True}

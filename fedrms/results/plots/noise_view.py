@@ -13,7 +13,7 @@ from fedrms.results.attribution import noise_auroc, noise_spearman
 from fedrms.results.client_finals import final_clients, test_metric
 from fedrms.results.in_order import with_rows
 from fedrms.results.plots import of_runs as tables
-from fedrms.results.plots.curves import names_of, thinned
+from fedrms.results.plots.curves import LAST_ROUNDS, names_of, thinned
 from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import DASHES, GROUPS, QUALITATIVE, SYMBOLS, on_scale
 from fedrms.results.plots.picture import ColorBar, Line, Mark, Panel, Picture, Points, thin
@@ -22,14 +22,14 @@ from fedrms.results.run_words import run_words, short_name
 MOST_LINES = 60
 """Clients with a line of their own; of more, bands and some of them."""
 
-LAST_ROUNDS = 5
-"""Evaluated rounds that a final number is the mean of, as in ``summary.json``."""
-
 _AXES: Final = {
     "scale": "scale: weight per example",
     "rms": "estimated noise",
     "weight": "share of the weight",
 }
+
+_APART: Final = tuple(color for color in QUALITATIVE[1:] if color != "#b5651d")
+"""Colors of lines that lie on each other: no two oranges."""
 
 MOST_POINTS = 1500
 """Points of a figure; of more, evenly spaced ones."""
@@ -203,10 +203,19 @@ def noise_over_rounds(clients: pd.DataFrame, alarms: pd.DataFrame | None = None)
     mine = alarms[alarms["run"].astype(str) == str(run)]
     last = rows.groupby("client", observed=True)["rms"].last().sort_values(ascending=False)
     named = list(dict.fromkeys([*mine["client"].head(4), *last.index[:4]]))[:6]
-    marks: list[Mark] = [_band(rows, "rms", "median client", GROUPS["unknown"], dash="dash")]
+    by_round = rows.groupby("round")["rms"].median()
+    marks: list[Mark] = [
+        Line(
+            by_round.index.to_numpy(),
+            by_round.to_numpy(),
+            "median client",
+            GROUPS["unknown"],
+            dash="dash",
+        )
+    ]
     for i, client in enumerate(named):
         its = rows[rows["client"] == client]
-        style = (QUALITATIVE[1 + i % 7], DASHES[1 + i % 7])
+        style = (_APART[i], DASHES[1 + i])
         x, y = its["round"].to_numpy(), its["rms"].to_numpy()
         marks.append(Line(x, y, f"client {short_name(client)}", style[0], dash=style[1]))
         at = mine[mine["client"] == client]
@@ -231,8 +240,8 @@ def noise_over_rounds(clients: pd.DataFrame, alarms: pd.DataFrame | None = None)
         panels=[Panel(marks, x_label="round", y_label="estimated noise")],
         table=rows[["round", "client", "rms"]],
         line='runs.clients.pivot_table("rms", "round", ["run", "client"], observed=True)',
-        note=f"{run_words(rows)}. The noisiest clients and those with an alarm; the band holds "
-        "80 % of the clients. An alarm marks where a client became noisier and stayed so.",
+        note=f"{run_words(rows)}. The noisiest clients, those with an alarm, and the median "
+        "of all. An alarm marks where a client became noisier and stayed so.",
     )
 
 

@@ -120,7 +120,10 @@ class ColorBar:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes; `x_ticks`, `y_ticks` are (where, text) in the place of the axis' own."""
+    """One pair of axes; `x_ticks`, `y_ticks` are (where, text) in the place of the axis' own.
+
+    With `y_low` the y axis begins there.
+    """
 
     marks: Sequence[Mark]
     title: str = ""
@@ -133,6 +136,7 @@ class Panel:
     x_ticks: Sequence[tuple[float, str]] = ()
     y_ticks: Sequence[tuple[float, str]] = ()
     x_percent: bool = False
+    y_low: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -151,6 +151,8 @@ def _panel(ax: Axes, panel: Panel, picture: Picture) -> None:
         at, text = zip(*panel.y_ticks, strict=True)
         ax.set_yticks(at, text, fontsize=7)
         ax.set_ylim(-0.7, max(at) + 0.7)
+    if panel.y_low is not None:
+        ax.set_ylim(bottom=panel.y_low)
     if panel.x_label == "round":
         ax.margins(x=0.02)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))

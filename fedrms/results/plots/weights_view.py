@@ -46,7 +46,9 @@ def weight_shares(
     held = groups.groupby("group")["num_examples"].sum()
     held = held / held.sum()
     share = (
-        f" Dotted: noisy clients hold {held['noisy']:.0%} of the data." if "noisy" in held else ""
+        f" Noisy clients hold {held['noisy']:.0%} of the data: what is above the dotted line."
+        if "noisy" in held
+        else ""
     )
     panels, said = [], []
     for name in names_of(rows, by):
@@ -70,7 +72,18 @@ def weight_shares(
         table=mean[kinds].reset_index(),
         line='runs.clients.query("true_noise == 0").groupby(["run", "round"], observed=True)'
         '["weight"].sum()',
-        note="Kinds of clients: noisy; rare, which alone hold certain classes; hard, the quarter "
-        "of the clean ones that the baseline serves worst; clean, all others. Means over runs."
-        + share,
+        note=f"{_kinds(kinds)} Means over runs.{share}",
     )
+
+
+_MEANT = {
+    "hard": "hard, the quarter of the clean ones that the baseline serves worst",
+    "rare": "rare, clean ones that alone hold certain classes",
+    "liar": "liar, which misreport",
+}
+
+
+def _kinds(kinds: list[str]) -> str:
+    """Explain the kinds that are drawn."""
+    told = [_MEANT[kind] for kind in kinds if kind in _MEANT]
+    return f"Kinds of clients: {'; '.join(told)}; clean, all others without noise." if told else ""

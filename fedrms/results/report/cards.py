@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,13 +9,12 @@ import numpy as np
 import pandas as pd
 
 from fedrms.results.plots.client_weights import weight_table
+from fedrms.results.report.advice import MUCH_LESS
 from fedrms.results.report.settings import Setting
+from fedrms.results.run_words import kind_words
 from fedrms.results.summary import is_share, metric_text
 
 MOST_CARDS: Final = 6
-
-_MUCH_LESS: Final = 0.75
-"""A weight below this share of the former one is worth a card."""
 
 _HALF: Final = 0.5
 
@@ -75,26 +73,26 @@ def cards_of(
     if raised is not None:
         reasons |= {str(client): "became noisier" for client in raised["client"].head(2)}
     kept = (table["after"] / table["before"]).sort_values(kind="stable")
-    for name in kept[kept < _MUCH_LESS].index[:3]:
+    for name in kept[kept < MUCH_LESS].index[:3]:
         reasons.setdefault(str(name), "weighs much less")
     if len(gains):
-        ranked = gains.sort_values(kind="stable")
+        ranked, told = gains.sort_values(kind="stable"), setting.metric.replace("_", " ")
         if ranked.iloc[-1] > 0:
-            reasons.setdefault(str(ranked.index[-1]), "gained most")
+            reasons.setdefault(str(ranked.index[-1]), f"largest rise in {told}")
         if ranked.iloc[0] < 0:
-            reasons.setdefault(str(ranked.index[0]), "lost most")
+            reasons.setdefault(str(ranked.index[0]), f"largest drop in {told}")
     measured = setting.runs.left_out
     if len(measured):
         measured = measured[measured["run"].astype(str) == str(run)]
         missed = measured.sort_values("lost", kind="stable").tail(1)
         for name in missed.loc[missed["lost"] > 0, "client"].astype(str):
-            reasons.setdefault(name, "missed most")
+            reasons.setdefault(name, "the federation would miss it most")
     rounds = clients[clients["run"] == run]
     scores = one.assign(client=one["client"].astype(str)).set_index("client")
     cards = []
     for name, why in list(reasons.items())[:MOST_CARDS]:
         weights, ended = table.loc[[name]].iloc[0], scores.loc[[name]].iloc[0]
-        kind = "" if weights["group"] == "unknown" else str(weights["group"])
+        kind = "" if weights["group"] == "unknown" else kind_words(str(ended["group"]))
         facts = _facts(setting, name, weights, ended, gains, raised, rounds, measured)
         cards.append(Card(name, kind, why, facts))
     return cards
@@ -113,7 +111,7 @@ def _facts(
     facts = []
     noise, low, high = (float(weights[key]) for key in ("noise", "noise_low", "noise_high"))
     if not np.isnan(noise):
-        sure = "" if np.isnan(low) else f", 90 % sure {low:.2f} to {high:.2f}"
+        sure = "" if np.isnan(low) else f", 90 % interval {low:.2f} to {high:.2f}"
         facts.append(("Estimated noise", f"{noise:.2f}{sure}"))
     if not np.isnan(ended["true_noise"]):
         facts.append(("True noise", f"{ended['true_noise']:.2f}"))
@@ -130,48 +128,13 @@ def _facts(
         facts.append(("If it is left out", _left_out(setting, float(lost["lost"].iloc[0]))))
         facts += _alone(setting, lost.iloc[0])
     its = raised[raised["client"].astype(str) == name] if raised is not None else None
-    at = None
     if its is not None and len(its):
         factor, at = float(its["factor"].iloc[0]), int(its["round"].iloc[0])
         facts.append(("Changed", f"{factor:.1f} times noisier from round {at}"))
     since = _below_half_since(name, float(weights["before"]), rounds)
     if since is not None:
         facts.append(("Below half of that weight", f"since round {since}"))
-    told = None
-    if ended["true_noise"] != 0:  # else the estimate is what is wrong
-        lowered = bool(weights["after"] < _MUCH_LESS * weights["before"])
-        labels = is_share(setting.metric)
-        told = advice(noise=noise, low=low, lowered=lowered, changed_at=at, labels=labels)
-    return facts if told is None else [*facts, ("What to do", told)]
-
-
-def advice(
-    *, noise: float, low: float, lowered: bool, changed_at: int | None, labels: bool
-) -> str | None:
-    """Return what to do about one client; None where there is nothing to be done.
-
-    Parameters
-    ----------
-    noise, low : float
-        As estimated, and the lower end of its 90 % interval; NaN where they are not known.
-    lowered : bool
-        Whether it weighs much less than by its data.
-    changed_at : int or None
-        The round from which on it is noisier.
-    labels : bool
-        Whether its targets are labels, and not numbers.
-    """
-    if changed_at is not None:
-        who = "who labels" if labels else "a unit"
-        return f"Ask the site what changed about round {changed_at}: a device, a form, {who}."
-    if not lowered or math.isnan(noise):
-        return None
-    if low <= 0:
-        return "Wait: more rounds, or more rows, have to show whether its data are wrong at all."
-    back = "Once they are mended, its weight comes back by itself."
-    if labels:
-        return f"Have a second person check a sample of its labels, class by class. {back}"
-    return f"Check the unit of its targets, then a sample of them against their source. {back}"
+    return facts
 
 
 def _much(setting: Setting, change: float) -> str:

@@ -15,6 +15,7 @@ from fedrms.results.client_groups import client_groups
 from fedrms.results.gauss_markov import gauss_markov_bound
 from fedrms.results.plots.picture import Picture
 from fedrms.results.report import client_tables, run_tables
+from fedrms.results.report.advice import to_do
 from fedrms.results.report.cards import Card, cards_of
 from fedrms.results.report.settings import Setting, select
 from fedrms.results.report.tables import ReportTable
@@ -34,6 +35,8 @@ class Chapter:
     text: list[str] = field(default_factory=list)
     verdict: Verdict | None = None
     cards: list[Card] = field(default_factory=list)
+    to_do: list[str] = field(default_factory=list)
+    folded: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +67,7 @@ def chapters_of(setting: Setting) -> list[Chapter]:
         _data(material),
         _cost(material),
         _failures(material),
-        _reproduce(material),
+        _for_specialists(material),
     ]
     return [c for c in chapters if c.parts or c.text or c.verdict]
 
@@ -81,6 +84,7 @@ def _at_a_glance(material: _Material, alarms: pd.DataFrame | None) -> Chapter:
         cards=cards_of(setting, focus, material.groups, material.clients, alarms)
         if weighed
         else [],
+        to_do=to_do(mine, alarms, setting.metric) if weighed else [],
     )
 
 
@@ -134,7 +138,6 @@ def _result(material: _Material) -> Chapter:
         parts.append(
             plots.learning_curves(material.rounds, metric=column, by="label", levels=levels)
         )
-    parts += run_tables.fairness(material.rounds, setting)
     return Chapter("Result", parts)
 
 
@@ -157,7 +160,8 @@ def _noise(material: _Material, alarms: pd.DataFrame | None) -> Chapter:
     elif tells(focus, "rms"):
         parts.append(plots.scale_over_rounds(focus, value="rms"))
     if material.truth and _varies(focus, "scale"):
-        against = plots.scale_against_noise(material.clients, by="label")
+        told = material.clients["label"].str.startswith("oracle")  # who is noisy
+        against = plots.scale_against_noise(material.clients[~told], by="label")
         parts += [against] if against.panels else []
     if alarms is not None:
         estimated = focus[focus["rms"].notna()]
@@ -239,9 +243,12 @@ def _failures(material: _Material) -> Chapter:
     return Chapter("Failed clients", [table])
 
 
-def _reproduce(material: _Material) -> Chapter:
-    tables = run_tables.configuration(material.setting)
-    return Chapter("Configuration, and how to run it again", list[Picture | ReportTable](tables))
+def _for_specialists(material: _Material) -> Chapter:
+    """Return what most readers pass over: every metric, the configuration, the commands."""
+    tables = run_tables.fairness(material.rounds, material.setting)
+    tables += run_tables.configuration(material.setting)
+    title = "For specialists: metrics over clients, configuration, commands"
+    return Chapter(title, list[Picture | ReportTable](tables), folded=True)
 
 
 def _in_short(material: _Material, alarms: pd.DataFrame | None) -> list[str]:
@@ -259,13 +266,11 @@ def _in_short(material: _Material, alarms: pd.DataFrame | None) -> list[str]:
                 f"Noisy clients hold {data:.0%} of the data and, with {focus}, "
                 f"{share.mean():.0%} of the weight in the last round."
             )
+            said += client_tables.found_and_missed(mine, focus)
     if material.setting.baseline and focus != material.setting.baseline and len(groups):
-        gains = material.setting.gains(groups, focus)["gain"]
-        if len(gains) and gains.abs().max() > 1e-12:
-            said.append(
-                f"Against {material.setting.baseline}, {int((gains > 1e-9).sum())} of {len(gains)} "
-                f"clients gained and {int((gains < -1e-9).sum())} lost, counted over all seeds."
-            )
+        pairs = material.setting.gains(groups, focus)
+        if len(pairs) and pairs["gain"].abs().max() > 1e-12:
+            said.append(client_tables.gained_and_lost(pairs, material.setting))
     said += [f"The {label}." for label in _bound(material.setting)]
     count = len(material.setting.labels)
     if count > len(material.shown):

@@ -10,8 +10,12 @@ import pandas as pd
 from fedrms.results.client_finals import final_clients
 from fedrms.results.report.settings import Setting
 from fedrms.results.report.tables import ReportTable, first_rows, number, percent
-from fedrms.results.run_words import run_words
+from fedrms.results.run_words import kind_words, run_words
 from fedrms.results.summary import is_share, tells
+
+_HALF: Final = 0.5
+_EQUAL: Final = 1e-9
+"""Scores that lie no farther apart are the same but for rounding."""
 
 
 def gains(groups: pd.DataFrame, setting: Setting, labels: list[str]) -> ReportTable:
@@ -28,8 +32,8 @@ def gains(groups: pd.DataFrame, setting: Setting, labels: list[str]) -> ReportTa
                     "strategy": label,
                     "clients": kind,
                     "count": len(one),
-                    "gained": int((one["gain"] > 1e-9).sum()),
-                    "lost": int((one["gain"] < -1e-9).sum()),
+                    "gained": int((one["gain"] > _EQUAL).sum()),
+                    "lost": int((one["gain"] < -_EQUAL).sum()),
                     "mean_gain": float(one["gain"].mean()) if len(one) else math.nan,
                     "worst_loss": float(one["gain"].min()) if len(one) else math.nan,
                 }
@@ -51,6 +55,50 @@ def gains(groups: pd.DataFrame, setting: Setting, labels: list[str]) -> ReportTa
     )
 
 
+def found_and_missed(ended: pd.DataFrame, focus: str) -> list[str]:
+    """Say how many noisy clients lost most of their weight, and how many clean ones did.
+
+    Parameters
+    ----------
+    ended : DataFrame
+        How the clients of one strategy ended, by run, with their ``group``.
+    focus : str
+        The strategy.
+    """
+    rows = ended[ended["weight"].notna()]
+    by_run = rows.groupby("run", observed=True)
+    before = rows["num_examples"] / by_run["num_examples"].transform("sum")
+    after = rows["weight"] / by_run["weight"].transform("sum")
+    halved, noisy = after < _HALF * before, rows["group"] == "noisy"
+    clean = rows["group"].isin(("clean", "hard", "rare"))
+    if not halved.any():
+        return []
+    seeds = rows["run"].nunique()
+    over = f", counted over {seeds} seeds" if seeds > 1 else ""
+    return [
+        f"With {focus}, {(halved & noisy).sum()} of {noisy.sum()} noisy clients lost more than "
+        f"half of their weight, {(noisy & ~halved).sum()} did not; of {clean.sum()} clean ones "
+        f"{(halved & clean).sum()} lost as much{over}."
+    ]
+
+
+def gained_and_lost(pairs: pd.DataFrame, setting: Setting) -> str:
+    """Say how many clients gained and lost against the baseline, and how much at most."""
+    gain = pairs["gain"]
+    won, lost = int((gain > _EQUAL).sum()), gain < -_EQUAL
+    seeds = pairs["seed"].nunique() if "seed" in pairs else 1
+    many = f" ({pairs['client'].nunique()} clients, {seeds} seeds)" if seeds > 1 else ""
+    said = f"Against {setting.baseline}, {won} of {len(pairs)} clients{many} gained"
+    if not lost.any():
+        return f"{said} and none lost."
+    much = f"{-gain.min():.3g}"
+    if is_share(setting.metric):
+        much = f"{-100 * gain.min():.1f} points"
+    noisy = int((lost & (pairs["group"] == "noisy")).sum())
+    known = f"; {noisy} of those are noisy" if (pairs["group"] == "noisy").any() else ""
+    return f"{said} and {lost.sum()} lost, at most {much} of {setting.metric}{known}."
+
+
 def every_client(groups: pd.DataFrame, metric: str, focus: str) -> ReportTable | None:
     """Lay out the clients of one run as they ended, the worst first."""
     mine = groups[groups["label"] == focus]
@@ -65,6 +113,8 @@ def every_client(groups: pd.DataFrame, metric: str, focus: str) -> ReportTable |
     numbers = numbers.rename(columns={"score": f"final_{metric}"})
     shown, note = first_rows(numbers, f"{run_words(mine)}.")
     cells = shown.astype(object).map(lambda v: number(v, ".3g"))
+    if "group" in shown:
+        cells["group"] = cells["group"].map(kind_words)
     if "weight" in shown:
         cells["weight"] = [percent(v) for v in shown["weight"]]
     if is_share(metric) and f"final_{metric}" in shown:
@@ -91,11 +141,12 @@ def alarms(found: pd.DataFrame) -> ReportTable:
     shown, note = first_rows(
         found,
         "From the server's estimates alone: twice as noisy as in all rounds before, for three "
-        "rounds, and not because everyone became so.",
+        "rounds, and not because everyone became so. The rise of the first rounds does not count: "
+        "the estimate of a noise that was there all along settles then.",
     )
     cells = shown.astype(object).map(lambda v: number(v, ".3g"))
     if found.empty:
-        cells = pd.DataFrame({"alarms": ["none: no client became twice as noisy"]})
+        cells = pd.DataFrame({"alarms": ["none: no client became twice as noisy later on"]})
     return ReportTable(
         name="alarms",
         title="Clients that became noisier",

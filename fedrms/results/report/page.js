@@ -6,9 +6,15 @@
     [...document.querySelectorAll("input[name=strategy]")].map((box) => box.value));
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const printing = window.matchMedia("print");
+  const queued = new Set();
   const drawn = new Set();
 
+  let onPaper = false;
+  const paper = {
+    "--ink": "#000000", "--faint": "#444444", "--rule": "#bbbbbb", "--panel": "#f4f4f4" };
+
   function colors() {
+    if (onPaper) return (name) => paper[name];  // before the sheet's style holds
     const style = getComputedStyle(document.documentElement);
     return (name) => style.getPropertyValue(name).trim();
   }
@@ -48,7 +54,7 @@
     const rows = figure.layout.yaxis.ticktext;
     if (rows && node.clientWidth < 500) {  // beside long names a phone has no room for the rows
       figure.layout.yaxis.ticktext = rows.map(
-        (told) => told.replace(/^(.{7}).{5,}(.{4})(: [^:]*)$/u, "$1…$2$3"));
+        (told) => told.replace(/^client (?=\d+:)/, "").replace(/^(.{7}).{5,}(.{4})(: [^:]*)$/u, "$1…$2$3"));
     }
     drawn.add(id);
     const made = Plotly.newPlot(node, figure.data, figure.layout, {
@@ -72,6 +78,12 @@
       frame.setAttribute("role", "group");
       frame.setAttribute("aria-labelledby", node.getAttribute("aria-labelledby"));
     }
+    hint(frame);
+  }
+
+  // What is wider than the screen says so.
+  function hint(frame) {
+    frame.classList.toggle("cut", frame.scrollWidth > frame.clientWidth + 1);
   }
 
   function shown(id) {
@@ -82,9 +94,9 @@
   let last = Promise.resolve();
   function drawShown() {
     for (const id of Object.keys(figures)) {
-      if (!drawn.has(id) && shown(id)) {
-        drawn.add(id);
-        last = last.then(() => draw(id)).then(() => new Promise((done) => setTimeout(done)));
+      if (!queued.has(id) && shown(id)) {
+        queued.add(id);
+        last = last.then(() => drawn.has(id) || draw(id)).then(() => new Promise((done) => setTimeout(done)));
       }
     }
     last = last.then(() => { document.documentElement.dataset.drawn = String(drawn.size); });
@@ -145,14 +157,15 @@
   }
 
   // A sheet is narrower than a screen, and white; it holds two figures but for the tall ones.
-  function fit() {
+  function fit(print) {
+    if (print === onPaper) return;
+    onPaper = print;
     for (const id of drawn) {
       const node = document.getElementById(id);
       if (!node.data || !shown(id)) continue;
       const usual = parseInt(node.style.minHeight, 10);
-      const height = printing.matches ? Math.min(usual, usual > 460 ? 620 : 340) : usual;
-      const sheet = printing.matches
-        ? { width: Math.min(node.clientWidth, 680) } : { width: null, autosize: true };
+      const height = print ? Math.min(usual, usual > 460 ? 540 : 340) : usual;
+      const sheet = print ? { width: 680 } : { width: null, autosize: true };
       if (node.layout.legend.y < 0) sheet["legend.y"] = -92 / height;
       sheet.height = height;
       Plotly.relayout(node, { ...theme(figures[id].layout), ...sheet });
@@ -165,8 +178,18 @@
       Plotly.Fx.unhover(label.closest(".plot"));
     }
   });
-  printing.addEventListener("change", fit);
-  window.addEventListener("beforeprint", fit);
+  // Who prints at once gets every figure.
+  function drawRest() {
+    for (const id of queued) if (!drawn.has(id)) draw(id);
+    fit(true);
+  }
+  printing.addEventListener("change", () => fit(printing.matches));
+  window.addEventListener("beforeprint", drawRest);
+  window.addEventListener("afterprint", () => fit(false));
+  const frames = [...document.querySelectorAll(".scroll")];
+  const hints = () => frames.forEach(hint);
+  window.addEventListener("resize", hints);
+  hints();
   dark.addEventListener("change", recolor);
   drawShown();
 })();

@@ -55,6 +55,8 @@ class PlacedChapter:
     parts: Sequence[Placed]
     verdict: Verdict | None = None
     cards: Sequence[Card] = ()
+    to_do: Sequence[str] = ()
+    folded: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,7 @@ def render(
     command: str,
     version: str,
     revision: str | None,
+    judged: str,
 ) -> str:
     """Return the page: HTML with its style, scripts and data inlined.
 
@@ -105,6 +108,7 @@ def render(
         command=command,
         version=version,
         revision=revision,
+        judged=judged,
         css=Markup((here / "page.css").read_text(encoding="utf-8")),
         js=Markup((here / "page.js").read_text(encoding="utf-8")),
         plotly=Markup(_in_script(get_plotlyjs())),
@@ -116,7 +120,12 @@ def _setting(one: PlacedSetting) -> dict[str, Any]:
     chapters = [
         {
             **{"id": c.id, "title": c.title, "text": c.text, "verdict": c.verdict},
-            **{"cards": c.cards, "parts": [_part(p) for p in c.parts]},
+            **{
+                "to_do": c.to_do,
+                "folded": c.folded,
+                "cards": c.cards,
+                "parts": [_part(p) for p in c.parts],
+            },
         }
         for c in one.chapters
     ]

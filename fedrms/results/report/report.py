@@ -21,6 +21,7 @@ from fedrms.results.foreign_text import to_csv
 from fedrms.results.plots.picture import Picture
 from fedrms.results.plots.static import save
 from fedrms.results.report import run_tables
+from fedrms.results.report.about import judged_by, subtitle_of, title_of
 from fedrms.results.report.chapters import Chapter, chapters_of
 from fedrms.results.report.page import Placed, PlacedChapter, PlacedSetting, render
 from fedrms.results.report.parameters import parameters_of
@@ -28,6 +29,9 @@ from fedrms.results.report.settings import Sorted, sort_runs
 from fedrms.results.report.tables import ReportTable, write_table
 from fedrms.results.report.unit_notes import unit_notes
 from fedrms.results.runs import Runs, load_runs
+
+_FEW_FOLDERS: Final = 3
+"""Folders that are named; of more, the one above them."""
 
 MOST_SETTINGS: Final = 6
 """Settings with chapters of their own; of more, all are in the comparison."""
@@ -125,13 +129,14 @@ def write_report(
         )
         for i, one in enumerate(detailed, start=1)
     ]
+    named = roots if len(roots) <= _FEW_FOLDERS else [_common(roots)]
     strategies = list(dict.fromkeys(label for one in detailed for label in one.labels))
     flags = ["--compare"] if compare_only else []
     flags += ["--over", *over] if over else []
     flags += ["--baseline", baseline] if baseline != "fedavg" else []
     text = render(
-        title=_title(roots),
-        subtitle=_subtitle(runs, found),
+        title=title_of(found, named),
+        subtitle=subtitle_of(runs, found, named),
         settings=settings,
         overview=parts,
         strategies=strategies[:24],
@@ -139,6 +144,7 @@ def write_report(
         command=shlex.join(["fedrms-report", *flags, *map(str, roots)]),
         version=_version(),
         revision=_revision(runs),
+        judged=judged_by(runs),
     )
     page = where / "report.html"
     write_file(page, text)
@@ -175,6 +181,8 @@ class _Files:
                 [self.place(part, prefix) for part in c.parts],
                 c.verdict,
                 c.cards,
+                c.to_do,
+                c.folded,
             )
             for c in chapters
         ]
@@ -244,27 +252,6 @@ def _common(roots: list[Path]) -> Path:
     if len(roots) == 1:
         return roots[0]
     return Path(os.path.relpath(os.path.commonpath([root.resolve() for root in roots])))
-
-
-def _title(roots: list[Path]) -> str:
-    named = roots if len(roots) <= 3 else [_common(roots)]
-    return f"fedrms: {', '.join(root.resolve().name for root in named)}"
-
-
-def _subtitle(runs: Runs, found: Sorted) -> str:
-    summary = runs.summary
-    count = len(summary)
-    kinds = summary["strategy"].nunique() if "strategy" in summary else 0
-    seeds = summary["seed"].nunique() if "seed" in summary else 0
-    data = ", ".join(map(str, summary["data"].dropna().unique())) if "data" in summary else ""
-
-    def of(number: int, noun: str, plural: str = "") -> str:
-        return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
-
-    parts = [of(count, "run"), of(kinds, "strategy", "strategies") if kinds else ""]
-    parts += [of(seeds, "seed") if seeds else "", f"data: {data}" if data else ""]
-    parts += [of(len(found.settings), "setting") if len(found.settings) > 1 else ""]
-    return ", ".join(part for part in parts if part) + "."
 
 
 def _slug(text: str) -> str:

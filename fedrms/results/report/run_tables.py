@@ -24,6 +24,8 @@ _MOST_COMMANDS: Final = 60
 def comparison(table: pd.DataFrame) -> ReportTable:
     """Lay out what :func:`fedrms.compare` returned, with the notes it carries."""
     notes, cells = table.attrs.get("notes", []), comparison_cells(table)
+    if not notes and table["runs"].max() > 1:
+        notes = ["± is one standard deviation over seeds"]
     title = f"Comparison in {table.attrs['metric']} with {table.attrs['baseline']}, "
     compared = bool(table["pairs"].any())
     if not compared:
@@ -34,10 +36,25 @@ def comparison(table: pd.DataFrame) -> ReportTable:
         numbers=table.reset_index(),
         cells=cells,
         line="fedrms.compare(runs)",
-        note=" ".join(f"{note}." if not note.endswith(".") else note for note in notes)
-        or "± is one standard deviation over seeds." * bool(table["runs"].max() > 1),
+        note=" ".join([*(f"{note.removesuffix('.')}." for note in notes), *_meant(cells)]),
         strategy=str(table.attrs.get("by", "strategy")),
     )
+
+
+def _meant(cells: pd.DataFrame) -> list[str]:
+    """Explain the columns that are there."""
+    said = []
+    if any(str(name).startswith("gap") for name in cells):
+        said.append(
+            "gap: the share of the way from the baseline to the oracle; above 100 % where it is "
+            "beyond it."
+        )
+    if "noise AUROC" in cells:
+        said.append(
+            "noise AUROC: how often more noise is estimated for a noisy client than for a clean "
+            "one; also read off where a strategy does not use it, as fedavg."
+        )
+    return said
 
 
 def fairness(rounds: pd.DataFrame, setting: Setting) -> list[ReportTable]:
@@ -76,13 +93,15 @@ def fairness(rounds: pd.DataFrame, setting: Setting) -> list[ReportTable]:
     return [
         ReportTable(
             name="fairness",
-            title="Fairness over clients, and weights against the truth",
+            title="Metrics over clients, and weights against the truth",
             numbers=numbers.reset_index(),
             cells=pd.DataFrame(cells),
             line=f'runs.rounds.dropna(subset="{column}").groupby("run", observed=True).tail(5)'
             f'.groupby("strategy", observed=True)[{names[:2]!r}].mean()',
             note="Mean over the last five evaluated rounds, then over runs, ± one standard "
-            f"deviation over runs. In this order, the columns are {', '.join(names)}: "
+            "deviation over runs. A client is scored on test rows of its own classes, so the mean "
+            f"over clients is not quite the {setting.metric} of the model. In this order, the "
+            f"columns are {', '.join(names)}: "
             "outputs/README.md, which comes with fedrms, defines them.",
         )
     ]
@@ -177,11 +196,25 @@ def outcome_sentences(setting: Setting, focus: str) -> list[str]:
         )
         worst = row["worst_client_difference"]
         if not math.isnan(worst) and abs(worst) > 1e-12:
-            said.append(f"Its worst client changes by {worst * scale:{form}} {unit}.")
+            said.append(_worst(row, metric, worst, scale, form))
     auroc = row["noise_auroc"]
     if not math.isnan(auroc):
-        said.append(f"Its estimates tell noisy from clean clients with an AUROC of {auroc:.3f}.")
+        said.append(
+            f"Of a noisy and a clean client it estimates more noise for the noisy one in "
+            f"{auroc:.1%} of all pairs (AUROC)."
+        )
     return said
+
+
+def _worst(row: Mapping[Any, Any], metric: str, change: float, scale: float, form: str) -> str:
+    """Say how the worst-served client fares, before and now."""
+    now, name = float(row["worst_client"]), metric.replace("_", " ")
+    unit = " points" if scale > 1 else ""
+    said = f"The {name} of the client that is served worst changes by {change * scale:{form}}{unit}"
+    if row["pairs"] != row["runs"]:
+        return f"{said}."
+    before, after = (f"{v:.1%}" if scale > 1 else f"{v:.4g}" for v in (now - change, now))
+    return f"{said}, from {before} to {after}."
 
 
 def _spread_of(row: Mapping[Any, Any], scale: float, form: str) -> str:

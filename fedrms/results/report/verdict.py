@@ -9,12 +9,14 @@ from typing import Any, Final
 import pandas as pd
 
 from fedrms.results.client_finals import test_metric
+from fedrms.results.plots.curves import LAST_ROUNDS
 from fedrms.results.report.settings import Setting
 from fedrms.results.summary import is_share, metric_text
 
 _KNOWN: Final = {
-    "fedavg": "fedavg averages clients by their number of examples alone.",
-    "oracle": "oracle knows who is noisy, as only a simulation can: the mark to reach.",
+    "fedrms": "fedrms lets clients with noisy data count less.",
+    "fedavg": "fedavg, the usual way, lets each count by its number of examples alone.",
+    "oracle": "oracle is told who is noisy, as only a simulation can: a reference, no upper limit.",
 }
 
 
@@ -68,12 +70,13 @@ def _compared(setting: Setting, focus: str, row: dict[str, Any]) -> Verdict:
     details = [
         f"{focus} against {setting.baseline}: {average}{interval} on average.",
         *_in_cases(setting, focus),
-        "A seed is one repetition with other draws of the data, its noise and the first model.",
+        *_scored(setting),
+        _drawn(setting.runs.summary),
     ]
     details += [text for name, text in _KNOWN.items() if name in setting.labels]
     amount = _told(setting, row["difference"])
     if str(row["better"]) in ("yes", "no"):
-        details.append("Decided: chance alone does as much less than once in 20 times.")
+        details.append(f"Decided: chance alone does as much about {_once(row['p_corrected'])}.")
         sentence = f"{state.capitalize()} on {seeds}: {amount} with {focus}; decided."
         return Verdict(sentence, state, details)
     assert setting.comparison is not None
@@ -86,6 +89,34 @@ def _compared(setting: Setting, focus: str, row: dict[str, Any]) -> Verdict:
         ending = "the seeds disagree too much"
     sentence = f"Not yet decided: {focus} is {state} on {seeds}, {amount}; {ending}."
     return Verdict(sentence, "open", details)
+
+
+def _scored(setting: Setting) -> list[str]:
+    """Say which rounds a score is the mean of."""
+    rounds, column = setting.runs.rounds, test_metric(setting.runs.rounds)
+    if not column:
+        return []
+    known = rounds.loc[rounds[column].notna(), ["run", "round"]]
+    last = known.loc[known["run"] == known["run"].iloc[0], "round"].tail(LAST_ROUNDS)
+    return [f"Scores are means of rounds {int(last.iloc[0])} to {int(last.iloc[-1])}."]
+
+
+def _drawn(summary: pd.DataFrame) -> str:
+    """Say what another seed draws anew in this setting, and what it leaves."""
+
+    def varies(column: str, *fixed: str) -> bool:
+        return column in summary and not summary[column].astype(str).isin(fixed).all()
+
+    drawn = ["who holds which rows"] * varies("partition", "auto", "natural", "own")
+    drawn += ["whose data are noisy"] * varies("noise", "none", "file", "own")
+    said = ", ".join([*drawn, "the first model and the order of training"])
+    kept = "; the test rows stay" if "data.split_seed" in summary else ""
+    return f"A seed is one repetition, which draws anew {said}{kept}."
+
+
+def _once(p: float) -> str:
+    """Say a p-value as people count; what decides is below one in 20."""
+    return "never" if p <= 0 else f"once in {1 / p:,.0f} times, and once in 20 is the bar"
 
 
 def _seeds(setting: Setting, focus: str, row: dict[str, Any], ahead: bool) -> str:
