@@ -90,7 +90,9 @@ def test_what_is_asked_of_results_runs_as_it_is_written(tmp_path):
 CLIENT = """
 import numpy as np
 import torch
+from flwr.app import Context, RecordDict
 
+context = Context(0, 0, {"partition-id": 0}, RecordDict(), {})
 device, metrics = torch.device("cpu"), {}
 scores, labels, losses = np.zeros((4, 3)), np.array([0, 1, 2, 0]), np.ones(4)
 train_loader = [(torch.zeros(4, 2), torch.tensor(labels))]

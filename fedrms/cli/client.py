@@ -55,9 +55,9 @@ def _further(words: Sequence[str]) -> list[str]:
         further += [] if names(words, "partition") else ["partition=iid"]
         further += [] if names(words, "noise") else ["noise=none"]
     if not names(words, "hydra.run.dir"):
-        further.append(
-            "hydra.run.dir=outputs/clients/${now:%Y-%m-%d}/${now:%H-%M-%S}-${client.id}-${client.partition}"
-        )
+        who = [key for key in ("client.id", "client.partition") if names(words, key)]
+        told = "".join(f"-${{{key}}}" for key in who)
+        further.append(f"hydra.run.dir=outputs/clients/${{now:%Y-%m-%d}}/${{now:%H-%M-%S}}{told}")
     return further
 
 

@@ -39,10 +39,10 @@ LAB: Final = {
 HEAD: Final = """\
 fedrms: simulate federated learning where some clients' data is much noisier.
 
-  fedrms                                       one run with the defaults
-  fedrms strategy=fedavg noise=none rounds=50  choose, and set options
-  fedrms -m strategy=fedavg,fedrms seed=0,1,2  a comparison: all combinations
-  fedrms resume=FOLDER                         go on with a stopped run
+  fedrms                                            one run with the defaults
+  fedrms strategy=fedavg noise=none rounds=50       choose, and set options
+  fedrms -m strategy=fedavg,fedrms 'seed=range(6)'  a comparison over six seeds
+  fedrms resume=FOLDER                              go on with a stopped run
 """
 
 TAIL: Final = """\

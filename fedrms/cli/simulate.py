@@ -119,12 +119,26 @@ def run_job(config: DictConfig) -> float:
 
 
 def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a summary that a person wants on the terminal."""
+    """Return the part of a summary that a person wants on the terminal, the scores first.
+
+    The effective objective has a line of its own before it.
+    """
+    from fedrms.results.objective import OBJECTIVE
+
     hidden = {
         *("versions", "git_revision", "error", "device", "metric", "higher_is_better"),
         *("wall_seconds", "counterfactual_run", "files", "worst_client_note"),
+        *OBJECTIVE,
     }
-    return {key: value for key, value in summary.items() if key not in hidden}
+    known = {
+        key: value
+        for key, value in summary.items()
+        if key not in hidden and value is not None and value == value  # a NaN is not
+    }
+    first = [key for key in known if key.startswith(("final_", "validation_", "worst_"))]
+    last = [key for key in known if key in ("rounds", "seconds", "clients", "status")]
+    rest = [key for key in known if key not in (*first, *last)]
+    return {key: known[key] for key in (*first, *rest, *last)}
 
 
 def show_outcome(summary: Mapping[str, Any], folder: Path, notes: Sequence[str] = ()) -> None:

@@ -71,7 +71,10 @@ def _clients(
     reading: Reading, dataset: Dataset, federation: Federation, partition: Mapping[str, Any]
 ) -> str:
     count, sizes = federation.clients, federation.sizes
-    rows = f"{sizes.min()} to {sizes.max()} rows each"
+    low, high = sizes.min(), sizes.max()
+    if count == 1 and low == len(dataset.train):  # a site that takes part with what it has
+        return f"one client with all {low} rows"
+    rows = f"{low} rows each" if low == high else f"{low} to {high} rows each"
     if partition["name"] != "natural":
         aside = f", not by {reading.owner!r}" if reading.owner else ""
         left = len(dataset.train) - int(sizes.sum())

@@ -80,6 +80,13 @@ def from_frame(
     """Keep frames (pandas, or anything pyarrow makes a table of) in the cache folder."""
     tables = {"train": _table(frame)} | ({} if test is None else {"test": _table(test)})
     names = _name_of(client), _name_of(label), _name_of(true_label)
+    known = tables["train"].column_names
+    for key, name in zip(("client", "label", "true_label"), names, strict=True):
+        for each in name if isinstance(name, list) else [name]:
+            if each is not None and each not in known:
+                raise ConfigError(
+                    key, f"there is no column {each!r}", f"choose from {', '.join(known)}"
+                )
     return from_files("parquet", kept(tables), *names, options)
 
 

@@ -130,6 +130,8 @@ def simulate(
         Before any training, naming the key and the remedy.
     """
     told = Told(data, model, loss, {**groups, "rounds": rounds, "client.lr": lr}, tuple(overrides))
+    if not isinstance(seeds, Iterable):
+        raise ConfigError("seeds", f"{seeds!r} is one number", f"give seeds=range({seeds})")
     chosen, numbers = named(strategies), [int(seed) for seed in seeds]
     if not chosen or not numbers:
         raise ConfigError("strategies", "there is nothing to run", "give strategies and seeds")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from fedrms.errors import ConfigError
-from fedrms.options import did_you_mean
+from fedrms.options import did_you_mean, few
 from fedrms.results.comparison_rows import scenario_rows
 from fedrms.results.intervals import BOOTSTRAP_FROM
 from fedrms.results.outcomes import Metric, find_metric, outcomes, scored_by
@@ -36,6 +36,7 @@ BASELINE: Final = "fedavg"
 ORACLE: Final = "oracle"
 """The strategy that `compare` takes for the oracle, where it ran."""
 
+_NAMED: Final = 5
 _UNFINISHED: Final = ("interrupted", "running", "failed")
 
 
@@ -150,7 +151,7 @@ def compare(
     numbers = outcomes(summary, runs.rounds, found)
     keys: list[tuple[Any, ...]] = []
     rows: list[dict[str, Any]] = []
-    notes: list[str] = []
+    notes = _repeated([str(run) for run in summary["run"] if str(run) not in placed])
     for scenario in dict.fromkeys(p.scenario for p in placed.values()):
         here = scenario_rows(
             {run: p for run, p in placed.items() if p.scenario == scenario},
@@ -175,6 +176,17 @@ def compare(
     table.attrs["share"] = float(*share) if len(share) == 1 else None
     table.attrs.update(_attrs(rows, found, test, notes), baseline=baseline, by=by)
     return table
+
+
+def _repeated(runs: list[str]) -> list[str]:
+    """Say which runs a later one with the same strategy, settings and seed stands for."""
+    if not runs:
+        return []
+    which = "a run is" if len(runs) == 1 else f"{len(runs)} runs are"
+    return [
+        f"{which} not counted, as a later one has the same strategy, settings and seed: "
+        f"{few(runs, _NAMED)}"
+    ]
 
 
 def _finished(summary: pd.DataFrame) -> pd.DataFrame:

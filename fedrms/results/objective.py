@@ -117,6 +117,6 @@ def objective_line(metrics: Mapping[str, float], clients: int) -> str | None:
     if not all(math.isfinite(value) for value in (clean, examples, effective)):
         return None
     return (
-        f"effective objective: clean clients {clean:.2f} of the weight for {examples:.2f} of "
-        f"the examples; effective clients {effective:.1f} of {clients}"
+        f"over all rounds clean clients had {clean:.0%} of the weight, for {examples:.0%} of the "
+        f"examples; it was spread as over {effective:.1f} equal clients of {clients}"
     )

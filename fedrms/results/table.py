@@ -58,8 +58,15 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     for key, value in summary.items():
-        table.add_row(Text(key.replace("_", " ")), Text(_summary_cell(key, value)))
+        name = _SUMMARY_WORDS.get(key, key.replace("_", " "))
+        table.add_row(Text(name), Text(_summary_cell(key, value)))
     return table
+
+
+_SUMMARY_WORDS: Final = {
+    "noise_auroc": "noisy told from clean clients (AUROC)",
+    "failed_client_rounds": "failures of a client in a round",
+}
 
 
 def to_markdown(comparison: pd.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """The ``fedrms`` command as a person uses it: a real process, a real folder."""
 
+import math
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 import fedrms
+from fedrms.cli.simulate import headline
 
 
 def command(*arguments, folder, module="fedrms.cli"):
@@ -27,7 +29,7 @@ def test_one_run_prints_its_summary_and_writes_where_hydra_says(tmp_path):
     done = command("rounds=1", "client.epochs=1", "hydra.run.dir=here", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "final accuracy" in done.stdout
-    assert "effective objective: clean clients 0." in done.stderr
+    assert "over all rounds clean clients had " in done.stderr
     assert done.stdout.endswith("results: here\nnext: fedrms-report here\n")
     names = {path.name for path in (tmp_path / "here").iterdir()}
     assert names >= {"summary.json", "rounds.parquet", "clients.parquet", "run.log", ".hydra"}
@@ -127,3 +129,9 @@ def test_light_uses_load_no_heavy_library(tmp_path):
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_end_of_a_run_shows_scores_first_and_nothing_unknown():
+    told = {"clients": 3, "noise_auroc": math.nan, "status": "finished", "final_accuracy": 0.9}
+    shown = headline(told | {"objective_clean": 0.5, "worst_client_accuracy": 0.8, "error": None})
+    assert list(shown) == ["final_accuracy", "worst_client_accuracy", "clients", "status"]

@@ -214,3 +214,15 @@ def test_own_strategies_are_copied_for_each_run(tmp_path):
 def test_what_cannot_be_taken_is_refused_in_a_sentence(call, words):
     with pytest.raises(ConfigError, match=words):
         call()
+
+
+def test_one_number_of_seeds_is_refused_with_what_to_write():
+    fed = fedrms.Federation.from_frame(FRAME, client="hospital", label="disease")
+    with pytest.raises(ConfigError, match=r"seeds: 3 is one number\s+-> give seeds=range\(3\)"):
+        fedrms.simulate(fed, seeds=3)
+
+
+def test_a_column_that_a_frame_lacks_is_refused_before_anything_is_simulated():
+    frame = pd.DataFrame({"a": [1.0, 2.0], "diagnosis": [0, 1]})
+    with pytest.raises(ConfigError, match=r"label: there is no column 'diag'\s+-> choose from a"):
+        fedrms.Federation.from_frame(frame, label="diag")

@@ -189,3 +189,12 @@ def test_two_metrics_need_a_choice(tmp_path, make_run):
         compare(runs, metric="f1")
     with pytest.raises(ConfigError, match=r"^by: "):
         compare(runs, by="colour")
+
+
+def test_a_run_that_is_there_twice_counts_once_and_is_named(paired, make_run):
+    make_run("rms1-again", [0.5] * 10, strategy="fedrms", seed=1)
+    table = compare(load_runs(paired))
+    assert table.loc["fedrms", "runs"] == 2
+    assert table.attrs["notes"][1] == (
+        "a run is not counted, as a later one has the same strategy, settings and seed: rms1"
+    )

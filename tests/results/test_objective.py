@@ -79,6 +79,6 @@ def test_without_weights_nothing_is_known():
 def test_one_line_says_what_was_minimised():
     metrics = dict(zip(OBJECTIVE, (0.934, 0.6, 12.36), strict=True))
     assert objective_line(metrics, 20) == (
-        "effective objective: clean clients 0.93 of the weight for 0.60 of the examples; "
-        "effective clients 12.4 of 20"
+        "over all rounds clean clients had 93% of the weight, for 60% of the examples; "
+        "it was spread as over 12.4 equal clients of 20"
     )

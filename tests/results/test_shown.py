@@ -57,8 +57,10 @@ def test_figures_of_one_run_take_that_of_fedrms(runs):
     for name in ("scale_over_rounds", "noise_over_rounds"):
         draw = getattr(fedrms.plots, name)
         pd.testing.assert_frame_equal(draw(runs).table, draw(ours).table)
-    assert fedrms.plots.client_weights(runs).note.startswith("fedrms, seed 0")
-    assert fedrms.plots.client_weights(runs, strategy="fedavg").note.startswith("fedavg, seed 0")
+    assert fedrms.plots.client_weights(runs).note.startswith("One run: fedrms, seed 0")
+    assert fedrms.plots.client_weights(runs, strategy="fedavg").note.startswith(
+        "One run: fedavg, seed 0"
+    )
     with pytest.raises(ConfigError, match="krum"):
         fedrms.plots.client_weights(runs, strategy="krum")
 
