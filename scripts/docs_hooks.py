@@ -25,6 +25,8 @@ NOTEBOOKS = {
 }
 """Notebooks, and the pages that show them with their outputs."""
 
+_ROLE = re.compile(r":(?:func|class|meth|mod|data|attr):(?=<code>)")
+
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?![a-z]+:|#)[^)\s]+)\)")
 
 
@@ -86,6 +88,11 @@ def on_page_markdown(markdown: str, page: Any, **others: Any) -> str:
     return markdown if source in made else _relinked(markdown, folder, source)
 
 
+def on_page_content(html: str, **others: Any) -> str:
+    """Take away the roles of docstrings, which Markdown does not know: ``:func:`name```."""
+    return _ROLE.sub("", html)
+
+
 def _from(text: str, path: str) -> str:
     """Rewrite the links of a file that is brought into docs/."""
     return _relinked(text, posixpath.dirname(path), BROUGHT[path])
@@ -103,6 +110,8 @@ def _relinked(text: str, folder: str, page: str) -> str:
         elif target in BROUGHT:
             inside = BROUGHT[target]
         else:
+            if target.startswith(said.strip("`")):
+                return f"`{target}`"
             return said if said.strip("`") == path else f"{said} (`{target}`)"
         here = posixpath.relpath(inside, posixpath.dirname(page) or ".")
         return f"[{said}]({here}{'#' + anchor if anchor else ''})"

@@ -166,6 +166,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert "WARNING" not in done.stderr
     assert "strategy=fedrms" in (tmp_path / "site" / "reference" / "options.html").read_text()
     reference = (tmp_path / "site" / "reference" / "python.html").read_text()
+    assert ":class:" not in reference
     for name in ("fedrms.server.strategy.FedRMS", "fedrms.results.plots.curves.learning_curves"):
         assert f'id="{name}"' in reference
     notebook = (tmp_path / "site" / "notebooks" / "quickstart.html").read_text()
