@@ -263,6 +263,6 @@ def _validated(rounds: pd.DataFrame, metric: str) -> dict[str, float]:
 
 
 def _say_objective(summary: Mapping[str, Any], brief: bool) -> None:
-    line = objective_line(summary, summary["clients"])
+    line = objective_line(summary)
     if line is not None:
         log.log(logging.DEBUG if brief else logging.INFO, line)

@@ -111,12 +111,11 @@ class Objective:
         return np.searchsorted(self._ids, clients)
 
 
-def objective_line(metrics: Mapping[str, float], clients: int) -> str | None:
-    """Say in one line what was minimised; None if that is not known."""
-    clean, examples, effective = (metrics.get(name, NAN) for name in OBJECTIVE)
-    if not all(math.isfinite(value) for value in (clean, examples, effective)):
+def objective_line(metrics: Mapping[str, float]) -> str | None:
+    """Say in one line whom the model served; None if that is not known."""
+    clean, examples, _ = (metrics.get(name, NAN) for name in OBJECTIVE)
+    if not (math.isfinite(clean) and math.isfinite(examples)):
         return None
     return (
-        f"over all rounds clean clients had {clean:.0%} of the weight, for {examples:.0%} of the "
-        f"examples; it was spread as over {effective:.1f} equal clients of {clients}"
+        f"over all rounds clean clients had {clean:.0%} of the weight, {examples:.0%} of the rows"
     )

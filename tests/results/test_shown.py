@@ -79,3 +79,12 @@ def test_figures_by_kind_of_client_find_the_kinds_themselves(runs):
 def test_the_package_lists_what_a_user_needs():
     assert dir(fedrms) == sorted(fedrms.__all__)
     assert all(getattr(fedrms, name) is not None for name in dir(fedrms))
+
+
+def test_a_figure_of_what_is_no_runs_says_what_to_give():
+    with pytest.raises(ConfigError, match="learning_curves: was given a str"):
+        fedrms.plots.learning_curves("outputs")
+
+
+def test_completion_offers_figures_and_no_modules():
+    assert set(dir(fedrms.plots)) == set(fedrms.plots.__all__)

@@ -41,3 +41,8 @@ __all__ = [
     "true_noise",
     "weight_shares",
 ]
+
+
+def __dir__() -> list[str]:
+    """Show what draws, and not the modules that it is in."""
+    return list(__all__)

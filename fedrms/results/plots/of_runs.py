@@ -8,6 +8,7 @@ from typing import Concatenate, ParamSpec
 
 import pandas as pd
 
+from fedrms.errors import ConfigError
 from fedrms.results.client_groups import client_groups
 from fedrms.results.in_order import in_order, with_rows
 from fedrms.results.plots.picture import Picture
@@ -25,6 +26,13 @@ def of_runs(
     def decorated(draw: Callable[Concatenate[pd.DataFrame, P], Picture]) -> Drawn[P]:
         @wraps(draw)
         def either(data: pd.DataFrame | Runs, /, *args: P.args, **kwargs: P.kwargs) -> Picture:
+            if not isinstance(data, Runs | pd.DataFrame):
+                kind = type(data).__name__
+                raise ConfigError(
+                    draw.__name__,
+                    f"was given a {kind}, and draws runs or one of their tables",
+                    "give fedrms.load_runs(FOLDER), or what fedrms.simulate returned",
+                )
             rows = table(data) if isinstance(data, Runs) else data
             return draw(with_rows(in_order(rows), "anything"), *args, **kwargs)
 
