@@ -290,3 +290,20 @@ def test_rounds_are_whole_and_percents_have_no_needless_digits(pictures):
     assert all(text.isdigit() for text in rounds)
     assert all(text.endswith("%") and not text.endswith(".0%") for text in percents)
     assert described(pictures["learning"])["layout"]["xaxis"]["dtick"] == 1  # of 8 rounds
+
+
+def test_the_words_of_a_curve_say_how_many_rounds_its_end_is_of(tmp_path):
+    for rounds, said in ((8, "Mean of the last 5 rounds"), (3, "Mean of the last 3 rounds")):
+        runs = fedrms.load_runs(write_run(tmp_path / str(rounds), "fedrms", rounds=rounds))
+        assert f"{said}: fedrms" in plots.learning_curves(runs).alt
+
+
+def test_an_axis_of_shares_begins_where_the_settled_rounds_are(tmp_path):
+    rise = pd.DataFrame({"strategy": "a", "round": range(1, 31), "run": "r"})
+    scores = np.where(rise["round"] <= 5, 0.1 * rise["round"], 0.9)
+    picture = plots.learning_curves(rise.assign(test_accuracy=scores))
+    # settled from the seventh round on, at .9; a fifth of the way from there to the top below
+    assert picture.panels[0].y_low == pytest.approx(0.9)
+    assert "The axis starts at 90%" in picture.note
+    level = plots.learning_curves(rise.assign(test_accuracy=0.9))
+    assert level.panels[0].y_low is None

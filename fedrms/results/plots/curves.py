@@ -90,7 +90,7 @@ def learning_curves(
     return Picture(
         name="learning-curves",
         title="Learning curves",
-        alt=f"Test {name} by round, {better} is better. Mean of the last five rounds: {ends}.",
+        alt=f"Test {name} by round, {better} is better. {_over(last)}: {ends}.",
         panels=[
             Panel(
                 marks,
@@ -142,6 +142,12 @@ def seconds_per_round(rounds: pd.DataFrame, *, by: str = "strategy") -> Picture:
         line=f'runs.rounds.groupby(["{by}", "round"], observed=True)["seconds"].median()',
         note="Median over runs.",
     )
+
+
+def _over(last: Mapping[str, pd.Series[float]]) -> str:
+    """Say how many rounds the ends are means of."""
+    count = max(map(len, last.values()), default=0)
+    return f"Mean of the last {count} rounds" if count > 1 else "In the last round"
 
 
 def _low(marks: list[Line]) -> float | None:
