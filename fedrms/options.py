@@ -91,6 +91,11 @@ def few(names: Sequence[Any], most: int, named: Callable[[Any], str] = str) -> s
     return ", ".join(map(named, names[:most])) + more
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, such as ``"1 seed"`` and ``"2 seeds"``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+
+
 def whole(key: str, value: Any, least: int = 1, remedy: str = "") -> int:
     """Return `value` as an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:

@@ -17,6 +17,7 @@ from rich.console import Console
 from fedrms.cli.ending import next_command, stop
 from fedrms.cli.sweep import finished_runs, tell_failures
 from fedrms.errors import FedRMSError, RunError
+from fedrms.options import counted
 
 _OWN: Final = ("strategy", "server_optimizer")
 
@@ -90,7 +91,6 @@ def too_few_seeds(words: Sequence[str], baseline: str = "fedavg") -> str | None:
     if seeds >= needed:
         return None
     return (
-        f"{seeds} seed{'s' * (seeds > 1)} cannot decide {comparisons} "
-        f"comparison{'s' * (comparisons > 1)} with {baseline}, whatever comes out; "
-        f"'seed=range({needed})' can"
+        f"{counted(seeds, 'seed')} cannot decide {counted(comparisons, 'comparison')} with "
+        f"{baseline}, whatever comes out; 'seed=range({needed})' can"
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedrms.data.appearance import USUAL
 from fedrms.data.dataset import Dataset, Reading
-from fedrms.options import few
+from fedrms.options import counted, few
 
 if TYPE_CHECKING:
     from fedrms.data.federation import Federation
@@ -53,7 +53,7 @@ def account_of(
 
 def _columns(reading: Reading, dataset: Dataset, tested: int) -> str:
     what = "column" if len(reading.features) == 1 else "columns"
-    numbers = "1 number" if reading.count == 1 else f"{reading.count} numbers"
+    numbers = counted(reading.count, "number")
     targets = int(np.prod(dataset.train.y.shape[1:]))
     classes = "a number" if targets == 1 else f"{targets} numbers"
     if dataset.task == "multilabel":

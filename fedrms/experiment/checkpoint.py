@@ -20,7 +20,7 @@ from fedrms.experiment.state_file import (
     read_state,
     write_state,
 )
-from fedrms.options import only, whole
+from fedrms.options import counted, only, whole
 from fedrms.results.config_columns import leaves
 
 log = logging.getLogger("fedrms")
@@ -154,7 +154,7 @@ def difference(here: Mapping[str, Any], there: Mapping[str, Any]) -> str | None:
     if not differing:
         return None
     first, others = differing[0], len(differing) - 1
-    more = f" and {others} other setting{'s' * (others > 1)}" if others else ""
+    more = f" and {counted(others, 'other setting')}" if others else ""
     return f"{first} is {there.get(first)!r} there and {here.get(first)!r} here{more}"
 
 

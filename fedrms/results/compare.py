@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from fedrms.errors import ConfigError
-from fedrms.options import did_you_mean, few
+from fedrms.options import counted, did_you_mean, few
 from fedrms.results.comparison_rows import scenario_rows
 from fedrms.results.intervals import BOOTSTRAP_FROM
 from fedrms.results.outcomes import Metric, find_metric, outcomes, scored_by
@@ -236,7 +236,7 @@ def _attrs(
 def _how(compared: list[dict[str, Any]], test: str, needed: int) -> str:
     """Say what the intervals and the claims rest on, and whether there are seeds enough."""
     few, many = (f(row["pairs"] for row in compared) for f in (min, max))
-    seeds = f"{few} seed{'s' * (few > 1)}" if few == many else f"{few} to {many} seeds"
+    seeds = counted(few, "seed") if few == many else f"{few} to {many} seeds"
     student, bootstrap = "Student's t", "bootstrap-t"
     kind = student if many < BOOTSTRAP_FROM else bootstrap
     if few < BOOTSTRAP_FROM <= many:
@@ -245,6 +245,6 @@ def _how(compared: list[dict[str, Any]], test: str, needed: int) -> str:
     name = {"sign_flip": "exact sign-flip test", "t": "t-test"}[test]
     how = (
         f"difference: paired over {seeds}, {interval}; better: {name}, "
-        f"Holm-corrected for {len(compared)} comparison{'s' * (len(compared) > 1)}, at .05"
+        f"Holm-corrected for {counted(len(compared), 'comparison')}, at .05"
     )
     return f"{how}; undecided with fewer than {needed} seeds" if few < needed else how

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
+from fedrms.options import counted
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -18,11 +20,11 @@ def runs_line(summary: pd.DataFrame) -> str:
     parts = []
     for column, one, many in (("strategy", "strategy", "strategies"), ("seed", "seed", "seeds")):
         count = summary[column].nunique() if column in summary else 0
-        parts += [f"{count} {one if count == 1 else many}"] if count else []
+        parts += [counted(count, one, many)] if count else []
     if "data" in summary:
         parts.append(f"data {', '.join(sorted(map(str, summary['data'].dropna().unique())))}")
     finished = int((summary["status"] == "finished").sum()) if "status" in summary else 0
-    runs = f"{len(summary)} run{'s' * (len(summary) != 1)}"
+    runs = counted(len(summary), "run")
     return f"{runs}: {', '.join(parts)}; {finished} finished" if parts else runs
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from fedrms.options import counted
 from fedrms.results.client_finals import test_metric
 from fedrms.results.plots.curves import LAST_ROUNDS
 from fedrms.results.report.settings import Setting
@@ -82,9 +83,8 @@ def _compared(setting: Setting, focus: str, row: dict[str, Any]) -> Verdict:
     assert setting.comparison is not None
     pairs, needed = int(row["pairs"]), int(setting.comparison.attrs["seeds_needed"])
     if pairs < needed:
-        more = needed - pairs
         details.append(f"So few seeds cannot decide; 'seed=range({needed})' can.")
-        ending = f"{more} more seed{'s' * (more > 1)} can decide"
+        ending = f"{counted(needed - pairs, 'more seed')} can decide"
     else:
         ending = "the seeds disagree too much"
     sentence = f"Not yet decided: {focus} is {state} on {seeds}, {amount}; {ending}."
