@@ -1,4 +1,4 @@
-"""What came back of a round, before anything of it is believed."""
+"""What came back of a round, before anything of it is believed, and what is said of it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from flwr.serverapp.strategy import FedAvg
 
 from fedrms.errors import RunError
 from fedrms.flower_log import log
+from fedrms.options import few
 from fedrms.replies.asked import Asked
 from fedrms.replies.cohort import Cohort, StackedReplies, identity_in
 from fedrms.replies.model_arrays import as_clients_have_it
-from fedrms.replies.replies import NOT_STRUCTURAL
+from fedrms.replies.replies import NOT_STRUCTURAL, model_of
+
+NAMED = 5
+"""Most arrays or clients named in a line of the log."""
 
 
 def stacked(replies: Iterable[Message]) -> TypeGuard[Sequence[Message]]:
@@ -83,3 +87,28 @@ def contents_of(cohort: Cohort, replies: Sequence[Message]) -> list[RecordDict]:
     valid = set(cohort.clients)  # messages for whom there is an error are not among them
     answers = [reply for reply in replies if not reply.has_error()]
     return [reply.content for reply in answers if identity_in(reply) in valid]
+
+
+class PartialModels:
+    """Say once who sends adapters or a head alone, and what is not used."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(self, cohort: Cohort, given: ArrayRecord, key: str) -> None:
+        """Log which arrays are not sent, or sent and not known, once as long as it is the same."""
+        if cohort.lacking:
+            names = sorted(set().union(*cohort.lacking.values()))
+            what, who = few(names, NAMED), few([*cohort.lacking], NAMED)
+            self._once(f"arrays {what} are averaged without clients {who}, who do not send them")
+        models = [model_of(reply, key)[0] for reply in cohort.replies.values()]
+        extra = sorted({name for model in models if model for name in model if name not in given})
+        if extra:
+            self._once(
+                f"arrays {few(extra, NAMED)} are not in the model that was sent, and are not used"
+            )
+
+    def _once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            log(INFO, "\t> %s", text)

@@ -44,6 +44,7 @@ from fedrms.server.apply_to import Scaling, refuse_beside_a_sum, refuse_unfit_gr
 from fedrms.server.diagnostics import Diagnostics
 from fedrms.server.evaluation import aggregate_evaluations
 from fedrms.server.heard import (
+    PartialModels,
     contents_of,
     given_to_clients,
     heard,
@@ -52,7 +53,6 @@ from fedrms.server.heard import (
 )
 from fedrms.server.next_model import Chain, as_record
 from fedrms.server.old_hooks import OldHooks
-from fedrms.server.partial_models import PartialModels
 from fedrms.server.record import Record, described
 from fedrms.server.round_metrics import averaged as averaged_metrics
 from fedrms.server.round_metrics import weighed_down
