@@ -15,7 +15,6 @@ from typing import Final
 import pandas as pd
 
 from fedrms.errors import ConfigError
-from fedrms.options import counted
 from fedrms.results import plots
 from fedrms.results.atomic import write_file
 from fedrms.results.foreign_text import to_csv
