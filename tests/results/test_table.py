@@ -141,7 +141,7 @@ def test_a_summary_shows_units_and_unknowns():
         ["final", "accuracy", "88.17", "%"],
         ["seconds", "12.3", "s"],
         ["clients", "20"],
-        ["noise", "auroc", "-"],
+        ["noisy", "told", "from", "clean", "clients", "(AUROC)", "-"],
     ]
 
 
