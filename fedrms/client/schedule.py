@@ -6,7 +6,8 @@ batches alone in a process as inside a cohort of thousands, on every engine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +41,34 @@ def schedule(
     """Lay out the batches of a cohort, ``[clients]``, each client's at its own address."""
     clients = np.asarray(clients, dtype=np.int64)
     sizes = np.asarray(sizes, dtype=np.int64)
+    laid_out = _laid_out if settings.straggler_fraction else _kept
+    frame = laid_out(settings, server_round, clients, sizes)
+    plan, epochs = frame.plan, frame.epochs
+    orders = _orders(
+        *(settings.seed, server_round, clients, epochs, sizes),
+        *(plan.held_out, frame.train_sizes, frame.widest),
+    )
+    order = np.minimum(frame.epoch, len(epochs) - 1) * len(sizes) + np.arange(len(sizes))
+    first = order * orders.shape[2] + frame.begin
+    rows = orders.ravel().take(first[:, :, None] + np.arange(frame.widest))
+    return replace(plan, rows=rows, steps=plan.steps.copy())
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What a cohort's batches are whatever is in them."""
+
+    plan: Schedule  # without rows
+    epochs: range
+    epoch: np.ndarray  # ``[steps, clients]`` of each batch
+    begin: np.ndarray  # ``[steps, clients]`` where a batch begins in its epoch
+    train_sizes: np.ndarray
+    widest: int
+
+
+def _laid_out(
+    settings: LocalSettings, server_round: int, clients: np.ndarray, sizes: np.ndarray
+) -> _Frame:
     batch = own_batch_size(settings, clients)
     held_out = _held_out(settings, clients, sizes)
     train_sizes: np.ndarray = sizes - held_out.sum(1)
@@ -49,26 +78,33 @@ def schedule(
 
     longest, widest = int(steps.max()), int(batch.max())
     epochs = range(int(np.ceil(steps / epoch_steps).max()))
-    orders = _orders(
-        settings.seed, server_round, clients, epochs, sizes, held_out, train_sizes, widest
-    )
     position = np.arange(longest)[:, None]
     epoch, step = np.divmod(position, epoch_steps)
-    order = np.minimum(epoch, len(epochs) - 1) * len(sizes) + np.arange(len(sizes))
-    first = order * orders.shape[2] + step * batch
-    rows = orders.ravel().take(first[:, :, None] + np.arange(widest))
     taken = np.where(position < steps, np.minimum(train_sizes - step * batch, batch), 0)
     present = np.arange(widest) < taken[:, :, None]
 
     first_epoch = np.minimum(epoch_steps, steps)
-    return Schedule(
-        rows=rows,
+    plan = Schedule(
+        rows=np.empty(0, np.int64),
         present=present,
         steps=steps,
         scored=(position >= first_epoch // 2) & (position < first_epoch),
         fallback=first_epoch < 4,
         held_out=held_out,
     )
+    return _Frame(plan, epochs, epoch, step * batch, train_sizes, widest)
+
+
+def _kept(
+    settings: LocalSettings, server_round: int, clients: np.ndarray, sizes: np.ndarray
+) -> _Frame:
+    """Return what is the same in every round of the same clients, made once."""
+    return _of_bytes(settings, clients.tobytes(), sizes.tobytes())
+
+
+@functools.lru_cache(maxsize=1)
+def _of_bytes(settings: LocalSettings, clients: bytes, sizes: bytes) -> _Frame:
+    return _laid_out(settings, 1, np.frombuffer(clients, np.int64), np.frombuffer(sizes, np.int64))
 
 
 def full_steps(settings: LocalSettings, clients: np.ndarray, train_sizes: np.ndarray) -> np.ndarray:

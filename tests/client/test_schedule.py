@@ -119,6 +119,26 @@ def test_a_client_alone_takes_the_batches_that_it_takes_in_a_cohort(more):
         )
 
 
+@pytest.mark.parametrize(
+    "more", [{}, {"statistic": "holdout"}, {"straggler_fraction": 0.5}], ids=str
+)
+def test_a_round_is_that_of_a_process_that_has_laid_out_no_other(more):
+    orders = LocalSettings(**{"epochs": 2, "batch_size": 4} | more)
+    clients, sizes = np.array([7, 0, 3]), np.array([9, 30, 16])
+    later = [schedule(orders, server_round, clients, sizes) for server_round in (1, 2, 3)][-1]
+    schedule(orders, 3, clients, sizes + 1)  # the frame of others takes the place of theirs
+    again = schedule(orders, 3, clients, sizes)
+    for name, value in vars(later).items():
+        np.testing.assert_array_equal(value, vars(again)[name], err_msg=name)
+
+
+def test_steps_that_somebody_changes_are_as_before_in_the_next_round():
+    first = plan_of(LocalSettings(batch_size=4), [9, 30])
+    steps = first.steps.copy()
+    first.steps[:] = 1
+    np.testing.assert_array_equal(plan_of(LocalSettings(batch_size=4), [9, 30]).steps, steps)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_steps_override_epochs_and_go_on_into_further_epochs(count):
     by_steps = plan_of(LocalSettings(epochs=1, steps=count, batch_size=4), [10, 40])
