@@ -183,10 +183,11 @@ def _stack(values: Sequence[Any], what: str, whose: str) -> Any:
         )
     try:
         arrays = [as_array(value) for value in values]
-    except ValueError as fault:
-        raise ConfigError(
-            "data", f"{whose}{what} are no arrays ({fault})", "give each one shape"
-        ) from fault
+    except ConfigError as fault:
+        if fault.__cause__ is None:
+            raise ConfigError("data", f"{whose}{what}: {fault.problem}", fault.remedy) from fault
+        told = f"{whose}{what} are no arrays ({fault.__cause__})"
+        raise ConfigError("data", told, "give each one shape") from fault
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
         told = " and ".join(str(list(shape)) for shape in shapes[:2])
