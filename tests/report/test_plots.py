@@ -224,6 +224,14 @@ def test_a_thousand_clients_over_five_hundred_rounds_are_aggregated():
         assert max(ends) in (clients, rounds)
 
 
+def test_clean_clients_have_a_place_beside_the_bars_of_noisy_ones():
+    table = pd.DataFrame({"run": "a", "strategy": "fedavg", "round": 1, "client": range(5)})
+    low, high = described(plots.true_noise(table.assign(true_noise=[0, 0, 0, 0.5, 0.1])))["layout"][
+        "xaxis"
+    ]["range"]
+    assert (low, high) == pytest.approx((0.3, 5.7))
+
+
 def test_thinning_keeps_the_ends():
     assert thin(np.arange(100), 4).tolist() == [0, 33, 66, 99]
     assert thin(np.arange(3), 4).tolist() == [0, 1, 2]

@@ -245,6 +245,8 @@ def _axes(layout: dict[str, Any], panel: Panel, place: int, count: int) -> None:
     if panel.x_ticks:
         at, text = zip(*panel.x_ticks, strict=True)
         x |= {"tickvals": at, "ticktext": text, "automargin": True}
+        if any(isinstance(mark, Bars) for mark in panel.marks):
+            x["range"] = [min(at) - 0.7, max(at) + 0.7]  # who has no bar has a place all the same
     if panel.y_ticks:
         at, text = zip(*panel.y_ticks, strict=True)
         y |= {"tickvals": at, "ticktext": text, "range": [-0.7, max(at) + 0.7]}
