@@ -164,7 +164,11 @@ def test_a_request_that_is_too_large_is_refused_whether_it_says_its_length_or_no
     with at(address, behind):
         assert ask(address, "POST", "/v1/fleet/a", b"x" * LARGEST)[0] == 200
         assert ask(address, "POST", "/v1/fleet/a", headers={"content-length": "9" * 15})[0] == 413
-        assert ask(address, "POST", "/v1/fleet/a", chunks())[0] == 413
+        try:
+            refused = ask(address, "POST", "/v1/fleet/a", chunks())[0] == 413
+        except ConnectionError:  # the gate may have closed before the rest was sent
+            refused = True
+        assert refused
 
 
 def test_a_signature_is_taken_once_where_clients_sign(behind, address):

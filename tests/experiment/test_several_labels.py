@@ -128,7 +128,7 @@ def test_noise_on_targets_spoils_each_of_them():
         (lambda: From.from_arrays(by_site(X, YES), noise="label_pairflip"), "noise"),
         (
             lambda: From.from_frame(pd.DataFrame(X, columns=list("abcde")), label=["a", "nowhere"]),
-            "data.label_column",
+            "label",
         ),
         (
             lambda: From.from_frame(pd.DataFrame(X, columns=list("abcde")), label=["a", "a"]),
