@@ -1,8 +1,8 @@
 """What a run's app and the gate tell each other, by two files in the server's private home.
 
 The app rings when it has left messages for clients, so that the gate knows when there are none.
-The gate names replies whose sender is gone and has not sent them whole, so that nobody waits for
-them.
+The gate names replies whose sender is gone and has not sent them whole, and messages whose
+receiver is gone and has not answered, so that nobody waits for them.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Bell:
             return 0
 
     def give_up(self, reply: str) -> None:
-        """Say that the rest of a reply, by its identifier, will not come."""
+        """Say that the rest of a reply, or any to a message, by its identifier, will not come."""
         with self._lost.open("a") as file:
             file.write(f"{reply}\n")
 
     def given_up(self, reply: str) -> bool:
-        """Say whether the rest of a reply will not come."""
+        """Say whether the rest of a reply, or any to a message, will not come."""
         if self._lost.is_file() and (size := self._lost.stat().st_size) != self._read:
             self._given_up, self._read = set(self._lost.read_text().split()), size
         return reply in self._given_up

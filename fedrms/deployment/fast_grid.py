@@ -11,7 +11,8 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 
-from flwr.app import ConfigRecord, Message
+from flwr.app import ConfigRecord, Error, Message
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from fedrms.deployment.bell import Bell
@@ -25,6 +26,9 @@ log = logging.getLogger("fedrms")
 
 SLOWEST = 5.0
 """Most seconds between two looks for replies; long trainings are looked for less often."""
+
+LOST, GONE = ErrorCode.NODE_UNAVAILABLE, "the client is gone, and has not answered"
+"""What Flower says of a message to a node that is not there."""
 
 
 class FastGrid(PassingGrid):
@@ -132,13 +136,18 @@ class FastGrid(PassingGrid):
         longest = min(self._round_seconds, timeout or self._round_seconds)
         self._until = started + longest
         # Flower answers None for a message that it does not take.
-        waiting = {key for key in self.push_messages(messages) if key}
+        keys = self.push_messages(messages)
+        waiting = {key: m for key, m in zip(keys, messages, strict=False) if key}
         replies: list[Message] = []
         while waiting:
             spent = time.monotonic() - started
             arrived = list(self.pull_messages(waiting))
             replies += arrived
-            waiting -= {reply.metadata.reply_to_message_id for reply in arrived}
+            for reply in arrived:
+                waiting.pop(reply.metadata.reply_to_message_id, None)
+            for key in [key for key in waiting if self._bell and self._bell.given_up(key)]:
+                self._addressees.pop(key, None)  # what comes all the same is dropped
+                replies.append(Message(Error(LOST, GONE), reply_to=waiting.pop(key)))
             if not waiting or spent > longest:
                 break
             time.sleep(min(max(self._poll_seconds, spent / 50), SLOWEST))

@@ -58,6 +58,8 @@ class Site:
     """How often the bell had rung before there was last nothing for it."""
     unfinished: dict[str, set[str]] = field(default_factory=dict)
     """Replies that it has announced, and their parts that still come."""
+    asked: set[str] = field(default_factory=set)
+    """Messages that it was given and has not answered."""
 
     def is_gone(self, now: float) -> bool:
         """Say whether it is there no more, though the SuperLink takes it to be."""
@@ -129,9 +131,12 @@ class Presence:
             elif path == PULL:
                 some = PullMessagesResponse.FromString(answer).messages_list
                 site.empty = None if some else rung
+                site.asked |= {message.metadata.message_id for message in some}
             elif path == PUSH:
                 wanted = set(PushMessagesResponse.FromString(answer).objects_to_push)
-                for tree in PushMessagesRequest.FromString(body).message_object_trees:
+                pushed = PushMessagesRequest.FromString(body)
+                site.asked -= {m.metadata.reply_to_message_id for m in pushed.messages_list}
+                for tree in pushed.message_object_trees:
                     site.unfinished[tree.object_id] = set(wanted)
             elif path == PUSH_OBJECT:
                 sent = PushObjectRequest.FromString(body).object_id
@@ -145,12 +150,14 @@ class Presence:
         site.unfinished = dict(left[-MOST_UNFINISHED:])
 
     def lose(self, site: Site) -> bytes:
-        """Forget that a site is there, give up what it has not sent whole, and return its farewell.
+        """Forget that a site is there, give up what it owes, and return its farewell.
 
-        That is the body of Flower's request to deactivate it.
+        It owes replies that it has not sent whole, and to messages that it was given: Flower gives
+        those up only if it is asked while nobody has taken the site's place. The farewell is the
+        body of Flower's request to deactivate it.
         """
-        for reply in site.unfinished:
-            self._bell.give_up(reply)
+        for owed in (*site.unfinished, *site.asked):
+            self._bell.give_up(owed)
         farewell = DeactivateNodeRequest(node_id=site.node or 0).SerializeToString()
-        site.node, site.empty, site.unfinished = None, None, {}
+        site.node, site.empty, site.unfinished, site.asked = None, None, {}, set()
         return bytes(farewell)

@@ -5,9 +5,11 @@ import time
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 
 from fedrms.client.settings import LocalSettings
+from fedrms.deployment.bell import Bell
 from fedrms.deployment.fast_grid import FastGrid
 from fedrms.engines import VectorGrid
 from fedrms.errors import RunError
@@ -73,6 +75,29 @@ def test_it_gives_up_on_who_does_not_answer(inner):
     grid = fast(inner, round_seconds=0.3)
     replies = grid.send_and_receive(questions(grid.get_node_ids()))
     assert sorted(identity_in(reply) for reply in replies) == [0, 2]
+
+
+def test_who_is_gone_and_owes_an_answer_is_not_waited_for(inner, tmp_path):
+    """Also where a successor came before anybody asked Flower, which then waits for ever."""
+    inner.silent = (3,)
+    grid = fast(inner, round_seconds=60.0, bell=Bell(tmp_path / "bell"))
+    asked = questions(grid.get_node_ids())
+    gate, pushed = Bell(tmp_path / "bell"), inner.push_messages
+
+    def push(messages):
+        keys = list(pushed(messages))
+        (lost,) = (k for k, m in zip(keys, asked, strict=True) if m.metadata.dst_node_id == 3)
+        gate.give_up(lost)
+        return keys
+
+    inner.push_messages = push
+    began = time.monotonic()
+    replies = grid.send_and_receive(asked)
+    assert time.monotonic() - began < 30
+    (error,) = (reply for reply in replies if reply.has_error())
+    assert (error.metadata.src_node_id, error.error.code) == (3, ErrorCode.NODE_UNAVAILABLE)
+    assert "has not answered" in error.error.reason
+    assert len(replies) == 3
 
 
 def test_the_callers_shorter_time_counts(inner):

@@ -174,6 +174,22 @@ def test_a_reply_is_given_up_where_parts_are_missing_and_its_sender_is_gone(ther
     assert (bell.given_up("whole"), bell.given_up("half")) == (False, True)
 
 
+def test_what_a_site_was_asked_and_has_not_answered_is_given_up_when_it_is_gone(there, bell):
+    known, site = there
+    given = PullMessagesResponse()
+    for name in ("answered", "open"):
+        given.messages_list.add().metadata.message_id = name
+    known.answered(site, PULL, ASKS, given.SerializeToString(), 0)
+    reply = PushMessagesRequest(node=NODE)
+    reply.messages_list.add().metadata.reply_to_message_id = "answered"
+    done = PushMessagesResponse().SerializeToString()
+    known.answered(site, PUSH, reply.SerializeToString(), done, 0)
+    assert not bell.given_up("open")
+    known.lose(site)
+    assert (bell.given_up("answered"), bell.given_up("open")) == (False, True)
+    assert site.asked == set()
+
+
 def test_a_site_that_announces_without_end_is_remembered_by_its_last_replies(there):
     known, site = there
     for number in range(100):
