@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fedrms.data.columns import require
 from fedrms.data.hugging_face import as_table, is_hugging_face
 from fedrms.data.images import cache_folder
 from fedrms.errors import ConfigError
@@ -80,13 +81,10 @@ def from_frame(
     """Keep frames (pandas, or anything pyarrow makes a table of) in the cache folder."""
     tables = {"train": _table(frame)} | ({} if test is None else {"test": _table(test)})
     names = _name_of(client), _name_of(label), _name_of(true_label)
-    known = tables["train"].column_names
     for key, name in zip(("client", "label", "true_label"), names, strict=True):
         for each in name if isinstance(name, list) else [name]:
-            if each is not None and each not in known:
-                raise ConfigError(
-                    key, f"there is no column {each!r}", f"choose from {', '.join(known)}"
-                )
+            if each is not None:
+                require(tables["train"].schema, each, key)
     return from_files("parquet", kept(tables), *names, options)
 
 

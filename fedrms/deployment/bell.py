@@ -43,6 +43,10 @@ class Bell:
 
     def given_up(self, reply: str) -> bool:
         """Say whether the rest of a reply, or any to a message, will not come."""
+        return reply in self.lost()
+
+    def lost(self) -> set[str]:
+        """Return the identifiers of all that was given up."""
         if self._lost.is_file() and (size := self._lost.stat().st_size) != self._read:
             self._given_up, self._read = set(self._lost.read_text().split()), size
-        return reply in self._given_up
+        return self._given_up

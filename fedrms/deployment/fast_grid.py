@@ -145,7 +145,8 @@ class FastGrid(PassingGrid):
             replies += arrived
             for reply in arrived:
                 waiting.pop(reply.metadata.reply_to_message_id, None)
-            for key in [key for key in waiting if self._bell and self._bell.given_up(key)]:
+            lost = self._bell.lost() if self._bell else set()
+            for key in [key for key in waiting if key in lost]:
                 self._addressees.pop(key, None)  # what comes all the same is dropped
                 replies.append(Message(Error(LOST, GONE), reply_to=waiting.pop(key)))
             if not waiting or spent > longest:

@@ -45,6 +45,11 @@ def metric_text(metric: str, value: float, form: str = ".3g") -> str:
     return f"{value:.1%}" if is_share(metric) else f"{value:{form}}"
 
 
+def change_text(metric: str, change: float) -> str:
+    """Write how much a metric changed for people: shares in points."""
+    return f"{100 * change:.1f} points" if is_share(metric) else f"{change:.3g}"
+
+
 def client_columns(metric: str) -> list[str]:
     """Return the columns of the clients' table that `summarise` reads."""
     return ["round", "client", "failed", f"test_{metric}"]

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from fedrms.options import counted
 from fedrms.results.report.settings import Setting, Sorted
 from fedrms.results.runs import Runs
+from fedrms.results.summary import tells
 
 
 def title_of(found: Sorted, folders: list[Path]) -> str:
@@ -32,25 +34,24 @@ def subtitle_of(runs: Runs, found: Sorted, folders: list[Path]) -> str:
     who = _clients(found.settings[0]) if len(found.settings) == 1 else ""
     kinds = summary["strategy"].nunique() if "strategy" in summary else 0
     seeds = summary["seed"].nunique() if "seed" in summary else 0
-    parts = [_count(len(summary), "run")]
-    parts += [_count(kinds, "strategy", "strategies")] if kinds else []
-    parts += [_count(seeds, "seed")] if seeds else []
-    parts += [_count(len(found.settings), "setting")] if len(found.settings) > 1 else []
+    parts = [counted(len(summary), "run")]
+    parts += [counted(kinds, "strategy", "strategies")] if kinds else []
+    parts += [counted(seeds, "seed")] if seeds else []
+    parts += [counted(len(found.settings), "setting")] if len(found.settings) > 1 else []
     names = ", ".join(folder.resolve().name for folder in folders)
     return f"{how}{': ' + who if who else ''}. {', '.join(parts)}. Folder: {names}."
 
 
 def judged_by(runs: Runs) -> str:
     """Say whose word the test rows' labels are."""
-    clients = runs.clients
-    if "true_noise" in clients and clients["true_noise"].notna().any():
+    if tells(runs.clients, "true_noise"):
         return "Models are judged by test rows without noise."
     return "Models are judged by the labels that test rows came with, wrong ones too."
 
 
 def _kind(summary: pd.DataFrame) -> str:
     """A server that serves a trial deals shares of a data set out; another one has real sites."""
-    if "server.trial" not in summary or summary["server.trial"].isna().all():
+    if not tells(summary, "server.trial"):
         return "A simulation"
     trial = summary["server.trial"].dropna().astype(bool)
     return "A trial of server and clients" if trial.any() else "A federation of sites"
@@ -62,7 +63,7 @@ def _clients(setting: Setting) -> str:
     if clients.empty:
         return ""
     told = _range(clients.groupby("run", observed=True)["client"].nunique(), "client")
-    if "true_noise" not in clients or clients["true_noise"].isna().all():
+    if not tells(clients, "true_noise"):
         return told
     level = clients.groupby(["run", "client"], observed=True)["true_noise"].max()
     noisy = (level > 0).groupby("run", observed=True).sum().astype(int)
@@ -79,7 +80,3 @@ def _range(counts: pd.Series[int], noun: str = "") -> str:
 
 def _values(summary: pd.DataFrame, column: str) -> str:
     return ", ".join(map(str, summary[column].dropna().unique())) if column in summary else ""
-
-
-def _count(number: int, noun: str, plural: str = "") -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"

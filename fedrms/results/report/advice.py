@@ -7,6 +7,7 @@ from typing import Final
 
 import pandas as pd
 
+from fedrms.options import few
 from fedrms.results.plots.client_weights import weight_table
 from fedrms.results.summary import is_share
 
@@ -52,9 +53,8 @@ def to_do(ended: pd.DataFrame, alarms: pd.DataFrame | None, metric: str) -> list
 
 
 def _names(names: list[str]) -> str:
-    shown, more = names[:_MOST_NAMES], len(names) - _MOST_NAMES
-    told = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
-    numbers = all(name.isdigit() for name in shown)
+    told = few(names, _MOST_NAMES)
+    numbers = all(name.isdigit() for name in names[:_MOST_NAMES])
     return f"Client{'s' * (len(names) > 1)} {told}" if numbers else told
 
 

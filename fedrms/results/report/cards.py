@@ -12,7 +12,7 @@ from fedrms.results.plots.client_weights import weight_table
 from fedrms.results.report.advice import MUCH_LESS
 from fedrms.results.report.settings import Setting
 from fedrms.results.run_words import kind_words
-from fedrms.results.summary import is_share, metric_text
+from fedrms.results.summary import change_text, metric_text
 
 MOST_CARDS: Final = 6
 
@@ -121,7 +121,9 @@ def _facts(
         if name in gains:
             gain = float(gains[name])
             word = "better" if gain >= 0 else "worse"
-            text += f", {_much(setting, gain)} {word} than with {setting.baseline}"
+            text += (
+                f", {change_text(setting.metric, abs(gain))} {word} than with {setting.baseline}"
+            )
         facts.append((f"Its own test {setting.metric}", text))
     lost = measured[measured["client"].astype(str) == name] if len(measured) else measured
     if len(lost):
@@ -137,14 +139,8 @@ def _facts(
     return facts
 
 
-def _much(setting: Setting, change: float) -> str:
-    """Say how large a change of the metric is."""
-    share = is_share(setting.metric)
-    return f"{100 * abs(change):.1f} points" if share else f"{abs(change):.3g}"
-
-
 def _left_out(setting: Setting, lost: float) -> str:
-    much = _much(setting, lost)
+    much = change_text(setting.metric, abs(lost))
     if much in ("0.0 points", "0"):
         return "the federation is as good without it (measured, at this seed)"
     word = "worse" if lost >= 0 else "better"

@@ -12,7 +12,7 @@ from fedrms.results.client_finals import final_clients
 from fedrms.results.report.settings import Setting
 from fedrms.results.report.tables import ReportTable, first_rows, number, percent
 from fedrms.results.run_words import kind_words, run_words
-from fedrms.results.summary import is_share, tells
+from fedrms.results.summary import change_text, is_share, tells
 
 _HALF: Final = 0.5
 _EQUAL: Final = 1e-9
@@ -92,9 +92,7 @@ def gained_and_lost(pairs: pd.DataFrame, setting: Setting) -> str:
     said = f"Against {setting.baseline}, {won} of {len(pairs)} clients{many} gained"
     if not lost.any():
         return f"{said} and none lost."
-    much = f"{-gain.min():.3g}"
-    if is_share(setting.metric):
-        much = f"{-100 * gain.min():.1f} points"
+    much = change_text(setting.metric, -gain.min())
     noisy = int((lost & (pairs["group"] == "noisy")).sum())
     known = f"; {noisy} of those are noisy" if (pairs["group"] == "noisy").any() else ""
     return f"{said} and {lost.sum()} lost, at most {much} of {setting.metric}{known}."

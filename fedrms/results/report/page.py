@@ -119,13 +119,14 @@ def render(
 def _setting(one: PlacedSetting) -> dict[str, Any]:
     chapters = [
         {
-            **{"id": c.id, "title": c.title, "text": c.text, "verdict": c.verdict},
-            **{
-                "to_do": c.to_do,
-                "folded": c.folded,
-                "cards": c.cards,
-                "parts": [_part(p) for p in c.parts],
-            },
+            "id": c.id,
+            "title": c.title,
+            "text": c.text,
+            "verdict": c.verdict,
+            "to_do": c.to_do,
+            "folded": c.folded,
+            "cards": c.cards,
+            "parts": [_part(p) for p in c.parts],
         }
         for c in one.chapters
     ]

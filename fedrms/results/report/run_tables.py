@@ -11,7 +11,7 @@ import pandas as pd
 from fedrms.results.report.metric_words import metric_words
 from fedrms.results.report.settings import Setting
 from fedrms.results.report.tables import ReportTable, first_rows, number, percent
-from fedrms.results.summary import is_share, tells
+from fedrms.results.summary import is_share, metric_text, tells
 from fedrms.results.table import comparison_cells
 
 _LAST: Final = 5
@@ -213,7 +213,7 @@ def _worst(row: Mapping[Any, Any], metric: str, change: float, scale: float, for
     said = f"The {name} of the client that is served worst changes by {change * scale:{form}}{unit}"
     if row["pairs"] != row["runs"]:
         return f"{said}."
-    before, after = (f"{v:.1%}" if scale > 1 else f"{v:.4g}" for v in (now - change, now))
+    before, after = (metric_text(metric, v, ".4g") for v in (now - change, now))
     return f"{said}, from {before} to {after}."
 
 
