@@ -276,6 +276,16 @@ def test_a_served_run_is_no_simulation(tmp_path, trial, kind):
     assert ("the labels that test rows came with" in told) != trial
 
 
+def test_the_runs_of_an_app_are_called_so_and_their_seeds_are_the_apps(tmp_path):
+    for strategy in ("fedavg", "fedrms"):
+        for seed in (0, 1):
+            write_run(tmp_path / f"{strategy}{seed}", strategy, seed=seed, truth=False, kind="app")
+    told = write_report([tmp_path], static=False).page.read_text()
+    assert "A Flower app on digits: 6 clients" in told
+    assert "what it draws anew is the app" in told
+    assert "A simulation" not in told
+
+
 def test_compare_has_no_chapters_on_each_setting(tmp_path):
     for alpha in (0.1, 1.0):
         write_comparison(tmp_path / f"a{alpha}", partition__alpha=alpha)

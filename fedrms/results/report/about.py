@@ -49,8 +49,15 @@ def judged_by(runs: Runs) -> str:
     return "Models are judged by the labels that test rows came with, wrong ones too."
 
 
+def is_an_app(summary: pd.DataFrame) -> bool:
+    """Say whether a strategy's ``record`` wrote the runs: of the app nothing else is known."""
+    return "kind" in summary and bool((summary["kind"] == "app").any())
+
+
 def _kind(summary: pd.DataFrame) -> str:
     """A server that serves a trial deals shares of a data set out; another one has real sites."""
+    if is_an_app(summary):
+        return "A Flower app"
     if not tells(summary, "server.trial"):
         return "A simulation"
     trial = summary["server.trial"].dropna().astype(bool)

@@ -11,6 +11,7 @@ import pandas as pd
 from fedrms.options import counted
 from fedrms.results.client_finals import test_metric
 from fedrms.results.plots.curves import LAST_ROUNDS
+from fedrms.results.report.about import is_an_app
 from fedrms.results.report.settings import Setting
 from fedrms.results.summary import is_share, metric_text
 
@@ -103,6 +104,8 @@ def _scored(setting: Setting) -> list[str]:
 
 def _drawn(summary: pd.DataFrame) -> str:
     """Say what another seed draws anew in this setting, and what it leaves."""
+    if is_an_app(summary):
+        return "A seed is one repetition of the app; what it draws anew is the app's to say."
 
     def varies(column: str, *fixed: str) -> bool:
         return column in summary and not summary[column].astype(str).isin(fixed).all()
