@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ def counted_less(folder: Path) -> list[str]:
     for row in there:
         share = row["num_examples"] / examples
         if row["weight"] < LESS * share:
-            noise = [row.get(name) for name in ("rms", "rms_low", "rms_high")]
-            known = None not in noise
-            told = f"; noise {noise[0]:.2f}, {noise[1]:.2f} to {noise[2]:.2f}" if known else ""
+            told = f"; noise {row['rms']:.2f}" if _known(row, "rms") else ""
+            if _known(row, "rms_high"):
+                told += f", {row['rms_low']:.2f} to {row['rms_high']:.2f}"
             line = f"  {row['client']}: {row['weight']:.1%} for {share:.1%} of the rows{told}"
             less.append((row["weight"] / share, line))
     lines = [line for _, line in sorted(less)]
@@ -47,3 +48,8 @@ def _last_round(path: Path) -> list[dict[str, Any]]:
         return []
     rows = pq.read_table(path, columns=names, filters=[("round", "=", max(newest))])
     return list(rows.to_pylist())
+
+
+def _known(row: dict[str, Any], name: str) -> bool:
+    value = row.get(name)
+    return value is not None and math.isfinite(value)

@@ -36,3 +36,17 @@ def test_of_many_the_first_ten_are_named(tmp_path):
     assert lines[1] == "  0: 0.0% for 5.0% of the rows"
     assert len(lines) == 12
     assert lines[-1] == "  and 9 more"
+
+
+def test_a_law_without_intervals_has_none_told(tmp_path):
+    fedrms.run(["rounds=3", "strategy=fedrms_text"], folder=tmp_path / "text")
+    _, *lines = counted_less(tmp_path / "text")
+    assert lines
+    assert all("; noise 0." in line and " to " not in line for line in lines)
+
+
+def test_an_interval_that_begins_at_nothing_is_told(tmp_path):
+    ends = {"rms": 0.1, "rms_low": 0.0, "rms_high": 0.3}
+    rows = [{"round": 1, "client": k, "num_examples": 5, "weight": 0.5 * k} | ends for k in (0, 1)]
+    pd.DataFrame(rows).to_parquet(tmp_path / "clients.parquet")
+    assert counted_less(tmp_path)[1] == "  0: 0.0% for 50.0% of the rows; noise 0.10, 0.00 to 0.30"
