@@ -16,7 +16,10 @@ it, and by the work that the client reports (the sum of its learning rates over 
 A claim is contradicted by
 
 - an update more than X times as long as is usual for such a loss. Who does not report its work may
-  have done :data:`UNREPORTED` times as much as others, so that its limit is so much higher;
+  have done :data:`UNREPORTED` times as much as others, so that its limit is so much higher. The
+  smoothness grows with the square of the inputs, so who has larger inputs, as in other units, goes
+  farther as well: whose losses under all labels say that its inputs differ
+  (:mod:`fedrms.weighting.other_inputs`) has a limit of :data:`OTHER_SIZES` times as much;
 - an update that is longer than usual for a claim far below what others lose on the same classes,
   where the product of the two factors is above :data:`TOO_GOOD`. While a model underfits, noisy
   clients' updates are the shorter ones and lengths alone tell little; but then nobody can lose a
@@ -38,6 +41,9 @@ from fedrms.weighting.order_statistics import median
 
 UNREPORTED = 4.0
 """Work beside that of others that a client may have done without reporting it."""
+
+OTHER_SIZES = 10.0
+"""How many times as large a client's inputs may be, if they surely differ from others'."""
 
 MOST_WORK = 10.0
 """Largest work that a client is believed, in multiples of the cohort's median."""
@@ -86,13 +92,14 @@ def contradicted(
     claimed: np.ndarray,
     told: np.ndarray,
     others: np.ndarray,
-    limit: float,
+    limit: float | np.ndarray,
     reports_work: np.ndarray,
 ) -> np.ndarray:
     """Return ``[cohort]`` boolean: whose claim the update contradicts.
 
     ``told`` is the mean loss that is usual for the update (:func:`told_by_updates`), ``others``
-    what others lose on the client's classes over what it claims, 1 or more, and ``limit`` is X.
+    what others lose on the client's classes over what it claims, 1 or more, and ``limit`` is X, the
+    same for all or ``[cohort]``.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         longer = np.where(told > 0.0, np.sqrt(told / claimed), 0.0)

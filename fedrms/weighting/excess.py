@@ -22,6 +22,7 @@ from fedrms.replies.class_losses import ClassLosses
 from fedrms.replies.cohort import LARGEST
 from fedrms.weighting.corroboration import (
     MOST_WORK,
+    OTHER_SIZES,
     contradicted,
     loss_behind,
     told_by_updates,
@@ -54,6 +55,8 @@ class Updates:
     work: np.ndarray | None = None  # ``[cohort]`` reported work, NaN for who reports none
     rows: np.ndarray | None = None
     """``[cohort]`` n_k. Who counts more labels than rows has several a row."""
+    differed: np.ndarray | None = None
+    """``[cohort]`` how sure it has been, in rounds before, that the client's inputs differ."""
 
 
 UNKNOWN = Updates()
@@ -147,6 +150,12 @@ def measure(
         reports = np.zeros(len(count), bool) if work is None else ~np.isnan(work)
         near, others = _others(losses)
         lying = contradicted(claimed, told, near, corroboration, reports)
+        if lying.any():
+            differs = measure(losses, trust, quantile, 0.0, updates, forgiven).inputs
+            if updates.differed is not None:
+                differs = np.maximum(differs, updates.differed)
+            limit = corroboration * (1.0 + (OTHER_SIZES - 1.0) * differs)
+            lying = contradicted(claimed, told, near, limit, reports)
         behind = loss_behind(told, others, reports)
         observed = np.where(lying, np.minimum(behind * examples, LARGEST), observed)
     claims_noise = observed > 0.0

@@ -15,7 +15,7 @@ eps     = least error of the average (see :mod:`fedrms.weighting.least_error`) +
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -156,7 +156,9 @@ class ExcessScaler:
         """
         reference, most = self.options["reference"], self.options["corroboration"]
         forgiven = self.options["mixture"]
-        return measure(losses, self._trust(clients), reference, most, updates, forgiven)
+        where = self.averages.find(clients)
+        updates = replace(updates, differed=self._persistence.differed(where))
+        return measure(losses, self._trust(where), reference, most, updates, forgiven)
 
     def update(
         self,
@@ -203,7 +205,9 @@ class ExcessScaler:
             likelihoods = self._fit(mean, where)
             if self._chance:
                 share = mean[:, SHARE] - self._least
-                self._persistence.watch(where, share, mean[:, SPREAD], mean[:, MISFIT])
+                self._persistence.watch(
+                    where, share, mean[:, SPREAD], mean[:, MISFIT], mean[:, INPUTS]
+                )
             self._learnt = _learnt(evidence, told)
             belief = self._belief(where, mean, likelihoods)
             moved = examples[told] * evidence.effort[told]
@@ -318,9 +322,8 @@ class ExcessScaler:
         weight = moved / moved.sum()
         return best + self.options["slack"] * float(weight @ misfit)
 
-    def _trust(self, clients: Sequence[ClientId]) -> np.ndarray:
+    def _trust(self, where: np.ndarray) -> np.ndarray:
         """Return ``[cohort]`` how much each counts for the reference: as it did before."""
-        where = self.averages.find(clients)
         if self._counted is not None and np.array_equal(self._counted[0], where):
             return self._counted[1]  # the same clients as in the round before
         trust, seen = np.ones(len(where)), where >= 0

@@ -43,11 +43,12 @@ GONE = 0.02
 class Persistence:
     """Watch clients' excess and rate from when the model has fitted half of what it can.
 
-    Columns of the state: largest excess and rate since watching began (0 before), and the verdict.
+    Columns of the state: largest excess and rate since watching began (0 before), the verdict, and
+    how sure it has been at most that inputs differ.
     """
 
     def __init__(self) -> None:
-        self._state = np.zeros((0, 3))
+        self._state = np.zeros((0, 4))
 
     @property
     def nbytes(self) -> int:
@@ -55,31 +56,47 @@ class Persistence:
         return self._state.nbytes
 
     def watch(
-        self, where: np.ndarray, share: np.ndarray, spread: np.ndarray, misfit: np.ndarray
+        self,
+        where: np.ndarray,
+        share: np.ndarray,
+        spread: np.ndarray,
+        misfit: np.ndarray,
+        inputs: np.ndarray,
     ) -> None:
         """Take in a round of clients at some places, ``[clients]``, in units of the chance loss.
 
         ``share`` and ``spread`` are the excess above what counts as clean, and the variance of
         losses within classes above that of clean clients (in the square of the unit); ``misfit`` is
-        what clean clients would lose on the same classes.
+        what clean clients would lose on the same classes. ``inputs`` is how sure it is that the
+        client's differ, 0 to 1.
         """
         short = int(where.max(initial=-1)) + 1 - len(self._state)
         if short > 0:
             self._state = np.pad(self._state, ((0, short + len(self._state) // 8), (0, 0)))
         rate = rate_of(share, spread)
-        most, highest, verdict = self._state[where].T
+        most, highest, verdict, differ = self._state[where].T
         watched = (most > 0.0) | ((misfit <= FITTED) & (share >= NOTABLE))
         most = np.where(watched, np.maximum(most, share), 0.0)
         highest = np.where(watched, np.maximum(highest, rate), 0.0)
         noise = (share <= FALLEN * most) & (rate >= STAYED * highest) & (rate <= ALIKE)
         verdict = np.where(share < GONE, 0.0, np.where(watched & noise, 1.0, verdict))
-        self._state[where] = np.stack([most, highest, verdict], axis=1)
+        self._state[where] = np.stack([most, highest, verdict, np.maximum(differ, inputs)], axis=1)
 
     def verdict(self, where: np.ndarray) -> np.ndarray:
         """Return ``[clients]`` 1 for those whose excess time has shown to be noise, else 0."""
-        known = where < len(self._state)
+        return self._known(where, 2)
+
+    def differed(self, where: np.ndarray) -> np.ndarray:
+        """Return ``[clients]`` how sure it has been at most that inputs differ; -1 is nobody.
+
+        It lasts: as the model learns such a client, its losses tell less and less of it.
+        """
+        return self._known(where, 3)
+
+    def _known(self, where: np.ndarray, column: int) -> np.ndarray:
+        known = (where >= 0) & (where < len(self._state))
         found = np.zeros(len(where))
-        found[known] = self._state[where[known], 2]
+        found[known] = self._state[where[known], column]
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -88,7 +105,9 @@ class Persistence:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state back."""
-        self._state = np.array(state["watched"], dtype=np.float64).reshape(-1, 3)
+        watched = np.array(state["watched"], dtype=np.float64)
+        short = 4 - watched.shape[-1]  # checkpoints before 2026-12 have no last column
+        self._state = np.pad(watched, ((0, 0), (0, short)))
 
 
 def rate_of(share: np.ndarray, spread: np.ndarray) -> np.ndarray:

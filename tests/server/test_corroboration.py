@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fedrms
 from fedrms.errors import ConfigError
 from fedrms.replies.class_losses import ClassLosses
 from fedrms.server import FedRMS
@@ -123,6 +124,19 @@ def test_a_claim_within_its_limit_stands() -> None:
 
 
 @pytest.mark.parametrize(
+    ("differed", "lies"), [(0.0, True), (0.1, True), (0.15, False), (1.0, False)]
+)
+def test_who_has_shown_other_inputs_may_have_larger_ones(differed: float, lies: bool) -> None:
+    """Its update is 4.2 times as long as is usual for its loss: beyond 2 (1 + 9 x .1)."""
+    claims, lengths = one_class([1.0, 1.0, 1.0, 0.9]), np.array([1.0, 1.0, 1.0, 4.0])
+    known = Updates(lengths, ALIKE, differed=np.array([0.0, 0.0, 0.0, differed]))
+    found = measure(claims, ONE, 0.25, 2.0, known)
+    assert found.contradicted.tolist() == [False, False, False, lies]
+    beyond = Updates(lengths**3, ALIKE, differed=np.ones(4))
+    assert measure(claims, ONE, 0.25, 2.0, beyond).contradicted[3], "but not any larger ones"
+
+
+@pytest.mark.parametrize(
     ("others", "reports", "loss"),
     [
         (1.0, False, 0.5),  # what an update of 4 times the work tells: 8 / 4^2
@@ -215,3 +229,10 @@ def test_the_log_names_whom_it_does_not_believe(caplog) -> None:
         train_round(FedRMS(), grid_of(models), record(w=[0.0]))
     (line,) = [text for text in caplog.messages if "not believed" in text]
     assert line.endswith("not believed: 7, 8, 9, 10, 11, 12")
+
+
+def test_clean_clients_in_other_units_keep_their_weight_while_their_updates_grow(tmp_path) -> None:
+    """Five of twenty have stretched columns: their updates are twice as long in the end."""
+    run = fedrms.run(["experiment=domain/shifted", "seed=55", "fairness=none"], folder=tmp_path)
+    last = run.clients[run.clients["round"] == 40]
+    assert last["scale"].min() > 0.9

@@ -9,8 +9,10 @@ from fedrms.weighting.persistence import FALLEN, FITTED, GONE, NOTABLE, Persiste
 ONE = np.array([0])
 
 
-def watch(state: Persistence, share: float, spread: float, misfit: float = 0.1) -> float:
-    state.watch(ONE, np.array([share]), np.array([spread]), np.array([misfit]))
+def watch(
+    state: Persistence, share: float, spread: float, misfit: float = 0.1, inputs: float = 0.0
+) -> float:
+    state.watch(ONE, *(np.array([value]) for value in (share, spread, misfit, inputs)))
     return float(state.verdict(ONE)[0])
 
 
@@ -66,11 +68,21 @@ def test_clients_are_judged_each_by_its_own_past() -> None:
         rates = np.array([0.5, 0.7 * cost / 0.6])
         costs = np.array([cost, 0.6])
         spread = rates * (1 - rates) * costs**2
-        state.watch(where, rates * costs, spread, np.array([0.1, 0.1]))
+        state.watch(where, rates * costs, spread, np.array([0.1, 0.1]), np.zeros(2))
     assert state.verdict(np.array([2, 5, 7, 100])).tolist() == [0.0, 1.0, 0.0, 0.0]
     again = Persistence()
     again.load_state_dict(state.state_dict())
     assert again.verdict(np.array([2, 5])).tolist() == [0.0, 1.0]
+
+
+def test_inputs_that_once_differed_are_remembered() -> None:
+    state = Persistence()
+    for inputs in (0.2, 0.9, 0.1):
+        watch(state, 0.01, 0.0, inputs=inputs)
+    assert state.differed(np.array([0, 3, -1])).tolist() == [0.9, 0.0, 0.0]
+    old = Persistence()
+    old.load_state_dict({"watched": state.state_dict()["watched"][:, :3]})
+    assert old.differed(ONE).tolist() == [0.0], "a checkpoint from before knows nothing of it"
 
 
 def run(folder, *words: str):
