@@ -14,7 +14,9 @@ Why not the percentile or the BCa bootstrap: their ends lie between the smallest
 largest difference, so no n below 6 can reach 95 % (the mean's two sides being equally
 likely, 1 - 2^(1-n): 75 % with three seeds), and they stay too narrow beyond (Hesterberg
 2015, The American Statistician 69(4)). Of few seeds the bootstrap-t itself is degenerate: a
-ninth of the draws from three seeds has no spread. ``docs/analysis.md`` has measured coverages.
+ninth of the draws from three seeds has no spread. Where one seed lies far from all others, the
+draws without it have next to no spread, and the ratio has no bound: it counts as at most
+Student's at the level `FARTHEST`. ``docs/analysis.md`` has measured coverages.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ LEVEL: Final = 0.95
 BOOTSTRAP_FROM: Final = 6
 """Seeds from which on the bootstrap-t is used."""
 RESAMPLES: Final = 9999
+FARTHEST: Final = 0.9999
+"""Level of Student's interval beyond which none of the bootstrap-t reaches."""
 _NO_SPREAD: Final = 1e-12
 """A standard deviation below this share of the values is rounding."""
 
@@ -97,11 +101,12 @@ def _end(d: Floats, o: Floats, critical: float, side: int) -> float:
 
 def _critical(residuals: Floats, students: bool) -> tuple[float, float]:
     n = len(residuals)
-    if students or n < BOOTSTRAP_FROM:
-        from scipy.special import stdtrit  # here, as runs import this room and need no scipy
+    from scipy.special import stdtrit  # here, as runs import this room and need no scipy
 
+    if students or n < BOOTSTRAP_FROM:
         t = float(stdtrit(n - 1, (1 + LEVEL) / 2))
         return -t, t
+    most = float(stdtrit(n - 1, (1 + FARTHEST) / 2))
     ordered = np.sort(residuals - residuals.mean())  # sorted: the seeds' order changes no bit
     counts = _resamples(n)
     mean = counts @ ordered / n
@@ -111,7 +116,7 @@ def _critical(residuals: Floats, students: bool) -> tuple[float, float]:
         t_values = mean / np.sqrt(np.where(constant, 0.0, variance) / n)
     t_values = np.sort(np.nan_to_num(t_values, nan=0.0, posinf=math.inf, neginf=-math.inf))
     tail = round((RESAMPLES + 1) * (1 - LEVEL) / 2)
-    return float(t_values[tail - 1]), float(t_values[RESAMPLES - tail])
+    return max(float(t_values[tail - 1]), -most), min(float(t_values[RESAMPLES - tail]), most)
 
 
 @functools.lru_cache(maxsize=64)

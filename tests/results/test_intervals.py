@@ -37,6 +37,13 @@ def test_from_six_seeds_on_the_critical_values_are_those_of_the_bootstrapped_t()
     assert mean_interval(SIX).high > student.high + 0.3  # one seed is far above: skewed
 
 
+def test_one_seed_far_from_all_others_does_not_take_an_end_beyond_them() -> None:
+    """The draws without it have next to no spread, so their ratio is dozens of times Student's."""
+    values = np.array([-5, 5, 10, -5, 0, 5, 10, -947, 10, 14]) / 1000
+    low, high = mean_interval(values)
+    assert values.min() < low < values.mean() < high < 0.1
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_ratios_ends_are_where_a_t_test_just_rejects(sign):
     d, o = np.array([1.0, 2.0, 1.5, 2.2]), sign * np.array([2.0, 2.6, 1.9, 3.0])
