@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fedrms.combining.columns import Scratch, over_columns
+from fedrms.combining.own_memory import empty_model
 from fedrms.combining.row_blocks import RowBlocks, Stack, blocks_of
 
 GROUP = 64
@@ -69,7 +70,7 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
             _Rows(block, weights[rows], grouped).add_all(running, untouched, scratch)
         return running.to(received.dtype)
 
-    step = torch.empty_like(received)
+    step = empty_model(received)
     if len(weights) < FEW and parameters.dtype == torch.float32 and len(received) >= LARGE:
         share = weights.float()
 

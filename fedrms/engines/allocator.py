@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from collections.abc import Callable
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Options of glibc's ``mallopt``, see its manual page."""
@@ -22,10 +23,20 @@ def keep_freed_memory() -> bool:
     page by page, in the next step of the same client: a fifth of a CNN's round. Concerns the whole
     process, so only engines that simulate call it; where there is no glibc it does nothing.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # another C library
+    mallopt = _of_glibc("mallopt")
+    if mallopt is None:
         return False
     return bool(mallopt(TRIM_THRESHOLD, KEPT)) and bool(mallopt(MMAP_THRESHOLD, LARGEST))
+
+
+def give_back_free_memory() -> None:
+    """Give the system what is free now: pieces in which nothing large will fit again."""
+    trim = _of_glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    """Return a function of glibc; None where there is another C library."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

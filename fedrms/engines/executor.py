@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from fedrms.engines import dense_training, traced_training
+from fedrms.engines.allocator import give_back_free_memory
 from fedrms.engines.choice import STACKED_UP_TO, Decision, rule, stack_size
 from fedrms.engines.dense_network import DenseNetwork, dense_network
 from fedrms.engines.example_products import pays, train_by_products
@@ -37,6 +38,8 @@ from fedrms.one_thread import one_thread_an_operation
 log = logging.getLogger("fedrms")
 
 TRIAL_STEPS = 3
+LARGE_STACK = 1 << 26
+"""Bytes of a stack from which memory is given back each round: it costs a hundredth of it."""
 UNSTACKABLE = "clients cannot be stacked"
 
 
@@ -151,6 +154,8 @@ class Executor:
                 parts,
                 self._workers(flat),
             )
+        if stack.nbytes >= LARGE_STACK and flat.device.type == "cpu":
+            give_back_free_memory()  # what the steps took would lie beside what the server takes
         return stack, losses
 
     @torch.no_grad()

@@ -187,7 +187,6 @@ class _Training:
 
     def _serve(self, grid: Grid, narrow: Narrow | None) -> None:
         parts, done = self._parts, self._done
-        arrays = initial_arrays(parts.side) if done is None else self._state.restore(done.state)
         driven = parts.strategy if done is None else Continued(parts.strategy, self._first)
         driven.start(
             ObservedGrid(
@@ -199,7 +198,7 @@ class _Training:
                 evaluated=self.log.observe_evaluation,
                 shield=shield_for(parts.strategy, never_negative(parts.side.task)),
             ),
-            arrays,
+            initial_arrays(parts.side) if done is None else self._state.restore(done.state),
             num_rounds=parts.config["rounds"] - self._first,
             timeout=TIMEOUT,
             train_config=self._train_orders,

@@ -72,13 +72,15 @@ class Layout:
         whole = self._whole(record)
         if whole is not None:
             return whole
+        if not self.names:
+            return torch.zeros(0)
+        dtypes = [np.promote_types(dtype, np.float32) for dtype in self.dtypes]
+        flat = np.empty(sum(self.sizes), np.result_type(*dtypes))
+        ends = accumulate(self.sizes)
         with np.errstate(over="ignore"):
-            parts = [
-                record[name].numpy().astype(np.promote_types(dtype, np.float32), copy=False)
-                for name, dtype in zip(self.names, self.dtypes, strict=True)
-            ]
-        flat = [torch.from_numpy(part).reshape(-1) for part in parts]
-        return torch.cat(flat) if flat else torch.zeros(0)
+            for name, size, end, dtype in zip(self.names, self.sizes, ends, dtypes, strict=True):
+                flat[end - size : end] = record[name].numpy().astype(dtype, copy=False).ravel()
+        return torch.from_numpy(flat)
 
     def _whole(self, record: ArrayRecord) -> Tensor | None:
         """Return the vector in whose memory all floating arrays lie in this order, if they do."""

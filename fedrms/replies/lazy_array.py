@@ -38,8 +38,9 @@ class LazyArray(Array):
 
     @property
     def data(self) -> bytes:  # type: ignore[override]
-        """The array in Flower's serialised form."""
-        return bytes(self._plain().data)
+        """The array in Flower's serialised form; not kept, since Flower asks how long it is."""
+        made = self.__dict__.get("_serialised") or Array(self.__dict__["_values"])
+        return bytes(made.data)
 
     def numpy(self) -> NDArray[Any]:
         """Return a fresh, writable copy, as Flower's own ``Array`` does."""

@@ -316,6 +316,8 @@ train_metrics_aggr_fn, evaluate_metrics_aggr_fn
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
         """Train for some rounds, and keep the tables that ``record`` asks for; see Flower's."""
+        layout = Layout.of(initial_arrays)  # in one piece, no round makes a copy of it
+        initial_arrays = layout.unflatten(layout.flatten(initial_arrays), initial_arrays)
         kept = self._record and self._record.kept(num_rounds, evaluate_fn)
         with kept or nullcontext(evaluate_fn) as evaluate:
             return super().start(

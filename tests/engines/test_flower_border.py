@@ -9,6 +9,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -128,10 +129,23 @@ def test_a_lazy_array_is_serialised_once_and_not_before_it_is_asked_for():
     values = np.zeros(3)
     lazy = LazyArray(values)
     values[:] = 5.0
-    first = lazy.data
-    assert first == Array(np.full(3, 5.0)).data
+    first = lazy.deflate()
+    assert first == Array(np.full(3, 5.0)).deflate()
     values[:] = 6.0
-    assert lazy.data == first
+    assert lazy.deflate() == first
+    assert lazy.data == Array(np.full(3, 5.0)).data
+
+
+def test_a_lazy_array_keeps_nothing_for_being_asked_how_long_it_is():
+    values = np.zeros(1 << 20)
+    lazy = LazyArray(values)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        assert len(lazy.data) > values.nbytes
+        assert tracemalloc.get_traced_memory()[0] - before < values.nbytes / 10
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_lazy_array_travels_to_a_superlink_as_a_plain_one():
