@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fedrms.errors import ConfigError
+from fedrms.renamed import new_target
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _located(key: str, target: object, what: str, remedy: str) -> tuple[str, lis
     """Return the module and the attributes in it that a name from a configuration means."""
     if not isinstance(target, str) or not _is_dotted(target):
         raise ConfigError(key, f"is {target!r}, which is no importable name", remedy)
-    parts = target.split(".")
+    parts = new_target(target).split(".")
     if parts[0] in sys.stdlib_module_names:
         raise ConfigError(key, f"{target} belongs to Python itself and is not {what}", remedy)
     return _split(key, parts, remedy)

@@ -12,8 +12,12 @@ from fedrms.cli.options import help_page
 from fedrms.conf_folder import conf_folder
 from fedrms.experiment import compose_config
 from fedrms.experiment.config import plain
+from fedrms.lab.tasks import Objective
+from fedrms.lab.tasks.landscapes import Valley
+from fedrms.named_class import named_class
 from fedrms.renamed import RENAMED, old_words
 from fedrms.results.config_columns import read_config
+from fedrms.weighting import QFFL
 
 OLD = [(group, old, new) for (group, old), new in RENAMED.items()]
 
@@ -68,3 +72,16 @@ def test_a_run_whose_folder_has_the_old_name_is_resumed(words, tmp_path):
     assert len(again.rounds) == 2
     runs = fedrms.load_runs(tmp_path)
     assert runs.summary["strategy"].tolist() == ["fedavg_flower"]
+
+
+@pytest.mark.parametrize(
+    ("old", "now"),
+    [
+        ("fedrms.tasks.landscapes.Valley", Valley),
+        ("fedrms.tasks.Objective", Objective),
+        ("fedrms.server.baselines.QFFL", QFFL),
+        ("fedrms.server.baselines.qffl.QFFL", QFFL),
+    ],
+)
+def test_a_class_is_found_by_the_name_that_it_had(old, now):
+    assert named_class("task._target_", old, object, "anything") is now

@@ -8,7 +8,6 @@ import inspect
 import json
 import logging
 import random
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -51,8 +50,6 @@ STRATEGY = (
     "a Flower strategy (a class derived from flwr.serverapp.strategy.Strategy) or a weighting (one "
     "derived from fedrms.weighting.Weighting)"
 )
-WERE_STRATEGIES = re.compile(r"^fedrms\.server\.baselines(?:\.\w+)?\.([A-Z]\w+)$")
-"""Weightings by the names that they had as strategies, as in the configurations of older runs."""
 SIDE_KEYS = (
     *("seed", "clients", "validation_clients"),
     *("task", "loss", "metric", "data", "partition", "noise", "appearance", "model"),
@@ -220,7 +217,6 @@ def build_strategy(
     target = options.pop("_target_", None)
     if target is None:
         raise ConfigError("strategy", "has no _target_", "name a Flower Strategy class")
-    target = WERE_STRATEGIES.sub(r"fedrms.weighting.\1", str(target))
     named = named_class("strategy._target_", target, _is_strategy, STRATEGY)
     maker: Callable[..., Strategy] = named
     column = f"loss_{options.get('moment')}"

@@ -17,9 +17,9 @@ from fedrms.lab.alone import Alone, alone
 from fedrms.lab.descent import optimizer
 from fedrms.lab.federated import simulate
 from fedrms.lab.paired import Difference, difference, told
+from fedrms.lab.tasks.adversarial import AdversarialClassification
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
-from fedrms.tasks.adversarial import AdversarialClassification
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,8 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fedrms.lab.descent import descend, noiseless, optimizer
+from fedrms.lab.tasks.games import Bilinear, BilinearGame
 from fedrms.lab.verdict import Claim, Verdict
-from fedrms.tasks.games import Bilinear, BilinearGame
 
 CLAIMS = {
     "spiral": Claim(

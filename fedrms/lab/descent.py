@@ -25,9 +25,10 @@ from fedrms.engines.traced_step import StepCache
 from fedrms.engines.work import own_parameters, repeated_parameters
 from fedrms.experiment import compose_config
 from fedrms.experiment.config import plain
+from fedrms.lab.tasks import Objective
+from fedrms.lab.tasks.landscapes import Plane
 from fedrms.one_thread import one_thread_an_operation
-from fedrms.tasks import Objective, Task
-from fedrms.tasks.landscapes import Plane
+from fedrms.tasks import Task
 
 CHECK_EVERY = 256
 """Steps between two looks at whether to end early."""

@@ -1,7 +1,7 @@
 """Economic dispatch under an uncertain load: stochastic gradients against a convex solver.
 
 Published systems of generators fix their outputs before the load is known, and what is missing
-or left over goes at imbalance prices (:mod:`fedrms.tasks.dispatch`). For a normal load the
+or left over goes at imbalance prices (:mod:`fedrms.lab.tasks.dispatch`). For a normal load the
 expected cost has a closed form, so every path is judged by its distance, in dollars an hour,
 from the optimum that SLSQP finds.
 """
@@ -20,10 +20,10 @@ from fedrms.lab.descent import Batches, descend, noisy, optimizer, traced_steps
 from fedrms.lab.expected_dispatch import DEVIATION, PRICES, expected_cost, optimum
 from fedrms.lab.federated import sweep
 from fedrms.lab.paired import difference
+from fedrms.lab.tasks import Objective
+from fedrms.lab.tasks.dispatch import Dispatch
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
-from fedrms.tasks import Objective
-from fedrms.tasks.dispatch import Dispatch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from fedrms.tasks.generators import System
+from fedrms.lab.tasks.generators import System
 
 DEVIATION = 0.05
 """Of the load, as a share."""

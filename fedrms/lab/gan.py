@@ -18,9 +18,9 @@ from fedrms.lab.alone import Alone, alone
 from fedrms.lab.descent import optimizer
 from fedrms.lab.federated import final_model
 from fedrms.lab.paired import Difference, difference, told_as_ratios
+from fedrms.lab.tasks.games import GenerativeGame
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
-from fedrms.tasks.games import GenerativeGame
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

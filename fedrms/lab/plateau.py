@@ -17,11 +17,11 @@ import pandas as pd
 
 from fedrms.lab.descent import descend, noiseless, optimizer, steps_down
 from fedrms.lab.federated import simulate
+from fedrms.lab.tasks import Objective
+from fedrms.lab.tasks.landscapes import Plateau
 from fedrms.lab.tidy import values
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
-from fedrms.tasks import Objective
-from fedrms.tasks.landscapes import Plateau
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

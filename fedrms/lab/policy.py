@@ -22,9 +22,9 @@ from fedrms.engines.traced_step import StepCache
 from fedrms.lab.descent import Descent, descend, optimizer, traced_steps
 from fedrms.lab.federated import sweep
 from fedrms.lab.staleness import BETA, best_return, expected_returns, staleness
+from fedrms.lab.tasks.policy_gradient import PolicyGradient, TabularPolicy
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
-from fedrms.tasks.policy_gradient import PolicyGradient, TabularPolicy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,9 +19,9 @@ from fedrms.client import as_function
 from fedrms.data.sources import digits
 from fedrms.engines.work import own_parameters
 from fedrms.lab.descent import Batches, descend, optimizer
+from fedrms.lab.tasks.search_space import Cell
 from fedrms.randomness import generator, integer
 from fedrms.tasks import Classification
-from fedrms.tasks.search_space import Cell
 
 Architecture = tuple[int, int, str, bool]
 """Depth, width, activation, residual."""

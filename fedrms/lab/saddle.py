@@ -16,11 +16,11 @@ import pandas as pd
 
 from fedrms.lab.descent import descend, noiseless, noisy, optimizer
 from fedrms.lab.federated import simulate
+from fedrms.lab.tasks import Objective
+from fedrms.lab.tasks.landscapes import Saddle
 from fedrms.lab.tidy import slope, values
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
-from fedrms.tasks import Objective
-from fedrms.tasks.landscapes import Saddle
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fedrms.lab.descent import descend, noisy, optimizer
-from fedrms.tasks import Objective
-from fedrms.tasks.landscapes import Valley
+from fedrms.lab.tasks import Objective
+from fedrms.lab.tasks.landscapes import Valley
 
 SETTINGS: Mapping[str, tuple[float, float]] = {
     "noise as curvature": (0.5, 0.0),

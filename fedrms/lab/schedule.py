@@ -19,11 +19,11 @@ from fedrms.lab.descent import descend, noisy, optimizer, steps_down
 from fedrms.lab.federated import sweep
 from fedrms.lab.legend import BELOW
 from fedrms.lab.paired import difference, told_as_ratios
+from fedrms.lab.tasks import Objective
+from fedrms.lab.tasks.landscapes import Valley
 from fedrms.lab.tidy import values
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
-from fedrms.tasks import Objective
-from fedrms.tasks.landscapes import Valley
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

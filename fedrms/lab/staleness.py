@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 
 from fedrms.lab.descent import Descent
-from fedrms.tasks.policy_gradient import PolicyGradient
-from fedrms.tasks.tables import Tables, expected_return
+from fedrms.lab.tasks.policy_gradient import PolicyGradient
+from fedrms.lab.tasks.tables import Tables, expected_return
 
 BETA = 0.9
 

@@ -14,10 +14,10 @@ import pandas as pd
 
 from fedrms.lab.descent import descend, noisy, optimizer
 from fedrms.lab.federated import simulate
+from fedrms.lab.tasks import Objective
+from fedrms.lab.tasks.landscapes import Valley
 from fedrms.lab.verdict import Claim, Verdict
 from fedrms.results.plots.palette import colors_of
-from fedrms.tasks import Objective
-from fedrms.tasks.landscapes import Valley
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

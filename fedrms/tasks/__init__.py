@@ -1,7 +1,6 @@
 """What is learned: a model, a per-example loss and its metrics. One file a task."""
 
 from fedrms.tasks.classification import Classification
-from fedrms.tasks.objective import Objective
 from fedrms.tasks.regression import Regression
 from fedrms.tasks.task import Apply, Batch, KnowsChance, Params, Samples, Task
 
@@ -10,7 +9,6 @@ __all__ = [
     "Batch",
     "Classification",
     "KnowsChance",
-    "Objective",
     "Params",
     "Regression",
     "Samples",

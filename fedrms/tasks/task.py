@@ -2,9 +2,8 @@
 
 A task is a model plus a per-example loss. Everything that a client, an engine or a
 report knows about learning goes through the members below, so a new problem is one more
-file in this folder and every strategy, engine and noise model works on it unchanged.
-Two-player games steer their gradients (:mod:`fedrms.tasks.steering`), losses that sample say
-so (:class:`Samples`), and objectives without data are models (:mod:`fedrms.tasks.objective`).
+file, and every strategy, engine and noise model works on it unchanged. Losses that sample say so
+(:class:`Samples`). Games, landscapes and policies are in :mod:`fedrms.lab.tasks`.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def test_cfg_job_shows_the_composed_configuration(tmp_path):
 def test_an_experiment_may_be_added_or_chosen(tmp_path):
     done = command("+experiment=lab/valley", "--cfg", "job", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "_target_: fedrms.tasks.landscapes.Valley" in done.stdout
+    assert "_target_: fedrms.lab.tasks.landscapes.Valley" in done.stdout
 
 
 @pytest.mark.long

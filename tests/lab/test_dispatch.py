@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedrms.lab.expected_dispatch import expected_cost, optimum
-from fedrms.tasks.generators import SYSTEMS, system
+from fedrms.lab.tasks.generators import SYSTEMS, system
 
 
 @pytest.mark.long

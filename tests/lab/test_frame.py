@@ -18,9 +18,9 @@ from fedrms.errors import ConfigError
 from fedrms.lab.catalog import available, load
 from fedrms.lab.descent import descend, noiseless, noisy, optimizer, traced_steps
 from fedrms.lab.report import Finding, page, publish, row, write
+from fedrms.lab.tasks import Objective
+from fedrms.lab.tasks.landscapes import Valley
 from fedrms.lab.verdict import Claim
-from fedrms.tasks import Objective
-from fedrms.tasks.landscapes import Valley
 
 
 @pytest.mark.long

@@ -19,7 +19,7 @@ class Objective(BuildsModel):
     ----------
     build_model : callable () -> nn.Module
         Makes a model that maps ``[examples, *shape]`` to values ``[examples]``, such as those
-        in :mod:`fedrms.tasks.landscapes`.
+        in :mod:`fedrms.lab.tasks.landscapes`.
     """
 
     metric = "value"

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fedrms.client import as_function
+from fedrms.lab.tasks.adversarial import ATTACKERS, AdversarialClassification
 from fedrms.tasks import Task
-from fedrms.tasks.adversarial import ATTACKERS, AdversarialClassification
 from fedrms.tasks.models import Linear
 
 

@@ -6,9 +6,9 @@ import torch
 
 from fedrms.client import as_function
 from fedrms.errors import ConfigError
+from fedrms.lab.tasks.policy_gradient import PolicyGradient, TabularPolicy
+from fedrms.lab.tasks.tables import expected_return, tables
 from fedrms.tasks import Task
-from fedrms.tasks.policy_gradient import PolicyGradient, TabularPolicy
-from fedrms.tasks.tables import expected_return, tables
 
 gymnasium = pytest.importorskip("gymnasium", reason="needs the extra lab")
 

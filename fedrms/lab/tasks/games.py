@@ -1,6 +1,6 @@
 """Two-player games: the bilinear one, whose dynamics are linear, and generative adversarial nets.
 
-Both players step at once, each down its own objective (:mod:`fedrms.tasks.steering`).
+Both players step at once, each down its own objective (:mod:`fedrms.lab.tasks.steering`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from fedrms.lab.tasks.steering import held_still, with_gradient_of
 from fedrms.tasks.draws import normals
 from fedrms.tasks.models import MLP
-from fedrms.tasks.steering import held_still, with_gradient_of
 from fedrms.tasks.task import Apply, Batch, BuildsModel, Params
 
 

@@ -7,8 +7,9 @@ import torch
 from torch.func import grad, hessian
 
 from fedrms.client import as_function
-from fedrms.tasks import Objective, Task
-from fedrms.tasks.landscapes import Plane, Plateau, Saddle, Valley
+from fedrms.lab.tasks import Objective
+from fedrms.lab.tasks.landscapes import Plane, Plateau, Saddle, Valley
+from fedrms.tasks import Task
 
 
 def curvature(module, at):

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fedrms.lab.tasks.steering import with_gradient_of
+from fedrms.lab.tasks.tables import Tables, expected_return, tables
 from fedrms.tasks.draws import normals, uniforms
-from fedrms.tasks.steering import with_gradient_of
-from fedrms.tasks.tables import Tables, expected_return, tables
 from fedrms.tasks.task import Apply, Batch, BuildsModel, Params
 
 

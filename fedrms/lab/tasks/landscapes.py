@@ -1,4 +1,4 @@
-"""Analytic loss landscapes, as models whose output is the loss (:mod:`fedrms.tasks.objective`).
+"""Analytic loss landscapes, as models whose output is the loss (:mod:`fedrms.lab.tasks.objective`).
 
 Each maps draws ``xi`` ``[examples, dimensions]`` to values ``[examples]``. With ``noise="shift"``
 a client sees the landscape moved by its draws, ``f(w - xi)``, which is how the noisy quadratic

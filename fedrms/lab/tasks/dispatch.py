@@ -1,8 +1,8 @@
-"""Economic dispatch under an uncertain load, as a landscape for :mod:`fedrms.tasks.objective`.
+"""Economic dispatch under an uncertain load, as a landscape for :mod:`fedrms.lab.tasks.objective`.
 
 Outputs are fixed before the load is known; what is then missing is bought and what is left over
 is sold at imbalance prices, so that output and load balance whatever the load
-(:mod:`fedrms.tasks.generators` has the published systems).
+(:mod:`fedrms.lab.tasks.generators` has the published systems).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedrms.tasks.generators import System, system
-from fedrms.tasks.steering import with_gradient_of
+from fedrms.lab.tasks.generators import System, system
+from fedrms.lab.tasks.steering import with_gradient_of
 
 
 class Dispatch(nn.Module):

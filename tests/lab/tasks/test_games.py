@@ -6,9 +6,9 @@ import torch
 from torch.func import grad
 
 from fedrms.client import as_function
+from fedrms.lab.tasks.games import Bilinear, BilinearGame, GenerativeGame, Players
 from fedrms.tasks import Task
 from fedrms.tasks.draws import normals
-from fedrms.tasks.games import Bilinear, BilinearGame, GenerativeGame, Players
 
 
 def test_each_player_of_the_bilinear_game_goes_its_own_way():

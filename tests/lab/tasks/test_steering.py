@@ -5,7 +5,7 @@ from torch import nn
 from torch.func import grad
 
 from fedrms.client import as_function
-from fedrms.tasks.steering import held_still, with_gradient_of
+from fedrms.lab.tasks.steering import held_still, with_gradient_of
 
 
 class Players(nn.Module):

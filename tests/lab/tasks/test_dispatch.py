@@ -6,8 +6,8 @@ import torch
 from scipy.optimize import brentq, minimize
 
 from fedrms.errors import ConfigError
-from fedrms.tasks.dispatch import Dispatch
-from fedrms.tasks.generators import SYSTEMS, system
+from fedrms.lab.tasks.dispatch import Dispatch
+from fedrms.lab.tasks.generators import SYSTEMS, system
 
 
 def test_the_published_optimum_of_three_units_is_found():

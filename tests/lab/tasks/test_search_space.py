@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedrms.tasks.search_space import Cell
+from fedrms.lab.tasks.search_space import Cell
 
 
 def test_a_cell_has_the_parameters_of_its_layers():
