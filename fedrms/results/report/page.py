@@ -16,9 +16,8 @@ import pandas as pd
 from fedrms.errors import brought_by
 from fedrms.results.plots.interactive import described
 from fedrms.results.plots.picture import Picture
-from fedrms.results.report.cards import Card
+from fedrms.results.report.chapters import Chapter
 from fedrms.results.report.tables import ReportTable
-from fedrms.results.report.verdict import Verdict
 
 _PANEL_WIDTH = 250
 """Least width of a panel where there are several, in pixels; a phone scrolls."""
@@ -47,16 +46,11 @@ class Placed:
 
 @dataclass(frozen=True, eq=False)
 class PlacedChapter:
-    """A heading with an id, sentences, and what is under it."""
+    """A chapter with its id on the page, and its figures and tables with theirs."""
 
     id: str
-    title: str
-    text: Sequence[str]
+    chapter: Chapter
     parts: Sequence[Placed]
-    verdict: Verdict | None = None
-    cards: Sequence[Card] = ()
-    to_do: Sequence[str] = ()
-    folded: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,14 +89,14 @@ def render(
     all_parts = [*overview, *(p for s in settings for c in s.chapters for p in c.parts)]
     figures = {p.id: _figure(p.part) for p in all_parts if isinstance(p.part, Picture)}
     here = files("fedrms.results.report")
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        (here / "page.html").read_text(encoding="utf-8")
-    )
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["shown"] = _part
+    page = environment.from_string((here / "page.html").read_text(encoding="utf-8"))
     return page.render(
         title=title,
         subtitle=subtitle,
-        settings=[_setting(one) for one in settings],
-        overview={"parts": [_part(p) for p in overview]},
+        settings=settings,
+        overview=overview,
         strategies=strategies,
         problems=problems,
         command=command,
@@ -114,23 +108,6 @@ def render(
         plotly=Markup(_in_script(get_plotlyjs())),
         figures=Markup(_in_script(json.dumps(figures, separators=(",", ":"), default=_as_json))),
     )
-
-
-def _setting(one: PlacedSetting) -> dict[str, Any]:
-    chapters = [
-        {
-            "id": c.id,
-            "title": c.title,
-            "text": c.text,
-            "verdict": c.verdict,
-            "to_do": c.to_do,
-            "folded": c.folded,
-            "cards": c.cards,
-            "parts": [_part(p) for p in c.parts],
-        }
-        for c in one.chapters
-    ]
-    return {"id": one.id, "title": one.title, "chapters": chapters}
 
 
 def _part(placed: Placed) -> dict[str, Any]:

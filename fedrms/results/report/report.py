@@ -148,8 +148,8 @@ def write_report(
     )
     page = where / "report.html"
     write_file(page, text)
-    verdicts = [(one.title, c.verdict) for one in settings for c in one.chapters if c.verdict]
-    said = [f"{title}: {v.sentence}" if title else v.sentence for title, v in verdicts]
+    verdicts = [(one.title, c.chapter.verdict) for one in settings for c in one.chapters]
+    said = [f"{title}: {v.sentence}" if title else v.sentence for title, v in verdicts if v]
     return Report(page, problems, files.figures, files.tables, said)
 
 
@@ -176,13 +176,8 @@ class _Files:
         return [
             PlacedChapter(
                 self._free(f"{prefix}-{_slug(c.title)}".strip("-")),
-                c.title,
-                c.text,
+                c,
                 [self.place(part, prefix) for part in c.parts],
-                c.verdict,
-                c.cards,
-                c.to_do,
-                c.folded,
             )
             for c in chapters
         ]
