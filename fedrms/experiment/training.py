@@ -38,7 +38,7 @@ from fedrms.results.objective import objective_line
 from fedrms.results.partition_table import PARTITION_FILE
 from fedrms.results.recorder import CLIENTS_FILE, ROUNDS_FILE, Recorder
 from fedrms.results.seal import AlteredError, file_digests
-from fedrms.results.summary import client_columns
+from fedrms.results.summary import LAST_ROUNDS, client_columns
 from fedrms.tasks.judge import judged_names
 from fedrms.tasks.task import never_negative
 
@@ -258,7 +258,7 @@ def _validated(rounds: pd.DataFrame, metric: str) -> dict[str, float]:
     if column not in rounds:
         return {}
     evaluated = rounds[rounds[f"test_{metric}"].notna() | rounds[column].notna()]
-    return {column: float(evaluated[column].tail(5).mean(skipna=False))}
+    return {column: float(evaluated[column].tail(LAST_ROUNDS).mean(skipna=False))}
 
 
 def _say_objective(summary: Mapping[str, Any], brief: bool) -> None:

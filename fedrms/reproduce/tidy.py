@@ -12,10 +12,9 @@ import pandas as pd
 
 from fedrms.reproduce.jobs import Job, read_job
 from fedrms.results.runs import Runs, load_runs
+from fedrms.results.summary import LAST_ROUNDS
 
 KEYS: Final = ("scenario", "row", "seed")
-LAST: Final = 5
-"""Rounds that a final number is the mean of, as in ``summary.json``."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def _last_rounds(rounds: pd.DataFrame) -> pd.DataFrame:
         for c in rounds.select_dtypes("number")
         if c not in ("round", "seconds") and not str(c).startswith("test_")
     ]
-    last = scored.groupby("run", observed=True).tail(LAST)
+    last = scored.groupby("run", observed=True).tail(LAST_ROUNDS)
     return last.groupby("run", observed=True)[numbers].mean()
 
 

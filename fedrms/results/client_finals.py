@@ -10,6 +10,7 @@ import pyarrow as pa
 from fedrms.errors import ConfigError
 from fedrms.results.columns import client_schema
 from fedrms.results.in_order import in_order
+from fedrms.results.summary import LAST_ROUNDS
 
 _LAST_KNOWN: Final = (
     *("num_examples", "loss_mean", "rms", "rms_error", "rms_low", "rms_high"),
@@ -30,7 +31,7 @@ def test_metric(table: pd.DataFrame) -> str:
 
 
 def final_clients(
-    clients: pd.DataFrame, metric: str | None = None, *, last: int = 5
+    clients: pd.DataFrame, metric: str | None = None, *, last: int = LAST_ROUNDS
 ) -> pd.DataFrame:
     """Reduce the clients' rounds to how each client ended.
 

@@ -146,6 +146,9 @@ _WEIGHTING: Final = (
 AVAILABLE: Final[tuple[str, ...]] = (*_CLIENT, *_WEIGHTING, *OBJECTIVE)
 """Every metric that a config can choose, in the order of the table's columns."""
 
+PROTECTION: Final = ("clean_protection", "rare_protection")
+"""What :class:`fedrms.results.protection.CleanFederation` adds to them."""
+
 
 def validate(metrics: Sequence[str] | None, fraction: float = 0.1) -> tuple[str, ...]:
     """Check a choice of metrics, and return it without repetition in the table's order.

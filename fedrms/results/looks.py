@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import numpy as np
 
 from fedrms.results.attribution import NAN, Array, _floats
-
-BY_LOOK: Final = ("usual_mean", "other_mean", "other_weight")
-"""Columns of ``rounds.parquet``, only of runs in which some clients look different."""
 
 
 def by_look(

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 from fedrms.errors import ConfigError
 from fedrms.results.runs import Runs
 from fedrms.results.shown import test_finals
-from fedrms.results.summary import _final_rounds, higher_is_better, is_share, tells
+from fedrms.results.summary import (
+    LAST_ROUNDS,
+    _final_rounds,
+    higher_is_better,
+    is_share,
+    tells,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LAST: Final = 5
-"""Evaluated rounds behind every final number, as in `summarise`."""
 
 OVER_CLIENTS: Final = ("client_worst", "client_best", "client_variance_e4")
 
@@ -138,7 +141,7 @@ def _last_rounds(rounds: pd.DataFrame) -> pd.DataFrame:
     if not columns:
         return rounds.head(0)
     trained = rounds[rounds["round"] > 0] if (rounds["round"] > 0).any() else rounds
-    last = _final_rounds(trained, str(columns[0]), LAST)
+    last = _final_rounds(trained, str(columns[0]), LAST_ROUNDS)
     return last.head(0) if last[columns[0]].isna().any() else last
 
 

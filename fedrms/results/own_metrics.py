@@ -11,14 +11,14 @@ import numpy as np
 from fedrms.named_class import Form
 from fedrms.own_function import OwnFunction, own_numbers
 from fedrms.results.attribution import Array
-from fedrms.results.fairness import AVAILABLE
+from fedrms.results.fairness import AVAILABLE, PROTECTION
 
 METRIC = Form(("values",), float)
 A_METRIC = (
     "a fairness metric (def f(values, *, options) -> float; values are the clients' scores, "
     "shares for accuracies)"
 )
-TAKEN = (*AVAILABLE, "round", "seconds", "clean_protection", "rare_protection", "other_weight")
+TAKEN = (*AVAILABLE, *PROTECTION, "round", "seconds")
 
 RESERVED = ("test_", "validation_", "usual_", "other_")
 

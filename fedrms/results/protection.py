@@ -11,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrms.results.attribution import NAN, Array, Floats
-from fedrms.results.fairness import share_size
+from fedrms.results.fairness import PROTECTION, share_size
 from fedrms.results.recorder import CLIENTS_FILE
 from fedrms.results.seal import read_table
-
-PROTECTION: Final = ("clean_protection", "rare_protection")
-"""Names of the numbers that `CleanFederation.protection` returns."""
+from fedrms.results.summary import LAST_ROUNDS
 
 HARD_SHARE: Final = 0.25
-LAST: Final = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +69,7 @@ class CleanFederation:
         clients, and the strategy that is judged, have no part in it. All candidates must have been
         evaluated.
         """
-        last = sorted(self.scores)[-LAST:]
+        last = sorted(self.scores)[-LAST_ROUNDS:]
         final = np.mean([self.scores[t][1] for t in last], axis=0)
         chosen = np.flatnonzero(candidates)
         worst_first = np.argsort(

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fedrms.results.atomic import write_file
+from fedrms.results.fairness import PROTECTION
 from fedrms.results.objective import OBJECTIVE
-from fedrms.results.protection import PROTECTION
 from fedrms.results.seal import sealed_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SUMMARY_FILE: Final = "summary.json"
+
+LAST_ROUNDS: Final = 5
+"""Evaluated rounds that every final number is the mean of."""
 
 _LOWER_IS_BETTER: Final = frozenset({"mse", "rmse", "mae", "loss", "error", "cost", "regret"})
 
@@ -60,7 +63,7 @@ def summarise(
     clients: pd.DataFrame | Iterable[pd.DataFrame],
     metric: str = "accuracy",
     higher_is_better: bool = True,
-    last: int = 5,
+    last: int = LAST_ROUNDS,
     further: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Summarise a run by its last rounds, never by its best one.

@@ -6,8 +6,7 @@ import pyarrow as pa
 
 from fedrms.results import Recorder, summarise
 from fedrms.results.columns import client_schema, round_schema
-from fedrms.results.fairness import AVAILABLE
-from fedrms.results.protection import PROTECTION
+from fedrms.results.fairness import AVAILABLE, PROTECTION
 
 PAGE = (Path(__file__).parents[2] / "outputs" / "README.md").read_text()
 

@@ -12,7 +12,7 @@ from fedrms.results.plots.curves import names_of
 from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import GROUPS, SYMBOLS, colors_of, dashes_of
 from fedrms.results.plots.picture import Bars, Level, Line, Mark, Panel, Picture, Points, Span, thin
-from fedrms.results.summary import is_share, metric_text
+from fedrms.results.summary import LAST_ROUNDS, is_share, metric_text
 
 MOST_RANKS = 200
 MOST_BARS = 240
@@ -80,7 +80,7 @@ def ranked_clients(
         ],
         table=table,
         line=f'runs.clients.groupby(["run", "client"], observed=True)["test_{metric}"]'
-        ".apply(lambda score: score.dropna().tail(5).mean())",
+        f".apply(lambda score: score.dropna().tail({LAST_ROUNDS}).mean())",
         note="Each on its own clean test mix, mean of the last five evaluated rounds; at each "
         f"rank the mean over runs. Shaded: the worst and the best {percent}.",
     )

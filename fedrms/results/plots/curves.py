@@ -14,13 +14,10 @@ from fedrms.results.plots import of_runs as tables
 from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import colors_of, dashes_of
 from fedrms.results.plots.picture import Level, Line, Panel, Picture, thin
-from fedrms.results.summary import higher_is_better, is_share, metric_text
+from fedrms.results.summary import LAST_ROUNDS, higher_is_better, is_share, metric_text
 
 MOST_ROUNDS = 150
 """Rounds that a figure shows; of more, evenly spaced ones."""
-
-LAST_ROUNDS = 5
-"""Evaluated rounds that a final number is the mean of, as in ``summary.json``."""
 
 _EARLY: Final = 5
 """The first of so many parts of the rounds need not be in sight."""

@@ -13,11 +13,12 @@ from fedrms.results.attribution import noise_auroc, noise_spearman
 from fedrms.results.client_finals import final_clients, test_metric
 from fedrms.results.in_order import with_rows
 from fedrms.results.plots import of_runs as tables
-from fedrms.results.plots.curves import LAST_ROUNDS, names_of, thinned
+from fedrms.results.plots.curves import names_of, thinned
 from fedrms.results.plots.of_runs import of_runs
 from fedrms.results.plots.palette import DASHES, GROUPS, QUALITATIVE, SYMBOLS, on_scale
 from fedrms.results.plots.picture import ColorBar, Line, Mark, Panel, Picture, Points, thin
 from fedrms.results.run_words import run_words, short_name
+from fedrms.results.summary import LAST_ROUNDS
 
 MOST_LINES = 60
 """Clients with a line of their own; of more, bands and some of them."""

@@ -11,10 +11,9 @@ import pandas as pd
 from fedrms.results.report.metric_words import metric_words
 from fedrms.results.report.settings import Setting
 from fedrms.results.report.tables import ReportTable, first_rows, number, percent
-from fedrms.results.summary import is_share, metric_text, tells
+from fedrms.results.summary import LAST_ROUNDS, is_share, metric_text, tells
 from fedrms.results.table import comparison_cells
 
-_LAST: Final = 5
 _ROUNDING: Final = 1e-15
 """A metric over clients below it is 0 but for rounding."""
 _PLAIN: Final = frozenset({"round", "seconds", "run", "label", "seed", "strategy"})
@@ -72,7 +71,7 @@ def fairness(rounds: pd.DataFrame, setting: Setting) -> list[ReportTable]:
         return []
     column = f"test_{setting.metric}"
     scored = rounds[rounds[column].notna()] if column in rounds else rounds
-    ends = scored.sort_values("round").groupby("run", observed=True, sort=False).tail(_LAST)
+    ends = scored.sort_values("round").groupby("run", observed=True, sort=False).tail(LAST_ROUNDS)
     of_run = ends.groupby(["label", "run"], observed=True, sort=False)[names].mean()
     grouped = of_run.groupby("label", observed=True, sort=False)
     order = [label for label in setting.labels if label in set(rounds["label"])]
@@ -96,7 +95,8 @@ def fairness(rounds: pd.DataFrame, setting: Setting) -> list[ReportTable]:
             title="Metrics over clients, and weights against the truth",
             numbers=numbers.reset_index(),
             cells=pd.DataFrame(cells),
-            line=f'runs.rounds.dropna(subset="{column}").groupby("run", observed=True).tail(5)'
+            line=f'runs.rounds.dropna(subset="{column}").groupby("run", observed=True)'
+            f".tail({LAST_ROUNDS})"
             f'.groupby("strategy", observed=True)[{names[:2]!r}].mean()',
             note="Mean over the last five evaluated rounds, then over runs, ± one standard "
             "deviation over runs. A client is scored on test rows of its own classes, so the mean "

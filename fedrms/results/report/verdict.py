@@ -10,10 +10,9 @@ import pandas as pd
 
 from fedrms.options import counted
 from fedrms.results.client_finals import test_metric
-from fedrms.results.plots.curves import LAST_ROUNDS
 from fedrms.results.report.about import is_an_app
 from fedrms.results.report.settings import Setting
-from fedrms.results.summary import is_share, metric_text
+from fedrms.results.summary import LAST_ROUNDS, is_share, metric_text
 
 _KNOWN: Final = {
     "fedrms": "fedrms lets clients with noisy data count less.",
