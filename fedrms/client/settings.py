@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from math import inf
 from typing import Any
 
@@ -17,36 +17,15 @@ STATISTICS = ("prequential", "incoming", "holdout")
 RUNNING = ("averaged", "local")
 """Whose running statistics of batch normalisation judge a model (see :mod:`own_normalising`)."""
 
-FROM_ONE = ("epochs", "batch_size", "most_work", "lr_spread", "batch_spread")
-"""Numbers of 1 or more; others are of 0 or more."""
-SHARE = (0, 1, "[]")
-RANGES: dict[str, tuple[float, float, str]] = {
-    "lr": (0, inf, "(]"),
-    "dropout": SHARE,
-    "straggler_fraction": SHARE,
-    "min_work": SHARE,
-    "hard_workers": SHARE,
-    "gradient_decay": (0, 1, "[)"),
-    "holdout_fraction": (0, 1, "()"),
-}
-"""Ends of those that have two, or leave one out."""
-ELSEWHERE = {
-    "seed": "seed",
-    "statistic": "strategy.statistic",
-    "dropout": "heterogeneity.dropout",
-    "straggler_fraction": "heterogeneity.straggler_fraction",
-    "min_work": "heterogeneity.min_work",
-    "most_work": "heterogeneity.most_work",
-    "hard_workers": "heterogeneity.hard_workers",
-    "lr_spread": "heterogeneity.lr_spread",
-    "batch_spread": "heterogeneity.batch_spread",
-    "class_losses": "strategy.num_classes",
-    "gradient_decay": "strategy.gradient_decay",
-    "statistic_clip": "client.statistic_dp.clip",
-    "statistic_epsilon": "client.statistic_dp.epsilon",
-    "optimizer": "optimizer",
-}
-"""Config keys of the settings that are not under ``client``."""
+
+def _setting(
+    default: Any, low: float = 0, high: float = inf, ends: str = "[]", *, key: str | None = None
+) -> Any:
+    """Return a field with the range of its number; ``key`` is the config's, if not ``client.NAME``.
+
+    A key that ends in a dot is a group, whose option has the field's name.
+    """
+    return field(default=default, metadata={"range": (low, high, ends), "key": key})
 
 
 @dataclass(frozen=True)
@@ -113,41 +92,41 @@ class LocalSettings:
         ``averaged`` by the server, or ``local``: see :mod:`fedrms.client.own_normalising`.
     """
 
-    seed: int = 0
-    lr: float = 0.1
-    epochs: int = 1
-    steps: int = 0
-    batch_size: int = 32
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    clip_norm: float = 0.0
-    proximal_mu: float = 0.0
-    statistic: str = "prequential"
-    holdout_fraction: float = 0.2
-    dropout: float = 0.0
-    straggler_fraction: float = 0.0
-    min_work: float = 0.1
-    most_work: float = 1.0
-    hard_workers: float = 0.0
-    lr_spread: float = 1.0
-    batch_spread: float = 1.0
-    class_losses: int = 0
-    gradient_decay: float = 0.0
-    statistic_clip: float = 0.0
-    statistic_epsilon: float = 0.0
-    optimizer: str = ""
-    statistics: str = ""
-    running_statistics: str = "averaged"
+    seed: int = _setting(0, key="seed")
+    lr: float = _setting(0.1, ends="(]")
+    epochs: int = _setting(1, 1)
+    steps: int = _setting(0)
+    batch_size: int = _setting(32, 1)
+    momentum: float = _setting(0.0)
+    weight_decay: float = _setting(0.0)
+    clip_norm: float = _setting(0.0)
+    proximal_mu: float = _setting(0.0)
+    statistic: str = _setting("prequential", key="strategy.")
+    holdout_fraction: float = _setting(0.2, 0, 1, "()")
+    dropout: float = _setting(0.0, 0, 1, key="heterogeneity.")
+    straggler_fraction: float = _setting(0.0, 0, 1, key="heterogeneity.")
+    min_work: float = _setting(0.1, 0, 1, key="heterogeneity.")
+    most_work: float = _setting(1.0, 1, key="heterogeneity.")
+    hard_workers: float = _setting(0.0, 0, 1, key="heterogeneity.")
+    lr_spread: float = _setting(1.0, 1, key="heterogeneity.")
+    batch_spread: float = _setting(1.0, 1, key="heterogeneity.")
+    class_losses: int = _setting(0, key="strategy.num_classes")
+    gradient_decay: float = _setting(0.0, 0, 1, "[)", key="strategy.")
+    statistic_clip: float = _setting(0.0, key="client.statistic_dp.clip")
+    statistic_epsilon: float = _setting(0.0, key="client.statistic_dp.epsilon")
+    optimizer: str = _setting("", key="optimizer")
+    statistics: str = _setting("")
+    running_statistics: str = _setting("averaged")
 
     def __post_init__(self) -> None:
         """Refuse orders that no client can follow."""
         for item in fields(self):
             key, value = config_key(item.name), getattr(self, item.name)
-            least = 1 if item.name in FROM_ONE else 0
+            low, high, ends = item.metadata["range"]
             if item.type == "int":
-                whole(key, value, least)
+                whole(key, value, low)
             elif item.type == "float" and not (item.name.startswith("statistic_") and value == inf):
-                number(key, value, *RANGES.get(item.name, (least, inf, "[]")))
+                number(key, value, low, high, ends)
         one_of(config_key("statistic"), self.statistic, STATISTICS)
         one_of(config_key("running_statistics"), self.running_statistics, RUNNING)
         if self.optimizer and self.momentum:
@@ -212,4 +191,5 @@ def _checked(values: tuple[tuple[str, Any, type], ...]) -> LocalSettings:
 
 def config_key(name: str) -> str:
     """Return the config key that a setting is read from."""
-    return ELSEWHERE.get(name, f"client.{name}")
+    key: str = LocalSettings.__dataclass_fields__[name].metadata["key"] or "client."
+    return key + name if key.endswith(".") else key
