@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
+from mmap import ACCESS_COPY, mmap
 
 import numpy as np
 import torch
@@ -17,7 +17,10 @@ def own_memory(size: int) -> np.ndarray:
 
     In the heap, smaller pieces would settle where a model has been, and the next would lie beside.
     """
-    return np.frombuffer(mmap(-1, size, MAP_PRIVATE | MAP_ANONYMOUS), np.uint8)
+    try:
+        return np.frombuffer(mmap(-1, size, access=ACCESS_COPY), np.uint8)
+    except OSError as error:
+        raise MemoryError(f"{size} bytes: {error}") from error
 
 
 def empty_model(like: Tensor) -> Tensor:

@@ -23,12 +23,12 @@ SLAB = 1 << 28
 class _Piece:
     """A block and its place: row ``rows[i]`` of what is made is row ``places[i]`` of the stack."""
 
-    make: Callable[[], Tensor]
+    made: Tensor | Callable[[], Tensor]
     rows: np.ndarray | None
     places: np.ndarray
 
     def read(self) -> Tensor:
-        block = self.make()
+        block = self.made if isinstance(self.made, Tensor) else self.made()
         return block if self.rows is None else block[torch.from_numpy(self.rows)]
 
 
@@ -69,7 +69,7 @@ class RowBlocks:
             rows, columns = [len(block) for block in made], made[0].shape[1]
         ends = np.cumsum(rows)
         self._pieces = [
-            _Piece(_maker(block), None, np.arange(end - count, end))
+            _Piece(block, None, np.arange(end - count, end))
             for block, count, end in zip(blocks, rows, ends, strict=True)
         ]
         self.shape = (int(ends[-1]) if len(ends) else 0, columns)
@@ -84,6 +84,14 @@ class RowBlocks:
         for piece in self._pieces:
             if len(piece.places):
                 yield piece.places, piece.read()
+
+    @property
+    def held(self) -> list[tuple[np.ndarray, Tensor]] | None:
+        """The blocks with the rows that they hold, where no block is made for every pass."""
+        pieces = [piece for piece in self._pieces if len(piece.places)]
+        if any(not isinstance(piece.made, Tensor) or piece.rows is not None for piece in pieces):
+            return None
+        return [(piece.places, piece.read()) for piece in pieces]
 
     @overload
     def __getitem__(self, index: int) -> Tensor: ...
@@ -124,12 +132,15 @@ class RowBlocks:
         pieces: list[_Piece] = []
         clients = 0
         for stack in stacks:
-            pieces += [_Piece(p.make, p.rows, p.places + clients) for p in stack._pieces]
+            pieces += [_Piece(p.made, p.rows, p.places + clients) for p in stack._pieces]
             clients += len(stack)
         return stacks[0]._like(pieces, clients)
 
     def to(self, device: torch.device | str) -> RowBlocks:
         """Return the stack with its blocks moved to a device as they are read."""
+        held = self.held
+        if held is not None and all(block.device == torch.device(device) for _, block in held):
+            return self
         return self.map(lambda _, block: block.to(device))
 
     def _like(self, pieces: list[_Piece], clients: int) -> RowBlocks:
@@ -180,16 +191,12 @@ def join_stacks(stacks: Sequence[Stack]) -> Stack:
     return RowBlocks.join(parts)
 
 
-def _maker(block: Tensor | Callable[[], Tensor]) -> Callable[[], Tensor]:
-    return (lambda: block) if isinstance(block, Tensor) else block
-
-
 def _taken(piece: _Piece, rows: np.ndarray) -> _Piece:
     """Keep of a block the rows that ``rows`` names, in the order in which it names them."""
     inside = {int(place): row for row, place in enumerate(piece.places)}
     places = np.array([at for at, row in enumerate(rows) if int(row) in inside], dtype=np.int64)
     chosen = np.array([inside[int(rows[at])] for at in places], dtype=np.int64)
     if len(chosen) == len(piece.places) and (chosen == np.arange(len(chosen))).all():
-        return _Piece(piece.make, piece.rows, places)
+        return _Piece(piece.made, piece.rows, places)
     kept = chosen if piece.rows is None else piece.rows[chosen]
-    return _Piece(piece.make, kept, places)
+    return _Piece(piece.made, kept, places)

@@ -51,8 +51,8 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
     Parameters
     ----------
     parameters : Tensor or RowBlocks
-        ``[clients, parameters]``; blocks of rows are read one after the other, beside one
-        float64 sum ``[parameters]``.
+        ``[clients, parameters]``; blocks of rows that are made when they are read are
+        read one after the other, beside one float64 sum ``[parameters]``.
     received : Tensor
         ``[parameters]``.
     weights : Tensor
@@ -62,7 +62,8 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
     if grouped:
         weights = weights.float().double()
     total, scratch = float(weights.sum()), Scratch()
-    if isinstance(parameters, RowBlocks):
+    blocks = parameters.held if isinstance(parameters, RowBlocks) else [(slice(None), parameters)]
+    if blocks is None:
         running = received.to(torch.float64, copy=True).mul_(-total)
         untouched: np.ndarray | None = None
         for rows, block in blocks_of(parameters):
@@ -71,7 +72,8 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
         return running.to(received.dtype)
 
     step = empty_model(received)
-    if len(weights) < FEW and parameters.dtype == torch.float32 and len(received) >= LARGE:
+    few = len(weights) < FEW and parameters.dtype == torch.float32 and len(received) >= LARGE
+    if few and isinstance(parameters, Tensor):
         share = weights.float()
 
         def add_updates(columns: slice) -> None:
@@ -82,16 +84,19 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
 
         over_columns(add_updates, parameters.shape, UPDATE_CELLS // len(weights))
         return step
-    everyone = _Rows(parameters, weights, grouped)
+    parts = [_Rows(block, weights[rows], grouped) for rows, block in blocks]
+    first = blocks[0][1][0] if blocks else received
 
     def combine(columns: slice) -> None:
         base = received[columns]
         running = torch.from_numpy(scratch.array("running", (len(base),), np.float64))
         running.copy_(base).mul_(-total)
-        if grouped:
-            everyone.add(running, columns, _equal(parameters[0, columns], base), scratch)
-        else:
-            everyone.add_exactly(running, columns, scratch)
+        untouched = _equal(first[columns], base) if grouped else None
+        for part in parts:
+            if untouched is None:
+                part.add_exactly(running, columns, scratch)
+            else:
+                part.add(running, columns, untouched, scratch)
         step[columns] = running
 
     width = WIDTH if grouped else max(256, EXACT_CELLS // min(CONVERTED, max(1, len(weights))))

@@ -26,7 +26,7 @@ from fedrms.engines.allocator import keep_freed_memory
 from fedrms.engines.cohort_training import ClientRows, train_cohort
 from fedrms.engines.example_products import ExampleProducts
 from fedrms.engines.executor import Executor
-from fedrms.engines.memory import Budget
+from fedrms.engines.memory import BESIDE, BESIDE_LINEAR, Budget
 from fedrms.engines.on_disk import on_disk
 from fedrms.one_thread import one_thread_an_operation
 from fedrms.replies.client_index import ClientId
@@ -105,7 +105,9 @@ class CohortTrainer:
             nobody = torch.zeros(0, width, device=self._device)
             return StackedReplies([], nobody, {}, failures)
         update = LocalUpdate(self._task, self._apply, settings)
-        groups = self._groups(sum(layout.sizes) * 4 * settings.row_parts, len(clients))
+        linear = self._executor.network(update, self._federation.shape) is not None
+        beside = BESIDE_LINEAR if linear else BESIDE
+        groups = self._groups(sum(layout.sizes) * 4 * settings.row_parts, len(clients), beside)
         keep = _kept_on_disk if len(groups) > 1 else _kept
         parts = [
             self._train_group(
@@ -116,16 +118,16 @@ class CohortTrainer:
         joined = StackedReplies.concatenate(parts)
         return replace(joined, failures=failures | dict(joined.failures))
 
-    def _groups(self, bytes_a_model: int, clients: int) -> list[slice]:
+    def _groups(self, bytes_a_model: int, clients: int, beside: int) -> list[slice]:
         """Cut a cohort into groups whose models fit into memory."""
         fits = self._budget.clients(bytes_a_model)
         if not self._told:
-            self._tell(bytes_a_model, clients, fits)
+            self._tell(bytes_a_model, clients, fits, self._budget.lacks(bytes_a_model, beside))
         return [slice(start, start + fits) for start in range(0, clients, fits)]
 
-    def _tell(self, bytes_a_model: int, clients: int, fits: int) -> None:
+    def _tell(self, bytes_a_model: int, clients: int, fits: int, least: int | None) -> None:
         """Say once how a round keeps to its budget, or that it cannot."""
-        told, least = [], self._budget.lacks(bytes_a_model)
+        told = []
         if fits < clients:
             told.append(
                 f"the models of a round's {clients} clients take "

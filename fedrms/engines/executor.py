@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedrms.client.local_update import LocalUpdate
 from fedrms.engines import dense_training, traced_training
 from fedrms.engines.allocator import give_back_free_memory
 from fedrms.engines.choice import STACKED_UP_TO, Decision, rule, stack_size
@@ -252,10 +253,14 @@ class Executor:
 
     def _network(self, work: Work) -> DenseNetwork | None:
         """Return the stack of linear layers that the model is, or None; looked at once."""
-        update, shape = work.update, work.columns["x"].shape[1:] if "x" in work.columns else None
-        if shape is None or self._compiled or update.reads:
+        x = work.columns.get("x")
+        return None if x is None else self.network(work.update, x.shape[1:])
+
+    def network(self, update: LocalUpdate, shape: Sequence[int]) -> DenseNetwork | None:
+        """Return the same from a local update and the shape of an example."""
+        if self._compiled or update.reads:
             return None
-        key = (update.task, update.apply, decisive(work.update.settings), tuple(shape))
+        key = (update.task, update.apply, decisive(update.settings), tuple(shape))
         if key not in self._networks:
             self._networks[key] = dense_network(update, shape)
         return self._networks[key]

@@ -38,8 +38,11 @@ def parse_memory(value: str | int | None) -> int | None:
     return size
 
 
-BESIDE = 8
-"""Models that a round takes beside those of its clients (measured: docs/benchmarks.md)."""
+BESIDE, BESIDE_LINEAR = 12, 4
+"""Models that a round takes beside those of its clients (measured: docs/benchmarks/large.md).
+
+Stacks of linear layers are trained where they lie; other models have gradients, and copies.
+"""
 
 
 @dataclass
@@ -56,9 +59,9 @@ class Budget:
             self.size = available_memory(self.device) // 2
         return max(1, self.size // 2 // bytes_a_model)
 
-    def lacks(self, bytes_a_model: int) -> int | None:
+    def lacks(self, bytes_a_model: int, beside: int) -> int | None:
         """Return what a round of one client takes, in bytes, where that is more than the budget."""
-        least = (BESIDE + 1) * bytes_a_model
+        least = (beside + 1) * bytes_a_model
         return least if self.size is not None and self.size < least else None
 
 

@@ -119,4 +119,4 @@ def test_where_not_even_the_result_fits_the_message_names_the_budget():
 
 @pytest.mark.parametrize(("size", "least"), [(899, 900), (900, None), (None, None)])
 def test_a_budget_below_what_a_single_client_takes_is_known(size, least):
-    assert Budget(torch.device("cpu"), size).lacks(bytes_a_model=100) == least
+    assert Budget(torch.device("cpu"), size).lacks(bytes_a_model=100, beside=8) == least

@@ -107,7 +107,7 @@ def test_a_disk_that_is_full_is_named(monkeypatch):
 
 def test_a_budget_that_no_grouping_keeps_is_a_warning(caplog):
     caplog.set_level(logging.INFO, "fedrms")
-    cut, module = grid(TINY)
+    cut, module = grid(TINY // 2)
     train_stacked(cut, module, SETTINGS, range(1))
     (said,) = (record for record in caplog.records if "engine.memory" in record.getMessage())
     assert said.levelno == logging.WARNING

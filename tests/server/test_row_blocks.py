@@ -11,6 +11,7 @@ from fedrms.combining import row_blocks
 from fedrms.combining.aggregation import Aggregation
 from fedrms.combining.combine import COMBINE
 from fedrms.combining.row_blocks import RowBlocks, blocks_of, join_stacks, take_rows
+from fedrms.combining.weighted_mean import mean
 from fedrms.replies.cohort import Layout, StackedReplies
 from fedrms.replies.replies import bad_rows, read_replies
 
@@ -155,3 +156,19 @@ def test_replies_in_blocks_are_sorted_and_checked() -> None:
     assert cohort.clients == [1, 2, 9]
     assert whole(cohort.parameters).tolist() == [[1.0, 1.0], [2.0, 1.0], [9.0, 1.0]]
     assert cohort.failures == {5: "the parameters are not finite"}
+
+
+@pytest.mark.parametrize("clients", [7, CLIENTS])
+def test_a_mean_of_held_blocks_is_that_of_blocks_made_on_demand_to_the_bit(clients):
+    stack, weights = models()[:clients], torch.rand(clients).double()
+    sizes = (1, clients - 3, 2)
+    held, made = in_blocks(stack, sizes), on_demand(stack, sizes)
+    assert held.held is not None
+    assert made.held is None
+    assert mean(held, stack[0], weights).equal(mean(made, stack[0], weights))
+
+
+def test_held_blocks_that_are_on_a_device_stay_what_they_are():
+    held = in_blocks(models())
+    assert held.to("cpu") is held
+    assert held[np.arange(CLIENTS - 2)].held is None  # a part of a block is taken when it is read
