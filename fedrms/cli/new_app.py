@@ -29,7 +29,6 @@ OWN_HELP = f"""\
              fedrms-server:
              fedrms-new-app my-app --like own clients=3 server.trial=true
 """
-SUFFIXES = (".py", ".toml")
 
 
 def _line(kind: tuple[str, str]) -> str:

@@ -30,10 +30,7 @@ class Reference:
     label: str
     seeds: Seeds
     """The baseline, and its outcomes; empty if it did not run."""
-    oracle_label: str
-    oracle: Seeds
-    """The better oracle, and its outcomes; empty if there is none, or it is no better than the
-    baseline."""
+    oracle: Seeds  # of the better one; empty if there is none, or it is no better than the baseline
     higher: bool
     test: str
 
@@ -68,7 +65,7 @@ def scenario_rows(
     named = {p.label for p in placed.values() if p.label in oracles or p.choice in oracles}
     candidates = {name: by_label[name] for name in by_label if name in named and name != label}
     oracle, notes = _better_oracle(candidates, base, label, higher)
-    reference = Reference(label, base, oracle, by_label.get(oracle, {}), higher, test)
+    reference = Reference(label, base, by_label.get(oracle, {}), higher, test)
     rows = {name: _row(name, seeds, reference) for name, seeds in by_label.items()}
 
     def rank(name: str) -> tuple[bool, bool, float, str]:
