@@ -24,14 +24,52 @@ from fedrms.errors import ConfigError
 from fedrms.experiment.build import side_from_json, side_json
 from fedrms.options import number, one_of, only, optional_whole, positive, switch, whole
 
-EXECUTOR_OPTIONS = {"executor", "chunk_clients", "threads", "precision", "memory", "compiled"}
-ENGINE_OPTIONS = {
-    "vector": EXECUTOR_OPTIONS,
-    "ray": EXECUTOR_OPTIONS
-    | {"address", "workers", "worker_cpus", "worker_gpus"}
-    | {"chunks_per_worker", "retries", "wait_seconds"},
-    "flower": {"num_cpus", "num_gpus", "client_cpus", "client_gpus"},
+
+def _address(key: str, value: Any) -> None:
+    """Refuse what is no address of a Ray cluster."""
+    from fedrms.engines.ray_cluster import ADDRESS
+
+    if value is not None and not (isinstance(value, str) and ADDRESS.fullmatch(value)):
+        remedy = "set null, auto, host:port or ray://host:port"
+        raise ConfigError(key, f"{value!r} is no address", remedy)
+
+
+def _optional_number(key: str, value: Any) -> None:
+    if value is not None:
+        number(key, value, 0)
+
+
+Check = Callable[[str, Any], object]
+"""Refuses a value of a key."""
+
+EXECUTOR_OPTIONS: Mapping[str, Check] = {
+    "executor": functools.partial(one_of, choices=EXECUTORS),
+    "chunk_clients": optional_whole,
+    "threads": optional_whole,
+    "precision": functools.partial(one_of, choices=PRECISIONS),
+    "compiled": switch,
+    "memory": lambda key, value: parse_memory(value),
 }
+ENGINE_OPTIONS: Mapping[str, Mapping[str, Check]] = {
+    "vector": EXECUTOR_OPTIONS,
+    "ray": {
+        **EXECUTOR_OPTIONS,
+        "address": _address,
+        "workers": optional_whole,
+        "chunks_per_worker": whole,
+        "retries": functools.partial(whole, least=0),
+        "worker_cpus": positive,
+        "wait_seconds": positive,
+        "worker_gpus": functools.partial(number, low=0, high=1),  # a worker trains on one GPU
+    },
+    "flower": {
+        "num_cpus": optional_whole,
+        "num_gpus": _optional_number,
+        "client_cpus": positive,
+        "client_gpus": functools.partial(number, low=0),
+    },
+}
+"""The options of each engine, and what their values must be."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +91,11 @@ def build_engine(config: Mapping[str, Any], side: ClientSide, device: str) -> En
             "engine", f"there is no engine {name!r}", f"choose {', '.join(ENGINE_OPTIONS)}"
         )
     only("engine", options, known)
+    for key, check in known.items():
+        if key in options:
+            check(f"engine.{key}", options[key])
     if name == "flower":
         return _flower_engine(config, device, options)
-    _check_executor(options)
     options["memory"] = parse_memory(options["memory"])
     if name == "ray":
         return _ray_engine(config, side, device, options)
@@ -74,7 +114,6 @@ def _ray_engine(
     from fedrms.engines.ray_trainer import RayTrainer
 
     require_ray()
-    _check_ray(options)
     cpus, gpus = options["worker_cpus"], options["worker_gpus"]
     executor = {
         "choice": options["executor"],
@@ -161,29 +200,3 @@ def _worker_trainer(
     side = _worker_side(text, device, folder)
     chosen = Executor(**executor)
     return CohortTrainer(side.task, side.module, side.federation, device, chosen, **options)
-
-
-def _check_executor(options: Mapping[str, Any]) -> None:
-    for key in ("chunk_clients", "threads"):
-        optional_whole(f"engine.{key}", options[key])
-    one_of("engine.executor", options["executor"], EXECUTORS)
-    one_of("engine.precision", options["precision"], PRECISIONS)
-    switch("engine.compiled", options["compiled"])
-
-
-def _check_ray(options: Mapping[str, Any]) -> None:
-    from fedrms.engines.ray_cluster import ADDRESS
-
-    address = options["address"]
-    if address is not None and not (isinstance(address, str) and ADDRESS.fullmatch(address)):
-        raise ConfigError(
-            "engine.address",
-            f"{address!r} is no address",
-            "set null, auto, host:port or ray://host:port",
-        )
-    optional_whole("engine.workers", options["workers"])
-    whole("engine.chunks_per_worker", options["chunks_per_worker"])
-    whole("engine.retries", options["retries"], 0)
-    for key in ("worker_cpus", "wait_seconds"):
-        positive(f"engine.{key}", options[key])
-    number("engine.worker_gpus", options["worker_gpus"], 0, 1)  # a worker trains on one GPU

@@ -168,6 +168,16 @@ def test_an_option_that_cannot_be_meant_is_refused_by_its_key(option, key, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "option", ["num_cpus=0", "num_gpus=-1", "client_cpus=0", "client_gpus=-0.5", "client_gpus=some"]
+)
+def test_an_option_of_flowers_engine_that_cannot_be_meant_is_refused_by_its_key(option, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        fedrms.run(["engine=flower", f"engine.{option}"], folder=tmp_path)
+    assert caught.value.key == f"engine.{option.split('=')[0]}"
+    assert not list(tmp_path.iterdir())
+
+
 def test_workers_with_gpus_that_the_device_would_leave_idle_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="leaves idle") as caught:
         fedrms.run(["engine=ray", "engine.worker_gpus=1", "device=cpu"], folder=tmp_path)
