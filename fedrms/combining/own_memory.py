@@ -25,6 +25,6 @@ def own_memory(size: int) -> np.ndarray:
 
 def empty_model(like: Tensor) -> Tensor:
     """Return a model ``[parameters]`` like another, not filled."""
-    if like.device.type != "cpu" or like.nbytes < LARGE:
+    if like.numel() * like.element_size() < LARGE or like.device.type != "cpu":
         return torch.empty_like(like)
     return torch.from_numpy(own_memory(like.nbytes)).view(like.dtype).view(like.shape)

@@ -62,8 +62,8 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
     if grouped:
         weights = weights.float().double()
     total, scratch = float(weights.sum()), Scratch()
-    blocks = parameters.held if isinstance(parameters, RowBlocks) else [(slice(None), parameters)]
-    if blocks is None:
+    blocks = parameters.held if isinstance(parameters, RowBlocks) else None
+    if isinstance(parameters, RowBlocks) and blocks is None:
         running = received.to(torch.float64, copy=True).mul_(-total)
         untouched: np.ndarray | None = None
         for rows, block in blocks_of(parameters):
@@ -84,14 +84,16 @@ def mean(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
 
         over_columns(add_updates, parameters.shape, UPDATE_CELLS // len(weights))
         return step
-    parts = [_Rows(block, weights[rows], grouped) for rows, block in blocks]
-    first = blocks[0][1][0] if blocks else received
+    if isinstance(parameters, Tensor):
+        parts = [_Rows(parameters, weights, grouped)]
+    else:
+        parts = [_Rows(block, weights[rows], grouped) for rows, block in blocks or ()]
 
     def combine(columns: slice) -> None:
         base = received[columns]
         running = torch.from_numpy(scratch.array("running", (len(base),), np.float64))
         running.copy_(base).mul_(-total)
-        untouched = _equal(first[columns], base) if grouped else None
+        untouched = _equal(parts[0].block[0, columns], base) if grouped else None
         for part in parts:
             if untouched is None:
                 part.add_exactly(running, columns, scratch)
@@ -120,7 +122,7 @@ class _Rows:
     """Rows of a stack with their weights, ready to be added to a running sum."""
 
     def __init__(self, block: Tensor, weights: Tensor, grouped: bool) -> None:
-        self._block, self._weights, self._grouped = block, weights, grouped
+        self.block, self._weights, self._grouped = block, weights, grouped
         count = -(-len(block) // GROUP) if grouped else 0
         self._groups = list(
             zip(
@@ -138,7 +140,7 @@ class _Rows:
         def add(columns: slice) -> None:
             self.add(running[columns], columns, untouched[columns], scratch)
 
-        over_columns(add, self._block.shape, WIDTH)
+        over_columns(add, self.block.shape, WIDTH)
 
     def add(self, running: Tensor, columns: slice, untouched: np.ndarray, scratch: Scratch) -> None:
         """Add some columns of ``weights @ block`` to their sums in float64, in place."""
@@ -156,14 +158,14 @@ class _Rows:
             used = wide[: len(groups)].copy_(sums[: len(groups)])
             running.addmv_(used.t(), ONES[: len(groups)])
         if exact is not None and kept is not None:
-            models = self._block[:, columns].index_select(1, exact)
+            models = self.block[:, columns].index_select(1, exact)
             running[exact] = kept.addmv_(models.double().t(), self._weights)
 
     def add_exactly(self, running: Tensor, columns: slice, scratch: Scratch) -> None:
         """Add some columns of ``weights @ block`` to their sums, all of it in float64, in place."""
-        for rows in range(0, len(self._block), CONVERTED):
+        for rows in range(0, len(self.block), CONVERTED):
             some = slice(rows, rows + CONVERTED)
-            models = self._block[some, columns]
+            models = self.block[some, columns]
             wide = torch.from_numpy(scratch.array("models", tuple(models.shape), np.float64))
             running.addmv_(wide.copy_(models).t(), self._weights[some])
 
