@@ -18,8 +18,9 @@ A claim is contradicted by
 - an update more than X times as long as is usual for such a loss. Who does not report its work may
   have done :data:`UNREPORTED` times as much as others, so that its limit is so much higher. The
   smoothness grows with the square of the inputs, so who has larger inputs, as in other units, goes
-  farther as well: whose losses under all labels say that its inputs differ
-  (:mod:`fedrms.weighting.other_inputs`) has a limit of :data:`OTHER_SIZES` times as much;
+  farther as well: of whom losses under all labels have said that its inputs differ
+  (:mod:`fedrms.weighting.other_inputs`), the update counts as down to :data:`OTHER_SIZES` times
+  shorter, here and below;
 - an update that is longer than usual for a claim far below what others lose on the same classes,
   where the product of the two factors is above :data:`TOO_GOOD`. While a model underfits, noisy
   clients' updates are the shorter ones and lengths alone tell little; but then nobody can lose a
@@ -92,14 +93,13 @@ def contradicted(
     claimed: np.ndarray,
     told: np.ndarray,
     others: np.ndarray,
-    limit: float | np.ndarray,
+    limit: float,
     reports_work: np.ndarray,
 ) -> np.ndarray:
     """Return ``[cohort]`` boolean: whose claim the update contradicts.
 
     ``told`` is the mean loss that is usual for the update (:func:`told_by_updates`), ``others``
-    what others lose on the client's classes over what it claims, 1 or more, and ``limit`` is X, the
-    same for all or ``[cohort]``.
+    what others lose on the client's classes over what it claims, 1 or more, and ``limit`` is X.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         longer = np.where(told > 0.0, np.sqrt(told / claimed), 0.0)

@@ -154,8 +154,8 @@ def measure(
             differs = measure(losses, trust, quantile, 0.0, updates, forgiven).inputs
             if updates.differed is not None:
                 differs = np.maximum(differs, updates.differed)
-            limit = corroboration * (1.0 + (OTHER_SIZES - 1.0) * differs)
-            lying = contradicted(claimed, told, near, limit, reports)
+            told = told / np.square(1.0 + (OTHER_SIZES - 1.0) * differs)
+            lying = contradicted(claimed, told, near, corroboration, reports)
         behind = loss_behind(told, others, reports)
         observed = np.where(lying, np.minimum(behind * examples, LARGEST), observed)
     claims_noise = observed > 0.0

@@ -231,8 +231,20 @@ def test_the_log_names_whom_it_does_not_believe(caplog) -> None:
     assert line.endswith("not believed: 7, 8, 9, 10, 11, 12")
 
 
-def test_clean_clients_in_other_units_keep_their_weight_while_their_updates_grow(tmp_path) -> None:
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_clean_clients_in_other_units_keep_their_weight_while_their_updates_grow(
+    tmp_path, shift: float
+) -> None:
     """Five of twenty have stretched columns: their updates are twice as long in the end."""
-    run = fedrms.run(["experiment=domain/shifted", "seed=55", "fairness=none"], folder=tmp_path)
+    words = ["experiment=domain/shifted", f"appearance.shift={shift}", "seed=55", "fairness=none"]
+    run = fedrms.run(words, folder=tmp_path)
     last = run.clients[run.clients["round"] == 40]
+    assert last["scale"].min() > 0.9
+
+
+def test_clean_clients_with_brighter_pictures_keep_their_weight(tmp_path) -> None:
+    """Two of ten sites send gray values five times as large."""
+    words = ["experiment=alike/faint", "appearance.gain=5", "seed=12", "fairness=none"]
+    run = fedrms.run(words, folder=tmp_path)
+    last = run.clients[run.clients["round"] == run.clients["round"].max()]
     assert last["scale"].min() > 0.9
