@@ -47,7 +47,7 @@ class MeanReferenceScaler(ExcessScaler):
         self, clients: Sequence[ClientId], losses: ClassLosses, updates: Updates = UNKNOWN
     ) -> Evidence:
         """Compare each client with the mean over clients, weighted by trust times examples."""
-        weights = self._trust(clients)[:, None] * losses.count
+        weights = self._trust(self.averages.find(clients))[:, None] * losses.count
         reference = (weights * losses.mean).sum(0) / np.maximum(weights.sum(0), 1e-300)
         return against(losses, losses.count @ reference)
 

@@ -85,7 +85,7 @@ def test_what_is_sent_stacked_and_averaged_is_what_is_trained(strategy):
 
 def test_the_model_is_saved_whole_and_the_checkpoint_holds_what_is_trained(tmp_path):
     start = build_parts(compose_config(named("rounds=2"))).side.module.state_dict()
-    fedrms.run(named("rounds=2"), folder=tmp_path)
+    fedrms.run(named("rounds=2", "checkpoint.every=2"), folder=tmp_path)
     saved = load_file(tmp_path / "model.safetensors")
     assert set(saved) == set(start)
     for name, value in saved.items():
