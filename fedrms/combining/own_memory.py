@@ -16,7 +16,10 @@ def own_memory(size: int) -> np.ndarray:
     """Return ``[size]`` bytes that the system gets back when nobody holds them any more.
 
     In the heap, smaller pieces would settle where a model has been, and the next would lie beside.
+    Less than :data:`LARGE` is of the heap all the same.
     """
+    if size < LARGE:
+        return np.empty(size, np.uint8)
     try:
         return np.frombuffer(mmap(-1, size, access=ACCESS_COPY), np.uint8)
     except OSError as error:

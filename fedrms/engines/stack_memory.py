@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrms.combining.own_memory import own_memory
+from fedrms.combining.own_memory import LARGE, own_memory
 from fedrms.engines.allocator import give_back_free_memory
 
 ALIGNED = 64
@@ -41,7 +41,8 @@ class StackMemory:
             return like.new_empty(rows, columns)
         if sys.getrefcount(self._bytes) > HELD_BY_NOBODY or len(self._bytes) < size + ALIGNED:
             self._bytes = np.empty(0, np.uint8)  # let go of before the next is taken
-            give_back_free_memory()
+            if size >= LARGE:
+                give_back_free_memory()
             self._bytes = own_memory(size + ALIGNED)
         start = -self._bytes.ctypes.data % ALIGNED
         lines = torch.from_numpy(self._bytes[start : start + size].reshape(rows, row_bytes))

@@ -150,7 +150,7 @@ def measure(
         reports = np.zeros(len(count), bool) if work is None else ~np.isnan(work)
         near, others = _others(losses)
         lying = contradicted(claimed, told, near, corroboration, reports)
-        if lying.any():
+        if lying.any():  # or has larger inputs than others
             differs = measure(losses, trust, quantile, 0.0, updates, forgiven).inputs
             if updates.differed is not None:
                 differs = np.maximum(differs, updates.differed)
