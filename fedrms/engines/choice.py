@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedrms.client.products import takes_onednn
+from fedrms.engines import native_training
 from fedrms.engines.dense_network import DenseNetwork
 from fedrms.engines.work import Work
 
@@ -28,9 +29,9 @@ STACKED_UP_TO = 200_000
 class Decision:
     """How a cohort is trained, and why."""
 
-    executor: str  # ``stacked`` or ``loop``
+    executor: str  # ``stacked``, ``loop`` or ``native``
     reason: str  # why, in words
-    chunk: int  # clients in a stack; 1 in a loop
+    chunk: int  # clients in a stack, or a call of compiled code; 1 in a loop
     threads: int  # worker threads that share the stacks, or the clients
     autograd: bool  # false for stacks of linear layers, which are trained without it
 
@@ -42,6 +43,8 @@ def rule(work: Work, flat: Tensor, network: DenseNetwork | None) -> tuple[str, s
     if it is a stack of linear layers.
     """
     on_cpu, size = flat.device.type == "cpu", f"{len(flat):,} parameters"
+    if native_training.trains(network, work):
+        return "native", f"linear layers only, {size}, by compiled C"
     if on_cpu and any(value.dim() > 2 for value in work.received.values()):
         return "loop", "the model has convolutions, which are slower in batches on a CPU"
     if on_cpu and len(flat) > STACKED_UP_TO:

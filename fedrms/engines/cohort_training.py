@@ -137,7 +137,7 @@ def train_cohort(
     if settings.gradient_decay:
         gathered = torch.from_numpy(update.gathered(plan.steps)).to(stack)
         stack[:, len(flat) :].div_(gathered[:, None])
-    other, other_present = _other_losses(work, models, data, places)
+    other, other_present = _other_losses(work, models, data, places, executor)
     still = sum(received[name].numel() for name in update.moving)  # statistics are no step
     learned = slice(len(flat) - still)
     norms = _norms(models[:, learned], flat[learned])
@@ -180,7 +180,7 @@ def _norms(stack: Tensor, flat: Tensor) -> Tensor:
 
 
 def _other_losses(
-    work: Work, stack: Tensor, data: ClientRows, places: np.ndarray
+    work: Work, stack: Tensor, data: ClientRows, places: np.ndarray, executor: Executor
 ) -> tuple[Tensor, np.ndarray | None]:
     """Score the rows that the statistic asks for outside of training (see ``reply_metrics``).
 
@@ -206,6 +206,11 @@ def _other_losses(
         return torch.cat([work.received_scores[client] for client in judged.tolist()]), wanted
     who, row = np.nonzero(wanted)
     rows = data.offsets[places[who]] + row
+    own_models = held_out.any() or update.local_statistics
+    if not own_models and work.first_scores is None:
+        told = executor.score(work, rows, numbers)
+        if told is not None:
+            return told, wanted
     picked = torch.from_numpy(rows).to(stack.device, non_blocking=True)
     wide = torch.promote_types(stack.dtype, torch.float32)
     scores = stack.new_zeros(len(picked), numbers, dtype=wide)
@@ -228,7 +233,7 @@ def _other_losses(
                 scores[some] = judge.score(params, batch).to(wide)
 
     in_order = bool((np.diff(rows) == 1).all())
-    if held_out.any() or update.local_statistics:
+    if own_models:
         ends = np.cumsum(wanted.sum(1))
         for client in np.flatnonzero(wanted.any(1)):
             own = own_parameters(received, stack[client]) if held_out[client] else received
@@ -241,7 +246,12 @@ def _other_losses(
         spots = torch.from_numpy(_spots(plan, width)[who, row]).to(stack.device)
         given = work.first_scores[torch.from_numpy(who).to(stack.device), spots]
         known = (spots >= 0) & ~given.isnan().any(1)
-        score(received, (~known).nonzero()[:, 0])
+        others = (~known).nonzero()[:, 0]
+        told = executor.score(work, rows[others.numpy()], numbers) if stack.is_cpu else None
+        if told is None:
+            score(received, others)
+        else:
+            scores[others] = told
         scores[known] = given[known].to(wide)
     return scores, wanted
 

@@ -7,8 +7,10 @@ the size of the model and the device, so that the same run gives the same bits e
 ``measure`` times both for a few steps, once for each model and shape. On a CPU, convolutions
 are always looped: batched over clients they are slower (measured: docs/benchmarks.md).
 
-Stacks of linear layers are trained without autograd (:mod:`fedrms.engines.dense_training`),
-every other module by its traced step (:mod:`fedrms.engines.traced_training`).
+Stacks of linear layers are trained without autograd (:mod:`fedrms.engines.dense_training`), and
+under ``auto``, where there is a C compiler, by compiled code as long as they are no larger than
+its limit (``native``, :mod:`fedrms.engines.native_training`); every other module by its traced
+step (:mod:`fedrms.engines.traced_training`).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import torch
 from torch import Tensor
 
 from fedrms.client.local_update import LocalUpdate
-from fedrms.engines import dense_training, traced_training
+from fedrms.engines import dense_training, native_training, traced_training
 from fedrms.engines.allocator import give_back_free_memory
 from fedrms.engines.choice import STACKED_UP_TO, Decision, rule, stack_size
 from fedrms.engines.dense_network import DenseNetwork, dense_network
@@ -39,6 +41,10 @@ from fedrms.one_thread import one_thread_an_operation
 log = logging.getLogger("fedrms")
 
 TRIAL_STEPS = 3
+TURNS = 4
+"""Calls of compiled code that each worker thread makes at least, so that they end together."""
+SCORED_ALONE = 1 << 12
+"""Rows from which worker threads share in scoring."""
 LARGE_STACK = 1 << 26
 """Bytes of a stack from which memory is given back each round: it costs a hundredth of it."""
 UNSTACKABLE = "clients cannot be stacked"
@@ -150,14 +156,37 @@ class Executor:
             together = self._together(decision, work, flat)
             parts = [order[start : start + together] for start in range(0, cohort, together)]
             short = name == "loop" and pays(self._network(work), work)
-            self._spread(
-                lambda part: self._run(name, work, part, flat, stack, losses, by_products=short),
-                parts,
-                self._workers(flat),
-            )
+            network = self._network(work)
+
+            def run(part: np.ndarray) -> None:
+                if name == "native" and network is not None:
+                    native_training.train(network, work, part, stack, losses)
+                else:
+                    self._run(name, work, part, flat, stack, losses, by_products=short)
+
+            self._spread(run, parts, self._workers(flat))
         if stack.nbytes >= LARGE_STACK and flat.device.type == "cpu":
             give_back_free_memory()  # what the steps took would lie beside what the server takes
         return stack, losses
+
+    def score(self, work: Work, rows: np.ndarray, width: int) -> Tensor | None:
+        """Return what ``LocalUpdate.score`` tells of rows of ``work.columns``, ``[rows, width]``.
+
+        None where that is left to the model's own functions.
+        """
+        network = self._network(work)
+        if self._choice != "auto" or not native_training.scores(network, work, width):
+            return None
+        assert network is not None
+        told = work.flat.new_empty(len(rows), width)
+        workers = self._workers(work.flat) if len(rows) >= SCORED_ALONE else 1
+
+        def run(part: np.ndarray) -> None:
+            native_training.score(network, work, rows[part], told[part[0] : part[-1] + 1])
+
+        if len(rows):
+            self._spread(run, np.array_split(np.arange(len(rows)), workers), workers)
+        return told
 
     @torch.no_grad()
     def decide(self, work: Work) -> Decision:
@@ -171,6 +200,10 @@ class Executor:
         name, reason = self._choose(work, order, flat)
         cohort = len(work.starts)
         chunk = 1 if name == "loop" else self._chunk(work, flat)
+        if name == "native":
+            workers = self._workers(flat)
+            calls = 1 if workers == 1 else TURNS * workers
+            chunk = min(self._chunk_clients or cohort, -(-cohort // calls))
         threads = min(self._workers(flat), -(-cohort // chunk))
         return Decision(name, reason, chunk, threads, autograd=self._network(work) is None)
 
@@ -247,7 +280,7 @@ class Executor:
     def _together(self, decision: Decision, work: Work, flat: Tensor) -> int:
         """Return how many clients share a call, in a stack or one after the other."""
         network = self._network(work)
-        if decision.executor == "stacked" or network is None:
+        if decision.executor in ("stacked", "native") or network is None:
             return decision.chunk
         return dense_training.clients_together(network, work, self._workers(flat))
 

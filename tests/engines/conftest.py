@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fedrms.deployment.ports import free_port
-from fedrms.engines import traced_step
+from fedrms.engines import native_training, traced_step
 
 from .ray_nodes import Node
 
@@ -26,6 +26,12 @@ def one_thread() -> Iterator[None]:
 def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run steps as they are: tracing a step takes longer than most tests."""
     monkeypatch.setattr(traced_step, "TRACE_AFTER", 10**9)
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train as on a machine without a C compiler."""
+    monkeypatch.setattr(native_training, "library", lambda name: None)
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def test_measuring_picks_one_of_the_two_and_changes_nothing_but_rounding(caplog)
     torch.testing.assert_close(stack, untraced(given), rtol=1e-4, atol=1e-5)
 
 
-def test_auto_loops_over_wide_models_and_stacks_small_ones(caplog):
+def test_auto_loops_over_wide_models_and_stacks_small_ones(caplog, no_compiler):
     for hidden, expected in ((5, "stacked"), (12000, "loop")):
         given = work(
             MLP((16,), 3, hidden=hidden),
@@ -200,7 +200,7 @@ def test_auto_loops_over_wide_models_and_stacks_small_ones(caplog):
         assert any(f"executor: {expected}" in r.getMessage() for r in caplog.records)
 
 
-def test_what_is_decided_is_what_training_does():
+def test_what_is_decided_is_what_training_does(no_compiler):
     given = work(
         MLP((16,), 3, hidden=5), sizes=RAGGED, settings=LocalSettings(batch_size=4), shape=(16,)
     )
@@ -221,7 +221,7 @@ def test_what_is_decided_is_what_training_does():
         ({}, "linear layers only, 103 parameters"),
     ],
 )
-def test_only_plain_sgd_goes_without_autograd(options, reason):
+def test_only_plain_sgd_goes_without_autograd(options, reason, no_compiler):
     settings = LocalSettings(batch_size=8, **options)
     given = work(MLP((16,), 3, hidden=5), sizes=RAGGED, settings=settings, shape=(16,))
     decision = Executor("auto").decide(given)

@@ -61,7 +61,7 @@ def test_with_either_library_a_client_trains_to_the_same_model(monkeypatch):
 
 
 @pytest.mark.parametrize(("held_back", "expected"), [(True, "loop"), (False, "stacked")])
-def test_layers_that_onednn_takes_are_looped(held_back, expected, monkeypatch):
+def test_layers_that_onednn_takes_are_looped(held_back, expected, monkeypatch, no_compiler):
     if held_back and not HAS_ONEDNN:
         pytest.skip("this PyTorch has no oneDNN")
     monkeypatch.setattr(products, "mkl_is_held_back", lambda: held_back)

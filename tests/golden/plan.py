@@ -45,7 +45,7 @@ def runs(folder: Path) -> Mapping[str, Sequence[Words]]:
         "cnn": ("model=cnn", "rounds=2"),
         "partial": ("client.fraction=0.5",),
         "dropout": ("heterogeneity=mixed",),
-        "unequal": ("heterogeneity=unequal", "noise.order=by_work"),
+        "unequal": ("heterogeneity=unequal", "noise.order=by_work", "seed=4"),
         "liars": ("adversary=liars", "adversary.loss=copy_clean"),
         "attackers": ("adversary=liars", "adversary.update=flip", "strategy=median"),
         "turned": ("appearance=turned",),

@@ -1,0 +1,162 @@
+"""Train stacks of linear layers by compiled C, one client after the other.
+
+``native/dense_sgd.c`` takes the steps of :mod:`fedrms.engines.dense_training` to rounding. A client
+is one loop without a call between its operations, and its products keep to the cache: small models
+wait for no launch, and larger ones are not read and written more often than needed. It runs without
+Python's lock, so that worker threads work side by side.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedrms.engines.dense_network import DenseNetwork
+from fedrms.engines.native_code import library
+from fedrms.engines.work import Work
+from fedrms.tasks.classification import Classification
+
+LANES = 8
+"""Outputs of a layer lie in whole vectors of so many numbers, as in the C code."""
+NATIVE_UP_TO = 1 << 18
+"""Parameters of a model up to which this is the fastest way (measured: docs/benchmarks.md)."""
+
+
+class _Layer(ctypes.Structure):
+    """What the C code is told of a layer: its shape, and where it lies in a model."""
+
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("inputs", "outputs", "padded")),
+        *((name, ctypes.c_int64) for name in ("weight", "bias")),
+    )
+
+
+def trains(network: DenseNetwork | None, work: Work) -> bool:
+    """Say whether a cohort can be trained here, and there is a compiler."""
+    flat, x, y = work.flat, work.columns.get("x"), work.columns.get("y")
+    if network is None or x is None or y is None or flat.device.type != "cpu":
+        return False
+    if len(flat) > NATIVE_UP_TO or flat.dtype is not torch.float32 or x.dtype is not flat.dtype:
+        return False
+    labels = torch.int64 if network.classify else torch.float32
+    if y.dim() != 1 or y.dtype is not labels or not (x.is_contiguous() and y.is_contiguous()):
+        return False
+    return library("dense_sgd") is not None
+
+
+def train(
+    network: DenseNetwork, work: Work, clients: np.ndarray, stack: Tensor, losses: Tensor
+) -> None:
+    """Train some clients of a cohort into their rows of the stack.
+
+    Parameters
+    ----------
+    network, work
+        The layers, and the cohort's work; its first scores are filled in where they are asked for.
+    clients : np.ndarray
+        Their positions in the cohort.
+    stack : Tensor
+        ``[cohort, parameters]``, float32, each row in one piece.
+    losses : Tensor
+        ``[steps, cohort, batch]``, float32 and contiguous; takes the losses before each update.
+
+    Raises
+    ------
+    MemoryError
+        Where there is none for one more model.
+    IndexError
+        If a label is none of the model's classes.
+    """
+    plan, first = work.plan, work.first_scores
+    if first is not None and not _scores(work, first.shape[2]):
+        first = None
+    x, y = work.columns["x"], work.columns["y"]
+    rows, present = (np.ascontiguousarray(each) for each in (plan.rows, plan.present))
+    numbers = [plan.steps, work.starts, np.asarray(clients)]
+    steps, starts, who = (np.ascontiguousarray(each, np.int64) for each in numbers)
+    lr = np.ascontiguousarray(work.lr, np.float32)
+    layers = _layers(network, work)
+    ended = _code().train_clients(
+        *(layers, len(layers), int(network.classify), _at(work.flat)),
+        *(_at(x), _at(y), _at(rows), _at(present), _long(len(work.starts)), rows.shape[2]),
+        *(_at(steps), _at(starts), _at(lr), _at(who), _long(len(who))),
+        *(_at(stack), _long(stack.stride(0)), _at(losses)),
+        *(_at(first), 0 if first is None else first.shape[2]),
+    )
+    _check(ended, layers)
+
+
+def score(network: DenseNetwork, work: Work, rows: np.ndarray, scores: Tensor) -> None:
+    """Score examples at the received model.
+
+    Parameters
+    ----------
+    network, work
+        As of :func:`train`.
+    rows : np.ndarray
+        ``[rows]`` of ``work.columns``.
+    scores : Tensor
+        ``[rows, scores]``, float32 and contiguous; takes what ``LocalUpdate.score`` gives.
+
+    Raises
+    ------
+    MemoryError, IndexError
+        As of :func:`train`.
+    """
+    rows = np.ascontiguousarray(rows, np.int64)
+    layers = _layers(network, work)
+    ended = _code().score_rows(
+        *(layers, len(layers), int(network.classify), _at(work.flat)),
+        *(_at(work.columns["x"]), _at(work.columns["y"])),
+        *(_at(rows), _long(len(rows)), _at(scores), scores.shape[1]),
+    )
+    _check(ended, layers)
+
+
+def scores(network: DenseNetwork | None, work: Work, width: int) -> bool:
+    """Say whether so many numbers an example can be told here, as ``LocalUpdate.score`` does."""
+    return trains(network, work) and _scores(work, width)
+
+
+def _scores(work: Work, width: int) -> bool:
+    task, targets = work.update.task, work.update.targets(work.columns["y"])
+    if width == 2:
+        return type(task).chance_losses is Classification.chance_losses  # type: ignore[attr-defined]
+    return width == (3 if targets else 1)
+
+
+def _code() -> ctypes.CDLL:
+    code = library("dense_sgd")
+    assert code is not None
+    return code
+
+
+def _check(ended: int, layers: Sequence[_Layer]) -> None:
+    if ended == 1:
+        raise MemoryError("no memory for one more model")
+    if ended:
+        raise IndexError(f"a label is none of the model's {layers[-1].outputs} classes")
+
+
+def _layers(network: DenseNetwork, work: Work) -> Sequence[_Layer]:
+    names, sizes = list(work.received), [value.numel() for value in work.received.values()]
+    at = dict(zip(names, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
+    made = []
+    for weight, bias in network.layers:
+        outputs, inputs = work.received[weight].shape
+        padded = -(-outputs // LANES) * LANES
+        made.append(_Layer(inputs, outputs, padded, at[weight], -1 if bias is None else at[bias]))
+    return (_Layer * len(made))(*made)  # type: ignore[return-value]
+
+
+_long = ctypes.c_int64
+
+
+def _at(memory: np.ndarray | Tensor | None) -> ctypes.c_void_p:
+    if memory is None:
+        return ctypes.c_void_p()
+    return ctypes.c_void_p(memory.data_ptr() if isinstance(memory, Tensor) else memory.ctypes.data)
