@@ -215,8 +215,8 @@ def _how_steps_run(trial: Trial, compiled: bool) -> str | None:
     if trial.decision is None:
         return None
     if not trial.decision.autograd:
-        way = "by compiled C" if trial.decision.executor == "native" else "without autograd"
-        return f"{way}: a stack of linear layers, trained by plain SGD"
+        way = ", by compiled C" if trial.decision.executor == "native" else ""
+        return f"without autograd{way}: a stack of linear layers, trained by plain SGD"
     if trial.untraced is not None:
         return f"as it is, because it cannot be traced: {trial.untraced}"
     return f"traced{' and compiled' if compiled else ''}, once for each shape of batch"
