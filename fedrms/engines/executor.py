@@ -155,12 +155,12 @@ class Executor:
             name, self._last_chunk = decision.executor, decision.chunk
             together = self._together(decision, work, flat)
             parts = [order[start : start + together] for start in range(0, cohort, together)]
-            short = name == "loop" and pays(self._network(work), work)
             network = self._network(work)
+            short = name == "loop" and pays(network, work)
 
             def run(part: np.ndarray) -> None:
                 if name == "native" and network is not None:
-                    native_training.train(network, work, part, stack, losses)
+                    self._run_native(network, work, part, stack, losses)
                 else:
                     self._run(name, work, part, flat, stack, losses, by_products=short)
 
@@ -276,6 +276,14 @@ class Executor:
         losses[steps, where] = own.to(losses.dtype)
         if work.first_scores is not None and first is not None:
             work.first_scores[where] = first
+
+    def _run_native(
+        self, network: DenseNetwork, work: Work, part: np.ndarray, stack: Tensor, losses: Tensor
+    ) -> None:
+        """Train some clients by compiled code into their rows of the stack."""
+        by_products = native_training.pays_by_products(network, work)
+        train = native_training.train_by_products if by_products else native_training.train
+        train(network, work, part, stack, losses)
 
     def _together(self, decision: Decision, work: Work, flat: Tensor) -> int:
         """Return how many clients share a call, in a stack or one after the other."""

@@ -9,12 +9,14 @@ Python's lock, so that worker threads work side by side.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fedrms.client.reply import needs_received_losses
 from fedrms.engines.dense_network import DenseNetwork
 from fedrms.engines.native_code import library
 from fedrms.engines.work import Work
@@ -24,6 +26,11 @@ LANES = 8
 """Outputs of a layer lie in whole vectors of so many numbers, as in the C code."""
 NATIVE_UP_TO = 1 << 18
 """Parameters of a model up to which this is the fastest way (measured: docs/benchmarks.md)."""
+
+WORTH_IT = 0.85
+"""Share of multiplications up to which those by products of examples are the faster."""
+HEAVY = 1 << 14
+"""Weights of a first layer from which they are looked at: with fewer, gathering takes longer."""
 
 
 class _Layer(ctypes.Structure):
@@ -46,6 +53,23 @@ def trains(network: DenseNetwork | None, work: Work) -> bool:
     if y.dim() != 1 or y.dtype is not labels or not (x.is_contiguous() and y.is_contiguous()):
         return False
     return library("dense_sgd") is not None
+
+
+def pays_by_products(network: DenseNetwork, work: Work) -> bool:
+    """Say whether :func:`train_by_products` multiplies less, and by enough to gather for it."""
+    products, plan = work.products, work.plan
+    if products is None or not products.fits or plan.held_out.any():
+        return False
+    weight = work.received[network.layers[0][0]]
+    if weight.numel() < HEAVY:
+        return False
+    inputs = weight.shape[1]
+    sizes, visits = products.sizes(work.starts), plan.present.sum(axis=(0, 2))
+    judged = needs_received_losses(work.update.settings, plan)
+    judged &= _scores(work, work.update.scores(work.columns["y"]))
+    usual = inputs * (2 * visits + judged * sizes)
+    ours = inputs * (visits + sizes) + visits * visits // 2
+    return float(ours.sum()) <= WORTH_IT * float(usual.sum())
 
 
 def train(
@@ -71,21 +95,58 @@ def train(
     IndexError
         If a label is none of the model's classes.
     """
-    plan, first = work.plan, work.first_scores
+    first = work.first_scores
     if first is not None and not _scores(work, first.shape[2]):
         first = None
-    x, y = work.columns["x"], work.columns["y"]
-    rows, present = (np.ascontiguousarray(each) for each in (plan.rows, plan.present))
-    numbers = [plan.steps, work.starts, np.asarray(clients)]
+    last = (_at(first), 0 if first is None else first.shape[2])
+    _run(_code().train_clients, network, work, clients, stack, losses, last)
+
+
+def train_by_products(
+    network: DenseNetwork, work: Work, clients: np.ndarray, stack: Tensor, losses: Tensor
+) -> None:
+    """Train some clients as :func:`train` does, by inner products of their examples.
+
+    See :mod:`fedrms.engines.example_products`. What the received model makes of a client's
+    examples, if it is asked for, is known on the way: ``work.received_scores`` takes it.
+    """
+    assert work.products is not None
+    sizes = np.ascontiguousarray(work.products.sizes(work.starts), np.int64)
+    width = work.update.scores(work.columns["y"])
+    asked = needs_received_losses(work.update.settings, work.plan) & _scores(work, width)
+    kept = []  # alive for as long as the call lasts
+    products, told = np.zeros((2, len(sizes)), np.int64)
+    for client in clients.tolist():
+        start, size = int(work.starts[client]), int(sizes[client])
+        kept.append(work.products.of(start, start + size))
+        products[client] = kept[-1].data_ptr()
+        if asked[client]:
+            work.received_scores[client] = work.flat.new_empty(size, width)
+            told[client] = work.received_scores[client].data_ptr()
+    last = (_at(sizes), _at(products), _at(told), width)
+    _run(_code().train_by_products, network, work, clients, stack, losses, last)
+
+
+def _run(
+    function: Callable[..., int],
+    network: DenseNetwork,
+    work: Work,
+    clients: np.ndarray,
+    stack: Tensor,
+    losses: Tensor,
+    last: tuple[Any, ...],
+) -> None:
+    """Call a function that trains; ``last`` are its own arguments."""
+    rows, present = (np.ascontiguousarray(each) for each in (work.plan.rows, work.plan.present))
+    numbers = [work.plan.steps, work.starts, np.asarray(clients)]
     steps, starts, who = (np.ascontiguousarray(each, np.int64) for each in numbers)
     lr = np.ascontiguousarray(work.lr, np.float32)
     layers = _layers(network, work)
-    ended = _code().train_clients(
+    ended = function(
         *(layers, len(layers), int(network.classify), _at(work.flat)),
-        *(_at(x), _at(y), _at(rows), _at(present), _long(len(work.starts)), rows.shape[2]),
-        *(_at(steps), _at(starts), _at(lr), _at(who), _long(len(who))),
-        *(_at(stack), _long(stack.stride(0)), _at(losses)),
-        *(_at(first), 0 if first is None else first.shape[2]),
+        *(_at(work.columns["x"]), _at(work.columns["y"]), _at(rows), _at(present)),
+        *(_long(len(starts)), rows.shape[2], _at(steps), _at(starts), _at(lr)),
+        *(_at(who), _long(len(who)), _at(stack), _long(stack.stride(0)), _at(losses), *last),
     )
     _check(ended, layers)
 

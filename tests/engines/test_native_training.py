@@ -11,7 +11,10 @@ import torch
 from torch import nn
 
 from fedrms.client import LocalSettings
+from fedrms.client.reply import needs_received_losses
 from fedrms.engines import native_code, native_training
+from fedrms.engines.dense_network import DenseNetwork
+from fedrms.engines.example_products import ExampleProducts
 from fedrms.engines.executor import Executor
 from fedrms.errors import RunError
 from fedrms.tasks import Classification, Regression
@@ -151,6 +154,58 @@ def test_the_scores_of_first_batches_are_handed_on():
             expected = ours.update.score(ours.received, batch)
         torch.testing.assert_close(first[client][present], expected, rtol=1e-5, atol=1e-6)
         assert first[client][~present].isnan().all()
+
+
+ORDERS = {
+    "one epoch": {"epochs": 1, "statistic": "incoming", "class_losses": 3},
+    "three epochs, losses alone": {"epochs": 3, "statistic": "incoming"},
+    "stragglers": {"epochs": 2, "straggler_fraction": 0.9, "min_work": 0.1},
+    "batches of their own": {"epochs": 2, "batch_spread": 3.0, "statistic": "incoming"},
+    "large batches": {"batch_size": 100, "statistic": "incoming", "class_losses": 3},
+}
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("orders", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize("task", [Classification, Regression])
+@pytest.mark.parametrize("name", MODULES)
+def test_by_products_of_examples_it_takes_the_same_steps(name, task, orders, threads, monkeypatch):
+    torch.manual_seed(2)
+    classes = {"class_losses": 1} if task is Regression and "class_losses" in orders else {}
+    ours = given(name, task, **orders | classes)
+    expected, expected_losses = native(ours)
+    monkeypatch.setattr(native_training, "HEAVY", 0)
+    monkeypatch.setattr(native_training, "WORTH_IT", 100.0)
+    offsets = np.append(ours.starts, len(ours.columns["x"]))
+    ours = replace(ours, products=ExampleProducts(ours.columns["x"], offsets))
+    stack, losses = native(ours, threads=threads)
+    torch.testing.assert_close(stack, expected, rtol=1e-4, atol=2e-6)
+    torch.testing.assert_close(losses, expected_losses, rtol=1e-4, atol=2e-6)
+    asked = needs_received_losses(ours.update.settings, ours.plan)
+    assert sorted(ours.received_scores) == np.flatnonzero(asked).tolist()
+    for client, told in ours.received_scores.items():
+        rows = slice(*offsets[client : client + 2])
+        batch = {key: column[rows] for key, column in ours.columns.items()}
+        with torch.no_grad():
+            known = ours.update.score(ours.received, batch)
+        torch.testing.assert_close(told, known, rtol=1e-5, atol=1e-6)
+
+
+@needs_a_compiler
+def test_products_are_taken_where_they_save_multiplications():
+    few = given("wide", epochs=1, statistic="incoming")
+    few.columns["x"] = torch.randn(len(few.columns["x"]), 500)
+    net = nn.Sequential(nn.Linear(500, 64), nn.ReLU(), nn.Linear(64, 3))
+    offsets = np.append(few.starts, len(few.columns["x"]))
+    received = {name: value.detach() for name, value in net.named_parameters()}
+    few = replace(few, received=received, products=ExampleProducts(few.columns["x"], offsets))
+    network = DenseNetwork((("0.weight", "0.bias"), ("2.weight", "2.bias")), True)
+    assert native_training.pays_by_products(network, few)
+    bare = given("wide", epochs=1, statistic="prequential")
+    plan = replace(bare.plan, fallback=np.zeros_like(bare.plan.fallback))
+    bare = replace(few, update=bare.update, plan=plan)
+    assert not native_training.pays_by_products(network, bare), "nobody asks what it scores"
 
 
 @needs_a_compiler

@@ -68,18 +68,19 @@ INLINE void product(const int rows, const int wide, const float *const *x, int f
             *(vec *)(into + (i64)b * row + v * LANES) = sum[b][v];
 }
 
-/* into[batch][row] = x[batch][inputs] weight + bias */
-static void forward(int batch, const float *const *x, int inputs, const float *weight,
-                    const float *bias, float *into, int row)
+/* into[batch][row] = from[batch][from_row] + x[batch][inputs] weight, whose tiles have room for more
+   inputs than there are. */
+static void forward(int batch, const float *const *x, int inputs, int room, const float *weight,
+                    const float *from, int from_row, float *into, int row)
 {
-    for (int first = 0; first < inputs; first += INPUTS) {
-        int last = least(first + INPUTS, inputs), again = first > 0;
+    for (int first = 0; first < inputs; first += INPUTS, from = into, from_row = row) {
+        int last = least(first + INPUTS, inputs);
         for (int o = 0; o < row; o += TILE) {
-            const float *tile = weight + (i64)o * inputs;
+            const float *tile = weight + (i64)o * room;
             int b = 0, width = least(TILE, row - o);
 #define PRODUCT(R, V)                                                                              \
-    product(R, V, x + b, first, last, tile, again ? into + (i64)b * row + o : bias + o,            \
-            again ? row : 0, into + (i64)b * row + o, row)
+    product(R, V, x + b, first, last, tile, from + (i64)b * from_row + o, from_row,                \
+            into + (i64)b * row + o, row)
             WITH_ROWS(PRODUCT, b, batch, width)
         }
     }
@@ -166,7 +167,7 @@ static void backward(const Layer *l, int batch, const float *const *slope, const
                 into[i] = own[(i64)(tile + i) * width];
         }
     }
-    forward(batch, slope, l->outputs, turned, zeros, below, row);
+    forward(batch, slope, l->outputs, l->outputs, turned, zeros, 0, below, row);
     for (i64 cell = 0; cell < (i64)batch * row; cell++)
         below[cell] = given[cell] <= 0 ? 0 : below[cell];
 }
@@ -230,24 +231,56 @@ typedef struct {
     const float **rows;                          /* of each layer's inputs, and of the outputs */
 } Client;
 
+/* Go on from the outputs of the first layer, in c->acted; return the rows of the last one's. */
+static const float **through(const Client *c, int count)
+{
+    const Layer *l = c->layers, *last = l + c->depth - 1;
+    const float **given = c->rows + c->batch;
+    float *weight = c->model, *into = c->acted;
+    for (int b = 0; b < count; b++)
+        given[b] = into + (i64)b * l->padded;
+    for (; l < last; l++, given += c->batch) {
+        weight += (i64)(l->inputs + 1) * l->padded;
+        for (i64 cell = 0; cell < (i64)count * l->padded; cell++)
+            into[cell] = into[cell] < 0 ? 0 : into[cell];
+        into += (i64)c->batch * l->padded;
+        i64 size = (i64)l[1].inputs * l[1].padded;
+        forward(count, given, l[1].inputs, l[1].inputs, weight, weight + size, 0, into, l[1].padded);
+        for (int b = 0; b < count; b++)
+            given[c->batch + b] = into + (i64)b * l[1].padded;
+    }
+    return given;
+}
+
 /* Pass some rows of x through all layers; return the rows of the outputs. */
 static const float **outputs_of(const Client *c, const i64 *rows, i64 start, int count)
 {
-    const float **given = c->rows;
-    float *weight = c->model, *into = c->acted;
+    const Layer *l = c->layers;
+    const float *bias = c->model + (i64)l->inputs * l->padded;
     for (int b = 0; b < count; b++)
-        given[b] = c->x + (start + rows[b]) * c->layers->inputs;
-    for (const Layer *l = c->layers; l < c->layers + c->depth; l++, given += c->batch) {
-        i64 size = (i64)l->inputs * l->padded;
-        forward(count, given, l->inputs, weight, weight + size, into, l->padded);
-        for (i64 cell = 0; l < c->layers + c->depth - 1 && cell < (i64)count * l->padded; cell++)
-            into[cell] = into[cell] < 0 ? 0 : into[cell];
+        c->rows[b] = c->x + (start + rows[b]) * l->inputs;
+    forward(count, c->rows, l->inputs, l->inputs, c->model, bias, 0, c->acted, l->padded);
+    return through(c, count);
+}
+
+/* Update all layers but the first by the slopes at the outputs; return those of the first's. */
+static const float *back(const Client *c, const float **given, int count)
+{
+    float *weight = c->model, *below = c->slopes;
+    for (const Layer *l = c->layers; l < c->layers + c->depth; l++)
+        weight += (i64)(l->inputs + 1) * l->padded;
+    for (const Layer *l = c->layers + c->depth - 1; l > c->layers; l--, given -= c->batch) {
+        weight -= (i64)(l->inputs + 1) * l->padded;
+        const float *slope = given[0]; /* given: the slopes at this layer's outputs */
+        const float **inputs = given - c->batch;
+        backward(l, count, given, weight, inputs[0], below, c->turned, c->zeros);
+        float *bias = l->bias < 0 ? NULL : weight + (i64)l->inputs * l->padded;
+        update(count, inputs, l->inputs, slope, l->padded, weight, bias);
         for (int b = 0; b < count; b++)
-            given[c->batch + b] = into + (i64)b * l->padded;
-        weight += size + l->padded;
-        into += (i64)c->batch * l->padded;
+            inputs[b] = below + (i64)b * whole(l->inputs);
+        below += (i64)c->batch * whole(l->inputs);
     }
-    return given;
+    return given[0];
 }
 
 /* Turn an example's outputs into slopes times a rate; told takes what is said of it, width numbers:
@@ -278,29 +311,18 @@ static int judge(const Client *c, float *outputs, i64 row, float rate, float *to
 static int step(const Client *c, const i64 *rows, i64 start, int count, float lr, float *losses,
                 float *first, int width)
 {
-    const float **given = outputs_of(c, rows, start, count);
-    float *weight = c->model, told[3];
+    const float **outputs = outputs_of(c, rows, start, count);
+    float told[3];
     for (int b = 0; b < count; b++) {
         float *into = first ? first + (i64)b * width : told;
-        if (!judge(c, (float *)given[b], start + rows[b], lr / count, into, first ? width : 1))
+        if (!judge(c, (float *)outputs[b], start + rows[b], lr / count, into, first ? width : 1))
             return 0;
         losses[b] = into[0];
     }
-    for (const Layer *l = c->layers; l < c->layers + c->depth; l++)
-        weight += (i64)(l->inputs + 1) * l->padded;
-    float *below = c->slopes;
-    for (const Layer *l = c->layers + c->depth - 1; l >= c->layers; l--, given -= c->batch) {
-        weight -= (i64)(l->inputs + 1) * l->padded;
-        const float *slope = given[0]; /* given: the slopes at this layer's outputs */
-        const float **inputs = given - c->batch;
-        if (l > c->layers)
-            backward(l, count, given, weight, inputs[0], below, c->turned, c->zeros);
-        float *bias = l->bias < 0 ? NULL : weight + (i64)l->inputs * l->padded;
-        update(count, inputs, l->inputs, slope, l->padded, weight, bias);
-        for (int b = 0; l > c->layers && b < count; b++)
-            inputs[b] = below + (i64)b * whole(l->inputs);
-        below += (i64)c->batch * whole(l->inputs);
-    }
+    const float *slope = back(c, outputs, count);
+    const Layer *l = c->layers;
+    float *bias = l->bias < 0 ? NULL : c->model + (i64)l->inputs * l->padded;
+    update(count, c->rows, l->inputs, slope, l->padded, c->model, bias);
     return 1;
 }
 
@@ -312,6 +334,7 @@ static int make(Client *c, const Layer *layers, int depth, int batch)
         i64 square = (i64)l->outputs * whole(l->inputs);
         model += (i64)(l->inputs + 1) * l->padded;
         cells += (i64)batch * (l->padded + (l > layers ? whole(l->inputs) : 0));
+        widest = l->padded > widest ? l->padded : widest;
         widest = l > layers && whole(l->inputs) > widest ? whole(l->inputs) : widest;
         turned = l > layers && square > turned ? square : turned;
     }
@@ -368,11 +391,159 @@ int train_clients(const Layer *layers, int depth, int classify, float *received,
     return wrong;
 }
 
+/* What a client takes whose first layer is trained by inner products of its examples. */
+typedef struct {
+    i64 examples, visits; /* how many it has, and visits to them in all its steps */
+    float *memory;
+    float *answers;       /* [examples][outputs] of the received first layer, without its bias */
+    float *slopes;        /* [visits][outputs] at its outputs so far, times the learning rate */
+    float *falling;       /* minus the same, in tiles */
+    float *alike;         /* [batch][visits] inner products with the examples visited so far */
+    const float **rows;
+    i64 *visited;
+} Dual;
+
+enum { TOGETHER = 64 }; /* examples in a pass that takes no step */
+
+static int make_dual(Dual *d, const Client *c)
+{
+    i64 row = c->layers->padded, batch = c->batch > TOGETHER ? c->batch : TOGETHER;
+    d->memory = malloc(sizeof(float) * ((d->examples + 2 * d->visits) * row + batch * d->visits));
+    d->answers = d->memory;
+    d->slopes = d->answers + d->examples * row;
+    d->falling = d->slopes + d->visits * row;
+    d->alike = d->falling + d->visits * row;
+    d->rows = malloc(sizeof(float *) * batch);
+    d->visited = malloc(sizeof(i64) * (d->visits + 1));
+    return d->memory && d->rows && d->visited;
+}
+
+static void end_dual(Dual *d)
+{
+    free(d->memory);
+    free(d->rows);
+    free(d->visited);
+}
+
+/* Lay an answer of the received first layer and the bias of today where outputs are read. */
+static void lay(const Client *c, const Dual *d, int place, i64 example)
+{
+    const Layer *l = c->layers;
+    const float *bias = c->model + (i64)l->inputs * l->padded;
+    for (int o = 0; o < l->padded; o++)
+        c->acted[(i64)place * l->padded + o] = d->answers[example * l->padded + o] + bias[o];
+}
+
+/* Answer all examples by the received first layer; told, if wanted, takes what judge says of them. */
+static int answer(const Client *c, Dual *d, i64 start, float *told, int width)
+{
+    const Layer *l = c->layers;
+    for (i64 first = 0; first < d->examples; first += TOGETHER) {
+        int some = d->examples - first < TOGETHER ? (int)(d->examples - first) : TOGETHER;
+        for (int b = 0; b < some; b++)
+            d->rows[b] = c->x + (start + first + b) * l->inputs;
+        forward(some, d->rows, l->inputs, l->inputs, c->model, c->zeros, 0,
+                d->answers + first * l->padded, l->padded);
+        for (int at = 0; told && at < some; at += c->batch) {
+            int count = least(c->batch, some - at);
+            for (int b = 0; b < count; b++)
+                lay(c, d, b, first + at + b);
+            const float **outputs = through(c, count);
+            for (int b = 0; b < count; b++) {
+                i64 example = first + at + b;
+                if (!judge(c, (float *)outputs[b], start + example, 0, told + example * width, width))
+                    return 0;
+            }
+        }
+    }
+    return 1;
+}
+
+/* Take one step of which the first layer's weights are left for later; visits come behind seen. */
+static int step_by_products(const Client *c, Dual *d, i64 seen, const i64 *rows, i64 start,
+                            int count, float lr, const float *products, float *losses)
+{
+    const Layer *l = c->layers;
+    for (int b = 0; b < count; b++) {
+        const float *own = products + rows[b] * d->examples;
+        float *alike = d->alike + b * d->visits;
+        for (i64 j = 0; j < seen; j++)
+            alike[j] = own[d->visited[j]];
+        d->rows[b] = alike;
+        d->visited[seen + b] = rows[b];
+        lay(c, d, b, rows[b]);
+    }
+    forward(count, d->rows, (int)seen, (int)d->visits, d->falling, c->acted, l->padded, c->acted,
+            l->padded);
+    const float **outputs = through(c, count);
+    for (int b = 0; b < count; b++)
+        if (!judge(c, (float *)outputs[b], start + rows[b], lr / count, losses + b, 1))
+            return 0;
+    const float *slope = back(c, outputs, count);
+    float *bias = l->bias < 0 ? NULL : c->model + (i64)l->inputs * l->padded;
+    update(count, c->rows, 0, slope, l->padded, c->model, bias); /* the bias alone */
+    memcpy(d->slopes + seen * l->padded, slope, sizeof(float) * count * l->padded);
+    for (int o = 0; o < l->padded; o++) {
+        int first = o / TILE * TILE, width = least(TILE, l->padded - first);
+        float *tile = d->falling + first * d->visits + o - first;
+        for (int b = 0; b < count; b++)
+            tile[(seen + b) * width] = -slope[(i64)b * l->padded + o];
+    }
+    return 1;
+}
+
+/* Train some clients by inner products of their examples, from the received model.
+
+   products [cohort] points to those of each, [examples][examples]; told [cohort], where a client's
+   received losses are wanted, to [examples][width] for them. The rest is as for train_clients. */
+int train_by_products(const Layer *layers, int depth, int classify, float *received, const float *x,
+                      const void *targets, const i64 *rows, const uint8_t *present, i64 cohort,
+                      int batch, const i64 *steps, const i64 *starts, const float *lr,
+                      const i64 *clients, i64 count, float *stack, i64 row, float *losses,
+                      const i64 *sizes, const float *const *products, float *const *told, int width)
+{
+    Client c = {.classify = classify, .x = x, .targets = targets};
+    int wrong = !make(&c, layers, depth, batch);
+    if (!wrong)
+        repack_all(layers, depth, received, c.memory, 1);
+    for (i64 at = 0; at < count && !wrong; at++) {
+        i64 k = clients[at], seen = 0;
+        Dual d = {.examples = sizes[k]};
+        for (i64 t = 0; t < steps[k]; t++)
+            for (int b = 0; b < batch; b++)
+                d.visits += present[(t * cohort + k) * batch + b];
+        memcpy(c.model, c.memory, sizeof(float) * c.numbers);
+        wrong = !make_dual(&d, &c);
+        if (!wrong && !answer(&c, &d, starts[k], told[k], width))
+            wrong = 2;
+        for (i64 t = 0; t < steps[k] && !wrong; t++) {
+            i64 cell = (t * cohort + k) * batch;
+            int there = 0;
+            while (there < batch && present[cell + there])
+                there++;
+            if (there && !step_by_products(&c, &d, seen, rows + cell, starts[k], there, lr[k],
+                                           products[k], losses + cell))
+                wrong = 2;
+            seen += there;
+        }
+        for (i64 first = 0; first < seen && !wrong; first += TOGETHER) {
+            int some = seen - first < TOGETHER ? (int)(seen - first) : TOGETHER;
+            for (int b = 0; b < some; b++)
+                d.rows[b] = x + (starts[k] + d.visited[first + b]) * layers->inputs;
+            update(some, d.rows, layers->inputs, d.slopes + first * layers->padded, layers->padded,
+                   c.model, NULL);
+        }
+        end_dual(&d);
+        repack_all(layers, depth, stack + k * row, c.model, 0);
+    }
+    end(&c);
+    return wrong;
+}
+
 /* Score some rows of x at the received model: told takes [count][width], see judge. */
 int score_rows(const Layer *layers, int depth, int classify, float *received, const float *x,
                const void *targets, const i64 *rows, i64 count, float *told, int width)
 {
-    enum { TOGETHER = 64 };
     Client c = {.classify = classify, .x = x, .targets = targets};
     int wrong = !make(&c, layers, depth, TOGETHER);
     if (!wrong)
