@@ -4,11 +4,14 @@ Every coordinate's values are brought into a row and sorted by NumPy's vectorise
 numbers. Where weights differ, a float32 value becomes a float64 whose last 29 bits, which the value
 leaves 0, hold its client's number: the order stays that of the values, and the same sort brings
 the clients along. A weighted median needs one or two clients of a coordinate and not the order of
-all, so it sorts keys of half the size first (:class:`_Brief`).
+all. Where there is a C compiler it is looked for by halving the numbers that it can be
+(``fedrms/native/weighted_median.c``); elsewhere keys of half the size are sorted first
+(:class:`_Brief`).
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from fedrms.combining.columns import Scratch, over_columns
 from fedrms.combining.row_blocks import Stack, slabs_of
+from fedrms.native_code import library
 
 CELLS = 1 << 17
 """Most numbers sorted at a time: with what is made of them, they stay in a CPU's caches."""
@@ -27,9 +31,12 @@ TIE = 1e-9
 SPARE = np.int64((1 << 29) - 1)
 """The bits of a float64 that a float32 leaves 0."""
 NETWORK = 512
-"""Most numbers of 32 bits that NumPy sorts by one network; of more, one takes six times as long."""
+"""Most numbers of 32 bits that NumPy sorts by one network; of more, one takes six times as long.
+Sorting is then the fastest way to a median of alike clients, too."""
 BRIEF = 1 << 12
 """Most clients for keys of 32 bits: of a value they keep its sign, its size and 11 bits or more."""
+HALVED = 1 << 20
+"""Most clients whose weights are told apart in whole numbers of 30 bits."""
 LIKELY = 4.0
 """Standard deviations about the middle rank in which a weighted median is looked for first."""
 
@@ -66,10 +73,32 @@ def median(parameters: Stack, received: Tensor, weights: Tensor) -> Tensor:
             found[torch.from_numpy(left)] = torch.nan
         return found
 
-    if bool((share == share[0]).all()):
-        return _step(parameters, received, weights, middle_of_alike)
-    brief = parameters.dtype == torch.float32 and len(share) <= BRIEF
-    return _step(parameters, received, weights, middle, soon if brief else None)
+    def halving(block: np.ndarray, scratch: Scratch) -> Tensor:
+        return _by_halving(block, share)
+
+    alike, single = bool((share == share[0]).all()), parameters.dtype == torch.float32
+    first = soon if single and not alike and len(share) <= BRIEF else None
+    worth_it = single and len(share) <= HALVED and not (alike and len(share) <= NETWORK)
+    if worth_it and library("weighted_median") is not None:
+        first = halving
+    return _step(parameters, received, weights, middle_of_alike if alike else middle, first)
+
+
+def _by_halving(block: np.ndarray, share: np.ndarray) -> Tensor:
+    """Return ``[columns]`` the weighted medians of a block, NaN where they are not known."""
+    code = library("weighted_median")
+    assert code is not None
+    if block.strides[1] != block.itemsize:
+        block = np.ascontiguousarray(block)
+    share = np.ascontiguousarray(share, np.float64)
+    found = np.full(block.shape[1], np.nan)
+    code.weighted_median(
+        *(ctypes.c_void_p(block.ctypes.data), ctypes.c_int64(block.strides[0] // block.itemsize)),
+        *(ctypes.c_int64(block.shape[0]), ctypes.c_int64(block.shape[1])),
+        *(ctypes.c_void_p(share.ctypes.data), ctypes.c_double(TIE)),
+        ctypes.c_void_p(found.ctypes.data),
+    )
+    return torch.from_numpy(found)
 
 
 def trimmed_mean(

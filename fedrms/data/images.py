@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrms.cache_folder import cache_folder
 from fedrms.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -142,11 +143,6 @@ def _on_white(picture: Any) -> Any:
     white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
     laid = Image.alpha_composite(white, clear)
     return laid.convert("L" if grey else "RGB")
-
-
-def cache_folder() -> Path:
-    """Return where what is read once is kept: ``$FEDRMS_CACHE``, or ``~/.cache/fedrms``."""
-    return Path(os.environ.get("FEDRMS_CACHE") or Path.home() / ".cache" / "fedrms")
 
 
 def cached(file: Path, column: str, decode_file: Callable[[], Pixels]) -> Pixels:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from fedrms.cache_folder import cache_folder
 from fedrms.data.columns import require
 from fedrms.data.hugging_face import as_table, is_hugging_face
-from fedrms.data.images import cache_folder
 from fedrms.errors import ConfigError
 
 CLIENT, X, LABEL, TRUE_LABEL = "client", "x", "label", "true_label"

@@ -1,9 +1,9 @@
 """Train stacks of linear layers by compiled C, one client after the other.
 
-``native/dense_sgd.c`` takes the steps of :mod:`fedrms.engines.dense_training` to rounding. A client
-is one loop without a call between its operations, and its products keep to the cache: small models
-wait for no launch, and larger ones are not read and written more often than needed. It runs without
-Python's lock, so that worker threads work side by side.
+``fedrms/native/dense_sgd.c`` takes the steps of :mod:`fedrms.engines.dense_training` to rounding. A
+client is one loop without a call between its operations, and its products keep to the cache: small
+models wait for no launch, and larger ones are not read and written more often than needed. It runs
+without Python's lock, so that worker threads work side by side.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from fedrms.client.reply import needs_received_losses
 from fedrms.engines.dense_network import DenseNetwork
-from fedrms.engines.native_code import library
 from fedrms.engines.work import Work
+from fedrms.native_code import library
 from fedrms.tasks.classification import Classification
 
 LANES = 8

@@ -3,16 +3,16 @@
 import ctypes
 import logging
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from fedrms import native_code
 from fedrms.client import LocalSettings
 from fedrms.client.reply import needs_received_losses
-from fedrms.engines import native_code, native_training
+from fedrms.engines import native_training
 from fedrms.engines.dense_network import DenseNetwork
 from fedrms.engines.example_products import ExampleProducts
 from fedrms.engines.executor import Executor
@@ -298,7 +298,7 @@ def test_the_source_warns_of_nothing(tmp_path):
     compiler = native_code._compiler()
     if compiler is None:
         pytest.skip("there is no C compiler")
-    source = Path(native_code.__file__).with_name("native") / "dense_sgd.c"
+    source = native_code.SOURCES / "dense_sgd.c"
     command = [*compiler, *native_code.FLAGS, "-Wall", "-Wextra", "-o", str(tmp_path / "made.so")]
     told = native_code.subprocess.run(
         [*command, str(source), "-lm"], capture_output=True, text=True, check=True

@@ -31,6 +31,15 @@ SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 4))
 VALUES = arrays(np.float64, SHAPES, elements=st.integers(-800, 800).map(lambda n: n / 8))
 
 
+@pytest.fixture(params=["compiled", "sorted"])
+def way(request, monkeypatch):
+    """Both ways to a weighted median of single precision."""
+    if request.param == "sorted":
+        monkeypatch.setattr(by_coordinate, "library", lambda name: None)
+    elif by_coordinate.library("weighted_median") is None:
+        pytest.skip("there is no C compiler")
+
+
 def step(rule, models, weights=None, received=None, **options) -> np.ndarray:
     models = torch.as_tensor(np.asarray(models, dtype=np.float64))
     clients, size = models.shape
@@ -93,7 +102,7 @@ def test_the_weighted_median_is_the_median_of_repeated_values(models: np.ndarray
 @pytest.mark.parametrize("clients", [2, 33, 512, 513, 1000, 1025, 4096, 4097])
 @pytest.mark.parametrize("apart", [1.0, 1e-6, 1e-8, 1e30])
 def test_the_weighted_median_of_single_precision_is_that_of_repeated_values(
-    clients: int, apart: float
+    clients: int, apart: float, way: None
 ) -> None:
     # Of clients 1e-6 apart many look alike in the leading bits, of those 1e-8 many are.
     random = np.random.default_rng(clients)
@@ -107,7 +116,9 @@ def test_the_weighted_median_of_single_precision_is_that_of_repeated_values(
 
 
 @pytest.mark.parametrize("every", [2, 3])
-def test_the_weighted_median_of_clients_that_differ_by_their_place_is_found(every: int) -> None:
+def test_the_weighted_median_of_clients_that_differ_by_their_place_is_found(
+    every: int, way: None
+) -> None:
     random = np.random.default_rng(0)
     models = random.normal(size=(1200, 20)).astype("f4")
     models[::every] -= 10.0  # parts of a cohort that are sorted alone have other middles
@@ -118,7 +129,7 @@ def test_the_weighted_median_of_clients_that_differ_by_their_place_is_found(ever
     np.testing.assert_array_equal(found.numpy(), expected.astype(np.float32))
 
 
-def test_a_weighted_median_far_from_the_middle_rank_is_found() -> None:
+def test_a_weighted_median_far_from_the_middle_rank_is_found(way: None) -> None:
     models = torch.arange(1000.0).repeat(3, 1).t().contiguous()
     weights = torch.where(torch.arange(1000) < 20, 1.0, 1e-4).double()
     found = median(models, torch.zeros(3), weights / weights.sum())
@@ -126,12 +137,30 @@ def test_a_weighted_median_far_from_the_middle_rank_is_found() -> None:
 
 
 @pytest.mark.parametrize("clients", [513, 768, 1001, 1024])
-def test_medians_of_many_clients_are_numpys(clients: int) -> None:
+def test_medians_of_many_clients_are_numpys(clients: int, way: None) -> None:
     models = np.random.default_rng(0).normal(size=(clients, 50)).astype("f4")
     weights = torch.full((clients,), 1 / clients, dtype=torch.float64)
     found = median(torch.from_numpy(models), torch.zeros(50), weights)
     expected = np.median(models.astype(np.float64), axis=0)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1.2e-7)  # a rounding to float32
+
+
+ODD = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-42, 3e38, -3e38, np.nan])
+
+
+@quickly
+@given(arrays(np.float32, SHAPES, elements=st.one_of(ODD, st.integers(-3, 3))), st.data())
+def test_both_ways_to_a_median_agree_on_odd_numbers(models: np.ndarray, data) -> None:
+    counts = data.draw(
+        st.lists(st.integers(0, 3), min_size=len(models), max_size=len(models)).filter(any)
+    )
+    weights = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+    given_ = (torch.from_numpy(models), torch.zeros(models.shape[1]), weights)
+    compiled = median(*given_)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(by_coordinate, "library", lambda name: None)
+        expected = median(*given_)
+    torch.testing.assert_close(compiled, expected, rtol=0, atol=0, equal_nan=True)
 
 
 @quickly

@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from fedrms.data.images import cache_folder
+from fedrms.cache_folder import cache_folder
 
 log = logging.getLogger("fedrms")
 
@@ -30,15 +30,16 @@ FLAGS = (
 COMPILERS = ("cc", "gcc", "clang")
 PATIENCE = 60
 """Seconds that a compiler may take."""
+SOURCES = Path(__file__).with_name("native")
 
 
 @functools.cache
 def library(name: str) -> ctypes.CDLL | None:
-    """Return ``fedrms/engines/native/NAME.c`` as a library, or None where it cannot be made.
+    """Return ``fedrms/native/NAME.c`` as a library, or None where it cannot be made.
 
     ``CC`` names another compiler than the system's; an empty one asks for none.
     """
-    source = Path(__file__).with_name("native") / f"{name}.c"
+    source = SOURCES / f"{name}.c"
     try:
         path = _compiled(source)
         return None if path is None else ctypes.CDLL(str(path))
