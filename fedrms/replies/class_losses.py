@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,6 +29,16 @@ class ClassLosses:
     unitless_variance: np.ndarray | None = None
     """Without a chance loss, mean and variance of losses in units of the model's own signal
     (:mod:`fedrms.client.unitless_losses`), NaN for who tells none; None if nobody does."""
+
+    @functools.cached_property
+    def rising(self) -> np.ndarray:
+        """Reporting clients of each class by their mean loss, the least first."""
+        return self.mean.argsort(axis=0)
+
+    @functools.cached_property
+    def rising_chance(self) -> np.ndarray | None:
+        """The same by chance loss."""
+        return None if self.chance is None else self.chance.argsort(axis=0)
 
 
 def read_class_losses(

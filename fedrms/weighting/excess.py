@@ -160,11 +160,11 @@ def measure(
         observed = np.where(lying, np.minimum(behind * examples, LARGEST), observed)
     claims_noise = observed > 0.0
     weights = (weights * ~lying)[:, None] * count
-    reference = weighted_quantiles(losses.mean, weights, quantile)
+    reference = weighted_quantiles(losses.mean, weights, quantile, losses.rising)
     expected = count @ reference
     unit = expected
     if losses.chance is not None:
-        unit = count @ weighted_quantiles(losses.chance, weights, 0.5)
+        unit = count @ weighted_quantiles(losses.chance, weights, 0.5, losses.rising_chance)
     unit = np.maximum(unit, np.finfo(np.float64).tiny)
     within = np.maximum(count - 1.0, 0.0)
     variance = losses.variance * count / np.maximum(within, 1.0)
@@ -221,8 +221,9 @@ def _others(losses: ClassLosses) -> tuple[np.ndarray, np.ndarray]:
     """
     assert losses.chance is not None
     count = losses.count
-    floor = CLAIM_FLOOR * (count @ weighted_quantiles(losses.chance, count, 0.5))
-    usual = count @ weighted_quantiles(losses.mean, count, 0.5)
+    chance = weighted_quantiles(losses.chance, count, 0.5, losses.rising_chance)
+    floor = CLAIM_FLOOR * (count @ chance)
+    usual = count @ weighted_quantiles(losses.mean, count, 0.5, losses.rising)
     claimed = (count * losses.mean).sum(axis=1)
     tiny = np.finfo(np.float64).tiny
     with np.errstate(over="ignore"):

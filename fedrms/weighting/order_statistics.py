@@ -27,15 +27,17 @@ def median(ordered: np.ndarray) -> float:
     return (float(ordered[(len(ordered) - 1) // 2]) + float(ordered[len(ordered) // 2])) / 2.0
 
 
-def weighted_quantiles(values: np.ndarray, weights: np.ndarray, quantile: float) -> np.ndarray:
+def weighted_quantiles(
+    values: np.ndarray, weights: np.ndarray, quantile: float, order: np.ndarray | None = None
+) -> np.ndarray:
     """Return a quantile over clients for each class: ``[classes]`` of ``[clients, classes]``.
 
     The smallest value at which the weight up to it reaches ``quantile``, in (0, 1], of all; 0 for a
-    class without weight.
+    class without weight. ``order`` is ``values.argsort(axis=0)``, where it is known.
     """
-    order = np.argsort(np.where(weights > 0, values, np.inf), axis=0, kind="stable")
-    classes = np.arange(values.shape[1])
-    gathered = np.cumsum(weights[order, classes], axis=0)
+    order = values.argsort(axis=0) if order is None else order
+    gathered = np.cumsum(np.take_along_axis(weights, order, axis=0), axis=0)
     enough = gathered >= quantile * gathered[-1] * (1 - 1e-12)
-    found = values[order[enough.argmax(axis=0), classes], classes]
+    first = np.take_along_axis(order, enough.argmax(axis=0)[None], axis=0)
+    found = np.take_along_axis(values, first, axis=0)[0]
     return np.where(gathered[-1] > 0, found, 0.0)
