@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedrms.client.products import takes_onednn
-from fedrms.engines import native_training
 from fedrms.engines.dense_network import DenseNetwork
 from fedrms.engines.work import Work
 
@@ -43,8 +42,6 @@ def rule(work: Work, flat: Tensor, network: DenseNetwork | None) -> tuple[str, s
     if it is a stack of linear layers.
     """
     on_cpu, size = flat.device.type == "cpu", f"{len(flat):,} parameters"
-    if native_training.trains(network, work):
-        return "native", f"linear layers only, {size}, by compiled C"
     if on_cpu and any(value.dim() > 2 for value in work.received.values()):
         return "loop", "the model has convolutions, which are slower in batches on a CPU"
     if on_cpu and len(flat) > STACKED_UP_TO:

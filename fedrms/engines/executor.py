@@ -41,8 +41,6 @@ from fedrms.one_thread import one_thread_an_operation
 log = logging.getLogger("fedrms")
 
 TRIAL_STEPS = 3
-TURNS = 4
-"""Calls of compiled code that each worker thread makes at least, so that they end together."""
 SCORED_ALONE = 1 << 12
 """Rows from which worker threads share in scoring."""
 LARGE_STACK = 1 << 26
@@ -201,8 +199,7 @@ class Executor:
         cohort = len(work.starts)
         chunk = 1 if name == "loop" else self._chunk(work, flat)
         if name == "native":
-            workers = self._workers(flat)
-            calls = 1 if workers == 1 else TURNS * workers
+            calls = native_training.calls(work, self._workers(flat))
             chunk = min(self._chunk_clients or cohort, -(-cohort // calls))
         threads = min(self._workers(flat), -(-cohort // chunk))
         return Decision(name, reason, chunk, threads, autograd=self._network(work) is None)
@@ -312,9 +309,14 @@ class Executor:
             return self._choice, f"engine.executor={self._choice}"
         shapes = tuple((name, tuple(value.shape)) for name, value in work.received.items())
         batch = work.plan.rows.shape[2]
-        key = (decisive(work.update.settings), shapes, batch, str(flat.device))
+        native = self._choice == "auto" and native_training.trains(self._network(work), work)
+        key = (decisive(work.update.settings), shapes, batch, str(flat.device), native)
         if key not in self._chosen:
-            name, reason = self._chosen[key] = self._trial(work, order, flat)
+            name, reason = self._chosen[key] = (
+                ("native", f"linear layers only, {len(flat):,} parameters, by compiled C")
+                if native
+                else self._trial(work, order, flat)
+            )
             level = logging.INFO if reason.startswith(UNSTACKABLE) else logging.DEBUG
             log.log(level, "executor: %s: %s", name, reason)
         return self._chosen[key]

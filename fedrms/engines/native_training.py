@@ -27,6 +27,13 @@ LANES = 8
 NATIVE_UP_TO = 1 << 18
 """Parameters of a model up to which this is the fastest way (measured: docs/benchmarks.md)."""
 
+MOST_WORK = 1 << 36
+"""Multiplications of one client in a round up to which it is trained here, in a second or two: a
+call cannot be interrupted, and one that lasts is seen as a program that does not end."""
+CALL = (1 << 26, 1 << 31)
+"""Multiplications of a call at least, some milliseconds, and about as many as it may have."""
+TURNS = 4
+"""Calls that each of several worker threads makes at least, so that they end together."""
 WORTH_IT = 0.85
 """Share of multiplications up to which those by products of examples are the faster."""
 HEAVY = 1 << 14
@@ -49,10 +56,19 @@ def trains(network: DenseNetwork | None, work: Work) -> bool:
         return False
     if len(flat) > NATIVE_UP_TO or flat.dtype is not torch.float32 or x.dtype is not flat.dtype:
         return False
+    if 2 * len(flat) * int(work.plan.present.sum(axis=(0, 2)).max(initial=0)) > MOST_WORK:
+        return False
     labels = torch.int64 if network.classify else torch.float32
     if y.dim() != 1 or y.dtype is not labels or not (x.is_contiguous() and y.is_contiguous()):
         return False
     return library("dense_sgd") is not None
+
+
+def calls(work: Work, workers: int) -> int:
+    """Return in how many calls a cohort is trained: enough for the threads, and none for long."""
+    multiplications = 2 * len(work.flat) * int(work.plan.present.sum())
+    wanted = 1 if workers == 1 else TURNS * workers
+    return max(min(wanted, multiplications // CALL[0]), multiplications // CALL[1], 1)
 
 
 def pays_by_products(network: DenseNetwork, work: Work) -> bool:

@@ -233,6 +233,34 @@ def test_what_it_is_not_for_goes_another_way(ours):
 
 
 @needs_a_compiler
+def test_it_is_looked_at_in_every_round_whether_it_can():
+    ours, executor = given("mlp"), Executor("auto")
+    executor.train(ours)
+    assert executor.decision.executor == "native"
+    scattered = ours.columns["x"].mT.contiguous().mT
+    ours = replace(ours, columns=ours.columns | {"x": scattered})
+    stack, _ = executor.train(ours)
+    assert executor.decision.executor == "stacked"
+    torch.testing.assert_close(stack, untraced(ours), rtol=1e-4, atol=2e-6)
+
+
+@needs_a_compiler
+def test_no_call_is_long_and_small_rounds_are_one(monkeypatch):
+    ours, examples = given("wide"), 2 * sum(RAGGED)  # of two epochs
+    for threads in (1, 3):
+        executor = Executor("auto", threads=threads)
+        assert executor.decide(ours).chunk == len(RAGGED)
+    work = 2 * len(ours.flat) * examples
+    monkeypatch.setattr(native_training, "CALL", (work // 100, work // 2 - 1))
+    assert Executor("auto", threads=1).decide(ours).chunk == 4
+    assert Executor("auto", threads=2).decide(ours).chunk == 1
+    stack, _ = native(ours, threads=2)
+    torch.testing.assert_close(stack, untraced(ours), rtol=1e-4, atol=2e-6)
+    monkeypatch.setattr(native_training, "MOST_WORK", 1000)
+    assert Executor("auto").decide(ours).executor == "stacked"
+
+
+@needs_a_compiler
 def test_where_memory_runs_out_it_is_told_as_anywhere(monkeypatch):
     library = native_code.library("dense_sgd")
 
