@@ -32,7 +32,7 @@ def code_version() -> str:
     """
     package = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted([*package.rglob("*.py"), *package.glob("native/*.c")]):
         name = path.relative_to(package).as_posix()
         if name in WRITERS or not name.startswith(READERS):
             digest.update(f"{name}\n".encode() + path.read_bytes())

@@ -42,3 +42,18 @@ def test_every_module_that_a_run_takes_from_results_is_counted():
 def test_the_digest_is_a_dozen_hexadecimal_digits():
     assert len(code_version()) == 12
     int(code_version(), 16)
+
+
+def test_compiled_code_is_counted(tmp_path, monkeypatch):
+    package = tmp_path / "fedrms"
+    (package / "native").mkdir(parents=True)
+    (package / "reproduce").mkdir()
+    source = package / "native" / "step.c"
+    monkeypatch.setattr(
+        "fedrms.reproduce.code_version.__file__", str(package / "reproduce" / "code_version.py")
+    )
+    digests = []
+    for text in ("int a;", "int b;"):
+        source.write_text(text)
+        digests.append(code_version.__wrapped__())
+    assert digests[0] != digests[1]
