@@ -17,8 +17,14 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from fedrms.cache_folder import cache_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger("fedrms")
 
@@ -47,6 +53,14 @@ def library(name: str) -> ctypes.CDLL | None:
         said = getattr(problem, "stderr", None) or str(problem)
         log.info("%s is not compiled, PyTorch does its work: %s", source.name, said.strip()[:300])
         return None
+
+
+def pointer(memory: np.ndarray | Tensor | None) -> ctypes.c_void_p:
+    """Return where an array or a tensor of this machine lies; null for None."""
+    if memory is None:
+        return ctypes.c_void_p()
+    at = memory.ctypes.data if isinstance(memory, np.ndarray) else memory.data_ptr()
+    return ctypes.c_void_p(at)
 
 
 def _compiled(source: Path) -> Path | None:

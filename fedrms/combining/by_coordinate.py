@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fedrms.combining.columns import Scratch, over_columns
 from fedrms.combining.row_blocks import Stack, slabs_of
-from fedrms.native_code import library
+from fedrms.native_code import library, pointer
 
 CELLS = 1 << 17
 """Most numbers sorted at a time: with what is made of them, they stay in a CPU's caches."""
@@ -93,10 +93,9 @@ def _by_halving(block: np.ndarray, share: np.ndarray) -> Tensor:
     share = np.ascontiguousarray(share, np.float64)
     found = np.full(block.shape[1], np.nan)
     code.weighted_median(
-        *(ctypes.c_void_p(block.ctypes.data), ctypes.c_int64(block.strides[0] // block.itemsize)),
+        *(pointer(block), ctypes.c_int64(block.strides[0] // block.itemsize)),
         *(ctypes.c_int64(block.shape[0]), ctypes.c_int64(block.shape[1])),
-        *(ctypes.c_void_p(share.ctypes.data), ctypes.c_double(TIE)),
-        ctypes.c_void_p(found.ctypes.data),
+        *(pointer(share), ctypes.c_double(TIE), pointer(found)),
     )
     return torch.from_numpy(found)
 

@@ -21,7 +21,7 @@ from fedrms.client.products import takes_onednn
 from fedrms.engines.dense_network import DenseNetwork
 from fedrms.engines.dense_steps import compiled, lone_clients, stacked_steps
 from fedrms.engines.work import Batches, Work, own_parameters, repeated_parameters
-from fedrms.tasks.classification import Classification, chance
+from fedrms.tasks.classification import chance
 
 SCORES_AT_ONCE = 1 << 20
 """Most class scores kept at a time, to read the losses from."""
@@ -155,7 +155,7 @@ def _keep_first(work: Work, into: Tensor, scores: Tensor, losses: Tensor) -> Non
     """Hand on what the first batches scored: ``[clients, batch, outputs]``, and the losses."""
     if into.shape[2] == 1:
         into[:, :, 0] = losses
-    elif type(work.update.task).chance_losses is Classification.chance_losses:  # type: ignore[attr-defined]
+    elif work.usual_chance:
         torch.stack([losses, chance(-scores, losses)], 2, out=into)
 
 

@@ -26,7 +26,7 @@ from fedrms.engines.dense_network import DenseNetwork
 from fedrms.engines.dense_steps import backward, compiled, forward, output_slope
 from fedrms.engines.dense_training import losses_of
 from fedrms.engines.work import Work, own_parameters
-from fedrms.tasks.classification import Classification, chance
+from fedrms.tasks.classification import chance
 
 MOST_BYTES = 1 << 28
 """Largest inner products of all clients that are kept."""
@@ -181,7 +181,7 @@ def _knows_scores(work: Work) -> bool:
     update = work.update
     if not update.knows_chance:
         return update.scores(work.columns["y"]) == 1
-    return type(update.task).chance_losses is Classification.chance_losses  # type: ignore[attr-defined]
+    return work.usual_chance
 
 
 def _scores(

@@ -156,9 +156,12 @@ class Executor:
             network = self._network(work)
             short = name == "loop" and pays(network, work)
 
+            by_products = name == "native" and native_training.pays_by_products(network, work)
+            natively = native_training.train_by_products if by_products else native_training.train
+
             def run(part: np.ndarray) -> None:
                 if name == "native" and network is not None:
-                    self._run_native(network, work, part, stack, losses)
+                    natively(network, work, part, stack, losses)
                 else:
                     self._run(name, work, part, flat, stack, losses, by_products=short)
 
@@ -173,7 +176,7 @@ class Executor:
         None where that is left to the model's own functions.
         """
         network = self._network(work)
-        if self._choice != "auto" or not native_training.scores(network, work, width):
+        if self._choice != "auto" or not native_training.can_score(network, work, width):
             return None
         assert network is not None
         told = work.flat.new_empty(len(rows), width)
@@ -274,14 +277,6 @@ class Executor:
         if work.first_scores is not None and first is not None:
             work.first_scores[where] = first
 
-    def _run_native(
-        self, network: DenseNetwork, work: Work, part: np.ndarray, stack: Tensor, losses: Tensor
-    ) -> None:
-        """Train some clients by compiled code into their rows of the stack."""
-        by_products = native_training.pays_by_products(network, work)
-        train = native_training.train_by_products if by_products else native_training.train
-        train(network, work, part, stack, losses)
-
     def _together(self, decision: Decision, work: Work, flat: Tensor) -> int:
         """Return how many clients share a call, in a stack or one after the other."""
         network = self._network(work)
@@ -309,7 +304,7 @@ class Executor:
             return self._choice, f"engine.executor={self._choice}"
         shapes = tuple((name, tuple(value.shape)) for name, value in work.received.items())
         batch = work.plan.rows.shape[2]
-        native = self._choice == "auto" and native_training.trains(self._network(work), work)
+        native = self._choice == "auto" and native_training.can_train(self._network(work), work)
         key = (decisive(work.update.settings), shapes, batch, str(flat.device), native)
         if key not in self._chosen:
             name, reason = self._chosen[key] = (

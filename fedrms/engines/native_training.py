@@ -19,8 +19,7 @@ from torch import Tensor
 from fedrms.client.reply import needs_received_losses
 from fedrms.engines.dense_network import DenseNetwork
 from fedrms.engines.work import Work
-from fedrms.native_code import library
-from fedrms.tasks.classification import Classification
+from fedrms.native_code import library, pointer
 
 LANES = 8
 """Outputs of a layer lie in whole vectors of so many numbers, as in the C code."""
@@ -49,7 +48,7 @@ class _Layer(ctypes.Structure):
     )
 
 
-def trains(network: DenseNetwork | None, work: Work) -> bool:
+def can_train(network: DenseNetwork | None, work: Work) -> bool:
     """Say whether a cohort can be trained here, and there is a compiler."""
     flat, x, y = work.flat, work.columns.get("x"), work.columns.get("y")
     if network is None or x is None or y is None or flat.device.type != "cpu":
@@ -71,10 +70,10 @@ def calls(work: Work, workers: int) -> int:
     return max(min(wanted, multiplications // CALL[0]), multiplications // CALL[1], 1)
 
 
-def pays_by_products(network: DenseNetwork, work: Work) -> bool:
+def pays_by_products(network: DenseNetwork | None, work: Work) -> bool:
     """Say whether :func:`train_by_products` multiplies less, and by enough to gather for it."""
     products, plan = work.products, work.plan
-    if products is None or not products.fits or plan.held_out.any():
+    if network is None or products is None or not products.fits or plan.held_out.any():
         return False
     weight = work.received[network.layers[0][0]]
     if weight.numel() < HEAVY:
@@ -82,7 +81,7 @@ def pays_by_products(network: DenseNetwork, work: Work) -> bool:
     inputs = weight.shape[1]
     sizes, visits = products.sizes(work.starts), plan.present.sum(axis=(0, 2))
     judged = needs_received_losses(work.update.settings, plan)
-    judged &= _scores(work, work.update.scores(work.columns["y"]))
+    judged &= _can_tell(work, work.update.scores(work.columns["y"]))
     usual = inputs * (2 * visits + judged * sizes)
     ours = inputs * (visits + sizes) + visits * visits // 2
     return float(ours.sum()) <= WORTH_IT * float(usual.sum())
@@ -112,9 +111,9 @@ def train(
         If a label is none of the model's classes.
     """
     first = work.first_scores
-    if first is not None and not _scores(work, first.shape[2]):
+    if first is not None and not _can_tell(work, first.shape[2]):
         first = None
-    last = (_at(first), 0 if first is None else first.shape[2])
+    last = (pointer(first), 0 if first is None else first.shape[2])
     _run(_code().train_clients, network, work, clients, stack, losses, last)
 
 
@@ -129,7 +128,7 @@ def train_by_products(
     assert work.products is not None
     sizes = np.ascontiguousarray(work.products.sizes(work.starts), np.int64)
     width = work.update.scores(work.columns["y"])
-    asked = needs_received_losses(work.update.settings, work.plan) & _scores(work, width)
+    asked = needs_received_losses(work.update.settings, work.plan) & _can_tell(work, width)
     kept = []  # alive for as long as the call lasts
     products, told = np.zeros((2, len(sizes)), np.int64)
     for client in clients.tolist():
@@ -139,7 +138,7 @@ def train_by_products(
         if asked[client]:
             work.received_scores[client] = work.flat.new_empty(size, width)
             told[client] = work.received_scores[client].data_ptr()
-    last = (_at(sizes), _at(products), _at(told), width)
+    last = (pointer(sizes), pointer(products), pointer(told), width)
     _run(_code().train_by_products, network, work, clients, stack, losses, last)
 
 
@@ -159,10 +158,17 @@ def _run(
     lr = np.ascontiguousarray(work.lr, np.float32)
     layers = _layers(network, work)
     ended = function(
-        *(layers, len(layers), int(network.classify), _at(work.flat)),
-        *(_at(work.columns["x"]), _at(work.columns["y"]), _at(rows), _at(present)),
-        *(_long(len(starts)), rows.shape[2], _at(steps), _at(starts), _at(lr)),
-        *(_at(who), _long(len(who)), _at(stack), _long(stack.stride(0)), _at(losses), *last),
+        *(layers, len(layers), int(network.classify), pointer(work.flat)),
+        *(pointer(work.columns["x"]), pointer(work.columns["y"]), pointer(rows), pointer(present)),
+        *(_long(len(starts)), rows.shape[2], pointer(steps), pointer(starts), pointer(lr)),
+        *(
+            pointer(who),
+            _long(len(who)),
+            pointer(stack),
+            _long(stack.stride(0)),
+            pointer(losses),
+            *last,
+        ),
     )
     _check(ended, layers)
 
@@ -187,23 +193,22 @@ def score(network: DenseNetwork, work: Work, rows: np.ndarray, scores: Tensor) -
     rows = np.ascontiguousarray(rows, np.int64)
     layers = _layers(network, work)
     ended = _code().score_rows(
-        *(layers, len(layers), int(network.classify), _at(work.flat)),
-        *(_at(work.columns["x"]), _at(work.columns["y"])),
-        *(_at(rows), _long(len(rows)), _at(scores), scores.shape[1]),
+        *(layers, len(layers), int(network.classify), pointer(work.flat)),
+        *(pointer(work.columns["x"]), pointer(work.columns["y"])),
+        *(pointer(rows), _long(len(rows)), pointer(scores), scores.shape[1]),
     )
     _check(ended, layers)
 
 
-def scores(network: DenseNetwork | None, work: Work, width: int) -> bool:
+def can_score(network: DenseNetwork | None, work: Work, width: int) -> bool:
     """Say whether so many numbers an example can be told here, as ``LocalUpdate.score`` does."""
-    return trains(network, work) and _scores(work, width)
+    return can_train(network, work) and _can_tell(work, width)
 
 
-def _scores(work: Work, width: int) -> bool:
-    task, targets = work.update.task, work.update.targets(work.columns["y"])
+def _can_tell(work: Work, width: int) -> bool:
     if width == 2:
-        return type(task).chance_losses is Classification.chance_losses  # type: ignore[attr-defined]
-    return width == (3 if targets else 1)
+        return work.usual_chance
+    return width == (3 if work.update.targets(work.columns["y"]) else 1)
 
 
 def _code() -> ctypes.CDLL:
@@ -231,9 +236,3 @@ def _layers(network: DenseNetwork, work: Work) -> Sequence[_Layer]:
 
 
 _long = ctypes.c_int64
-
-
-def _at(memory: np.ndarray | Tensor | None) -> ctypes.c_void_p:
-    if memory is None:
-        return ctypes.c_void_p()
-    return ctypes.c_void_p(memory.data_ptr() if isinstance(memory, Tensor) else memory.ctypes.data)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedrms.client.local_update import LocalUpdate, Tree
 from fedrms.client.schedule import Schedule
+from fedrms.tasks.classification import Classification
 
 if TYPE_CHECKING:
     from fedrms.engines.example_products import ExampleProducts
@@ -66,6 +67,12 @@ class Work:
     def who(self) -> np.ndarray:
         """``[cohort]`` client indices; their places in the cohort where nobody said."""
         return np.arange(len(self.starts)) if self.clients is None else self.clients
+
+    @property
+    def usual_chance(self) -> bool:
+        """Whether chance losses can be read from class scores: they are the task's own."""
+        own = getattr(type(self.update.task), "chance_losses", None)
+        return own is Classification.chance_losses
 
     @functools.cached_property
     def flat(self) -> Tensor:

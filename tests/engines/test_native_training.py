@@ -229,7 +229,7 @@ def test_a_label_of_no_class_is_refused_and_read_nowhere():
     ids=["double", "momentum", "not in one piece"],
 )
 def test_what_it_is_not_for_goes_another_way(ours):
-    assert not native_training.trains(Executor("auto")._network(ours), ours)
+    assert not native_training.can_train(Executor("auto")._network(ours), ours)
 
 
 @needs_a_compiler
